@@ -1,0 +1,86 @@
+"""Augmentations by torchvision's own transforms, with random numbers that depend on (seed, epoch, photo) alone."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
+
+from fieldguide.data.preprocess import Preprocessing, center
+
+INTERPOLATION = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+Augment = Callable[[Image.Image, int], Image.Image]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One augmentation; the fields of a recipe's `augmentation.policies`, applied in this order.
+
+    Shares are in [0, 1], angles in degrees; `crop_scale` None means the centre crop of validation.
+    """
+
+    crop_scale: Sequence[float] | None
+    crop_ratio: Sequence[float]
+    horizontal_flip: float
+    vertical_flip: float
+    rotation_degrees: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    translation_share: float
+
+
+def photo_seed(seed: int, epoch: int, file: str) -> int:
+    """A number in [0, 2**63) that depends on these three alone: on no worker, batch or process."""
+    text = f"{seed}\0{epoch}\0{file}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+def reference(policy: Policy, preprocessing: Preprocessing) -> Augment:
+    """torchvision's transforms with their defaults (rotation and translation: nearest, black corners).
+
+    Returns:
+        A function from an RGB photo of any size and a seed to an RGB photo, `image_size_px` square.
+        It leaves the state of torch's generator as it was.
+    """
+    transforms = v2.Compose(_transforms(policy, preprocessing))
+
+    def augment(image: Image.Image, seed: int) -> Image.Image:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if policy.crop_scale is None:
+                image = center(image, preprocessing)
+            made: Image.Image = transforms(image)
+            return made
+
+    return augment
+
+
+def _transforms(policy: Policy, preprocessing: Preprocessing) -> list[torch.nn.Module]:
+    """The report's order: crop, flips, rotation, colours, translation; what does nothing is left out."""
+    size = preprocessing.image_size_px
+    steps: list[torch.nn.Module] = []
+    if policy.crop_scale is not None:
+        steps.append(
+            v2.RandomResizedCrop(
+                size,
+                scale=tuple(policy.crop_scale),
+                ratio=tuple(policy.crop_ratio),
+                interpolation=INTERPOLATION[preprocessing.interpolation],
+                antialias=True,
+            )
+        )
+    if policy.horizontal_flip:
+        steps.append(v2.RandomHorizontalFlip(policy.horizontal_flip))
+    if policy.vertical_flip:
+        steps.append(v2.RandomVerticalFlip(policy.vertical_flip))
+    if policy.rotation_degrees:
+        steps.append(v2.RandomRotation(policy.rotation_degrees))
+    if policy.brightness or policy.contrast or policy.saturation or policy.hue:
+        steps.append(v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue))
+    if policy.translation_share:
+        steps.append(v2.RandomAffine(0, translate=(policy.translation_share, policy.translation_share)))
+    return steps or [v2.Identity()]

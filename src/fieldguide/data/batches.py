@@ -1,0 +1,228 @@
+"""Batches of photos: augmented and shuffled for training, in order and untouched for everything else."""
+
+import collections
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fieldguide.data.augment import Augment, photo_seed
+from fieldguide.data.decode import UnreadableError, read_photo
+from fieldguide.data.preprocess import pixels
+from fieldguide.errors import PhotosError
+
+Source = TypeVar("Source")
+FEW_PHOTOS = 256  # below this, starting workers takes longer than they save
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo to train on.
+
+    Attributes:
+        path: where it lies.
+        file: its name in the split; its random numbers depend on it.
+        label: index of its class.
+    """
+
+    path: Path
+    file: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Photos for one step.
+
+    Attributes:
+        images: (batch, 3, height, width) uint8.
+        labels: (batch,) int64.
+        files: their names, for messages.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inputs(Generic[Source]):
+    """Photos to look at, in the order given.
+
+    Attributes:
+        images: (batch, 3, height, width) uint8, of the readable ones.
+        sources: every source of this stretch, readable or not.
+        reasons: a source's reason, or an empty text where it is in `images`.
+    """
+
+    images: torch.Tensor
+    sources: tuple[Source, ...]
+    reasons: tuple[str, ...]
+
+
+def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Cuts an epoch into batches; a last batch of one joins the one before, since batch statistics need two."""
+    batches = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2] += batches.pop()
+    return batches
+
+
+class TrainingBatches:
+    """Shuffled, augmented batches; the same for the same (seed, epoch), with any number of workers."""
+
+    def __init__(
+        self,
+        photos: Sequence[LabelledPhoto],
+        augmentations: Mapping[str, Augment],
+        *,
+        seed: int,
+        batch_size: int,
+        max_megapixels: float,
+        workers: int | None = None,
+    ) -> None:
+        """Prepares batches.
+
+        Args:
+            photos: what to train on, in a stable order.
+            augmentations: by name; `epoch` is asked for one of them.
+            seed: of the order and of every photo's random numbers.
+            batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
+            max_megapixels: bound on a photo's size.
+            workers: processes that decode and augment; None: one a core, or none for few photos.
+        """
+        self.photos = photos
+        self.seed = seed
+        self.batch_size = batch_size
+        if workers is None:
+            workers = min(os.cpu_count() or 1, 16) if len(photos) >= FEW_PHOTOS else 0
+        self._sampler = _Plan()
+        self._loader = DataLoader(
+            _Augmented(photos, augmentations, max_megapixels),
+            batch_sampler=self._sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate,
+            generator=torch.Generator(),  # the loader's own draw must not touch the training's generator
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return len(cut(range(len(self.photos)), self.batch_size))
+
+    def epoch(self, augmentation: str, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Args:
+            augmentation: one of the names given.
+            epoch: counted over the whole run.
+
+        Raises:
+            PhotosError: a photo that could be read before cannot be read any more.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.photos)).tolist()
+        self._sampler.batches = [
+            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file)) for i in batch]
+            for batch in cut(order, self.batch_size)
+        ]
+        for made in self._loader:
+            if isinstance(made, str):
+                raise PhotosError(f"{made}; it could be read when the training began, so the training stops here")
+            yield made
+
+
+class _Plan:
+    """A batch sampler whose batches are set anew for each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[str, int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[str, int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+Item = tuple[torch.Tensor, int, str] | str
+
+
+class _Augmented(Dataset[Item]):
+    """Photo by photo; a photo that cannot be read becomes a sentence, since exceptions lose their words on the way."""
+
+    def __init__(
+        self, photos: Sequence[LabelledPhoto], augmentations: Mapping[str, Augment], max_megapixels: float
+    ) -> None:
+        self.photos = photos
+        self.augmentations = augmentations
+        self.max_megapixels = max_megapixels
+
+    def __getitem__(self, key: tuple[str, int, int]) -> Item:
+        augmentation, place, seed = key
+        photo = self.photos[place]
+        try:
+            image = read_photo(photo.path, self.max_megapixels)
+        except UnreadableError as error:
+            return f"{photo.file} {error}"
+        return pixels(self.augmentations[augmentation](image, seed)), photo.label, photo.file
+
+
+def _collate(items: list[Item]) -> Batch | str:
+    good = [item for item in items if not isinstance(item, str)]
+    if len(good) < len(items):
+        return "; ".join(item for item in items if isinstance(item, str))
+    images, labels, files = zip(*good, strict=True)
+    return Batch(torch.stack(images), torch.tensor(labels), tuple(files))
+
+
+def in_order(
+    sources: Iterable[Source], load: Callable[[Source], torch.Tensor], batch_size: int
+) -> Iterator[Inputs[Source]]:
+    """Loads sources on all cores, in their order, with bounded memory however many there are.
+
+    Args:
+        sources: anything `load` takes.
+        load: a source to (3, height, width) uint8; raises UnreadableError where it cannot.
+        batch_size: sources in one piece.
+    """
+
+    def attempt(source: Source) -> torch.Tensor | str:
+        try:
+            return load(source)
+        except UnreadableError as error:
+            return str(error)
+
+    waiting: collections.deque[tuple[Source, Future[torch.Tensor | str]]] = collections.deque()
+    remaining = iter(sources)
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        try:
+            while True:
+                while len(waiting) < 2 * batch_size:
+                    try:
+                        source = next(remaining)
+                    except StopIteration:
+                        break
+                    waiting.append((source, pool.submit(attempt, source)))
+                if not waiting:
+                    return
+                piece = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
+                yield _inputs([(source, future.result()) for source, future in piece])
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def _inputs(loaded: Sequence[tuple[Source, torch.Tensor | str]]) -> Inputs[Source]:
+    good = [made for _, made in loaded if isinstance(made, torch.Tensor)]
+    return Inputs(
+        images=torch.stack(good) if good else torch.empty(0, 3, 0, 0, dtype=torch.uint8),
+        sources=tuple(source for source, _ in loaded),
+        reasons=tuple(made if isinstance(made, str) else "" for _, made in loaded),
+    )

@@ -1,0 +1,122 @@
+"""A file to RGB pixels, the same way for training, validation and prediction. The only one that knows the codec."""
+
+import io
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fieldguide.errors import PhotosError
+
+MAX_FILE_BYTES = 2**30
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+Image.MAX_IMAGE_PIXELS = None  # our own bound, checked before pixels are decoded, holds in every thread
+
+
+class UnreadableError(PhotosError):
+    """A file that is no photo; the text is the reason, without the file's name."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """A regular file's content.
+
+    Raises:
+        UnreadableError: not a regular file, empty, too large, or the system refuses.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        if status.st_size == 0:
+            raise UnreadableError("is empty")
+        if status.st_size > MAX_FILE_BYTES:
+            raise UnreadableError(f"is a file of {status.st_size:,} bytes")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UnreadableError("there is no such file") from None
+    except OSError as error:
+        raise UnreadableError(f"cannot be read ({error.strerror or error})") from None
+
+
+def decode(content: bytes, max_megapixels: float = 200) -> Image.Image:
+    """Decodes a photo to mode RGB, upright, its first frame, transparency on white.
+
+    Args:
+        content: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
+        max_megapixels: a larger photo is refused before its pixels take memory.
+
+    Raises:
+        UnreadableError: with the reason.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what matters raises
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > max_megapixels * 1e6:
+                    raise UnreadableError(
+                        f"has {image.width:,} x {image.height:,} pixels, over data.max_megapixels {max_megapixels:g}"
+                    )
+                image.load()
+                return to_rgb(_upright(image))
+        except UnreadableError:
+            raise
+        except UnidentifiedImageError:
+            raise UnreadableError("is not an image that can be read") from None
+        except MemoryError:
+            raise UnreadableError("needs more memory than there is") from None
+        except Exception as error:  # a codec raises whatever it likes on damaged input
+            raise UnreadableError(_reason(error)) from None
+
+
+def read_photo(path: Path, max_megapixels: float = 200) -> Image.Image:
+    """A file to an RGB image.
+
+    Raises:
+        UnreadableError: with the reason.
+    """
+    return decode(read_bytes(path), max_megapixels)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, 16 bits by their upper half."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        return _from_deep_gray(image)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep_gray(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UnreadableError("holds pixels that are no numbers")
+    largest = float(values.max(initial=0))
+    if image.mode == "F" and largest <= 1:
+        values = values * 255
+    elif image.mode.startswith("I;16") or largest > 255:
+        if largest > 65_535:
+            raise UnreadableError(f"has pixel values up to {largest:g}, over 16 bits")
+        values = values / 257
+    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; broken EXIF data counts as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the orientation is a courtesy of the camera: unreadable means not given
+        return image
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lowered = text.lower()
+    if "truncated" in lowered or "unexpected end" in lowered or "not enough data" in lowered:
+        return f"is cut off ({text})"
+    return f"cannot be decoded ({text})"

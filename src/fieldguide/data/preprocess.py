@@ -1,0 +1,120 @@
+"""An RGB photo to the network's input, without chance: the same for validation, evaluation and prediction."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fieldguide.errors import UsageError
+
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+MOST_RESIZED_PIXELS = 32_000_000
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to a photo before the network sees it; plain data that a bundle stores.
+
+    Attributes:
+        image_size_px: side of the square input.
+        resize_px: the shorter side is resized to this, with antialias, before the centre is cut out.
+        interpolation: `bilinear` or `bicubic`.
+        mean, std: a channel, of values in [0, 1].
+    """
+
+    image_size_px: int
+    resize_px: int
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Preprocessing":
+        """From plain data.
+
+        Raises:
+            UsageError: a field is missing, unknown or out of its limits.
+        """
+        try:
+            made = cls(
+                image_size_px=_whole(data["image_size_px"]),
+                resize_px=_whole(data["resize_px"]),
+                interpolation=str(data["interpolation"]),
+                mean=_three(data["mean"]),
+                std=_three(data["std"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"preprocessing: {error} is missing or no number") from None
+        if made.interpolation not in RESAMPLING:
+            raise UsageError(f"preprocessing: interpolation must be bilinear or bicubic, not {made.interpolation}")
+        if not 1 <= made.image_size_px <= made.resize_px <= 8_192:
+            raise UsageError(
+                f"preprocessing: image_size_px {made.image_size_px} and resize_px {made.resize_px} "
+                "must be 1 or more, the first not above the second, and at most 8192"
+            )
+        if min(made.std) <= 0 or not np.isfinite([*made.mean, *made.std]).all():
+            raise UsageError("preprocessing: std must be above 0, and mean and std finite")
+        return made
+
+
+def resized_side(image_size_px: int, crop_share: float) -> int:
+    """The shorter side before the centre crop: `round(image_size_px / crop_share)`."""
+    return round(image_size_px / crop_share)
+
+
+def center(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Resizes the shorter side and cuts out the centre, as torchvision's `Resize` and `CenterCrop` do.
+
+    Args:
+        image: RGB, any size.
+        preprocessing: what to do.
+
+    Returns:
+        RGB, `image_size_px` square.
+    """
+    short, crop = preprocessing.resize_px, preprocessing.image_size_px
+    resampling = RESAMPLING[preprocessing.interpolation]
+    width, height = image.size
+    if width <= height:
+        new_width, new_height = short, int(short * height / width)
+    else:
+        new_width, new_height = int(short * width / height), short
+    left, top = round((new_width - crop) / 2), round((new_height - crop) / 2)
+    if new_width * new_height > MOST_RESIZED_PIXELS:
+        # A sliver of a photo: only its centre is resized, which is the same but for rounding.
+        across, down = width / new_width, height / new_height
+        box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
+        return image.resize((crop, crop), resampling, box=box)
+    if (new_width, new_height) != image.size:
+        image = image.resize((new_width, new_height), resampling)
+    return image.crop((left, top, left + crop, top + crop))
+
+
+def pixels(image: Image.Image) -> torch.Tensor:
+    """An RGB photo as (3, height, width) uint8."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def normalize(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """(batch, 3, height, width) uint8 to float32: `(value / 255 - mean) / std`, on the images' device."""
+    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(preprocessing.std, device=images.device).view(1, 3, 1, 1)
+    return images.float().div_(255).sub_(mean).div_(std)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != value:
+        raise ValueError(repr(value))
+    return int(value)
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third

@@ -1,0 +1,270 @@
+"""Which photos a folder holds, and which class and part each belongs to. Looks at names, never at content."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fieldguide.errors import PhotosError, UsageError
+from fieldguide.storage import printable
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+VALIDATION_NAMES = ("val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file with an image ending.
+
+    Attributes:
+        path: where it lies.
+        file: its path below the folder of photos, with `/`, as valid UTF-8 (other bytes as `\\xNN`).
+        part: `train`, `val` or `test`.
+        class_name: the folder's name, or None in a test folder without classes.
+    """
+
+    path: Path
+    file: str
+    part: str
+    class_name: str | None
+
+
+@dataclass(frozen=True)
+class PhotoFolder:
+    """What lies in a folder of photos.
+
+    Attributes:
+        root: the folder.
+        photos: sorted by part and file.
+        has_validation: whether there is a folder of validation photos.
+        test_is_labelled: whether test photos lie in class folders.
+        empty_classes: class folders of the training part (or of the root) without any photo.
+        others: how many files have no image ending.
+        strays: photos of train or val that lie in no class folder.
+        remarks: sentences that a person should read.
+    """
+
+    root: Path
+    photos: tuple[Photo, ...]
+    has_validation: bool
+    test_is_labelled: bool
+    empty_classes: tuple[str, ...] = ()
+    others: int = 0
+    strays: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+    def part(self, name: str) -> list[Photo]:
+        """The photos of one part."""
+        return [photo for photo in self.photos if photo.part == name]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that have training photos, sorted as text."""
+        return sorted({photo.class_name for photo in self.part("train") if photo.class_name is not None})
+
+
+def natural(name: str) -> tuple[list[int | str], str]:
+    """A sorting key under which 2 comes before 10."""
+    pieces = re.split(r"(\d+)", name.casefold())
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces], name
+
+
+def scan(root: Path) -> PhotoFolder:
+    """Finds the photos of a folder that holds `train/`, or a folder a class.
+
+    Raises:
+        UsageError: there is no such folder.
+        PhotosError: the layout cannot be understood.
+    """
+    problem = problem_with_folder(root)
+    if problem:
+        raise UsageError(problem)
+    folders = {entry.name: entry for entry in sorted(root.iterdir()) if entry.is_dir() and not _hidden(entry.name)}
+    parts = _parts(root, folders)
+    return _scan_parts(root, parts) if parts else _scan_classes(root, folders)
+
+
+def problem_with_folder(root: Path) -> str | None:
+    """Why `root` is no folder that can be read, as a sentence; None if it is."""
+    if not root.exists():
+        return f"{root}: there is no such folder"
+    if not root.is_dir():
+        return f"{root}: is a file; give the folder that holds the photos"
+    if not os.access(root, os.R_OK | os.X_OK):
+        return f"{root}: cannot be read; you have no permission"
+    return None
+
+
+def images_below(folder: Path) -> tuple[list[Path], int]:
+    """All files with an image ending below a folder, sorted, and how many other files there are.
+
+    Follows links to folders, but enters no folder twice; passes over names that begin with a dot.
+    """
+    images, others = [], 0
+    for path in _files(folder, set()):
+        if path.suffix.lower() in IMAGE_ENDINGS and not _hidden(path.name):
+            images.append(path)
+        else:
+            others += 1
+    return sorted(images, key=lambda path: path.relative_to(folder).parts), others
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """A path below `root` with `/`, as valid UTF-8."""
+    return printable(path.relative_to(root).as_posix())
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")
+
+
+def _files(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise PhotosError(f"{folder}: cannot be read ({error.strerror})") from None
+    if (status.st_dev, status.st_ino) in entered:
+        return
+    entered.add((status.st_dev, status.st_ino))
+    for entry in entries:
+        path = Path(entry.path)
+        if not path.is_dir():
+            yield path
+        elif not _hidden(entry.name):
+            yield from _files(path, entered)
+
+
+def _parts(root: Path, folders: dict[str, Path]) -> dict[str, Path]:
+    """The folders called train, val and test; empty where the classes lie in the root."""
+    found: dict[str, Path] = {}
+    for name, folder in folders.items():
+        lowered = name.lower()
+        part = "val" if lowered in VALIDATION_NAMES else lowered
+        if part not in ("train", "val", "test"):
+            continue
+        if part in found:
+            raise PhotosError(
+                f"{root}: {found[part].name}/ and {name}/ both look like the {part} photos; rename one of them"
+            )
+        found[part] = folder
+    if "train" in found:
+        return found
+    if found and len(found) == len(folders):
+        raise PhotosError(
+            f"{root}: there is {', '.join(f.name + '/' for f in found.values())} but no train/; "
+            "put the training photos into train/CLASS/"
+        )
+    return {}
+
+
+def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
+    collector = _Collector(root)
+    collector.add_classes("train", root)
+    remarks = [
+        f"{name}/ is taken as a class, because there is no train/ folder beside it"
+        for name in folders
+        if name.lower() in ("test", *VALIDATION_NAMES)
+    ]
+    if not collector.photos:
+        raise PhotosError(
+            f"{root}: no photos in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg "
+            f"({collector.others:,} other files, {len(collector.strays):,} photos in no class folder)"
+        )
+    return collector.folder(has_validation=False, test_is_labelled=False, remarks=remarks)
+
+
+def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
+    collector = _Collector(root)
+    collector.add_classes("train", parts["train"])
+    if not collector.photos:
+        raise PhotosError(f"{parts['train']}: no photos in class folders; expected {parts['train']}/CLASS/*.jpg")
+    classes = {photo.class_name for photo in collector.photos}
+    remarks = [
+        f"{entry.name}/ beside train/ is not used"
+        for entry in sorted(root.iterdir())
+        if entry.is_dir() and not _hidden(entry.name) and entry not in parts.values()
+    ]
+    if "val" in parts:
+        collector.add_classes("val", parts["val"])
+    labelled = False
+    if "test" in parts:
+        labelled = collector.add_test(parts["test"], {name for name in classes if name}, remarks)
+    has_validation = any(photo.part == "val" for photo in collector.photos)
+    if "val" in parts and not has_validation:
+        raise PhotosError(f"{parts['val']}: holds no photos in class folders; fill it or remove it")
+    return collector.folder(has_validation=has_validation, test_is_labelled=labelled, remarks=remarks)
+
+
+class _Collector:
+    """Gathers photos part by part."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.photos: list[Photo] = []
+        self.empty: list[str] = []
+        self.strays: list[str] = []
+        self.others = 0
+
+    def add_classes(self, part: str, folder: Path) -> None:
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir():
+                if not _hidden(entry.name):
+                    self._add(part, entry, printable(entry.name))
+            elif entry.suffix.lower() in IMAGE_ENDINGS and not _hidden(entry.name):
+                self.strays.append(relative_name(entry, self.root))
+            else:
+                self.others += 1
+
+    def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
+        """Adds test photos; says whether they lie in class folders."""
+        inside = [entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name)]
+        flat = [entry for entry in folder.iterdir() if entry.is_file() and entry.suffix.lower() in IMAGE_ENDINGS]
+        unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
+        if not inside or flat or len(unknown) == len(inside):
+            if inside:
+                remarks.append(
+                    f"{folder.name}/ has folders but is taken as unlabelled, since they are no class folders"
+                )
+            self._add("test", folder, None)
+            return False
+        if unknown:
+            remarks.append(f"{folder.name}/ has classes without training photos: {', '.join(unknown)}")
+        self.add_classes("test", folder)
+        return True
+
+    def _add(self, part: str, folder: Path, class_name: str | None) -> None:
+        images, others = images_below(folder)
+        self.others += others
+        if not images and part == "train" and class_name is not None:
+            self.empty.append(class_name)
+        self.photos += [Photo(path, relative_name(path, self.root), part, class_name) for path in images]
+
+    def folder(self, *, has_validation: bool, test_is_labelled: bool, remarks: list[str]) -> PhotoFolder:
+        return PhotoFolder(
+            root=self.root,
+            photos=tuple(self.photos),
+            has_validation=has_validation,
+            test_is_labelled=test_is_labelled,
+            empty_classes=tuple(self.empty),
+            others=self.others,
+            strays=tuple(self.strays),
+            remarks=tuple(remarks),
+        )
+
+
+def summary(folder: PhotoFolder) -> str:
+    """What will be used, in one sentence."""
+    counts = Counter(photo.part for photo in folder.photos)
+    train = f"{counts['train']:,} photos of {len(folder.classes):,} classes"
+    validation = f"{counts['val']:,} for validation" if folder.has_validation else "validation set apart from these"
+    test = f", {counts['test']:,} for test" if counts["test"] else ""
+    labels = "" if folder.test_is_labelled or not counts["test"] else " (without labels)"
+    notes = []
+    if folder.others:
+        notes.append(f"{folder.others:,} other files passed over")
+    if folder.strays:
+        notes.append(f"{len(folder.strays):,} photos in no class folder passed over, first {folder.strays[0]}")
+    return f"{train} to train on, {validation}{test}{labels}" + "".join(f"; {note}" for note in notes)

@@ -1,0 +1,234 @@
+"""Which photo is in training, validation or test: made once, written down, reused by every later command."""
+
+import csv
+import hashlib
+import io
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fieldguide.data.inspect import Inspected
+from fieldguide.errors import PhotosError, UsageError
+from fieldguide.storage import write_text
+
+PARTS = ("train", "val", "test", "excluded")
+HEADER = ("file", "class", "part", "content_hash", "reason")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo of a split; `reason` says why it is excluded, or is empty."""
+
+    file: str
+    class_name: str
+    part: str
+    content_hash: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Split:
+    """All photos of a folder, each in exactly one part."""
+
+    rows: tuple[Row, ...]
+
+    def part(self, name: str) -> list[Row]:
+        """The rows of one part, in the order of the file."""
+        return [row for row in self.rows if row.part == name]
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes that have training photos, sorted as text; a class's index is its place here."""
+        return sorted({row.class_name for row in self.part("train")})
+
+    def fingerprint(self, parts: Iterable[str] = ("train", "val")) -> str:
+        """The same text for the same photos in the same classes and parts, wherever they lie."""
+        wanted = set(parts)
+        lines = sorted(f"{row.part}\0{row.class_name}\0{row.content_hash}" for row in self.rows if row.part in wanted)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def make_split(
+    inspected: Sequence[Inspected], *, seed: int, validation_share: float, has_validation: bool, leaks: str
+) -> tuple[Split, list[str]]:
+    """Puts every photo into a part.
+
+    Without validation photos of its own, a share of every class is set apart: stratified, at least one
+    photo of every class that has two, and the same content (SHA-256) never in two parts.
+
+    Args:
+        inspected: all photos; those with a reason become `excluded`.
+        seed: of the split.
+        validation_share: of every class's photos, in (0, 1).
+        has_validation: whether the folder has validation photos already.
+        leaks: `refuse`, `drop` (from training) or `allow`, for the same photo in training and elsewhere.
+
+    Returns:
+        The split, and sentences that a person should read.
+
+    Raises:
+        PhotosError: a leak, or too little to train or to validate on.
+    """
+    # A photo whose file says nothing of itself but that cannot be read stays out, with the reason.
+    rows = [
+        Row(
+            entry.photo.file,
+            entry.photo.class_name or "",
+            "excluded" if entry.reason and entry.photo.part != "test" else entry.photo.part,
+            entry.content_hash,
+            entry.reason,
+        )
+        for entry in inspected
+    ]
+    if not has_validation:
+        chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share)
+        rows = [_moved(row, "val") if row.file in chosen and row.part == "train" else row for row in rows]
+    rows, remarks = _without_leaks(rows, leaks)
+    split = Split(tuple(rows))
+    _demand_enough(split)
+    return split, remarks + _remarks(split, has_validation)
+
+
+def write_split(path: Path, split: Split) -> None:
+    """Writes a split as CSV (UTF-8, `\\n`)."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)
+    write_text(path, buffer.getvalue())
+
+
+def read_split(path: Path) -> Split:
+    """Reads a split.
+
+    Raises:
+        UsageError: missing or damaged; the message names file and line.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
+    if not lines or tuple(lines[0]) != HEADER:
+        raise UsageError(f"{path}: the first line must be {','.join(HEADER)}")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(HEADER) or line[2] not in PARTS:
+            raise UsageError(f"{path}: line {number} is damaged: {','.join(line)[:80]}")
+    return Split(tuple(Row(*line) for line in lines[1:]))
+
+
+def _moved(row: Row, part: str, reason: str = "") -> Row:
+    return Row(row.file, row.class_name, part, row.content_hash, reason or row.reason)
+
+
+def _choose_validation(rows: Sequence[Row], seed: int, share: float) -> set[str]:
+    """The files set apart: whole groups of the same content, class by class, in an order drawn by the seed."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row.content_hash].append(row)
+    left = Counter(row.class_name for row in rows)
+    wanted = {name: max(1, round(share * count)) if count > 1 else 0 for name, count in left.items()}
+    taken: Counter[str] = Counter()
+    chosen: set[str] = set()
+
+    def take(group: list[Row]) -> None:
+        for row in group:
+            taken[row.class_name] += 1
+            left[row.class_name] -= 1
+            chosen.add(row.file)
+
+    def fits(group: list[Row], *, within_share: bool) -> bool:
+        sizes = Counter(row.class_name for row in group)
+        return group[0].file not in chosen and all(
+            left[name] > size and (not within_share or taken[name] + size <= wanted[name])
+            for name, size in sizes.items()
+        )
+
+    for name in sorted(wanted):
+        of_class = [group for _, group in sorted(groups.items()) if any(row.class_name == name for row in group)]
+        draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])])
+        shuffled = [of_class[i] for i in draw.permutation(len(of_class))]
+        for group in shuffled:
+            if taken[name] < wanted[name] and fits(group, within_share=True):
+                take(group)
+        for group in sorted(shuffled, key=len):
+            if taken[name] == 0 and wanted[name] and fits(group, within_share=False):
+                take(group)
+    return chosen
+
+
+def _without_leaks(rows: list[Row], leaks: str) -> tuple[list[Row], list[str]]:
+    """Deals with training photos whose very content stands in validation or test as well."""
+    elsewhere: dict[str, Row] = {}
+    for row in rows:
+        if row.part in ("val", "test") and row.content_hash:
+            elsewhere.setdefault(row.content_hash, row)
+    leaking = [
+        (row, elsewhere[row.content_hash]) for row in rows if row.part == "train" and row.content_hash in elsewhere
+    ]
+    if not leaking:
+        return rows, []
+    pairs = [f"{row.file} is the same photo as {other.file}" for row, other in leaking]
+    if leaks == "refuse":
+        raise PhotosError(
+            f"{len(leaking):,} training photos stand in val or test too, so the accuracy would be wrong:\n"
+            + listing(pairs)
+            + "\nRemove them, or add --set data.leaks=drop (drops them from training) or --set data.leaks=allow"
+        )
+    if leaks == "allow":
+        return rows, [
+            f"{len(leaking):,} training photos stand in val or test too, and the recipe allows it: "
+            "the accuracy is too high"
+        ]
+    dropped = {row.file: f"same photo as {other.file}" for row, other in leaking}
+    kept = [_moved(row, "excluded", dropped[row.file]) if row.file in dropped else row for row in rows]
+    return kept, [f"{len(leaking):,} training photos dropped, because they stand in val or test too"]
+
+
+def listing(lines: Sequence[str], most: int = 10) -> str:
+    """The first lines, indented, and how many there are beyond them."""
+    shown = [f"  {line}" for line in lines[:most]]
+    if len(lines) > most:
+        shown.append(f"  ... and {len(lines) - most:,} more")
+    return "\n".join(shown)
+
+
+def _demand_enough(split: Split) -> None:
+    classes = split.classes
+    if len(classes) < 2:
+        only = f" ({classes[0]})" if classes else ""
+        raise PhotosError(f"a classifier needs photos of at least 2 classes, and there are {len(classes)}{only}")
+    if not split.part("val"):
+        raise PhotosError("no class has 2 photos, so none can be set apart for validation; add photos or a val/ folder")
+    unknown = sorted({row.class_name for row in split.part("val")} - set(classes))
+    if unknown:
+        raise PhotosError(
+            f"val has classes that have no training photos: {', '.join(unknown)}; add photos or remove them"
+        )
+    # Classes that lost every training photo show up above where val has them; elsewhere they are named here.
+    lost = sorted({row.class_name for row in split.part("excluded")} - set(classes))
+    if lost:
+        raise PhotosError(
+            f"classes that have no readable training photo: {', '.join(lost)}; add photos or remove the folder"
+        )
+
+
+def _remarks(split: Split, has_validation: bool) -> list[str]:
+    counts = Counter(row.class_name for row in split.part("train"))
+    in_validation = {row.class_name for row in split.part("val")}
+    missing = [name for name in split.classes if name not in in_validation]
+    if not missing:
+        return []
+    single = [name for name in missing if counts[name] == 1 and not has_validation]
+    found = []
+    if single:
+        found.append(f"classes with one photo, which stays in training and is never validated: {', '.join(single)}")
+    rest = [name for name in missing if name not in single]
+    if rest:
+        found.append(f"classes missing in validation, whose accuracy nobody will know: {', '.join(rest)}")
+    return found

@@ -1,0 +1,48 @@
+"""The mistakes a person can make, as a tree. Each message says what, where and what to do.
+
+FieldguideError            (a ValueError; carries the exit code of the command line)
+├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
+├── PhotosError       1    the photos themselves stand in the way
+├── TrainingError     1    the training cannot go on (a loss that is not finite)
+└── MissingExtraError 2    an optional library is not installed
+"""
+
+from collections.abc import Sequence
+
+
+class FieldguideError(ValueError):
+    """A mistake that a person can mend; its text is shown as it is, without a traceback."""
+
+    exit_code = 2
+
+
+class UsageError(FieldguideError):
+    """Wrong arguments, paths or recipe.
+
+    Args:
+        problems: one sentence a mistake; all that were found, not only the first.
+    """
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems: Sequence[str] = problems
+        super().__init__("\n".join(problems))
+
+
+class PhotosError(FieldguideError):
+    """The photos stand in the way: unreadable, empty, leaking from one part into another."""
+
+    exit_code = 1
+
+
+class TrainingError(FieldguideError):
+    """The training cannot go on; what was good before is kept."""
+
+    exit_code = 1
+
+
+class MissingExtraError(FieldguideError):
+    """An optional library is not installed."""
+
+    exit_code = 2

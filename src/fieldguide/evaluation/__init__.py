@@ -1,0 +1,1 @@
+"""Judging: from probabilities and labels to figures with their doubt."""

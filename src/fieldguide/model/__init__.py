@@ -1,0 +1,1 @@
+"""The network: backbone, head, and the bundle in which it leaves the program."""

@@ -1,0 +1,155 @@
+"""timm's networks with pooled features. The only one that knows timm."""
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+from fieldguide.errors import UsageError
+
+
+def problem_with_backbone(name: str) -> str | None:
+    """Why there is no such backbone, as a sentence with the nearest names; None if there is."""
+    if _architecture(name) and (not _tag(name) or _tag(name) in _tags(_architecture(name))):
+        return None
+    base, tag = name.removeprefix("timm/").partition(".")[::2]
+    if tag and timm.is_model(base):
+        return f"model.backbone: timm has {base}, but no weights {tag!r}; it has {', '.join(_tags(base)) or 'none'}"
+    near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
+    hint = f" (did you mean {', '.join(near)}?)" if near else ""
+    return f"model.backbone: timm has no network {name!r}{hint}"
+
+
+def make_backbone(name: str) -> nn.Module:
+    """A network with random weights from (batch, 3, height, width) to (batch, num_features) pooled features.
+
+    Raises:
+        UsageError: timm has no such network, or it gives no pooled features.
+    """
+    problem = problem_with_backbone(name)
+    if problem:
+        raise UsageError(problem)
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    except Exception as error:  # timm's networks raise what they like for what they lack
+        raise UsageError(f"model.backbone: timm cannot build {name} with pooled features ({error})") from None
+    return network
+
+
+def num_features(network: nn.Module) -> int:
+    """Width of the pooled features."""
+    return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
+
+
+def on_meta(name: str) -> nn.Module:
+    """The same network without memory for its weights, for counting and showing."""
+    with torch.device("meta"):
+        return make_backbone(name)
+
+
+def pretrained_preprocessing(name: str) -> dict[str, Any]:
+    """What the backbone was pretrained with: image_size_px, crop_share, interpolation, mean, std."""
+    config = _config(name)
+    interpolation = config.get("interpolation", "bilinear")
+    return {
+        "image_size_px": int(config.get("input_size", (3, 224, 224))[-1]),
+        "crop_share": float(config.get("crop_pct") or 0.875),
+        "interpolation": interpolation if interpolation in ("bilinear", "bicubic") else "bicubic",
+        "mean": tuple(config.get("mean", (0.485, 0.456, 0.406))),
+        "std": tuple(config.get("std", (0.229, 0.224, 0.225))),
+    }
+
+
+def pretrained_on(name: str) -> str:
+    """What the Hub's weights of this name were trained on, by timm's tag: `imagenet-1k`, else the tag itself."""
+    tag = str(_config(name).get("tag") or _tag(name))
+    steps = [piece for piece in tag.split("_") if piece.startswith("in") and piece[2:3].isdigit()]
+    others = ("fb_ssl", "fb_swsl", "yfcc", "ig1b", "laion", "openai", "jft", "clip", "dino", "webvid")
+    if set(steps) == {"in1k"} and not any(name in tag for name in others):
+        return "imagenet-1k"
+    return tag or "nothing that timm tells"
+
+
+def hub_weights(name: str) -> dict[str, torch.Tensor]:
+    """Pretrained weights from the Hub, or from its cache on this machine.
+
+    Raises:
+        UsageError: there are none, or the Hub is out of reach; the message says what to pass instead.
+    """
+    instead = (
+        "pass --weights FILE (a .safetensors or .pth of this network), --weights RUN (an earlier run), "
+        "or --weights none to train from scratch"
+    )
+    source = _config(name).get("hf_hub_id")
+    if not source and not _config(name).get("url"):
+        raise UsageError(f"model.weights: timm has no pretrained weights for {name}; {instead}")
+    try:
+        if source and not _in_hub_cache(source):
+            _knock_on_hub()
+        network = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # whatever the network layer raises: the answer for the user is one
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"model.weights: the Hub's weights of {name} cannot be had ({text[:160]}); {instead}"
+        ) from None
+    return dict(network.state_dict())
+
+
+def stages(network: nn.Module) -> list[list[str]]:
+    """Parameter names from the stem to the last stage, as timm groups them.
+
+    Raises:
+        UsageError: timm does not say how this network is staged.
+    """
+    if not hasattr(network, "group_matcher"):
+        raise UsageError("training.phases: timm does not tell this backbone's stages; use trainable all or head")
+    from timm.models import group_parameters
+
+    matcher: Any = network.group_matcher
+    groups: dict[int, list[str]] = group_parameters(network, matcher(coarse=True))
+    return [groups[key] for key in sorted(groups)]
+
+
+def _config(name: str) -> dict[str, Any]:
+    config: Any = timm.models.get_pretrained_cfg(name.removeprefix("timm/"))
+    return dict(config.to_dict()) if config is not None else {}
+
+
+def _architecture(name: str) -> str:
+    base = name.removeprefix("timm/").partition(".")[0]
+    return base if timm.is_model(base) else ""
+
+
+def _tag(name: str) -> str:
+    return name.partition(".")[2]
+
+
+def _tags(architecture: str) -> list[str]:
+    known = timm.list_pretrained(f"{architecture}.*")
+    return [entry.partition(".")[2] for entry in known if entry.partition(".")[0] == architecture]
+
+
+def _in_hub_cache(source: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    names = ("model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(source, file), str) for file in names)
+
+
+def _knock_on_hub() -> None:
+    """Fails at once where the Hub is out of reach: the download itself tries again for a minute."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE is set, and they are not in the cache")
+    import urllib.error
+    import urllib.request
+
+    try:
+        urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
+    except urllib.error.HTTPError:
+        return  # it answered
+    except (urllib.error.URLError, OSError) as error:
+        raise OSError(f"no answer from the Hub: {getattr(error, 'reason', error)}") from None

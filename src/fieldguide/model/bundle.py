@@ -1,0 +1,173 @@
+"""The part of a run that is needed to use the model: weights, classes and preprocessing, as data and never as code."""
+
+import importlib.metadata
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load, save
+
+from fieldguide.errors import UsageError
+from fieldguide.model.classifier import Architecture, Classifier, make_classifier, make_on_meta
+from fieldguide.storage import digest, read_json, write_bytes, write_json
+
+FORMAT = 1
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a bundle says of itself.
+
+    Attributes:
+        architecture: the network.
+        classes: names, in the order of the network's outputs.
+        preprocessing: plain data; `data.preprocess.Preprocessing` reads it.
+        pretrained_on: what the first weights were trained on; None where nobody can tell.
+        weights_sha256: checksum of the weights' file.
+    """
+
+    architecture: Architecture
+    classes: tuple[str, ...]
+    preprocessing: Mapping[str, Any]
+    pretrained_on: str | None
+    weights_sha256: str = ""
+
+
+def find_bundle(path: Path) -> Path:
+    """The bundle's folder, given itself or its run.
+
+    Raises:
+        UsageError: there is none; the message says what was expected.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such run or bundle")
+    for folder in (path, path / "bundle"):
+        if (folder / DESCRIPTION_FILE).is_file():
+            return folder
+    if (path / "recipe.yaml").is_file():
+        raise UsageError(f"{path}: this run has no model yet (no epoch was finished)")
+    raise UsageError(f"{path}: is no run and no bundle (there is no {DESCRIPTION_FILE} in it or in bundle/)")
+
+
+def write_bundle(folder: Path, description: Description, weights: Mapping[str, torch.Tensor]) -> None:
+    """Writes weights, then the description with their checksum, so that a bundle is whole or noticed as torn."""
+    folder.mkdir(exist_ok=True)
+    content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+    write_bytes(folder / WEIGHTS_FILE, content)
+    architecture, size = description.architecture, description.preprocessing["image_size_px"]
+    write_json(
+        folder / DESCRIPTION_FILE,
+        {
+            "format": FORMAT,
+            "classes": list(description.classes),
+            "preprocessing": dict(description.preprocessing),
+            "input": {
+                "name": "images",
+                "shape": ["batch", 3, size, size],
+                "dtype": "float32",
+                "color": "RGB",
+            },
+            "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
+            "backbone": architecture.backbone,
+            "head": {
+                "kind": architecture.head,
+                "width": architecture.head_width,
+                "dropout": architecture.head_dropout,
+            },
+            "pretrained_on": description.pretrained_on,
+            "weights_sha256": digest(content),
+            "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
+        },
+    )
+
+
+def read_description(folder: Path) -> Description:
+    """Reads what a bundle says of itself.
+
+    Raises:
+        UsageError: missing, damaged, or of another version.
+    """
+    path = folder / DESCRIPTION_FILE
+    data = read_json(path)
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        found = data.get("format") if isinstance(data, dict) else None
+        raise UsageError(f"{path}: is of format {found!r}, and this version of fieldguide reads format {FORMAT}")
+    try:
+        classes = tuple(data["classes"])
+        head = data["head"]
+        description = Description(
+            architecture=Architecture(
+                backbone=data["backbone"],
+                head=head["kind"],
+                head_width=head["width"],
+                head_dropout=float(head["dropout"]),
+                num_classes=len(classes),
+            ),
+            classes=classes,
+            preprocessing=dict(data["preprocessing"]),
+            pretrained_on=data.get("pretrained_on"),
+            weights_sha256=data["weights_sha256"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
+    _demand_sense(description, path)
+    return description
+
+
+def _demand_sense(description: Description, path: Path) -> None:
+    made, width = description.architecture, description.architecture.head_width
+    right = (
+        isinstance(made.backbone, str)
+        and re.fullmatch(r"[\w./-]{1,200}", made.backbone) is not None
+        and made.head in ("linear", "bottleneck", "mlp")
+        and (width is None if made.head == "linear" else isinstance(width, int) and 1 <= width <= 65_536)
+        and 0 <= made.head_dropout < 1
+        and 2 <= made.num_classes <= 1_000_000
+        and all(isinstance(name, str) for name in description.classes)
+        and len(set(description.classes)) == made.num_classes
+    )
+    if not right:
+        raise UsageError(f"{path}: is damaged (a field has a value that no bundle of fieldguide has)")
+
+
+def read_weights(folder: Path, description: Description) -> dict[str, torch.Tensor]:
+    """Reads a bundle's weights.
+
+    Raises:
+        UsageError: missing, damaged, or not the file that the description was written for.
+    """
+    path = folder / WEIGHTS_FILE
+    most = 8 * sum(value.numel() for value in make_on_meta(description.architecture).state_dict().values())
+    try:
+        if path.stat().st_size > most + 10_000_000:
+            raise UsageError(f"{path}: is larger than the network it is said to belong to")
+        content = path.read_bytes()
+        if digest(content) != description.weights_sha256:
+            raise UsageError(f"{path}: is not the file that {DESCRIPTION_FILE} was written for (its checksum differs)")
+        return dict(load(content))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except safetensors.SafetensorError as error:
+        raise UsageError(f"{path}: is damaged ({error})") from None
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, Description]:
+    """Builds a bundle's network with its weights, in evaluation mode.
+
+    Raises:
+        UsageError: the bundle is damaged, or its weights do not fit its network.
+    """
+    description = read_description(folder)
+    weights = read_weights(folder, description)
+    classifier = make_classifier(description.architecture)
+    own = classifier.state_dict()
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in weights.items()}:
+        raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors are not those of {description.architecture.backbone}")
+    classifier.load_state_dict(weights)
+    return classifier.eval(), description

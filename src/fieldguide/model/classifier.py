@@ -1,0 +1,109 @@
+"""A backbone and a head as one network, and which of its parameters learn."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from fieldguide.model import backbone as backbones
+from fieldguide.model.heads import make_head
+
+LAST_STAGES = {"last_stage": 1, "last_two_stages": 2}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What is needed to build a network again; plain data that a bundle stores."""
+
+    backbone: str
+    head: str
+    head_width: int | None
+    head_dropout: float
+    num_classes: int
+
+
+class Classifier(nn.Module):
+    """Images to logits: `head(backbone(images))`."""
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) float, normalised, to (batch, num_classes) logits."""
+        logits: torch.Tensor = self.head(self.backbone(images))
+        return logits
+
+
+def make_classifier(architecture: Architecture) -> Classifier:
+    """Builds the network with random weights, drawn from torch's generator.
+
+    Raises:
+        UsageError: there is no such backbone.
+    """
+    network = backbones.make_backbone(architecture.backbone)
+    head = make_head(
+        architecture.head,
+        backbones.num_features(network),
+        architecture.num_classes,
+        architecture.head_width,
+        architecture.head_dropout,
+    )
+    return Classifier(network, head)
+
+
+def make_on_meta(architecture: Architecture) -> Classifier:
+    """The same network without memory for its weights, for counting and showing."""
+    with torch.device("meta"):
+        return make_classifier(architecture)
+
+
+def count_parameters(classifier: Classifier) -> dict[str, int]:
+    """Exact counts: `total`, `backbone`, `head` (batch normalisation's statistics are no parameters)."""
+    backbone = sum(parameter.numel() for parameter in classifier.backbone.parameters())
+    head = sum(parameter.numel() for parameter in classifier.head.parameters())
+    return {"total": backbone + head, "backbone": backbone, "head": head}
+
+
+def set_trainable(classifier: Classifier, part: str) -> None:
+    """Lets a part learn and freezes the rest.
+
+    Args:
+        classifier: changed in place.
+        part: `all`, `head`, `last_stage` or `last_two_stages` (each with the head).
+
+    Raises:
+        UsageError: timm does not say how this backbone is staged.
+    """
+    learning = set(trainable_names(classifier, part))
+    for name, parameter in classifier.named_parameters():
+        parameter.requires_grad_(name in learning)
+
+
+def trainable_names(classifier: Classifier, part: str) -> list[str]:
+    """Names of the parameters that learn when `part` is trainable."""
+    names = [name for name, _ in classifier.named_parameters()]
+    if part == "all":
+        return names
+    learning = {name for name in names if name.startswith("head.")}
+    if part != "head":
+        last = backbones.stages(classifier.backbone)[-LAST_STAGES[part] :]
+        learning |= {f"backbone.{name}" for stage in last for name in stage}
+    return [name for name in names if name in learning]
+
+
+def describe_head(classifier: Classifier, num_features: int) -> list[tuple[str, str, int]]:
+    """The head's layers: what it is, its output's shape, its parameters."""
+    rows, width = [], num_features
+    for layer in classifier.head.children():
+        name = type(layer).__name__
+        if isinstance(layer, nn.Linear):
+            width = layer.out_features
+            name = f"linear {layer.in_features:,} to {width:,}"
+        elif isinstance(layer, nn.Dropout):
+            name = f"dropout {layer.p:g}"
+        elif isinstance(layer, nn.BatchNorm1d):
+            name = "batch normalisation"
+        rows.append((name, f"(batch, {width:,})", sum(parameter.numel() for parameter in layer.parameters())))
+    return rows

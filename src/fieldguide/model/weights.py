@@ -1,0 +1,195 @@
+"""Weights from the Hub, a file or an earlier run into a network; what did not fit is told, never passed over."""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+
+from fieldguide.errors import UsageError
+from fieldguide.model import backbone as backbones
+from fieldguide.model.bundle import find_bundle, read_description, read_weights
+from fieldguide.model.classifier import Classifier
+
+ENOUGH = 0.95  # of the backbone's values must come from the file
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Where weights came from and what did not fit.
+
+    Attributes:
+        source: as it was asked for.
+        pretrained_on: `none`, `imagenet-1k`, another name, or None where nobody can tell.
+        not_used: names in the file that the network has no place for.
+        not_filled: names in the backbone that stayed random.
+        head_too: whether the head came along.
+    """
+
+    source: str
+    pretrained_on: str | None
+    not_used: tuple[str, ...] = ()
+    not_filled: tuple[str, ...] = ()
+    head_too: bool = False
+
+    def sentence(self) -> str:
+        """What happened, for the screen."""
+        if self.source == "none":
+            return "random weights, as the recipe says (model.weights: none)"
+        text = f"weights from {self.source}"
+        if self.head_too:
+            text += ", head included"
+        if self.not_used:
+            text += f"; not used: {_some(self.not_used)}"
+        if self.not_filled:
+            text += f"; not in the file, so random: {_some(self.not_filled)}"
+        return text
+
+
+def problem_with_weights(source: str) -> str | None:
+    """Why weights cannot come from there, as far as can be told without reading them; None if they can."""
+    if source in ("hub", "none") or Path(source).is_file():
+        return None
+    if not Path(source).exists():
+        return f"model.weights: there is no file {source}; pass hub, none, a .safetensors or .pth file, or a run"
+    try:
+        find_bundle(Path(source))
+    except UsageError as error:
+        return f"model.weights: {error}"
+    return None
+
+
+def what_pretrained(source: str, backbone: str) -> str | None:
+    """What weights from `source` were trained on; None where nobody can tell.
+
+    Raises:
+        UsageError: an earlier run that cannot be read.
+    """
+    if source == "none":
+        return "none"
+    if source == "hub":
+        return backbones.pretrained_on(backbone)
+    if Path(source).is_dir():
+        return read_description(find_bundle(Path(source))).pretrained_on
+    return None
+
+
+def load_weights(classifier: Classifier, source: str, backbone: str, classes: Sequence[str]) -> LoadedWeights:
+    """Fills a network's backbone, and its head from an earlier run of the same classes and head.
+
+    Args:
+        classifier: changed in place.
+        source: `hub`, `none`, a .safetensors or .pth file (no pickled code is executed), or a run.
+        backbone: timm's name.
+        classes: in the order of the network's outputs.
+
+    Raises:
+        UsageError: the weights cannot be had, or fit less than 95 % of the backbone.
+    """
+    if source == "none":
+        return LoadedWeights(source, "none")
+    pretrained_on = what_pretrained(source, backbone)
+    if source == "hub":
+        found = backbones.hub_weights(backbone)
+    elif Path(source).is_dir():
+        return _from_run(classifier, Path(source), pretrained_on, classes)
+    else:
+        found = _plain_names(read_file(Path(source)))
+    not_used, not_filled = _fill(classifier.backbone, found, source)
+    return LoadedWeights(source, pretrained_on, not_used, not_filled)
+
+
+def read_file(path: Path) -> dict[str, torch.Tensor]:
+    """A state dict from .safetensors or from torch's format, without executing pickled code.
+
+    Raises:
+        UsageError: missing, damaged, or it holds more than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UsageError(f"model.weights: {path} cannot be read ({error})") from None
+    except pickle.UnpicklingError:
+        raise UsageError(
+            f"model.weights: {path} holds more than tensors, or is damaged, and code from a file is never executed; "
+            "save its state dict alone, best as .safetensors"
+        ) from None
+    except Exception as error:  # torch.load raises what it likes on damaged input
+        raise UsageError(f"model.weights: {path} cannot be read ({str(error).splitlines()[0][:160]})") from None
+    return _tensors(content, path)
+
+
+def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The state dict inside a checkpoint."""
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict):
+        raise UsageError(f"model.weights: {path} holds no state dict but a {type(content).__name__}")
+    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise UsageError(f"model.weights: {path} holds no tensors")
+    return tensors
+
+
+def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Takes off the prefix that a wrapper put before every name."""
+    for prefix in ("module.", "backbone.", "model.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    if any(name.startswith("backbone.") for name in found) and all(
+        name.startswith(("backbone.", "head.")) for name in found
+    ):
+        found = {name.removeprefix("backbone."): value for name, value in found.items()}
+    return found
+
+
+def _fill(
+    network: torch.nn.Module, found: dict[str, torch.Tensor], source: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Copies what fits; names what does not."""
+    own = network.state_dict()
+    fitting = {name: value for name, value in found.items() if name in own and value.shape == own[name].shape}
+    not_filled = tuple(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
+    share = sum(own[name].numel() for name in fitting) / max(1, sum(value.numel() for value in own.values()))
+    not_used = tuple(name for name in found if name not in fitting)
+    if share < ENOUGH:
+        raise UsageError(
+            f"model.weights: {source} fits {share:.0%} of the backbone, and nearly all of it must fit; "
+            f"missing or of another shape: {_some(not_filled)}; "
+            f"in the file without a place: {_some(not_used) or 'nothing'}"
+        )
+    network.load_state_dict(fitting, strict=False)
+    return not_used, not_filled
+
+
+def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, classes: Sequence[str]) -> LoadedWeights:
+    folder = find_bundle(run)
+    description = read_description(folder)
+    tensors = read_weights(folder, description)
+    backbone = {
+        name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")
+    }
+    not_used, not_filled = _fill(classifier.backbone, backbone, str(run))
+    head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
+    own = classifier.head.state_dict()
+    head_too = list(description.classes) == list(classes) and {k: v.shape for k, v in head.items()} == {
+        k: v.shape for k, v in own.items()
+    }
+    if head_too:
+        classifier.head.load_state_dict(head)
+    else:
+        not_used += tuple(f"head.{name}" for name in head)
+    return LoadedWeights(str(run), pretrained_on, not_used, not_filled, head_too)
+
+
+def _some(names: Sequence[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,121 @@
+"""Fields of a recipe that contradict each other, or that would be ignored beside another."""
+
+from typing import NamedTuple
+
+from fieldguide.recipe.names import nearest
+from fieldguide.recipe.schema import Recipe
+
+
+class Contradiction(NamedTuple):
+    """The fields that do not go together, and a sentence that names them and says what to do."""
+
+    fields: tuple[str, ...]
+    message: str
+
+
+def contradictions(recipe: Recipe) -> list[Contradiction]:
+    """All pairs of fields that cannot both be meant."""
+    return [
+        *_reserved(recipe),
+        *_ignored(recipe),
+        *_unknown_augmentations(recipe),
+        *_ranges(recipe),
+        *_against_rules(recipe),
+    ]
+
+
+def _reserved(recipe: Recipe) -> list[Contradiction]:
+    values = {
+        "split.group_pattern": recipe.split.group_pattern,
+        "split.folds": recipe.split.folds,
+        "training.max_minutes": recipe.training.max_minutes,
+        "training.more_epochs": recipe.training.more_epochs,
+    }
+    found = [
+        Contradiction((name,), f"{name}: reserved for a later version; leave it out")
+        for name, value in values.items()
+        if value is not None
+    ]
+    if recipe.augmentation.engine == "fused":
+        found.append(
+            Contradiction(
+                ("augmentation.engine",),
+                "augmentation.engine: fused is reserved for a later version; leave it out or say reference",
+            )
+        )
+    return found
+
+
+def _ignored(recipe: Recipe) -> list[Contradiction]:
+    model, training = recipe.model, recipe.training
+    cases = [
+        (model.head_width is not None, "model.head_width", model.head == "linear", "model.head", "linear"),
+        (
+            training.momentum is not None,
+            "training.momentum",
+            training.optimizer != "sgd",
+            "training.optimizer",
+            training.optimizer,
+        ),
+        (
+            training.plateau is not None,
+            "training.plateau",
+            training.schedule != "plateau",
+            "training.schedule",
+            training.schedule,
+        ),
+        (
+            training.warmup_epochs is not None,
+            "training.warmup_epochs",
+            training.schedule != "cosine",
+            "training.schedule",
+            training.schedule,
+        ),
+    ]
+    return [
+        Contradiction(
+            (field, other),
+            f"{field} would be ignored, because {other} is {value}; set {field} to null or change {other}",
+        )
+        for is_set, field, is_moot, other, value in cases
+        if is_set and is_moot
+    ]
+
+
+def _unknown_augmentations(recipe: Recipe) -> list[Contradiction]:
+    named = {f"training.phases.{i}.augmentation": phase.augmentation for i, phase in enumerate(recipe.training.phases)}
+    if recipe.training.rounds.augmentation is not None:
+        named["training.rounds.augmentation"] = recipe.training.rounds.augmentation
+    known = recipe.augmentation.known()
+    return [
+        Contradiction(
+            (field, "augmentation.policies"),
+            f"{field}: there is no augmentation {value!r}{nearest(value, known)}; "
+            f"known are {', '.join(known)}; own ones stand in augmentation.policies",
+        )
+        for field, value in named.items()
+        if value not in known
+    ]
+
+
+def _ranges(recipe: Recipe) -> list[Contradiction]:
+    found = []
+    for field, policy in recipe.augmentation.policies.items():
+        scale, ratio = policy.crop_scale, policy.crop_ratio
+        for name, pair in (("crop_scale", scale), ("crop_ratio", ratio)):
+            if pair is not None and pair[0] > pair[1]:
+                where = f"augmentation.policies.{field}.{name}"
+                found.append(Contradiction((where,), f"{where}: {list(pair)} must be [smallest, largest]; swap them"))
+    return found
+
+
+def _against_rules(recipe: Recipe) -> list[Contradiction]:
+    if recipe.rules.pretraining == "none" and recipe.model.weights != "none":
+        return [
+            Contradiction(
+                ("rules.pretraining", "model.weights"),
+                f"model.weights is {recipe.model.weights}, but rules.pretraining allows none; "
+                "set model.weights to none or change the rule",
+            )
+        ]
+    return []

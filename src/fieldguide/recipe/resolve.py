@@ -1,0 +1,69 @@
+"""Fills in every field that a recipe leaves to a default, so that the run's recipe trains again as it is."""
+
+from typing import Any
+
+from fieldguide.recipe.schema import Plateau, Recipe
+
+HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
+HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
+
+
+def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
+    """The same recipe with nothing left open.
+
+    Args:
+        recipe: as it was read.
+        pretrained_preprocessing: the backbone's own `image_size_px`, `crop_share`, `interpolation`,
+            `mean` and `std`; they stand in for what the recipe leaves null.
+    """
+    model, data, training = recipe.model, recipe.data, recipe.training
+    last_phase = training.phases[-1]
+    return recipe.model_copy(
+        update={
+            "model": model.model_copy(
+                update={
+                    "head_width": model.head_width or HEAD_WIDTH[model.head],
+                    "head_dropout": HEAD_DROPOUT[model.head] if model.head_dropout is None else model.head_dropout,
+                }
+            ),
+            "data": data.model_copy(
+                update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
+            ),
+            "augmentation": recipe.augmentation.model_copy(
+                update={
+                    "engine": recipe.augmentation.engine or "reference",
+                    "policies": {name: recipe.augmentation.known()[name] for name in _named_policies(recipe)},
+                }
+            ),
+            "training": training.model_copy(
+                update={
+                    "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
+                    "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
+                    "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
+                    "phases": tuple(
+                        phase.model_copy(
+                            update={
+                                "name": phase.name or phase.augmentation,
+                                "learning_rate": phase.learning_rate or training.learning_rate,
+                            }
+                        )
+                        for phase in training.phases
+                    ),
+                    "rounds": training.rounds.model_copy(
+                        update={"augmentation": training.rounds.augmentation or last_phase.augmentation}
+                    ),
+                }
+            ),
+        }
+    )
+
+
+def _default(value: Any, otherwise: Any, applies: bool) -> Any:
+    return otherwise if value is None and applies else value
+
+
+def _named_policies(recipe: Recipe) -> list[str]:
+    names = [phase.augmentation for phase in recipe.training.phases]
+    if recipe.training.rounds.augmentation is not None:
+        names.append(recipe.training.rounds.augmentation)
+    return list(dict.fromkeys(names))

@@ -1,0 +1,196 @@
+"""The fields of a recipe, with their units in their names, their limits and their defaults.
+
+A field whose value is null takes what its comment says; `resolve.py` fills these in, and the run's own
+`recipe.yaml` has every one of them written out.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+HeadKind = Literal["linear", "bottleneck", "mlp"]
+Interpolation = Literal["bilinear", "bicubic"]
+Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
+Three = tuple[float, float, float]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown fields are mistakes, and nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """The network: a timm backbone with pooled features, and a head."""
+
+    backbone: str = Field(
+        default="resnet34.tv_in1k", min_length=1, description="any timm backbone that gives pooled features"
+    )
+    weights: str = Field(
+        default="hub", min_length=1, description="hub, none, a .safetensors or .pth file, or an earlier run"
+    )
+    head: HeadKind = "linear"
+    head_width: int | None = Field(default=None, ge=1, le=65_536, description="null: 1024 for bottleneck, 512 for mlp")
+    head_dropout: float | None = Field(default=None, ge=0, lt=1, description="null: 0.3; for linear 0")
+
+
+class Data(Section):
+    """From a file to a tensor, and what to do with photos that stand in the way.
+
+    A field of the preprocessing that is null takes what the backbone was pretrained with.
+    """
+
+    image_size_px: int | None = Field(default=None, ge=8, le=2_048, description="side of the network's input")
+    crop_share: float | None = Field(
+        default=None, gt=0, le=1, description="shorter side becomes round(image_size_px / crop_share)"
+    )
+    interpolation: Interpolation | None = None
+    mean: Three | None = None
+    std: tuple[Rate, Rate, Rate] | None = None
+    unreadable: Literal["refuse", "exclude"] = "refuse"
+    leaks: Literal["refuse", "drop", "allow"] = "refuse"
+    max_megapixels: float = Field(default=200, gt=0, le=2_000, description="a larger photo is unreadable")
+
+
+class Split(Section):
+    """How validation photos are set apart where there is no folder for them."""
+
+    validation_share: float = Field(default=0.15, gt=0, lt=1)
+    group_pattern: str | None = Field(default=None, description="reserved")
+    folds: int | None = Field(default=None, description="reserved")
+
+
+class Policy(Section):
+    """One augmentation, in the order of its fields; torchvision's transforms of the same names."""
+
+    crop_scale: tuple[Share, Share] | None = Field(
+        default=(0.08, 1.0),
+        description="RandomResizedCrop's share of the area; null: resize and centre crop as in validation",
+    )
+    crop_ratio: tuple[Rate, Rate] = (3 / 4, 4 / 3)
+    horizontal_flip: Share = 0.5
+    vertical_flip: Share = 0.0
+    rotation_degrees: Degrees = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: float = Field(default=0.0, ge=0, le=0.5)
+    translation_share: Share = 0.0
+
+
+STANDARD = Policy(rotation_degrees=15, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
+STRONG = Policy(
+    vertical_flip=0.2,
+    rotation_degrees=30,
+    brightness=0.2,
+    contrast=0.2,
+    saturation=0.2,
+    hue=0.1,
+    translation_share=0.1,
+)
+NONE = Policy(crop_scale=None, horizontal_flip=0)
+
+
+class Augmentation(Section):
+    """The augmentations that phases name, and how they are computed."""
+
+    engine: Literal["reference", "fused"] | None = Field(default=None, description="null: reference; fused is reserved")
+    policies: dict[str, Policy] = Field(
+        default={}, description="own ones beside standard, strong and none, or in their place"
+    )
+
+    def policy(self, name: str) -> Policy | None:
+        """The augmentation of that name, or None."""
+        return self.known().get(name)
+
+    def known(self) -> dict[str, Policy]:
+        """All augmentations that a phase can name."""
+        return {"standard": STANDARD, "strong": STRONG, "none": NONE, **self.policies}
+
+
+class Phase(Section):
+    """A stretch of epochs with one augmentation and one set of trainable parameters."""
+
+    name: str | None = Field(default=None, min_length=1, description="null: the augmentation's name")
+    augmentation: str = "standard"
+    max_epochs: int = Field(default=15, ge=1, le=100_000)
+    learning_rate: Rate | None = Field(default=None, description="null: training.learning_rate")
+    trainable: Trainable = "all"
+    min_improvement: float = Field(default=0.001, ge=0, description="of the validation loss")
+    patience_epochs: int = Field(default=3, ge=1, description="converged after so many epochs without it")
+
+
+class Rounds(Section):
+    """Training again from the best model at a lower rate, while the validation figure gets better."""
+
+    max_rounds: int = Field(default=3, ge=0, le=1_000)
+    max_epochs: int = Field(default=10, ge=1, le=100_000, description="of one round")
+    learning_rate_factor: float = Field(default=0.5, gt=0, le=1)
+    augmentation: str | None = Field(default=None, description="null: the last phase's")
+    min_improvement: float = Field(default=0.001, ge=0)
+    patience_epochs: int = Field(default=3, ge=1)
+
+
+class Plateau(Section):
+    """torch's ReduceLROnPlateau."""
+
+    metric: Literal["validation_accuracy", "validation_loss"] = "validation_accuracy"
+    factor: float = Field(default=0.1, gt=0, lt=1)
+    patience_epochs: int = Field(default=3, ge=0)
+
+
+def _rounds_from_number(value: Any) -> Any:
+    """`rounds: 2` is short for `rounds: {max_rounds: 2}`."""
+    return {"max_rounds": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Training(Section):
+    """The method: optimiser, schedule, phases, rounds, and which epoch's model is kept."""
+
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    batch_size: int = Field(default=64, ge=2, le=65_536)
+    max_epochs: int | None = Field(default=None, ge=1, description="a limit over all phases and rounds; null: none")
+    max_minutes: float | None = Field(default=None, description="reserved")
+    more_epochs: int | None = Field(default=None, description="reserved")
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: Rate = 1e-3
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="sgd only; null: 0.9")
+    weight_decay: float = Field(default=0.0, ge=0, le=10)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    gradient_clip_norm: Rate | None = None
+    schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    plateau: Plateau | None = Field(default=None, description="plateau only; null: its defaults")
+    warmup_epochs: float | None = Field(default=None, ge=0, description="cosine only; null: 0")
+    best_by: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
+    rounds: Annotated[Rounds, BeforeValidator(_rounds_from_number)] = Rounds()
+
+
+class Rules(Section):
+    """What a competition or an employer allows; checked before the training, recorded in the result."""
+
+    max_parameters: int | None = Field(default=None, ge=1, description="fewer than this many; null: any")
+    backbones: tuple[str, ...] | None = Field(
+        default=None, description="patterns of allowed names, such as resnet*; null: any"
+    )
+    pretraining: Literal["any", "imagenet-1k", "none"] = "any"
+    external_data: Literal["none", "any"] = "any"
+
+
+class Recipe(Section):
+    """Everything that decides a training."""
+
+    execution: Literal["fast", "exact"] = Field(
+        default="fast",
+        description="exact: torchvision's transforms photo by photo, fp32; "
+        "fast: bf16 and channels-last where the machine multiplies them natively",
+    )
+    model: Model = Model()
+    data: Data = Data()
+    split: Split = Split()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
+    rules: Rules = Rules()

@@ -1,0 +1,106 @@
+"""The files of a run. The only one that knows their names."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldguide.errors import UsageError
+from fieldguide.storage import read_json, write_json, write_text
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that holds all that a training made."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe, which trains again as it is."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Machine and versions."""
+        return self.path / "environment.json"
+
+    @property
+    def split(self) -> Path:
+        """Which photo is in which part."""
+        return self.path / "split.csv"
+
+    @property
+    def history(self) -> Path:
+        """A line an epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """The figures at the end."""
+        return self.path / "result.json"
+
+    @property
+    def bundle(self) -> Path:
+        """What is needed to use the model."""
+        return self.path / "bundle"
+
+    @property
+    def figures(self) -> Path:
+        """The curves."""
+        return self.path / "figures"
+
+    def problem_with_making(self) -> str | None:
+        """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
+        if not self.path.exists() and not self.path.is_symlink():
+            return None
+        if not self.path.is_dir():
+            return f"-o {self.path}: is a file; choose another name for the run's folder"
+        if not any(self.path.iterdir()):
+            return None
+        what = "holds a run already" if self.recipe.exists() else "exists and is not empty"
+        return f"-o {self.path}: {what}, and nothing is overwritten; choose another folder, or move this one away"
+
+    def make(self) -> None:
+        """Makes the folder and those inside it."""
+        for folder in (self.path, self.bundle, self.figures):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def add_to_history(self, epoch: Mapping[str, Any]) -> None:
+        """Appends an epoch's line; the file is whole after each."""
+        before = self.history.read_text(encoding="utf-8") if self.history.exists() else ""
+        write_text(self.history, before + json.dumps(epoch, allow_nan=False) + "\n")
+
+    def read_history(self) -> list[dict[str, Any]]:
+        """All epochs.
+
+        Raises:
+            UsageError: missing or damaged.
+        """
+        try:
+            lines = self.history.read_text(encoding="utf-8").splitlines()
+            return [json.loads(line) for line in lines]
+        except FileNotFoundError:
+            raise UsageError(f"{self.history}: there is no such file; no epoch was finished") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise UsageError(f"{self.history}: cannot be read ({error})") from None
+
+    def read_result(self) -> dict[str, Any]:
+        """The figures at the end.
+
+        Raises:
+            UsageError: this is no finished run.
+        """
+        if not self.path.is_dir():
+            raise UsageError(f"{self.path}: there is no such run")
+        if not self.result.exists():
+            raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name})")
+        result = read_json(self.result)
+        if not isinstance(result, dict) or "validation" not in result:
+            raise UsageError(f"{self.result}: is damaged (there is no validation in it)")
+        return result
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Writes the figures at the end."""
+        write_json(self.result, dict(result))

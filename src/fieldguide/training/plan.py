@@ -1,0 +1,113 @@
+"""What is trained after what: phases in their order, then rounds while they help."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A phase or a round: epochs with one augmentation, one starting rate and one set of trainable parameters.
+
+    Attributes:
+        kind: `phase` or `round`.
+        name: for people.
+        augmentation: what the batches are asked for.
+        max_epochs: it ends there at the latest.
+        learning_rate: at its start.
+        trainable: what `set_trainable` is asked for.
+        min_improvement: of the validation loss; a smaller one counts as none.
+        patience_epochs: it has converged after so many epochs without an improvement.
+    """
+
+    kind: str
+    name: str
+    augmentation: str
+    max_epochs: int
+    learning_rate: float
+    trainable: str
+    min_improvement: float
+    patience_epochs: int
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Training again from the best model, each round at `learning_rate_factor` times the last starting rate."""
+
+    max_rounds: int
+    max_epochs: int
+    learning_rate_factor: float
+    augmentation: str
+    min_improvement: float
+    patience_epochs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole training.
+
+    Attributes:
+        phases: in their order; each but the first starts from the best model so far.
+        rounds: after the phases.
+        max_epochs: over all of them; None: no limit.
+        best_by: `validation_loss` or `validation_accuracy`.
+    """
+
+    phases: tuple[Stage, ...]
+    rounds: Rounds
+    max_epochs: int | None
+    best_by: str
+
+    def most_epochs(self) -> int:
+        """How many epochs it can have at the most."""
+        planned = sum(stage.max_epochs for stage in self.phases) + self.rounds.max_rounds * self.rounds.max_epochs
+        return planned if self.max_epochs is None else min(planned, self.max_epochs)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A stage that ended: whether it made a new best model, and why it ended."""
+
+    stage: Stage
+    epochs: int
+    improved: bool
+    reason: str
+
+
+def next_stage(plan: Plan, ended: Sequence[Ended]) -> Stage | None:
+    """The stage after those that ended; None when the training is done.
+
+    A round that made no better model is the last one.
+    """
+    if len(ended) < len(plan.phases):
+        return plan.phases[len(ended)]
+    done, last, rounds = len(ended) - len(plan.phases), ended[-1], plan.rounds
+    if done >= rounds.max_rounds or (done and not last.improved):
+        return None
+    return Stage(
+        kind="round",
+        name=f"round {done + 1}",
+        augmentation=rounds.augmentation,
+        max_epochs=rounds.max_epochs,
+        learning_rate=last.stage.learning_rate * rounds.learning_rate_factor,
+        trainable=plan.phases[-1].trainable,
+        min_improvement=rounds.min_improvement,
+        patience_epochs=rounds.patience_epochs,
+    )
+
+
+class Convergence:
+    """Notices that the validation loss gets better no more."""
+
+    def __init__(self, min_improvement: float, patience_epochs: int) -> None:
+        self.min_improvement = min_improvement
+        self.patience_epochs = patience_epochs
+        self.lowest = float("inf")
+        self.waited = 0
+
+    def reached(self, validation_loss: float) -> bool:
+        """Takes an epoch's validation loss; true after `patience_epochs` without `min_improvement`."""
+        if validation_loss <= self.lowest - self.min_improvement:
+            self.lowest, self.waited = validation_loss, 0
+        else:
+            self.waited += 1
+        return self.waited >= self.patience_epochs

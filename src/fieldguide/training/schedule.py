@@ -1,0 +1,78 @@
+"""Learning rates over a stage; epochs become steps here and nowhere else."""
+
+import math
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+
+from fieldguide.training.plan import Stage
+from fieldguide.training.state import Scores
+
+
+class Schedule(Protocol):
+    """Changes an optimiser's rate before a step or after an epoch."""
+
+    def before_step(self, step: int) -> None:
+        """Takes the step's number within the stage, from 0."""
+
+    def after_epoch(self, validation: Scores) -> None:
+        """Takes the epoch's validation figures."""
+
+
+MakeSchedule = Callable[[torch.optim.Optimizer, Stage, int], Schedule]
+
+
+class Constant:
+    """The same rate throughout."""
+
+    def before_step(self, step: int) -> None:
+        """Leaves the rate."""
+
+    def after_epoch(self, validation: Scores) -> None:
+        """Leaves the rate."""
+
+
+class Plateau:
+    """torch's ReduceLROnPlateau, stepped after each epoch."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, metric: str, factor: float, patience_epochs: int) -> None:
+        self.metric = metric
+        mode: Literal["max", "min"] = "max" if metric == "validation_accuracy" else "min"
+        self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode=mode, factor=factor, patience=patience_epochs
+        )
+
+    def before_step(self, step: int) -> None:
+        """Leaves the rate."""
+
+    def after_epoch(self, validation: Scores) -> None:
+        """Lowers the rate when the metric has not got better for more than `patience_epochs`."""
+        self.scheduler.step(validation.accuracy if self.metric == "validation_accuracy" else validation.loss)
+
+
+class Cosine:
+    """Linear warm-up, then half a cosine to zero at the stage's last step (Loshchilov and Hutter 2017, eq. 5)."""
+
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int, warmup_epochs: float
+    ) -> None:
+        self.optimizer = optimizer
+        self.peak = stage.learning_rate
+        self.steps = stage.max_epochs * steps_per_epoch
+        self.warmup_steps = min(round(warmup_epochs * steps_per_epoch), self.steps - 1)
+
+    def before_step(self, step: int) -> None:
+        """Sets the step's rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.peak * self.share(step)
+
+    def share(self, step: int) -> float:
+        """The step's share of the peak rate, in (0, 1]."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    def after_epoch(self, validation: Scores) -> None:
+        """Leaves the rate."""

@@ -1,0 +1,92 @@
+"""Everything that changes while a training runs."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from fieldguide.training.plan import Ended
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Counts over photos, divided once.
+
+    Attributes:
+        images: how many photos.
+        loss_sum: cross-entropy in nats, summed.
+        correct: how many were right.
+    """
+
+    images: int
+    loss_sum: float
+    correct: int
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats."""
+        return self.loss_sum / self.images
+
+    @property
+    def accuracy(self) -> float:
+        """Share that was right, in [0, 1]."""
+        return self.correct / self.images
+
+    def to_dict(self) -> dict[str, float]:
+        """images, loss, accuracy."""
+        return {"images": self.images, "loss": self.loss, "accuracy": self.accuracy}
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's record: a line of `history.jsonl`.
+
+    Attributes:
+        epoch: counted from 1 over the whole training.
+        stage_number: counted from 1.
+        learning_rate: of its first step.
+        training: running figures, under augmentation and dropout.
+        seconds: with validation.
+        images_per_second: of training alone.
+        best: whether its model became the best.
+    """
+
+    epoch: int
+    stage_number: int
+    kind: str
+    stage: str
+    learning_rate: float
+    training: Scores
+    validation: Scores
+    seconds: float
+    images_per_second: float
+    best: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"training": self.training.to_dict(), "validation": self.validation.to_dict()}
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model so far: its epoch and a copy of its weights on the CPU."""
+
+    epoch: Epoch
+    weights: dict[str, torch.Tensor]
+
+
+@dataclass
+class State:
+    """Where the training stands.
+
+    Attributes:
+        history: every finished epoch.
+        ended: every finished stage.
+        best: None before the first epoch ended.
+        stopped: why it ended before its plan did, or an empty text.
+    """
+
+    history: list[Epoch] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
+    best: Best | None = None
+    stopped: str = ""
