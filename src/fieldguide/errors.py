@@ -4,6 +4,7 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
 ├── PhotosError       1    the photos themselves stand in the way
 ├── TrainingError     1    the training cannot go on (a loss that is not finite)
+├── Interrupted 130, 143   a signal came before there was anything to keep
 └── MissingExtraError 2    an optional library is not installed
 """
 
@@ -46,3 +47,16 @@ class MissingExtraError(FieldguideError):
     """An optional library is not installed."""
 
     exit_code = 2
+
+
+class Interrupted(FieldguideError):
+    """A signal came before there was anything to keep.
+
+    Args:
+        signal_name: `SIGINT` or `SIGTERM`.
+        message: what it ended.
+    """
+
+    def __init__(self, signal_name: str, message: str) -> None:
+        self.exit_code = 143 if signal_name == "SIGTERM" else 130
+        super().__init__(message)

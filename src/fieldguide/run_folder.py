@@ -1,6 +1,7 @@
 """The files of a run. The only one that knows their names."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,12 @@ class RunFolder:
         """Makes the folder and those inside it."""
         for folder in (self.path, self.bundle, self.figures):
             folder.mkdir(parents=True, exist_ok=True)
+
+    def remove_without_model(self) -> None:
+        """Takes the folder away again, if no model is in it: then nothing that took time is lost."""
+        if (self.bundle / "model.json").exists():
+            return
+        shutil.rmtree(self.path)
 
     def add_to_history(self, epoch: Mapping[str, Any]) -> None:
         """Appends an epoch's line; the file is whole after each."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fieldguide.errors import PhotosError
 
 MAX_FILE_BYTES = 2**30
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 Image.MAX_IMAGE_PIXELS = None  # our own bound, checked before pixels are decoded, holds in every thread
 
 

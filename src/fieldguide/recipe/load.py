@@ -1,5 +1,6 @@
 """YAML and overrides to a recipe, with all mistakes found at once; and back to YAML. Knows YAML alone."""
 
+import contextlib
 import copy
 import dataclasses
 import importlib.resources
@@ -22,10 +23,16 @@ DEFAULT_RECIPE = "resnet34-adam"
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """What was asked for: a recipe where it could be read, and every mistake in it."""
+    """What was asked for.
+
+    Attributes:
+        name: the preset's, or the file's without its ending.
+        recipe: with its mistakes taken out, for looking further; `demand` gives it only where there were none.
+        problems: every mistake, a sentence each.
+    """
 
     name: str
-    recipe: Recipe | None
+    recipe: Recipe
     problems: tuple[str, ...]
 
     def demand(self) -> Recipe:
@@ -34,7 +41,7 @@ class Draft:
         Raises:
             UsageError: all mistakes, a line each.
         """
-        if self.recipe is None or self.problems:
+        if self.problems:
             raise UsageError(*self.problems)
         return self.recipe
 
@@ -60,8 +67,14 @@ def preset_text(name: str) -> str:
     return (importlib.resources.files("fieldguide.recipe") / "presets" / f"{name}.yaml").read_text("utf-8")
 
 
-def read_draft(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Draft:
-    """Reads a preset or a file, applies `field.name=value` overrides, and collects every mistake."""
+def read_draft(name_or_file: str | Path, overrides: Sequence[str] = (), weights: str | None = None) -> Draft:
+    """Reads a preset or a file, applies `field.name=value` overrides, and collects every mistake.
+
+    Args:
+        name_or_file: a preset's name, or a path that ends in .yaml or .yml or has a folder in it.
+        overrides: `field.name=value`, the value in YAML; a number in the name is a place in a list.
+        weights: short for `model.weights`.
+    """
     is_file = _is_file(name_or_file)
     name = Path(name_or_file).stem if is_file else str(name_or_file)
     problems: list[str] = []
@@ -76,6 +89,9 @@ def read_draft(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Draft
             _apply(tree, override)
         except UsageError as error:
             problems += error.problems
+    if weights is not None:
+        with contextlib.suppress(UsageError):  # a model that has no fields is told by the validation
+            _child(tree, "model", "model")["weights"] = weights
     recipe, found = _validate(tree)
     return Draft(name, recipe, (*problems, *found))
 
@@ -187,12 +203,12 @@ def _place(items: list[Any], key: str, name: str) -> int:
     return int(key)
 
 
-def _validate(tree: dict[str, Any]) -> tuple[Recipe | None, list[str]]:
+def _validate(tree: dict[str, Any]) -> tuple[Recipe, list[str]]:
     """Validates, takes what was wrong out, validates again: so contradictions are found beside mistakes."""
     problems: list[str] = []
     wrong: set[str] = set()
     rest = copy.deepcopy(tree)
-    for _ in range(1_000):
+    while True:  # each turn takes something out
         try:
             recipe = Recipe.model_validate(rest)
             break
@@ -202,14 +218,12 @@ def _validate(tree: dict[str, Any]) -> tuple[Recipe | None, list[str]]:
                 problems.append(_sentence(where, entry["type"], entry["msg"], entry.get("input")))
                 wrong.add(".".join(map(str, where)))
                 _remove(rest, where)
-    else:
-        return None, problems
     problems += [
         found.message
         for found in contradictions(recipe)
         if not any(field == bad or field.startswith(bad + ".") for field in found.fields for bad in wrong)
     ]
-    return (None if problems else recipe), list(dict.fromkeys(problems))
+    return recipe, list(dict.fromkeys(problems))
 
 
 def _remove(tree: Any, where: Sequence[int | str]) -> None:

@@ -1,0 +1,68 @@
+"""Turn a folder of photos into an image classifier you can trust.
+
+    import fieldguide
+
+    run = fieldguide.train("photos/", recipe="resnet34-adam", output="runs/a")
+    fieldguide.load("runs/a").predict(["x.jpg"])
+
+The names below are imported when they are first used, so that the command line stays quick.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fieldguide.commands.compare import compare
+    from fieldguide.commands.evaluate import Evaluation, evaluate
+    from fieldguide.commands.experiment import Experiment, experiment
+    from fieldguide.commands.predict import Predicted, predict
+    from fieldguide.commands.train import Run, train
+    from fieldguide.deploy.predictor import Prediction, Predictor
+    from fieldguide.deploy.predictor import load_predictor as load
+    from fieldguide.errors import FieldguideError, PhotosError, TrainingError, UsageError
+
+__all__ = [
+    "Evaluation",
+    "Experiment",
+    "FieldguideError",
+    "PhotosError",
+    "Predicted",
+    "Prediction",
+    "Predictor",
+    "Run",
+    "TrainingError",
+    "UsageError",
+    "compare",
+    "evaluate",
+    "experiment",
+    "load",
+    "predict",
+    "train",
+]
+
+_PLACES = {
+    "Evaluation": ("commands.evaluate", "Evaluation"),
+    "Experiment": ("commands.experiment", "Experiment"),
+    "FieldguideError": ("errors", "FieldguideError"),
+    "PhotosError": ("errors", "PhotosError"),
+    "Predicted": ("commands.predict", "Predicted"),
+    "Prediction": ("deploy.predictor", "Prediction"),
+    "Predictor": ("deploy.predictor", "Predictor"),
+    "Run": ("commands.train", "Run"),
+    "TrainingError": ("errors", "TrainingError"),
+    "UsageError": ("errors", "UsageError"),
+    "compare": ("commands.compare", "compare"),
+    "evaluate": ("commands.evaluate", "evaluate"),
+    "experiment": ("commands.experiment", "experiment"),
+    "load": ("deploy.predictor", "load_predictor"),
+    "predict": ("commands.predict", "predict"),
+    "train": ("commands.train", "train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'fieldguide' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _PLACES[name]
+    return getattr(importlib.import_module(f"fieldguide.{module}"), attribute)

@@ -1,0 +1,306 @@
+"""A recipe and a split to live objects: network, plan, batches, evaluation. Nowhere else are the rooms joined."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fieldguide.data.augment import Augment, Policy, reference
+from fieldguide.data.batches import LabelledPhoto, TrainingBatches, in_order
+from fieldguide.data.decode import read_photo
+from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels, resized_side
+from fieldguide.data.split import Row, Split
+from fieldguide.errors import PhotosError, UsageError
+from fieldguide.model import backbone as backbones
+from fieldguide.model.bundle import Description
+from fieldguide.model.classifier import (
+    Architecture,
+    Classifier,
+    count_parameters,
+    make_classifier,
+    make_on_meta,
+    set_trainable,
+    trainable_names,
+)
+from fieldguide.model.weights import LoadedWeights, load_weights, problem_with_weights, what_pretrained
+from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.rules import verdict
+from fieldguide.recipe.schema import Recipe
+from fieldguide.training.loop import Tools
+from fieldguide.training.optimizer import make_optimizer
+from fieldguide.training.plan import Plan, Rounds, Stage
+from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
+from fieldguide.training.state import Scores
+from fieldguide.training.step import StepSettings
+from fieldguide.world import multiplies_bfloat16, repeatable
+
+Paths = dict[str, Path]
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A batch ready for the network: float32 normalised images and labels on the device."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """Everything that a training needs.
+
+    Attributes:
+        model: with its first weights, on the device.
+        plan: phases and rounds.
+        tools: what the loop works with.
+        description: what the bundle will say.
+        parameters: total, backbone, head.
+        weights: where the first weights came from.
+    """
+
+    model: Classifier
+    plan: Plan
+    tools: Tools
+    description: Description
+    parameters: dict[str, int]
+    weights: LoadedWeights
+
+
+def problems_with_model(recipe: Recipe) -> list[str]:
+    """What is wrong with backbone and weights, as far as can be told without building anything."""
+    return [
+        p
+        for p in (backbones.problem_with_backbone(recipe.model.backbone), problem_with_weights(recipe.model.weights))
+        if p
+    ]
+
+
+def resolved(recipe: Recipe) -> Recipe:
+    """The recipe with nothing left open; paths in it hold from anywhere."""
+    made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone))
+    weights = made.model.weights
+    if weights not in ("hub", "none"):
+        made = made.model_copy(
+            update={"model": made.model.model_copy(update={"weights": str(Path(weights).resolve())})}
+        )
+    return made
+
+
+def architecture(recipe: Recipe, num_classes: int) -> Architecture:
+    """The network that a resolved recipe describes."""
+    model = recipe.model
+    assert model.head_dropout is not None, "the recipe is not resolved"
+    return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes)
+
+
+def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
+    """The verdict on a resolved recipe, before anything is trained.
+
+    Raises:
+        UsageError: a rule is broken, or a phase trains a part that the backbone does not have.
+    """
+    model = make_on_meta(architecture(recipe, num_classes))
+    for phase in recipe.training.phases:
+        trainable_names(model, phase.trainable)
+    found = verdict(
+        recipe, count_parameters(model)["total"], what_pretrained(recipe.model.weights, recipe.model.backbone)
+    )
+    if not found["kept"]:
+        raise UsageError(*found["broken"])
+    return found
+
+
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """The preprocessing of a resolved recipe."""
+    data = recipe.data
+    assert data.image_size_px and data.crop_share and data.interpolation and data.mean and data.std, "not resolved"
+    return Preprocessing(
+        data.image_size_px, resized_side(data.image_size_px, data.crop_share), data.interpolation, data.mean, data.std
+    )
+
+
+def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, workers: int | None = None) -> Assembled:
+    """Builds all that a training needs.
+
+    Args:
+        recipe: resolved.
+        split: which photo is in which part.
+        paths: where each file of the split lies.
+        device: where to train.
+        workers: processes that load photos; None: chosen by the machine. Results do not depend on it.
+
+    Raises:
+        UsageError: the weights cannot be had or do not fit.
+    """
+    classes = split.classes
+    described = architecture(recipe, len(classes))
+    with repeatable(recipe.training.seed):
+        model = make_classifier(described)
+    weights = load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
+    preprocessing = preprocessing_of(recipe)
+    is_fast = recipe.execution == "fast"
+    model = model.to(device)
+    if is_fast:
+        model = model.to(memory_format=torch.channels_last)
+    return Assembled(
+        model=model,
+        plan=make_plan(recipe),
+        tools=_make_tools(recipe, split, paths, preprocessing, device, workers),
+        description=Description(described, tuple(classes), preprocessing.to_dict(), weights.pretrained_on),
+        parameters=count_parameters(model),
+        weights=weights,
+    )
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """The phases and rounds of a resolved recipe."""
+    training = recipe.training
+    rounds = training.rounds
+    return Plan(
+        phases=tuple(
+            Stage(
+                kind="phase",
+                name=phase.name or phase.augmentation,
+                augmentation=phase.augmentation,
+                max_epochs=phase.max_epochs,
+                learning_rate=phase.learning_rate or training.learning_rate,
+                trainable=phase.trainable,
+                min_improvement=phase.min_improvement,
+                patience_epochs=phase.patience_epochs,
+            )
+            for phase in training.phases
+        ),
+        rounds=Rounds(
+            max_rounds=rounds.max_rounds,
+            max_epochs=rounds.max_epochs,
+            learning_rate_factor=rounds.learning_rate_factor,
+            augmentation=rounds.augmentation or training.phases[-1].augmentation,
+            min_improvement=rounds.min_improvement,
+            patience_epochs=rounds.patience_epochs,
+        ),
+        max_epochs=training.max_epochs,
+        best_by=training.best_by,
+    )
+
+
+def _make_tools(
+    recipe: Recipe,
+    split: Split,
+    paths: Paths,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    workers: int | None,
+) -> Tools:
+    training = recipe.training
+    label_of = {name: index for index, name in enumerate(split.classes)}
+    batches = TrainingBatches(
+        [LabelledPhoto(paths[row.file], row.file, label_of[row.class_name]) for row in split.part("train")],
+        augmentations(recipe, preprocessing),
+        seed=training.seed,
+        batch_size=training.batch_size,
+        max_megapixels=recipe.data.max_megapixels,
+        workers=workers,
+    )
+    precision = _precision(recipe, device)
+
+    def on_device(augmentation: str, epoch: int) -> Iterator[DeviceBatch]:
+        for batch in batches.epoch(augmentation, epoch):
+            images = _to_device(batch.images, preprocessing, recipe, device)
+            yield DeviceBatch(images, batch.labels.to(device), batch.files)
+
+    def seed_step(epoch: int, step: int) -> None:
+        torch.manual_seed(((training.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
+
+    return Tools(
+        batches=on_device,
+        steps_per_epoch=batches.steps_per_epoch,
+        evaluate=_make_evaluation(recipe, split.part("val"), label_of, paths, preprocessing, device, precision),
+        make_optimizer=lambda model, rate: make_optimizer(
+            model,
+            rate,
+            kind=training.optimizer,
+            momentum=training.momentum or 0.0,
+            weight_decay=training.weight_decay,
+        ),
+        make_schedule=_make_schedule(recipe),
+        set_trainable=_set_trainable,
+        step=StepSettings(training.label_smoothing, training.gradient_clip_norm, precision),
+        seed_step=seed_step,
+    )
+
+
+def _set_trainable(model: nn.Module, part: str) -> None:
+    assert isinstance(model, Classifier)
+    set_trainable(model, part)
+
+
+def augmentations(recipe: Recipe, preprocessing: Preprocessing) -> dict[str, Augment]:
+    """The augmentations that a recipe's phases and rounds name."""
+    return {
+        name: reference(Policy(**policy.model_dump()), preprocessing)
+        for name, policy in recipe.augmentation.known().items()
+    }
+
+
+def _precision(recipe: Recipe, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    if recipe.execution == "exact" or not multiplies_bfloat16(device):
+        return contextlib.nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _to_device(
+    images: torch.Tensor, preprocessing: Preprocessing, recipe: Recipe, device: torch.device
+) -> torch.Tensor:
+    """(batch, 3, height, width) uint8 to float32, normalised."""
+    ready = normalize(images.to(device), preprocessing)
+    return ready.contiguous(memory_format=torch.channels_last) if recipe.execution == "fast" else ready
+
+
+def _make_schedule(recipe: Recipe) -> Callable[[torch.optim.Optimizer, Stage, int], Schedule]:
+    training = recipe.training
+
+    def make(optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int) -> Schedule:
+        if training.schedule == "plateau":
+            assert training.plateau is not None, "the recipe is not resolved"
+            plateau = training.plateau
+            return Plateau(optimizer, plateau.metric, plateau.factor, plateau.patience_epochs)
+        if training.schedule == "cosine":
+            return Cosine(optimizer, stage, steps_per_epoch, training.warmup_epochs or 0.0)
+        return Constant()
+
+    return make
+
+
+def _make_evaluation(
+    recipe: Recipe,
+    rows: list[Row],
+    label_of: dict[str, int],
+    paths: Paths,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    precision: Callable[[], contextlib.AbstractContextManager[object]],
+) -> Callable[[nn.Module], Scores]:
+    def load(row: Row) -> torch.Tensor:
+        return pixels(center(read_photo(paths[row.file], recipe.data.max_megapixels), preprocessing))
+
+    def evaluate(model: nn.Module) -> Scores:
+        model.eval()
+        loss_sum, correct = 0.0, 0
+        with torch.inference_mode(), precision():
+            for inputs in in_order(rows, load, recipe.training.batch_size):
+                for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
+                    if reason:
+                        raise PhotosError(f"{row.file} {reason}; it could be read when the training began")
+                labels = torch.tensor([label_of[row.class_name] for row in inputs.sources], device=device)
+                logits = model(_to_device(inputs.images, preprocessing, recipe, device)).float()
+                loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
+                correct += int((logits.argmax(dim=1) == labels).sum())
+        return Scores(len(rows), loss_sum, correct)
+
+    return evaluate

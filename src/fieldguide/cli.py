@@ -1,0 +1,188 @@
+"""Arguments to one command, whose code is imported only when it is called."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, ParamSpec
+
+import typer
+
+from fieldguide.errors import FieldguideError, UsageError
+
+P = ParamSpec("P")
+DEFAULT_RECIPE = "resnet34-adam"
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Turn a folder of photos into an image classifier you can trust.",
+    epilog="Start with: fieldguide train PHOTOS -o runs/first",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+recipes_app = typer.Typer(
+    help="List, show or copy the recipes that come with the program.",
+    epilog="Example: fieldguide recipes show resnet50-adam",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+app.add_typer(recipes_app, name="recipes")
+
+Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N", metavar="DEVICE")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated"),
+]
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="X", help="hub, none, a file or a run (short for model.weights)")
+]
+Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder, or a bundle")]
+
+
+def _command(function: Callable[P, int | None]) -> Callable[P, None]:
+    """Turns what a person can mend into a message and an exit code; a mistake of ours keeps its traceback."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = function(*args, **kwargs) or 0
+        except FieldguideError as error:
+            _complain(error)
+            code = error.exit_code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            code = INTERRUPTED
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: no harm
+            code = 0
+        raise typer.Exit(code)
+
+    return run
+
+
+def _complain(error: FieldguideError) -> None:
+    problems = error.problems if isinstance(error, UsageError) else [str(error)]
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+
+
+@app.command(epilog="Example: fieldguide train photos -o runs/first --recipe resnet50-adam")
+@_command
+def train(
+    photos: Photos,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run's folder, made anew")],
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="a preset or a YAML file")] = DEFAULT_RECIPE,
+    settings: Settings = None,
+    weights: Weights = None,
+    device: Device = "auto",
+) -> int:
+    """Train a classifier on a folder of photos."""
+    from fieldguide.commands.train import train as run
+
+    return run(photos, recipe, output, overrides=settings or (), weights=weights, device=device).exit_code
+
+
+@app.command(epilog="Example: fieldguide evaluate runs/first photos --json figures.json")
+@_command
+def evaluate(
+    run: RunPath,
+    photos: Photos,
+    part: Annotated[
+        str | None, typer.Option(metavar="PART", help="test, val or train; else test if labelled, else val")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the figures there")] = None,
+    device: Device = "auto",
+) -> int:
+    """Judge a trained classifier on labelled photos."""
+    from fieldguide.commands.evaluate import evaluate as judge
+
+    return judge(run, photos, part=part, json_file=json, device=device).exit_code
+
+
+@app.command(epilog="Example: fieldguide predict runs/first new_photos -o prediction.csv --top 5")
+@_command
+def predict(
+    run: RunPath,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="photos, or folders of photos")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="CSV (submission: or .zip)")],
+    top: Annotated[int, typer.Option(metavar="N", help="how many classes a row holds")] = 1,
+    format: Annotated[str, typer.Option(metavar="FORMAT", help="csv or submission")] = "csv",
+    device: Device = "auto",
+) -> int:
+    """Predict photos into a CSV, one row a photo."""
+    from fieldguide.commands.predict import predict as write
+
+    return write(run, images, output, top=top, format=format, device=device).exit_code
+
+
+@app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
+@_command
+def experiment(
+    photos: Photos,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="a run a recipe is made in it")],
+    recipe: Annotated[list[str], typer.Option(metavar="NAME|FILE", help="may be repeated")],
+    settings: Settings = None,
+    weights: Weights = None,
+    device: Device = "auto",
+) -> int:
+    """Train several recipes on the same split, and put them into one table."""
+    from fieldguide.commands.experiment import experiment as run
+
+    return run(photos, recipe, output, overrides=settings or (), weights=weights, device=device).exit_code
+
+
+@app.command(epilog="Example: fieldguide compare runs/a runs/b --markdown table.md")
+@_command
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="finished runs on the same split")],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
+) -> None:
+    """Put runs side by side in one table."""
+    from fieldguide.commands.compare import compare as show
+
+    show(runs, csv_file=csv, markdown_file=markdown)
+
+
+@recipes_app.callback()
+@_command
+def list_recipes(context: typer.Context) -> None:
+    """List, show or copy the recipes that come with the program."""
+    if context.invoked_subcommand is not None:
+        return
+    from fieldguide.commands.recipes import list_recipes as listed
+
+    for name, text in listed():
+        print(f"{name:<20} {text}")
+
+
+@recipes_app.command(epilog="Example: fieldguide recipes show resnet50-adam")
+@_command
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE")],
+    classes: Annotated[int, typer.Option(metavar="N", min=2, help="for counting the parameters")] = 100,
+) -> None:
+    """Show a recipe, and the model that it builds."""
+    from fieldguide.commands.recipes import show_recipe
+
+    print(show_recipe(name, classes))
+
+
+@recipes_app.command(epilog="Example: fieldguide recipes copy resnet50-adam mine.yaml")
+@_command
+def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[Path, typer.Argument()]) -> None:
+    """Copy a recipe to a file of your own."""
+    from fieldguide.commands.recipes import copy_recipe
+
+    print(f"{copy_recipe(name, file)} written; train with --recipe {file}")
+
+
+def main() -> None:
+    """The program."""
+    app()

@@ -1,0 +1,160 @@
+"""What a person sees while a training runs: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fieldguide.training.plan import Ended, Stage
+from fieldguide.training.state import Epoch, State
+
+SHOWN_EPOCHS = 12
+
+
+class Screen:
+    """Where a command writes for people. Names of files and classes are never read as markup."""
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """One or more lines."""
+        self.console.print(text, style=style, markup=False)
+
+    def warn(self, text: str) -> None:
+        """A line that should not be overlooked."""
+        self.console.print(f"warning: {text}", style="yellow", markup=False)
+
+    def show(self, table: Table) -> None:
+        """A table."""
+        self.console.print(table)
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A progress bar on a terminal; yields a function that takes how many are done."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        shown = self.console.is_terminal and not self.console.quiet
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as progress:
+            task = progress.add_task(what, total=total)
+            yield lambda count: progress.advance(task, count)
+
+
+class TrainingDisplay:
+    """Follows a training: phase, round, epoch, images/s, time left, losses and accuracies."""
+
+    def __init__(self, screen: Screen, most_epochs: int, images_per_epoch: int) -> None:
+        self.screen = screen
+        self.most_epochs = most_epochs
+        self.images_per_epoch = images_per_epoch
+        self.stage: Stage | None = None
+        self.epochs: list[Epoch] = []
+        self.epoch_began = time.perf_counter()
+        self.images_done = 0
+        self.is_live = screen.console.is_terminal and not screen.console.quiet
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._progress = Progress(*columns, console=screen.console)
+        self._task: TaskID = self._progress.add_task("", total=images_per_epoch, note="")
+        self._live = Live(console=screen.console, refresh_per_second=4, get_renderable=self._render)
+
+    @contextmanager
+    def running(self) -> Iterator["TrainingDisplay"]:
+        """Shows the table while the training runs, and leaves it on the screen."""
+        if not self.is_live:
+            yield self
+            return
+        with self._live:
+            try:
+                yield self
+            finally:
+                self._progress.update(self._task, visible=False)
+
+    def stage_begins(self, stage: Stage, state: State) -> None:
+        """Before a stage's first epoch."""
+        self.stage = stage
+        start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
+        if not self.is_live:
+            self.screen.say(
+                f"{stage.kind} {stage.name}{start}: {stage.augmentation} augmentation, learning rate "
+                f"{stage.learning_rate:g}, at most {stage.max_epochs} epochs, {stage.trainable} trainable"
+            )
+        self._begin_epoch()
+
+    def step_done(self, images: int) -> None:
+        """After a step."""
+        self.images_done += images
+        if self.is_live:
+            seconds = max(time.perf_counter() - self.epoch_began, 1e-9)
+            note = f"{self.images_done / seconds:.0f} images/s{self._time_left()}"
+            self._progress.update(self._task, completed=self.images_done, note=note)
+
+    def epoch_done(self, epoch: Epoch, state: State) -> None:
+        """After an epoch."""
+        self.epochs.append(epoch)
+        if not self.is_live:
+            best = "  best so far" if epoch.best else ""
+            self.screen.say(
+                f"  epoch {epoch.epoch:>3}  rate {epoch.learning_rate:.2g}  "
+                f"training loss {epoch.training.loss:.4f} accuracy {epoch.training.accuracy:.4f}  "
+                f"validation loss {epoch.validation.loss:.4f} accuracy {epoch.validation.accuracy:.4f}  "
+                f"{epoch.images_per_second:.0f} images/s{self._time_left()}{best}"
+            )
+        self._begin_epoch()
+
+    def stage_done(self, ended: Ended) -> None:
+        """After a stage's last epoch."""
+        dropped = "" if ended.improved else "; no better model, so its models are dropped"
+        text = f"{ended.stage.kind} {ended.stage.name} ended after {ended.epochs} epochs: {ended.reason}{dropped}"
+        if self.is_live:
+            self._live.console.print(text, markup=False)
+        else:
+            self.screen.say(text)
+
+    def _begin_epoch(self) -> None:
+        self.epoch_began, self.images_done = time.perf_counter(), 0
+        stage = f"{self.stage.kind} {self.stage.name}" if self.stage else ""
+        description = f"{stage}, epoch {len(self.epochs) + 1}"
+        self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="")
+
+    def _time_left(self) -> str:
+        """An upper bound: phases and rounds may end sooner."""
+        if not self.epochs:
+            return ""
+        recent = self.epochs[-3:]
+        left = max(0, self.most_epochs - len(self.epochs)) * sum(e.seconds for e in recent) / len(recent)
+        return f"  at most {duration(left)} left" if left >= 1 else ""
+
+    def _render(self) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("epoch", "phase or round", "rate", "training", "", "validation", "", "images/s", ""):
+            table.add_column(column, justify="left" if column == "phase or round" else "right")
+        for epoch in self.epochs[-SHOWN_EPOCHS:]:
+            table.add_row(
+                str(epoch.epoch),
+                epoch.stage,
+                f"{epoch.learning_rate:.2g}",
+                f"{epoch.training.loss:.4f}",
+                f"{epoch.training.accuracy:.2%}",
+                f"{epoch.validation.loss:.4f}",
+                f"{epoch.validation.accuracy:.2%}",
+                f"{epoch.images_per_second:.0f}",
+                "best" if epoch.best else "",
+                style="bold" if epoch.best else None,
+            )
+        return Group(table, self._progress)
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min`, `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

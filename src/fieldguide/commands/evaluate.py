@@ -1,0 +1,260 @@
+"""`fieldguide evaluate`: a trained classifier on labelled photos."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldguide.commands.display import Screen
+from fieldguide.data.inspect import inspect
+from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
+from fieldguide.data.split import Row, Split, listing, read_split
+from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.errors import PhotosError, UsageError
+from fieldguide.evaluation.metrics import judge
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import write_json
+
+PARTS = ("test", "val", "train")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        part: `test`, `val`, `train`, or `all` for a folder of labelled photos without parts.
+        figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs` and `failed`.
+        remarks: sentences that a person should read.
+    """
+
+    part: str
+    figures: dict[str, Any]
+    remarks: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where photos could not be read."""
+        return 3 if self.figures["failed"] else 0
+
+
+def evaluate(
+    run: str | Path,
+    photos: str | Path,
+    *,
+    part: str | None = None,
+    json_file: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Evaluation:
+    """Judges a run's or a bundle's model on labelled photos.
+
+    Args:
+        run: a run or a bundle.
+        photos: a folder of photos, laid out as for `train`.
+        part: `test`, `val` or `train`; None: test if it is labelled, else val, else (where the folder has no
+            parts and the run knows none of its photos) all of it.
+        json_file: where to write the figures.
+        device: `auto`, `cpu` or `cuda:N`.
+        quiet: show nothing.
+
+    Returns:
+        The figures. On `test`, they are also written into the run's `result.json`, and counted there.
+
+    Raises:
+        UsageError: wrong paths, or the part does not exist.
+        PhotosError: classes that the model does not know, or no photo that can be read.
+    """
+    screen, root, path = Screen(quiet=quiet), Path(photos), Path(run)
+    if part is not None and part not in PARTS:
+        raise UsageError(f"--part {part}: must be test, val or train")
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
+    predictor, folder = load_predictor(path, device), scan(root)
+    split = _split_of(path)
+    chosen, wanted, remarks = choose_part(folder, split, part)
+    _demand_known_classes(wanted, predictor.classes, root)
+    remarks += _remarks(wanted, chosen, split, predictor)
+    rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
+    with screen.counting("evaluating", len(rows)) as advance:
+        figures = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
+    figures = {"part": chosen, **figures}
+    if chosen == "test":
+        _keep_in_run(RunFolder(path), figures)
+    if json_file is not None:
+        write_json(Path(json_file), figures)
+    evaluation = Evaluation(chosen, figures, tuple(remarks))
+    show(evaluation, screen)
+    return evaluation
+
+
+def judge_photos(
+    predictor: Predictor,
+    rows: Sequence[Row],
+    paths: Mapping[str, Path],
+    advance: Any = lambda _: None,
+) -> dict[str, Any]:
+    """Figures of a predictor on labelled photos.
+
+    Args:
+        predictor: the model.
+        rows: photos with their classes, all of them known to the model.
+        paths: where each lies.
+        advance: called with 1 after each photo.
+
+    Returns:
+        As `evaluation.metrics.judge`, with `failed`: a file and a reason for each photo that could not be read.
+
+    Raises:
+        PhotosError: none could be read.
+    """
+    index = {name: place for place, name in enumerate(predictor.classes)}
+    label_of = {paths[row.file]: index[row.class_name] for row in rows}
+    name_of = {paths[row.file]: row.file for row in rows}
+    found, labels, failed = [], [], []
+    for path, probabilities, reason in predictor.probabilities(list(label_of)):
+        advance(1)
+        if probabilities is None:
+            failed.append({"file": name_of[path], "reason": reason})
+            continue
+        found.append(probabilities)
+        labels.append(label_of[path])
+    if not found:
+        raise PhotosError(
+            f"none of the {len(rows):,} photos can be read; first {failed[0]['file']} {failed[0]['reason']}"
+        )
+    return judge(np.stack(found), np.array(labels), predictor.classes) | {"failed": failed}
+
+
+def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:
+    """Which photos to evaluate.
+
+    Returns:
+        The part's name, its photos, and remarks.
+
+    Raises:
+        UsageError: the part asked for does not exist.
+    """
+    if part is None:
+        part = "test" if folder.test_is_labelled else "val"
+        if part == "val" and not folder.has_validation and not _in_split(folder, split, "val"):
+            return _all_of(folder, split)
+    if part == "test" and not folder.test_is_labelled:
+        raise UsageError(f"--part test: {folder.root} has no test/ folder with a folder a class")
+    if (part == "val" and folder.has_validation) or part == "test":
+        return part, folder.part(part), []
+    found = _in_split(folder, split, part)
+    if found:
+        return part, found, [f"the {part} photos are those of the run's split"] if not folder.has_validation else []
+    if part == "train" and folder.has_validation:
+        return part, folder.part("train"), []
+    where = "the run's split names none of its photos" if split else "there is no split beside the bundle"
+    raise UsageError(f"--part {part}: {folder.root} has no {part} folder, and {where}")
+
+
+def _in_split(folder: PhotoFolder, split: Split | None, part: str) -> list[Photo]:
+    if split is None:
+        return []
+    wanted = {row.file for row in split.part(part)}
+    return [photo for photo in folder.photos if photo.file in wanted and photo.class_name is not None]
+
+
+def _all_of(folder: PhotoFolder, split: Split | None) -> tuple[str, list[Photo], list[str]]:
+    photos = folder.part("train")
+    if split is None:
+        text = "this bundle does not know its training photos; if these were among them, the figures are too high"
+        return ALL, photos, [text]
+    return ALL, photos, []
+
+
+def _split_of(path: Path) -> Split | None:
+    run = RunFolder(path)
+    return read_split(run.split) if run.split.is_file() else None
+
+
+def _demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root: Path) -> None:
+    unknown = sorted({photo.class_name or "" for photo in photos} - set(classes), key=natural)
+    if unknown:
+        raise PhotosError(
+            f"{root}: {len(unknown)} classes that the model does not know: {', '.join(unknown[:10])}"
+            f"{' ...' if len(unknown) > 10 else ''}; it knows {len(classes)}, such as {', '.join(classes[:5])}"
+        )
+
+
+def _remarks(photos: Sequence[Photo], part: str, split: Split | None, predictor: Predictor) -> list[str]:
+    """What a person must know to read the figures."""
+    found = []
+    missing = sorted(set(predictor.classes) - {photo.class_name for photo in photos}, key=natural)
+    if missing:
+        found.append(f"{len(missing)} classes have no photo here: {', '.join(missing[:10])}")
+    if part == "train":
+        found.append("these are the photos that it was trained on: the figures say nothing of new photos")
+    elif split is not None:
+        found += _seen_in_training(photos, part, split, predictor.max_megapixels)
+    return found
+
+
+def _seen_in_training(photos: Sequence[Photo], part: str, split: Split, max_megapixels: float) -> list[str]:
+    seen = {row.content_hash: row for row in split.part("train") if row.content_hash}
+    chosen = {row.content_hash for row in split.part("val")}
+    looked_at = inspect(photos, max_megapixels, decode_parts=())
+    trained = [f"{e.photo.file} is {seen[e.content_hash].file}" for e in looked_at if e.content_hash in seen]
+    found = []
+    if trained:
+        found.append(
+            f"{len(trained):,} of these photos were trained on, so the figures are too high:\n{listing(trained)}"
+        )
+    if part != "test" and any(e.content_hash in chosen for e in looked_at):
+        found.append("the epoch was chosen on these photos, so the figures are optimistic")
+    return found
+
+
+def _keep_in_run(run: RunFolder, figures: Mapping[str, Any]) -> None:
+    """Writes the test's figures into the run's result, and counts how often that happened."""
+    if not run.result.is_file():
+        return
+    result = run.read_result()
+    short = {key: value for key, value in figures.items() if key not in ("per_class", "confused_pairs")}
+    run.write_result({**result, "test": short, "test_evaluations": result.get("test_evaluations", 0) + 1})
+
+
+def show(evaluation: Evaluation, screen: Screen) -> None:
+    """The figures on a screen."""
+    from rich.table import Table
+
+    figures = evaluation.figures
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("class", "photos", "recall", "precision"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in sorted(figures["per_class"], key=lambda row: natural(row["class"])):
+        table.add_row(_plain(row["class"]), f"{row['images']:,}", _share(row["recall"]), _share(row["precision"]))
+    screen.show(table)
+    if figures["confused_pairs"]:
+        screen.say("most confused:")
+        for pair in figures["confused_pairs"][:10]:
+            screen.say(f"  {pair['actual']} taken for {pair['predicted']}: {pair['count']} of {pair['images']}")
+    for remark in evaluation.remarks:
+        screen.warn(remark)
+    if figures["failed"]:
+        lines = [f"{entry['file']} {entry['reason']}" for entry in figures["failed"]]
+        screen.warn(f"{len(lines):,} photos could not be read and are in no figure:\n{listing(lines)}")
+    top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
+    screen.say(
+        f"{evaluation.part} accuracy {figures['accuracy']:.4f} (95 %: {figures['accuracy_low']:.4f} to "
+        f"{figures['accuracy_high']:.4f}, n = {figures['images']:,}), macro accuracy "
+        f"{figures['macro_accuracy']:.4f}{top5}, loss {figures['loss']:.4f}",
+        style="bold",
+    )
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _plain(name: str) -> str:
+    from rich.markup import escape
+
+    return escape(name)

@@ -1,0 +1,153 @@
+"""`fieldguide experiment`: several recipes on the same photos, split and seed, to the table of methods."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldguide.commands.compare import show, write_tables
+from fieldguide.commands.display import Screen
+from fieldguide.commands.evaluate import evaluate
+from fieldguide.commands.train import Prepared, Run, demand_request, prepare, run_trial
+from fieldguide.data.split import Split, read_split, write_split
+from fieldguide.errors import UsageError
+from fieldguide.recipe.load import to_yaml
+from fieldguide.recipe.schema import Recipe
+from fieldguide.report import comparison
+from fieldguide.run_folder import RunFolder
+
+SPLIT_FILE = "split.csv"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Trials side by side.
+
+    Attributes:
+        path: the experiment's folder, with a run a recipe, `table.csv` and `table.md`.
+        rows: the table.
+        exit_code: 0; 130 or 143 where a signal ended a trial; call again to go on.
+    """
+
+    path: Path
+    rows: tuple[comparison.Row, ...]
+    exit_code: int = 0
+
+
+def experiment(
+    photos: str | Path,
+    recipes: Sequence[str | Path],
+    output: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    weights: str | Path | None = None,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Experiment:
+    """Trains each recipe on the same split and seed; called again, it goes on where it stopped.
+
+    Args:
+        photos: as for `train`.
+        recipes: presets or files; each becomes the run `output/NAME`.
+        output: the experiment's folder; a finished trial in it is not trained again.
+        overrides, weights, device: as for `train`, for each recipe.
+        quiet: show nothing.
+
+    Raises:
+        UsageError: any recipe or path is wrong (before anything is trained), or the photos or a recipe have changed
+            since the experiment began.
+        PhotosError: photos that stand in the way.
+    """
+    screen, root, folder = Screen(quiet=quiet), Path(photos), Path(output)
+    trials = _read_trials(root, recipes, overrides, weights, device, folder)
+    seeds = {(trial.training.seed, trial.split, trial.data.unreadable, trial.data.leaks) for trial in trials.values()}
+    if len(seeds) > 1:
+        raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; set them alike")
+    prepared = prepare(root, next(iter(trials.values())), screen)
+    folder.mkdir(parents=True, exist_ok=True)
+    _demand_same_split(folder / SPLIT_FILE, prepared.split)
+    runs = {}
+    for number, (name, recipe) in enumerate(trials.items(), start=1):
+        screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
+        runs[name] = run = _finish_trial(name, recipe, prepared, RunFolder(folder / name), device, root, screen)
+        if run.exit_code:
+            screen.warn("the experiment stops here; call it again to go on")
+            return Experiment(folder, (), run.exit_code)
+    rows = comparison.table([(name, RunFolder(run.path).read_result()) for name, run in runs.items()])
+    write_tables(rows, folder / "table.csv", folder / "table.md")
+    screen.say("")
+    show(rows, screen)
+    screen.say(f"table: {folder / 'table.csv'}, {folder / 'table.md'}")
+    return Experiment(folder, tuple(rows))
+
+
+def _read_trials(
+    root: Path,
+    recipes: Sequence[str | Path],
+    overrides: Sequence[str],
+    weights: str | Path | None,
+    device: str,
+    folder: Path,
+) -> dict[str, Recipe]:
+    """Every recipe by name; all their mistakes together."""
+    if not recipes:
+        raise UsageError("give at least one --recipe")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"-o {folder}: is a file; choose another name for the experiment's folder")
+    trials: dict[str, Recipe] = {}
+    problems: list[str] = []
+    outputs = [] if folder.is_dir() else [RunFolder(folder)]
+    for recipe in recipes:
+        try:
+            name, chosen = demand_request(root, recipe, overrides, weights, device, outputs)
+        except UsageError as error:
+            problems += error.problems
+            continue
+        if name in trials:
+            problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
+        trials[name] = chosen
+    if problems:
+        raise UsageError(*dict.fromkeys(problems))
+    return trials
+
+
+def _demand_same_split(path: Path, split: Split) -> None:
+    if not path.exists():
+        write_split(path, split)
+    elif read_split(path).fingerprint() != split.fingerprint():
+        raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
+
+
+def _finish_trial(
+    name: str, recipe: Recipe, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
+) -> Run:
+    """The trial's run: from disk where it was finished before, else trained, else trained again."""
+    if run.result.exists() and not run.read_result()["stopped"]:
+        _demand_same_recipe(run, recipe)
+        screen.say(f"{run.path}: finished before")
+        finished = Run(run.path, run.read_result())
+    else:
+        if run.path.exists():
+            aside = _free_name(run.path)
+            run.path.rename(aside)
+            screen.warn(f"{run.path} was not finished: it is now {aside}, and the trial begins again")
+        finished = run_trial(name, recipe, prepared, run, device, screen)
+    if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
+        evaluate(run.path, root, part="test", device=device, quiet=True)
+    return finished
+
+
+def _demand_same_recipe(run: RunFolder, recipe: Recipe) -> None:
+    def fields(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    if fields(run.recipe.read_text(encoding="utf-8")) != fields(to_yaml(recipe)):
+        raise UsageError(
+            f"{run.path}: was trained with another recipe or other --set; choose another -o or move it away"
+        )
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (found := path.with_name(f"{path.name}.unfinished-{number}")).exists():
+        number += 1
+    return found

@@ -1,0 +1,193 @@
+"""`fieldguide predict`: photos to a CSV, one row an input, whatever happens to it."""
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fieldguide.commands.display import Screen
+from fieldguide.data.scan import images_below, relative_name
+from fieldguide.data.split import listing
+from fieldguide.deploy.predictor import Prediction, load_predictor
+from fieldguide.errors import UsageError
+from fieldguide.storage import printable, replacing
+
+FORMATS = ("csv", "submission")
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions give the same file
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was written.
+
+    Attributes:
+        output: the file.
+        images: rows in it.
+        failed: names and reasons of the photos that could not be read.
+    """
+
+    output: Path
+    images: int
+    failed: tuple[tuple[str, str], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 where photos could not be read."""
+        return 3 if self.failed else 0
+
+
+def predict(
+    run: str | Path,
+    images: Sequence[str | Path],
+    output: str | Path = "prediction.csv",
+    *,
+    top: int = 1,
+    format: str = "csv",
+    device: str = "auto",
+    quiet: bool = False,
+) -> Predicted:
+    """Writes a prediction for each photo.
+
+    Args:
+        run: a run or a bundle.
+        images: files and folders; in a folder, the files with an image ending at any depth, sorted.
+        output: a CSV; with `format` submission also a .zip that holds `prediction.csv`.
+        top: how many classes a row holds, with their confidences.
+        format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
+        device: `auto`, `cpu` or `cuda:N`.
+        quiet: show nothing.
+
+    Returns:
+        How many rows were written, and what could not be read.
+
+    Raises:
+        UsageError: wrong paths or options; in the submission format, two images of one name.
+    """
+    screen, target = Screen(quiet=quiet), Path(output)
+    _demand_options(target, top, format)
+    inputs, others = gather(images)
+    if format == "submission":
+        _demand_different_stems(name for name, _ in inputs)
+    predictor = load_predictor(run, device)
+    if top > len(predictor.classes):
+        raise UsageError(f"--top {top}: the model knows {len(predictor.classes)} classes")
+    passed_over = f" ({others:,} other files passed over)" if others else ""
+    screen.say(f"predicting {len(inputs):,} photos{passed_over}")
+    with screen.counting("predicting", len(inputs)) as advance:
+        stream = _with_names(inputs, predictor.stream([path for _, path in inputs], top=top), advance)
+        failed = _write(target, stream, format, top)
+    if failed:
+        lines = [f"{name} {reason}" for name, reason in failed]
+        screen.warn(f"{len(failed):,} photos could not be read; their rows say why:\n{listing(lines)}")
+    screen.say(f"{len(inputs):,} rows in {target}")
+    return Predicted(target, len(inputs), tuple(failed))
+
+
+def gather(images: Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
+    """All inputs with the names their rows will have, in a stable order, and how many other files there are.
+
+    Raises:
+        UsageError: nothing to predict, or paths that do not exist, all of them named.
+    """
+    missing = [f"{path}: there is no such file or folder" for path in images if not Path(path).exists()]
+    if missing:
+        raise UsageError(*missing)
+    inputs: list[tuple[str, Path]] = []
+    others = 0
+    for given in map(Path, images):
+        if given.is_dir():
+            found, passed_over = images_below(given)
+            others += passed_over
+            inputs += [(relative_name(path, given), path) for path in found]
+        else:
+            inputs.append((printable(str(given)), given))
+    if not inputs:
+        raise UsageError(f"no photos in {', '.join(map(str, images))} ({others:,} files without an image ending)")
+    return inputs, others
+
+
+def _demand_options(output: Path, top: int, format: str) -> None:
+    problems = []
+    if format not in FORMATS:
+        problems.append(f"--format {format}: must be csv or submission")
+    if top < 1:
+        problems.append(f"--top {top}: must be 1 or more")
+    if format == "submission" and top > 1:
+        problems.append("--top: a submission has one label an image; leave --top out or choose --format csv")
+    if output.suffix == ".zip" and format != "submission":
+        problems.append(f"-o {output}: a .zip is for --format submission; give a .csv")
+    if output.is_dir():
+        problems.append(f"-o {output}: is a folder; give a file such as {output / 'prediction.csv'}")
+    elif not output.absolute().parent.is_dir():
+        problems.append(f"-o {output}: there is no folder {output.parent}")
+    if problems:
+        raise UsageError(*problems)
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
+
+
+def _demand_different_stems(names: Iterable[str]) -> None:
+    first: dict[str, str] = {}
+    doubles = []
+    for name in names:
+        other = first.setdefault(_stem(name), name)
+        if other != name:
+            doubles.append(f"{other} and {name} are both {_stem(name)}")
+    if doubles:
+        raise UsageError(
+            f"a submission names images without folder and ending, and {len(doubles)} names stand twice:\n"
+            f"{listing(doubles)}"
+        )
+
+
+def _with_names(
+    inputs: Sequence[tuple[str, Path]], predictions: Iterable[Prediction], advance: Callable[[int], None]
+) -> Iterator[tuple[str, Prediction]]:
+    for (name, _), prediction in zip(inputs, predictions, strict=True):
+        advance(1)
+        yield name, prediction
+
+
+def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, top: int) -> list[tuple[str, str]]:
+    """Writes all rows, whole or not at all; returns what failed."""
+    failed: list[tuple[str, str]] = []
+    try:
+        with replacing(target) as file:
+            if target.suffix == ".zip":
+                with zipfile.ZipFile(file, "w") as archive:
+                    entry = zipfile.ZipInfo("prediction.csv", ZIP_DATE)
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    with archive.open(entry, "w") as inner, io.TextIOWrapper(inner, "utf-8", newline="") as text:
+                        _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, failed)
+            else:
+                text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+                _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, failed)
+                text.detach()
+    except OSError as error:
+        raise UsageError(f"-o {target}: cannot be written ({error.strerror or error})") from None
+    return failed
+
+
+def _write_rows(
+    writer: Any, stream: Iterable[tuple[str, Prediction]], format: str, top: int, failed: list[tuple[str, str]]
+) -> None:
+    if format == "submission":
+        writer.writerow(("image_name", "pred_label"))
+    else:
+        more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"confidence_{place}")]
+        writer.writerow(("image", "label", "confidence", "status", *more))
+    for name, prediction in stream:
+        if prediction.status != "ok":
+            failed.append((name, prediction.status.removeprefix("failed: ")))
+        if format == "submission":
+            writer.writerow((_stem(name), prediction.label))
+            continue
+        confidence = "" if prediction.confidence is None else f"{prediction.confidence:.6f}"
+        more = [text for label, value in prediction.top[1:] for text in (label, f"{value:.6f}")]
+        more += [""] * (2 * (top - 1) - len(more))
+        writer.writerow((name, prediction.label, confidence, prediction.status, *more))

@@ -1,0 +1,92 @@
+"""`fieldguide recipes`: what comes with the program, what it builds, and a copy to change."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fieldguide.errors import UsageError
+from fieldguide.recipe.load import preset_names, preset_text, read_recipe
+from fieldguide.recipe.schema import Recipe
+from fieldguide.storage import write_text
+
+
+def list_recipes() -> list[tuple[str, str]]:
+    """Each preset's name with its first comment line."""
+    return [(name, preset_text(name).splitlines()[0].removeprefix("# ")) for name in preset_names()]
+
+
+def copy_recipe(name: str, file: str | Path) -> Path:
+    """Writes a preset with its comments to a file that does not exist yet.
+
+    Raises:
+        UsageError: no such preset, or the file exists or cannot be written.
+    """
+    text, target = preset_text(name), Path(file)
+    if target.exists():
+        raise UsageError(f"{target}: exists already, and nothing is overwritten; choose another name")
+    try:
+        write_text(target, text)
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written ({error.strerror or error})") from None
+    return target
+
+
+def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
+    """What a recipe builds: the head's layers with shapes, parameters, and what learns in which phase.
+
+    Args:
+        recipe: any.
+        num_classes: of the classifier.
+
+    Raises:
+        UsageError: there is no such backbone.
+    """
+    from fieldguide import assemble
+    from fieldguide.model import backbone as backbones
+    from fieldguide.model.classifier import count_parameters, describe_head, make_on_meta
+
+    full = assemble.resolved(recipe)
+    model = make_on_meta(assemble.architecture(full, num_classes))
+    counts, features = count_parameters(model), backbones.num_features(model.backbone)
+    size = full.data.image_size_px
+    lines = [f"model for {num_classes} classes:"]
+    rows = [
+        ("images", f"(batch, 3, {size}, {size})", ""),
+        (recipe.model.backbone, f"(batch, {features:,})", f"{counts['backbone']:,}"),
+        *((name, shape, f"{count:,}" if count else "") for name, shape, count in describe_head(model, features)),
+        ("total", "", f"{counts['total']:,} parameters ({counts['backbone']:,} backbone, {counts['head']:,} head)"),
+    ]
+    lines += [f"  {name:<34} {shape:<22} {count}".rstrip() for name, shape, count in rows]
+    return [*lines, "trainable:", *_trainable(full, model)]
+
+
+def _trainable(recipe: Recipe, model: object) -> Sequence[str]:
+    from fieldguide.model.classifier import Classifier, trainable_names
+
+    assert isinstance(model, Classifier)
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    lines = []
+    for phase in recipe.training.phases:
+        learning = sum(sizes[name] for name in trainable_names(model, phase.trainable))
+        lines.append(
+            f"  phase {phase.name}: {phase.trainable} ({learning:,} parameters), {phase.augmentation} augmentation, "
+            f"learning rate {phase.learning_rate:g}, at most {phase.max_epochs} epochs"
+        )
+    rounds = recipe.training.rounds
+    if rounds.max_rounds:
+        lines.append(
+            f"  rounds: as the last phase, at most {rounds.max_rounds} of {rounds.max_epochs} epochs, "
+            f"each at {rounds.learning_rate_factor:g} times the rate before"
+        )
+    return lines
+
+
+def show_recipe(name_or_file: str, num_classes: int = 100) -> str:
+    """A recipe's text, and what it builds.
+
+    Raises:
+        UsageError: no such recipe, or mistakes in it.
+    """
+    recipe = read_recipe(name_or_file)
+    is_preset = name_or_file in preset_names()
+    text = preset_text(name_or_file) if is_preset else Path(name_or_file).read_text(encoding="utf-8")
+    return text.rstrip("\n") + "\n\n" + "\n".join(describe_model(recipe, num_classes))

@@ -1,0 +1,109 @@
+"""The table of methods: runs side by side, as the report's Table 1."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from fieldguide.errors import UsageError
+
+HEADER = (
+    "method",
+    "backbone",
+    "optimizer",
+    "parameters",
+    "validation_accuracy",
+    "validation_low",
+    "validation_high",
+    "validation_images",
+    "test_accuracy",
+    "test_low",
+    "test_high",
+    "test_images",
+    "minutes",
+)
+TITLES = ("method", "backbone", "optimiser", "parameters", "validation", "test", "minutes")
+Row = dict[str, Any]
+
+
+def table(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
+    """A row a run.
+
+    Args:
+        results: name and `result.json` of each run.
+
+    Raises:
+        UsageError: two runs were validated on different photos, or trained on different ones.
+    """
+    splits = {result["split"]["fingerprint"] for _, result in results}
+    if len(splits) > 1:
+        groups: dict[str, list[str]] = {}
+        for name, result in results:
+            groups.setdefault(result["split"]["fingerprint"], []).append(name)
+        parted = " against ".join(", ".join(names) for names in groups.values())
+        raise UsageError(
+            f"these runs have different splits, so their figures cannot be compared: {parted}; "
+            "train them on the same split (fieldguide experiment does)"
+        )
+    return [_row(name, result) for name, result in results]
+
+
+def _row(name: str, result: dict[str, Any]) -> Row:
+    validation, test = result["validation"], result.get("test") or {}
+    return {
+        "method": name,
+        "backbone": result["backbone"],
+        "optimizer": result["optimizer"],
+        "parameters": result["parameters"]["total"],
+        "validation_accuracy": validation["accuracy"],
+        "validation_low": validation["accuracy_low"],
+        "validation_high": validation["accuracy_high"],
+        "validation_images": validation["images"],
+        "test_accuracy": test.get("accuracy"),
+        "test_low": test.get("accuracy_low"),
+        "test_high": test.get("accuracy_high"),
+        "test_images": test.get("images"),
+        "minutes": result["seconds"] / 60,
+    }
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """A row as a person reads it, under TITLES."""
+    test = "not evaluated" if row["test_accuracy"] is None else interval(row, "test")
+    return (
+        row["method"],
+        row["backbone"],
+        row["optimizer"],
+        f"{row['parameters'] / 1e6:.1f}M",
+        interval(row, "validation"),
+        test,
+        f"{row['minutes']:.1f}",
+    )
+
+
+def interval(row: Row, part: str) -> str:
+    """An accuracy with its 95 % interval."""
+    return f"{row[f'{part}_accuracy']:.3f} ({row[f'{part}_low']:.3f} to {row[f'{part}_high']:.3f})"
+
+
+def footnote(rows: Sequence[Row]) -> str:
+    """What has to be known to read the table."""
+    text = f"95 % intervals (Wilson); validation: {rows[0]['validation_images']:,} photos, which also chose the epoch"
+    tested = {row["test_images"] for row in rows if row["test_images"]}
+    return text + (f"; test: {', '.join(f'{count:,}' for count in sorted(tested))} photos" if tested else "")
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """The table as CSV with full precision."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, HEADER, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def to_markdown(rows: Sequence[Row]) -> str:
+    """The table in Markdown, with its footnote."""
+    lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
+    return "\n".join(lines) + f"\n\n{footnote(rows)}\n"
