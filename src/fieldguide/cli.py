@@ -61,7 +61,8 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: no harm
             code = 0
-        raise typer.Exit(code)
+        if code:
+            raise typer.Exit(code)
 
     return run
 
@@ -96,13 +97,16 @@ def evaluate(
     part: Annotated[
         str | None, typer.Option(metavar="PART", help="test, val or train; else test if labelled, else val")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="classes of a flat test folder: a CSV of image,label")
+    ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the figures there")] = None,
     device: Device = "auto",
 ) -> int:
     """Judge a trained classifier on labelled photos."""
     from fieldguide.commands.evaluate import evaluate as judge
 
-    return judge(run, photos, part=part, json_file=json, device=device).exit_code
+    return judge(run, photos, part=part, labels=labels, json_file=json, device=device).exit_code
 
 
 @app.command(epilog="Example: fieldguide predict runs/first new_photos -o prediction.csv --top 5")

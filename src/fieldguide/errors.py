@@ -60,3 +60,17 @@ class Interrupted(FieldguideError):
     def __init__(self, signal_name: str, message: str) -> None:
         self.exit_code = 143 if signal_name == "SIGTERM" else 130
         super().__init__(message)
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 photo`, `2 photos`, `3 classes`."""
+    plural = f"{thing}es" if thing.endswith("s") else f"{thing}s"
+    return f"{number:,} {thing if number == 1 else plural}"
+
+
+def listing(lines: Sequence[str], most: int = 10) -> str:
+    """The first lines, indented, and how many there are beyond them."""
+    shown = [f"  {line}" for line in lines[:most]]
+    if len(lines) > most:
+        shown.append(f"  ... and {len(lines) - most:,} more")
+    return "\n".join(shown)

@@ -13,6 +13,7 @@ from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, State
 
 SHOWN_EPOCHS = 12
+WIDTH_OF_A_FILE = 200
 
 
 class Screen:
@@ -20,6 +21,8 @@ class Screen:
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
+        if not self.console.is_terminal:
+            self.console.width = WIDTH_OF_A_FILE
 
     def say(self, text: str, style: str | None = None) -> None:
         """One or more lines."""

@@ -1,8 +1,9 @@
 """`fieldguide evaluate`: a trained classifier on labelled photos."""
 
+import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from fieldguide.commands.display import Screen
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
-from fieldguide.data.split import Row, Split, listing, read_split
+from fieldguide.data.split import Row, Split, read_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import PhotosError, UsageError
+from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.evaluation.metrics import judge
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json
@@ -46,6 +47,7 @@ def evaluate(
     photos: str | Path,
     *,
     part: str | None = None,
+    labels: str | Path | None = None,
     json_file: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
@@ -57,6 +59,8 @@ def evaluate(
         photos: a folder of photos, laid out as for `train`.
         part: `test`, `val` or `train`; None: test if it is labelled, else val, else (where the folder has no
             parts and the run knows none of its photos) all of it.
+        labels: a CSV whose first column names the photos of a flat `test/` (with or without ending) and whose
+            second names their classes.
         json_file: where to write the figures.
         device: `auto`, `cpu` or `cuda:N`.
         quiet: show nothing.
@@ -71,9 +75,13 @@ def evaluate(
     screen, root, path = Screen(quiet=quiet), Path(photos), Path(run)
     if part is not None and part not in PARTS:
         raise UsageError(f"--part {part}: must be test, val or train")
+    if labels is not None and part not in (None, "test"):
+        raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
     if json_file is not None and not Path(json_file).absolute().parent.is_dir():
         raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
     predictor, folder = load_predictor(path, device), scan(root)
+    if labels is not None:
+        folder = with_labels(folder, read_labels(Path(labels)), Path(labels))
     split = _split_of(path)
     chosen, wanted, remarks = choose_part(folder, split, part)
     _demand_known_classes(wanted, predictor.classes, root)
@@ -129,6 +137,49 @@ def judge_photos(
     return judge(np.stack(found), np.array(labels), predictor.classes) | {"failed": failed}
 
 
+def read_labels(path: Path) -> dict[str, str]:
+    """Labels of test photos: the name in the first column to the class in the second; the first line is a heading.
+
+    Raises:
+        UsageError: missing, damaged, or a name that stands twice with different classes.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = [line for line in csv.reader(file) if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"--labels {path}: cannot be read as CSV ({error})") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) < 2 or found.setdefault(line[0], line[1]) != line[1]:
+            raise UsageError(f"--labels {path}: line {number} has no class, or another than a line before: {line}")
+    return found
+
+
+def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> PhotoFolder:
+    """The same folder with the classes of its test photos.
+
+    Raises:
+        UsageError: no flat test folder, or photos without a label.
+    """
+    test = folder.part("test")
+    if not test or folder.test_is_labelled:
+        raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder that they could be for")
+    labelled, without = [], []
+    for photo in test:
+        name = PurePosixPath(photo.file)
+        inside = name.relative_to(name.parts[0])
+        label = labels.get(str(inside), labels.get(name.name, labels.get(name.stem)))
+        if label is None:
+            without.append(photo.file)
+        labelled.append(replace(photo, class_name=label))
+    if without:
+        raise UsageError(
+            f"--labels {path}: has no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}"
+        )
+    others = tuple(photo for photo in folder.photos if photo.part != "test")
+    return replace(folder, photos=(*others, *labelled), test_is_labelled=True)
+
+
 def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:
     """Which photos to evaluate.
 
@@ -179,7 +230,7 @@ def _demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root:
     unknown = sorted({photo.class_name or "" for photo in photos} - set(classes), key=natural)
     if unknown:
         raise PhotosError(
-            f"{root}: {len(unknown)} classes that the model does not know: {', '.join(unknown[:10])}"
+            f"{root}: {counted(len(unknown), 'class')} that the model does not know: {', '.join(unknown[:10])}"
             f"{' ...' if len(unknown) > 10 else ''}; it knows {len(classes)}, such as {', '.join(classes[:5])}"
         )
 
@@ -189,7 +240,7 @@ def _remarks(photos: Sequence[Photo], part: str, split: Split | None, predictor:
     found = []
     missing = sorted(set(predictor.classes) - {photo.class_name for photo in photos}, key=natural)
     if missing:
-        found.append(f"{len(missing)} classes have no photo here: {', '.join(missing[:10])}")
+        found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
         found.append("these are the photos that it was trained on: the figures say nothing of new photos")
     elif split is not None:
@@ -240,7 +291,7 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
         screen.warn(remark)
     if figures["failed"]:
         lines = [f"{entry['file']} {entry['reason']}" for entry in figures["failed"]]
-        screen.warn(f"{len(lines):,} photos could not be read and are in no figure:\n{listing(lines)}")
+        screen.warn(f"{counted(len(lines), 'photo')} could not be read, in no figure:\n{listing(lines)}")
     top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
     screen.say(
         f"{evaluation.part} accuracy {figures['accuracy']:.4f} (95 %: {figures['accuracy_low']:.4f} to "

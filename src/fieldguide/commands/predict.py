@@ -10,9 +10,8 @@ from typing import Any
 
 from fieldguide.commands.display import Screen
 from fieldguide.data.scan import images_below, relative_name
-from fieldguide.data.split import listing
 from fieldguide.deploy.predictor import Prediction, load_predictor
-from fieldguide.errors import UsageError
+from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import printable, replacing
 
 FORMATS = ("csv", "submission")
@@ -75,14 +74,14 @@ def predict(
     if top > len(predictor.classes):
         raise UsageError(f"--top {top}: the model knows {len(predictor.classes)} classes")
     passed_over = f" ({others:,} other files passed over)" if others else ""
-    screen.say(f"predicting {len(inputs):,} photos{passed_over}")
+    screen.say(f"predicting {counted(len(inputs), 'photo')}{passed_over}")
     with screen.counting("predicting", len(inputs)) as advance:
         stream = _with_names(inputs, predictor.stream([path for _, path in inputs], top=top), advance)
         failed = _write(target, stream, format, top)
     if failed:
         lines = [f"{name} {reason}" for name, reason in failed]
-        screen.warn(f"{len(failed):,} photos could not be read; their rows say why:\n{listing(lines)}")
-    screen.say(f"{len(inputs):,} rows in {target}")
+        screen.warn(f"{counted(len(failed), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
+    screen.say(f"{counted(len(inputs), 'row')} in {target}")
     return Predicted(target, len(inputs), tuple(failed))
 
 

@@ -13,9 +13,9 @@ from fieldguide.commands.evaluate import judge_photos
 from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
 from fieldguide.data.inspect import Inspected, inspect
 from fieldguide.data.scan import PhotoFolder, problem_with_folder, scan, summary
-from fieldguide.data.split import Split, listing, make_split, write_split
+from fieldguide.data.split import Split, make_split, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageError
+from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageError, counted, listing
 from fieldguide.model.bundle import write_bundle
 from fieldguide.recipe.load import DEFAULT_RECIPE, read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
@@ -179,10 +179,10 @@ def _deal_with_unreadable(inspected: Sequence[Inspected], unreadable: str) -> li
         return []
     if unreadable == "refuse":
         raise PhotosError(
-            f"{len(broken):,} photos cannot be read:\n{listing(broken)}\n"
+            f"{counted(len(broken), 'photo')} cannot be read:\n{listing(broken)}\n"
             "Mend or remove them, or add --set data.unreadable=exclude to train without them"
         )
-    return [f"{len(broken):,} photos excluded, because they cannot be read:\n{listing(broken)}"]
+    return [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"]
 
 
 def run_trial(

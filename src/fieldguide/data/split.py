@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fieldguide.data.inspect import Inspected
-from fieldguide.errors import PhotosError, UsageError
+from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.storage import write_text
 
 PARTS = ("train", "val", "test", "excluded")
@@ -176,26 +176,18 @@ def _without_leaks(rows: list[Row], leaks: str) -> tuple[list[Row], list[str]]:
     pairs = [f"{row.file} is the same photo as {other.file}" for row, other in leaking]
     if leaks == "refuse":
         raise PhotosError(
-            f"{len(leaking):,} training photos stand in val or test too, so the accuracy would be wrong:\n"
+            f"{counted(len(leaking), 'training photo')} also in val or test, so the accuracy would be wrong:\n"
             + listing(pairs)
             + "\nRemove them, or add --set data.leaks=drop (drops them from training) or --set data.leaks=allow"
         )
     if leaks == "allow":
         return rows, [
-            f"{len(leaking):,} training photos stand in val or test too, and the recipe allows it: "
+            f"{counted(len(leaking), 'training photo')} also in val or test, and the recipe allows it: "
             "the accuracy is too high"
         ]
     dropped = {row.file: f"same photo as {other.file}" for row, other in leaking}
     kept = [_moved(row, "excluded", dropped[row.file]) if row.file in dropped else row for row in rows]
-    return kept, [f"{len(leaking):,} training photos dropped, because they stand in val or test too"]
-
-
-def listing(lines: Sequence[str], most: int = 10) -> str:
-    """The first lines, indented, and how many there are beyond them."""
-    shown = [f"  {line}" for line in lines[:most]]
-    if len(lines) > most:
-        shown.append(f"  ... and {len(lines) - most:,} more")
-    return "\n".join(shown)
+    return kept, [f"{counted(len(leaking), 'training photo')} dropped: also in val or test"]
 
 
 def _demand_enough(split: Split) -> None:
