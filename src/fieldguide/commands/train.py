@@ -17,7 +17,8 @@ from fieldguide.data.split import Split, make_split, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageError, counted, listing
 from fieldguide.model.bundle import write_bundle
-from fieldguide.recipe.load import DEFAULT_RECIPE, read_draft, to_yaml
+from fieldguide.recipe import DEFAULT_RECIPE
+from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report.figures import draw_curves
 from fieldguide.run_folder import RunFolder
