@@ -35,7 +35,7 @@ def read_bytes(path: Path) -> bytes:
             raise UnreadableError(f"is a file of {status.st_size:,} bytes")
         return path.read_bytes()
     except FileNotFoundError:
-        raise UnreadableError("there is no such file") from None
+        raise UnreadableError("does not exist") from None
     except OSError as error:
         raise UnreadableError(f"cannot be read ({error.strerror or error})") from None
 

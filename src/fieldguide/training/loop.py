@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fieldguide.errors import TrainingError
+from fieldguide.errors import FieldguideError, TrainingError
 from fieldguide.training.optimizer import MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule, Schedule
@@ -87,12 +87,12 @@ def train(model: nn.Module, plan: Plan, tools: Tools, observer: Observer, stop: 
 
     Returns:
         The state at the end: `state.best` is the best model by `plan.best_by`, and `state.stopped` says why it ended
-        early (a signal, or a loss that was not finite).
+        early (a signal, a loss that was not finite, a photo that went away).
     """
     training = _Training(model, plan, tools, observer, stop, State())
     try:
         training.run()
-    except TrainingError as error:
+    except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
         training.state.stopped = str(error)
     training.go_back_to_best()
     model.eval()
