@@ -18,7 +18,7 @@ def macro_accuracy_interval(
 ) -> tuple[float, float]:
     """Stratified bootstrap, percentile interval, of the mean recall of the classes that have photos.
 
-    Efron and Tibshirani 1993, sections 8.3 (several samples) and 13.3 (percentiles): photos are drawn again within
+    Efron and Tibshirani 1993, chapters 8 (more samples than one) and 13 (percentiles): photos are drawn again in
     each class. How many right ones come out of that is binomial, so counts are drawn instead of photos: the same
     distribution, and quick.
 
