@@ -47,7 +47,8 @@ def test_a_run_leaves_what_the_readme_says(trained):
         "bundle/model.json", "figures/curves.png", "figures/curves.svg", "figures/01-standard.png",
         "figures/02-strong.png", "figures/03-round-1.png",
     }  # fmt: skip
-    assert Image.open(run.path / "figures/curves.png").width > 800
+    with Image.open(run.path / "figures/curves.png") as picture:
+        assert picture.width > 800
     assert "<svg" in (run.path / "figures/curves.svg").read_text()[:600]
     assert not list(run.path.rglob(".writing-*"))
 
@@ -102,7 +103,7 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
     assert same_weights(again.path, run.path)
     named = {line.strip() for line in (run.path / "recipe.yaml").read_text().splitlines() if line.endswith(": null")}
     assert named == {
-        "group_pattern: null", "folds: null", "max_epochs: null", "max_minutes: null", "more_epochs: null",
+        "backbones: null",         "group_pattern: null", "folds: null", "max_epochs: null", "max_minutes: null", "more_epochs: null",
         "momentum: null", "gradient_clip_norm: null", "warmup_epochs: null",
     }  # fmt: skip
 
