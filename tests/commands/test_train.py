@@ -103,8 +103,11 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
     assert same_weights(again.path, run.path)
     named = {line.strip() for line in (run.path / "recipe.yaml").read_text().splitlines() if line.endswith(": null")}
     assert named == {
-        "backbones: null",         "group_pattern: null", "folds: null", "max_epochs: null", "max_minutes: null", "more_epochs: null",
-        "momentum: null", "gradient_clip_norm: null", "warmup_epochs: null",
+        f"{field}: null"
+        for field in (
+            "backbones", "group_pattern", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
+            "gradient_clip_norm", "warmup_epochs",
+        )
     }  # fmt: skip
 
 
