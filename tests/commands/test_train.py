@@ -302,3 +302,10 @@ def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small
     monkeypatch.setattr(command, "train_loop", losing)
     with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when"):
         train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+
+
+def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(photos, tmp_path, small):
+    settings = (*small, "model.backbone=test_vit", "data.image_size_px=72")
+    with pytest.raises(UsageError, match=r"data\.image_size_px: test_vit does not take 72 x 72 images"):
+        train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
+    assert not (tmp_path / "run").exists()
