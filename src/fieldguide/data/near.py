@@ -20,10 +20,10 @@ from fieldguide.data.groups import joined
 Indices = npt.NDArray[np.int64]
 MAX_HASH_BITS = 18  # 500 photos cut by up to 3 % a side differed from their originals by 16 bits at most
 MAX_LOG_ASPECT = 0.09  # 6 % off one axis, and the rounding of a small photo
-MIN_ROUGH_CORRELATION = 0.75
+MIN_ROUGH_CORRELATION = 0.7
 MOST_CANDIDATES = 16  # a photo's best ones: a fixed camera makes thousands of look-alikes
-MIN_CORRELATION = 0.9
-MAX_COLOUR_DIFFERENCE = 32.0
+MIN_CORRELATION = 0.85
+MAX_COLOUR_DIFFERENCE = 36.0
 MIN_DETAIL = 0.75
 MAX_GRAY_DIFFERENCE = 28.0
 ROUGH_SIDE_PX = 16
