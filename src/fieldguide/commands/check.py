@@ -110,12 +110,13 @@ def _checked(folder: PhotoFolder, max_megapixels: float, progress: Progress) -> 
 
 def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:
     """Turns shares into whole percents, none of which is lost on the way."""
-    done = 0.0
+    done, told = 0.0, 0
 
     def by(share: float) -> None:
-        nonlocal done
-        before, done = int(done * PERCENT), done + share
-        advance(int(done * PERCENT) - before)
+        nonlocal done, told
+        done += share
+        advance(round(done * PERCENT) - told)
+        told = round(done * PERCENT)
 
     return by
 

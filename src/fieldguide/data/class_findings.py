@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.data.findings import Finding, some
-from fieldguide.data.scan import Photo, PhotoFolder, natural, relative_name
+from fieldguide.data.scan import IMAGE_ENDINGS, Photo, PhotoFolder, natural, relative_name
 
 FEW_PHOTOS = 20
 IMBALANCE = 10
@@ -108,14 +108,18 @@ def layout_findings(folder: PhotoFolder) -> Iterator[Finding]:
 
 
 def other_files(folder: PhotoFolder) -> tuple[str, ...]:
-    """Files below the folder that are neither photos nor hidden, such as HEIC photos or text."""
-    known = {photo.file for photo in folder.photos} | set(folder.strays)
+    """Files below the folder without an image's ending, such as HEIC photos or text; hidden ones are left out.
+
+    Nor does it list what lies beside `train/`: a README or a table of labels is at home there.
+    """
     found = []
     for place, inside, names in os.walk(folder.root):
         inside[:] = sorted(name for name in inside if not name.startswith("."))
-        files = [relative_name(Path(place, name), folder.root) for name in names if not name.startswith(".")]
-        found += [file for file in sorted(files) if file not in known]
-    return tuple(found) if folder.others else ()
+        if Path(place) == folder.root and any(name.lower() == "train" for name in inside):
+            continue
+        files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+        found += [relative_name(path, folder.root) for path in files if path.suffix.lower() not in IMAGE_ENDINGS]
+    return tuple(found)
 
 
 def _untrained(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:

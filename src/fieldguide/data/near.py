@@ -62,9 +62,10 @@ def near_pairs(
     """
     places = np.array([i for i, made in enumerate(prints) if not made.is_flat], np.int64)
     if len(places) < 2:
+        advance(1)
         return []
     first, second = _candidates([prints[i] for i in places], np.array(aspects)[places])
-    advance(0.2)
+    advance(0.2 if len(first) else 1)
     batches = [
         (places[first[start : start + PAIRS_AT_ONCE]], places[second[start : start + PAIRS_AT_ONCE]])
         for start in range(0, len(first), PAIRS_AT_ONCE)

@@ -100,7 +100,7 @@ def make_split(
     rows, remarks = _without_leaks(rows, leaks)
     rows, more = _without_split_groups(rows, leaks, groups)
     split = Split(tuple(rows))
-    _demand_enough(split)
+    _demand_enough(split, grouped=bool(groups))
     return split, remarks + more + _remarks(split, has_validation)
 
 
@@ -235,13 +235,14 @@ def _without_leaks(rows: list[Row], leaks: str) -> tuple[list[Row], list[str]]:
     return kept, [f"{counted(len(leaking), 'training photo')} dropped: also in val or test"]
 
 
-def _demand_enough(split: Split) -> None:
+def _demand_enough(split: Split, *, grouped: bool) -> None:
     classes = split.classes
     if len(classes) < 2:
         only = f" ({classes[0]})" if classes else ""
         raise PhotosError(f"a classifier needs photos of at least 2 classes, and there are {len(classes)}{only}")
     if not split.part("val"):
-        raise PhotosError("no class has 2 photos, so none can be set apart for validation; add photos or a val/ folder")
+        why = "each class is one group" if grouped else "no class has 2 photos"
+        raise PhotosError(f"{why}, so none can be set apart for validation; add photos or a val/ folder")
     unknown = sorted({row.class_name for row in split.part("val")} - set(classes))
     if unknown:
         raise PhotosError(

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from fieldguide.errors import counted
+
 MOST_CLASSES = 40
 SHOWN_FILES = 3
 NAME_WIDTH = 24
@@ -67,17 +69,15 @@ def _amount(found: list[dict[str, Any]]) -> str:
     files = {file for finding in found for file in finding["files"]}
     if not files:
         return ""
-    return f"  {len(files):,} file{'s' if len(files) > 1 else ''}" + (
-        f" in {len(found):,} findings" if len(found) > 1 else ""
-    )
+    return f"  {counted(len(files), 'file')}" + (f" in {len(found):,} findings" if len(found) > 1 else "")
 
 
 def _verdict(findings: list[dict[str, Any]]) -> Line:
     harmful = sum(finding["severity"] == "harm" for finding in findings)
     notes = len(findings) - harmful
     if harmful:
-        return Line(f"{harmful:,} findings would harm a training, {notes:,} are notes", "bold red")
-    return Line(f"nothing here would harm a training ({notes:,} notes)", "bold green")
+        return Line(f"{counted(harmful, 'finding')} would harm a training; {counted(notes, 'note')}", "bold red")
+    return Line(f"nothing here would harm a training; {counted(notes, 'note')}", "bold green")
 
 
 def _cut(text: str, width: int) -> str:
