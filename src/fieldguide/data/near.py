@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from fieldguide.data.align import Array, agreement, aligned, correlation, laid_over, still, worst_block
+from fieldguide.data.align import Agreement, Array, agreement, aligned, correlation, laid_over, still, worst_block
 from fieldguide.data.facts import COLOUR_SIDE_PX, GRAY_SIDE_PX, Print
 from fieldguide.data.groups import joined
 
@@ -24,14 +24,17 @@ Indices = npt.NDArray[np.int64]
 MAX_HASH_BITS = 18  # 500 photos cut by up to 3 % a side differed from their originals by 16 bits at most
 MAX_LOG_ASPECT = 0.09  # 6 % off one axis, and the rounding of a small photo
 MIN_ROUGH_CORRELATION = 0.7
-MOST_CANDIDATES = 16  # a photo's best ones: a fixed camera makes thousands of look-alikes
+MOST_CANDIDATES = 8  # a photo's best ones: a fixed camera makes thousands of look-alikes
 MIN_CORRELATION = 0.85
 MAX_COLOUR_DIFFERENCE = 36.0
 MIN_DETAIL = 0.75
 MAX_GRAY_DIFFERENCE = 28.0
+DOUBTFUL_DETAIL = 0.6  # from here to the limits a pair is placed again, in full
+DOUBTFUL_DIFFERENCE = 50.0
 ROUGH_SIDE_PX = 16
 ROWS_AT_ONCE = 512
 PAIRS_AT_ONCE = 128
+DENSE_PAIRS_PER_PHOTO = 8
 HANDFUL = 8
 LARGE_SHARE = 0.05
 
@@ -129,9 +132,17 @@ def _alike(
     row += start
     keep = (row != other) & (np.abs(shape[row] - shape[other]) <= MAX_LOG_ASPECT)
     row, other = row[keep], other[keep]
-    alike = np.einsum("ij,ij->i", rough[row], rough[other])
+    alike = _likeness(rough, row, other, start)
     keep = alike >= MIN_ROUGH_CORRELATION
     return row[keep], other[keep], alike[keep]
+
+
+def _likeness(rough: Array, row: Indices, other: Indices, start: int) -> Array:
+    """The rough looks' correlation, pair by pair, or where most pairs of the block are wanted, by one product."""
+    if len(row) < DENSE_PAIRS_PER_PHOTO * len(rough):
+        return np.asarray(np.einsum("ij,ij->i", rough[row], rough[other]), np.float32)
+    every: Array = rough[start : start + ROWS_AT_ONCE] @ rough.T
+    return every[row - start, other]
 
 
 def _best(row: Indices, other: Indices, alike: Array) -> Indices:
@@ -144,7 +155,7 @@ def _best(row: Indices, other: Indices, alike: Array) -> Indices:
 
 
 def _confirmed(prints: Sequence[Print], first: Indices, second: Indices) -> list[NearPair]:
-    """The pairs of a batch whose pixels agree, at a third of the size first and then in full."""
+    """The pairs of a batch whose pixels agree: at a third of the size first, then placed at a half, then in full."""
     a, b = _grays(prints, first), _grays(prints, second)
     small_a, small_b = _means(a, COLOUR_SIDE_PX), _means(b, COLOUR_SIDE_PX)
     placement = aligned(small_a, small_b, still(len(a)), steps=5)
@@ -153,12 +164,28 @@ def _confirmed(prints: Sequence[Print], first: Indices, second: Indices) -> list
     if not agrees.any():
         return []
     a, b, first, second = a[agrees], b[agrees], first[agrees], second[agrees]
-    found = agreement(a, b, aligned(a, b, placement[agrees], steps=3))
-    same = (found.detail >= MIN_DETAIL) & (found.difference <= MAX_GRAY_DIFFERENCE)
+    half_a, half_b = _means(a, GRAY_SIDE_PX // 2), _means(b, GRAY_SIDE_PX // 2)
+    same, detail = _agreeing(a, b, aligned(half_a, half_b, placement[agrees], steps=3))
     return [
-        NearPair(int(one), int(two), round(max(0.0, 1 - float(detail)), 4))
-        for one, two, detail in zip(first[same], second[same], found.detail[same], strict=True)
+        NearPair(int(one), int(two), round(max(0.0, 1 - float(correlated)), 4))
+        for one, two, correlated in zip(first[same], second[same], detail[same], strict=True)
     ]
+
+
+def _agreeing(a: Array, b: Array, placement: Array) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Which pairs agree, and how well in detail; only the doubtful ones are worth placing pixel by pixel."""
+    found = agreement(a, b, placement)
+    same, detail = _is_same(found), found.detail.copy()
+    doubtful = ~same & (found.detail >= DOUBTFUL_DETAIL) & (found.difference <= DOUBTFUL_DIFFERENCE)
+    if doubtful.any():
+        a, b = a[doubtful], b[doubtful]
+        better = agreement(a, b, aligned(a, b, placement[doubtful], steps=3))
+        same[doubtful], detail[doubtful] = _is_same(better), better.detail
+    return same, detail
+
+
+def _is_same(found: Agreement) -> npt.NDArray[np.bool_]:
+    return (found.detail >= MIN_DETAIL) & (found.difference <= MAX_GRAY_DIFFERENCE)
 
 
 def _same_colours(prints: Sequence[Print], first: Indices, second: Indices, placement: Array) -> npt.NDArray[np.bool_]:
