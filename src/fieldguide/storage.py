@@ -72,7 +72,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from None
 
 
@@ -97,13 +97,16 @@ def problem_with_output_folder(folder: Path) -> str | None:
 
     Leaves nothing behind.
     """
-    if folder.exists() or folder.is_symlink():
-        return None if folder.is_dir() and not any(folder.iterdir()) else f"{folder}: exists already"
-    missing = [folder]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
+    missing: list[Path] = []
     try:
-        folder.mkdir(parents=True)
+        if folder.exists() or folder.is_symlink():
+            if not folder.is_dir() or any(folder.iterdir()):
+                return f"{folder}: exists already"
+        else:
+            missing.append(folder)
+            while not missing[-1].parent.exists():
+                missing.append(missing[-1].parent)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

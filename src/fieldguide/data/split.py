@@ -83,10 +83,10 @@ def make_split(
         )
         for entry in inspected
     ]
+    rows, remarks = _without_leaks(rows, leaks)  # first: whether a photo leaks must not depend on the seed
     if not has_validation:
         chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share)
         rows = [_moved(row, "val") if row.file in chosen and row.part == "train" else row for row in rows]
-    rows, remarks = _without_leaks(rows, leaks)
     split = Split(tuple(rows))
     _demand_enough(split)
     return split, remarks + _remarks(split, has_validation)
@@ -109,17 +109,24 @@ def read_split(path: Path) -> Split:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file))
+            reader = csv.reader(file, strict=True)
+            numbered = [(reader.line_num, line) for line in reader]
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {reader.line_num} is damaged ({error})") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
-    if not lines or tuple(lines[0]) != HEADER:
+    if not numbered or tuple(numbered[0][1]) != HEADER:
         raise UsageError(f"{path}: the first line must be {','.join(HEADER)}")
-    for number, line in enumerate(lines[1:], start=2):
+    seen: set[str] = set()
+    for number, line in numbered[1:]:
         if len(line) != len(HEADER) or line[2] not in PARTS:
             raise UsageError(f"{path}: line {number} is damaged: {','.join(line)[:80]}")
-    return Split(tuple(Row(*line) for line in lines[1:]))
+        if line[0] in seen:
+            raise UsageError(f"{path}: line {number} has {line[0]} once more")
+        seen.add(line[0])
+    return Split(tuple(Row(*line) for _, line in numbered[1:]))
 
 
 def _moved(row: Row, part: str, reason: str = "") -> Row:
@@ -206,7 +213,8 @@ def _demand_enough(split: Split) -> None:
     lost = sorted({row.class_name for row in split.part("excluded")} - set(classes))
     if lost:
         raise PhotosError(
-            f"classes that have no readable training photo: {', '.join(lost)}; add photos or remove the folder"
+            f"classes that have no training photo left (unreadable or dropped): {', '.join(lost)}; "
+            "add photos or remove the folder"
         )
 
 

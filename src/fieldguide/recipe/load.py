@@ -261,7 +261,8 @@ def _validate(tree: dict[str, Any]) -> tuple[Recipe, list[str]]:
             found = list(sentences(error))
             problems += [problem for _, problem in found]
             wrong |= {".".join(map(str, where)) for where, _ in found}
-            assert any([_remove(rest, where) for where, _ in found]), found
+            removed = [_remove(rest, where) for where, _ in found]
+            assert any(removed), found
     problems += [
         pair.message
         for pair in contradictions(recipe)
