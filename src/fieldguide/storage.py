@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, their checksums, and names that any reader can print. Knows no run."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,6 +76,13 @@ def read_json(path: Path) -> Any:
         raise UsageError(f"{path}: there is no such file") from None
     except (OSError, ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def csv_line(fields: Sequence[str]) -> str:
+    """One line of a CSV, ended by `\\n`; a field with a carriage return is quoted too, so that it reads back."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(fields)  # what ends a line is what it quotes
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
 def digest(content: bytes) -> str:

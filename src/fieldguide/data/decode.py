@@ -68,6 +68,8 @@ def read_bytes(path: Path) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise UnreadableError(f"is a file of {status.st_size:,} bytes")
         return path.read_bytes()
+    except UnreadableError:
+        raise
     except FileNotFoundError:
         raise UnreadableError("there is no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it

@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import numpy as np
 
 from fieldguide.data.inspect import Inspected
 from fieldguide.errors import PhotosError, UsageError, counted, listing
-from fieldguide.storage import write_text
+from fieldguide.storage import csv_line, write_text
 
 PARTS = ("train", "val", "test", "excluded")
 HEADER = ("file", "class", "part", "content_hash", "reason")
@@ -94,11 +93,8 @@ def make_split(
 
 def write_split(path: Path, split: Split) -> None:
     """Writes a split as CSV (UTF-8, `\\n`)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)
-    write_text(path, buffer.getvalue())
+    rows = [HEADER, *((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)]
+    write_text(path, "".join(csv_line(row) for row in rows))
 
 
 def read_split(path: Path) -> Split:
