@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from fieldguide.data.augment import Policy, photo_seed, reference
 from fieldguide.data.preprocess import Preprocessing, center
-from tests.conftest import make_photo
+from tests.data.photo_folders import make_photo
 
 PREPROCESSING = Preprocessing(24, 27, "bilinear", (0.5,) * 3, (0.5,) * 3)
 NOTHING = Policy(None, (3 / 4, 4 / 3), 0, 0, 0, 0, 0, 0, 0, 0)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fieldguide.data.decode import UnreadableError, decode, read_bytes, read_photo, to_rgb
-from tests.conftest import make_photo
+from tests.data.photo_folders import make_photo
 
 EXIF_FORMATS = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
 

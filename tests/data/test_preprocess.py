@@ -12,7 +12,7 @@ from torchvision.transforms import InterpolationMode, v2
 from fieldguide.data.decode import decode
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels, resized_side
 from fieldguide.errors import UsageError
-from tests.conftest import make_photo
+from tests.data.photo_folders import make_photo
 from tests.data.test_decode import encoded
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -7,7 +7,7 @@ import pytest
 
 from fieldguide.data.scan import images_below, natural, problem_with_folder, scan, summary
 from fieldguide.errors import PhotosError, UsageError
-from tests.conftest import make_photo, make_photos
+from tests.data.photo_folders import make_photo, make_photos
 
 
 def touch(root, *names):

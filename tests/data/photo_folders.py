@@ -1,11 +1,10 @@
-"""Photo folders for tests: small coloured patterns, a colour a class, no two photos the same."""
+"""Photo folders for these tests: small coloured patterns, a colour a class, no two photos the same."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
 
@@ -28,13 +27,3 @@ def make_photos(
             photo = make_photo(folder.rpartition("/")[2], 1_000 * place + number, size, seed)
             photo.save(root / folder / f"{number:03}{ending}")
     return root
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Callable[..., Path]:
-    """`photos({"cat": 3, "dog": 3})` makes a folder of photos and gives its path."""
-
-    def make(counts: Mapping[str, int], **keywords: object) -> Path:
-        return make_photos(tmp_path / "photos", counts, **keywords)  # type: ignore[arg-type]
-
-    return make
