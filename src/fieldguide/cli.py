@@ -10,9 +10,9 @@ from typing import Annotated, ParamSpec
 import typer
 
 from fieldguide.errors import FieldguideError, UsageError
+from fieldguide.recipe import DEFAULT_RECIPE
 
 P = ParamSpec("P")
-DEFAULT_RECIPE = "resnet34-adam"
 INTERRUPTED = 130
 
 app = typer.Typer(

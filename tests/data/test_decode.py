@@ -192,7 +192,7 @@ def test_what_is_no_photo_is_told_with_its_reason(tmp_path):
         "empty": "is empty",
         "text": "is not an image that can be read",
         "folder": "is a folder",
-        "gone": "there is no such file",
+        "gone": "does not exist",
         "pipe": "is not a regular file",
         "socket": "is not a regular file",
         "icon": "is not an image that can be read",

@@ -71,6 +71,6 @@ def test_the_last_stage_of_a_network_that_ends_in_a_normalisation_is_more_than_t
 @pytest.mark.parametrize("backbone", ["caformer_s18", "rdnet_tiny"])
 def test_a_network_whose_stages_nobody_tells_is_refused_with_what_to_use(backbone):
     made = make_on_meta(Architecture(backbone, "linear", None, 0.0, 3))
-    with pytest.raises(UsageError, match="timm does not tell this backbone's stages.*use trainable all or head"):
+    with pytest.raises(UsageError, match=r"timm does not tell this backbone's stages.*use trainable all or head"):
         trainable_names(made, "last_stage")
     assert trainable_names(made, "head") == ["head.0.weight", "head.0.bias"]

@@ -71,7 +71,7 @@ def read_bytes(path: Path) -> bytes:
     except UnreadableError:
         raise
     except FileNotFoundError:
-        raise UnreadableError("there is no such file") from None
+        raise UnreadableError("does not exist") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise UnreadableError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 

@@ -26,7 +26,6 @@ OPENING = (
     yaml.BlockMappingStartToken,
 )
 CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
-DEFAULT_RECIPE = "resnet34-adam"
 
 
 @dataclasses.dataclass(frozen=True)
