@@ -219,7 +219,7 @@ TREES = st.recursive(
 PATHS = st.lists(NAMES.map(str), min_size=1, max_size=4).map(".".join)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     tree=st.dictionaries(NAMES, TREES, max_size=5), sets=st.lists(st.tuples(PATHS, TREES), max_size=3), junk=st.text()
 )
