@@ -159,3 +159,34 @@ def test_a_file_far_larger_than_its_network_is_not_read(bundle):
         file.truncate(2**31)
     with pytest.raises(UsageError, match="is larger than the network it is said to belong to"):
         load_classifier(bundle[0])
+
+
+def test_a_crash_between_weights_and_description_loses_no_model(tmp_path, monkeypatch):
+    from fieldguide.model import bundle
+
+    said = Description(SMALL, CLASSES, PREPROCESSING, "imagenet-1k")
+    first, second = make_classifier(SMALL), make_classifier(SMALL)
+    for crash_at in ("write_bytes", "second write_json"):
+        folder = tmp_path / crash_at.replace(" ", "-")
+        write_bundle(folder, said, first.state_dict())
+        calls = []
+
+        def failing(path, content, *, real=bundle.write_json, calls=calls):
+            calls.append(path)
+            if len(calls) == 2:
+                raise OSError("the machine went down")
+            real(path, content)
+
+        def gone(path, content):
+            raise OSError("the machine went down")
+
+        with monkeypatch.context() as patch:
+            if crash_at == "write_bytes":
+                patch.setattr(bundle, "write_bytes", gone)
+            else:
+                patch.setattr(bundle, "write_json", failing)
+            with pytest.raises(OSError, match="went down"):
+                write_bundle(folder, said, second.state_dict())
+        expected = (first if crash_at == "write_bytes" else second).state_dict()
+        loaded = load_classifier(folder)[0].state_dict()
+        assert all(torch.equal(loaded[name], expected[name]) for name in expected)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -190,3 +191,11 @@ def test_none_means_random_and_says_so():
 def test_a_file_says_nothing_of_its_pretraining(tmp_path):
     assert what_pretrained(str(tmp_path / "a.pth"), "resnet50.a1_in1k") is None
     assert what_pretrained("hub", "resnet50.a1_in1k") == "imagenet-1k"
+
+
+def test_weights_of_a_larger_network_of_the_same_names_are_refused(tmp_path):
+    larger = timm.create_model("resnet34", num_classes=0).state_dict()
+    save_file(larger, tmp_path / "resnet34.safetensors")
+    smaller = make_classifier(Architecture("resnet18", "linear", None, 0.0, 3))
+    with pytest.raises(UsageError, match=r"is of a larger network: layer\d.* have no place in this backbone"):
+        load_weights(smaller, str(tmp_path / "resnet34.safetensors"), "resnet18", ["a", "b", "c"])

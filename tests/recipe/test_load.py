@@ -77,8 +77,6 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
 @pytest.mark.parametrize(
     "setting",
     [
-        "split.group_pattern=(.*)_",
-        "split.group_pattern=5",
         "split.folds=5",
         "split.folds=abc",
         "training.max_minutes=10",

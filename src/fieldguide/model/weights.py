@@ -16,6 +16,7 @@ from fieldguide.model.bundle import find_bundle, read_description, read_weights
 from fieldguide.model.classifier import Classifier
 
 WRAPPERS = ("module.", "backbone.", "model.", "_orig_mod.")
+CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")  # what a pretrained network may have beyond a backbone
 ENOUGH = 0.95  # of the backbone's values must come from the file
 
 
@@ -174,6 +175,12 @@ def _fill(
             f"model.weights: {source} fits {share:.0%} of the backbone, and nearly all of it must fit; "
             f"missing or of another shape: {_some(not_filled)}; "
             f"in the file without a place: {_some(not_used) or 'nothing'}"
+        )
+    foreign = [name for name in not_used if not name.startswith(CLASSIFIERS)]
+    if sum(found[name].numel() for name in foreign) > (1 - ENOUGH) * sum(value.numel() for value in own.values()):
+        raise UsageError(
+            f"model.weights: {source} is of a larger network: {_some(foreign)} have no place in this backbone; "
+            "choose the model.backbone that the weights belong to"
         )
     network.load_state_dict(fitting, strict=False)
     return not_used, not_filled

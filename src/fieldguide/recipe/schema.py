@@ -68,7 +68,9 @@ class Split(Section):
     """How validation photos are set apart where there is no folder for them."""
 
     validation_share: float = Field(default=0.15, gt=0, lt=1)
-    group_pattern: Any = Field(default=None, description="reserved")
+    group_pattern: str | None = Field(
+        default=None, description="photos whose names share the part (?P<group>...) of this pattern stay in one part"
+    )
     folds: Any = Field(default=None, description="reserved")
 
 
