@@ -22,6 +22,7 @@ from fieldguide.model.classifier import (
     Architecture,
     Classifier,
     count_parameters,
+    demand_image_size,
     make_classifier,
     make_on_meta,
     set_trainable,
@@ -103,9 +104,12 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """The verdict on a resolved recipe, before anything is trained.
 
     Raises:
-        UsageError: a rule is broken, or a phase trains a part that the backbone does not have.
+        UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part that it
+            does not have.
     """
     model = make_on_meta(architecture(recipe, num_classes))
+    assert recipe.data.image_size_px is not None, "the recipe is not resolved"
+    demand_image_size(model, recipe.data.image_size_px, recipe.model.backbone)
     for phase in recipe.training.phases:
         trainable_names(model, phase.trainable)
     found = verdict(

@@ -1,7 +1,7 @@
 """`fieldguide train`: a folder of photos to a run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -319,7 +319,7 @@ def _result(
         "num_classes": len(split.classes),
         "parameters": assembled.parameters,
         "rules": rules,
-        "weights": _plain(asdict(assembled.weights)),
+        "weights": assembled.weights.to_dict(),
         "training": best.training.to_dict(),
         "validation": figures | {"chose": f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"},
         "calibration": calibration,
@@ -337,11 +337,6 @@ def _result(
         },
         "remarks": list(prepared.remarks),
     }
-
-
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """With lists for tuples, as they come back from JSON."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
 
 def _stage(ended: Ended) -> dict[str, Any]:
