@@ -162,9 +162,10 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
     with screen.counting("reading photos", len(folder.photos)) as advance:
         inspected = inspect(folder.photos, recipe.data.max_megapixels, advance=advance)
     remarks = _deal_with_unreadable(inspected, recipe.data.unreadable)
+    assert recipe.split.seed is not None, "the recipe is not resolved"
     split, more = make_split(
         inspected,
-        seed=recipe.training.seed,
+        seed=recipe.split.seed,
         validation_share=recipe.split.validation_share,
         has_validation=folder.has_validation,
         leaks=recipe.data.leaks,
