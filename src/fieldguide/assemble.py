@@ -75,11 +75,11 @@ class Assembled:
 
 def problems_with_model(recipe: Recipe) -> list[str]:
     """What is wrong with backbone and weights, as far as can be told without building anything."""
-    return [
-        p
-        for p in (backbones.problem_with_backbone(recipe.model.backbone), problem_with_weights(recipe.model.weights))
-        if p
-    ]
+    backbone, weights = recipe.model.backbone, recipe.model.weights
+    found = [backbones.problem_with_backbone(backbone), problem_with_weights(weights)]
+    if weights == "hub" and found[0] is None:
+        found.append(backbones.problem_with_hub_weights(backbone))
+    return [problem for problem in found if problem]
 
 
 def resolved(recipe: Recipe) -> Recipe:
