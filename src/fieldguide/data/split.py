@@ -93,7 +93,8 @@ def make_split(
         )
         for entry in inspected
     ]
-    rows, remarks = _without_leaks(rows, leaks)  # first: whether a photo leaks must not depend on the seed
+    # Leaks first: whether a photo leaks must not depend on what the seed sets apart.
+    rows, remarks = _without_leaks(rows, leaks)
     rows, more = _without_split_groups(rows, leaks, groups)
     if not has_validation:
         chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share, groups)
