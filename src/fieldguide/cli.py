@@ -135,12 +135,15 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="CSV (submission: or .zip)")],
     top: Annotated[int, typer.Option(metavar="N", help="how many classes a row holds")] = 1,
     format: Annotated[str, typer.Option(metavar="FORMAT", help="csv or submission")] = "csv",
+    unsure_below: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="status `unsure` for less confidence, such as 0.8")
+    ] = None,
     device: Device = "auto",
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
     from fieldguide.commands.predict import predict as write
 
-    return write(run, images, output, top=top, format=format, device=device).exit_code
+    return write(run, images, output, top=top, format=format, unsure_below=unsure_below, device=device).exit_code
 
 
 @app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
@@ -149,6 +152,9 @@ def experiment(
     photos: Photos,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="a run a recipe is made in it")],
     recipe: Annotated[list[str], typer.Option(metavar="NAME|FILE", help="may be repeated")],
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="train each recipe with N seeds, and give mean and spread")
+    ] = 1,
     settings: Settings = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -156,7 +162,7 @@ def experiment(
     """Train several recipes on the same split, and put them into one table."""
     from fieldguide.commands.experiment import experiment as run
 
-    return run(photos, recipe, output, overrides=settings or (), weights=weights, device=device).exit_code
+    return run(photos, recipe, output, seeds=seeds, overrides=settings or (), weights=weights, device=device).exit_code
 
 
 @app.command(epilog="Example: fieldguide compare runs/a runs/b --markdown table.md")
@@ -165,11 +171,12 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="finished runs on the same split")],
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write rows and paired comparisons there")] = None,
 ) -> None:
-    """Put runs side by side in one table."""
+    """Put runs side by side in one table, and say which beats which."""
     from fieldguide.commands.compare import compare as show
 
-    show(runs, csv_file=csv, markdown_file=markdown)
+    show(runs, csv_file=csv, markdown_file=markdown, json_file=json)
 
 
 @recipes_app.callback()

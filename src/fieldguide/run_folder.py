@@ -52,6 +52,11 @@ class RunFolder:
         """The curves."""
         return self.path / "figures"
 
+    @property
+    def predictions(self) -> Path:
+        """What the model said about each validation photo."""
+        return self.path / "predictions.npz"
+
     def problem_with_making(self) -> str | None:
         """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
         if not self.path.exists() and not self.path.is_symlink():

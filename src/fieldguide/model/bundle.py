@@ -3,7 +3,7 @@
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fieldguide.storage import digest, file_digest, read_json, write_bytes, writ
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Description:
         weights_sha256: checksum of the weights' file.
         weights_sha256_before: of the weights that were being replaced when the writing was cut off; they belong to the
             same network and are as good.
+        temperature: what logits are divided by before the softmax; 1 as long as none was fitted.
+        calibration: on how many photos it was fitted (`fitted_on_n`) and what must be known of it (`note`); None as
+            long as none was fitted, as in bundles of earlier versions.
     """
 
     architecture: Architecture
@@ -40,6 +44,8 @@ class Description:
     pretrained_on: str | None
     weights_sha256: str = ""
     weights_sha256_before: str | None = None
+    temperature: float = 1.0
+    calibration: Mapping[str, Any] | None = None
 
 
 def find_bundle(path: Path) -> Path:
@@ -67,36 +73,61 @@ def write_bundle(folder: Path, description: Description, weights: Mapping[str, t
     folder.mkdir(exist_ok=True)
     content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
     before = file_digest(folder / WEIGHTS_FILE) if (folder / WEIGHTS_FILE).is_file() else None
-    said = _as_plain(description, digest(content))
-    write_json(folder / DESCRIPTION_FILE, said | {"weights_sha256_before": before} if before else said)
+    said = replace(description, weights_sha256=digest(content), weights_sha256_before=None)
+    _write_description(folder, replace(said, weights_sha256_before=before))
     write_bytes(folder / WEIGHTS_FILE, content)
     if before:
-        write_json(folder / DESCRIPTION_FILE, said)
+        _write_description(folder, said)
 
 
-def _as_plain(description: Description, weights_sha256: str) -> dict[str, Any]:
+def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: str | None) -> None:
+    """Adds to a bundle the temperature that was fitted for it; its weights stay as they are.
+
+    Args:
+        folder: the bundle.
+        temperature: between 1e-6 and 1e6.
+        fitted_on_n: photos.
+        note: None if it is the optimum; else why there is none and what the temperature is instead.
+
+    Raises:
+        UsageError: there is no such bundle, or it is damaged.
+        ValueError: the temperature is out of range.
+    """
+    if not _is_temperature(temperature):
+        raise ValueError(f"a temperature must be between {TEMPERATURES[0]:g} and {TEMPERATURES[1]:g}: {temperature}")
+    calibration = {"fitted_on_n": fitted_on_n, "note": note}
+    _write_description(folder, replace(read_description(folder), temperature=temperature, calibration=calibration))
+
+
+def _write_description(folder: Path, description: Description) -> None:
     architecture, size = description.architecture, description.preprocessing["image_size_px"]
-    return {
-        "format": FORMAT,
-        "classes": list(description.classes),
-        "preprocessing": dict(description.preprocessing),
-        "input": {
-            "name": "images",
-            "shape": ["batch", 3, size, size],
-            "dtype": "float32",
-            "color": "RGB",
-        },
-        "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
-        "backbone": architecture.backbone,
-        "head": {
-            "kind": architecture.head,
-            "width": architecture.head_width,
-            "dropout": architecture.head_dropout,
-        },
-        "pretrained_on": description.pretrained_on,
-        "weights_sha256": weights_sha256,
-        "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
-    }
+    write_json(
+        folder / DESCRIPTION_FILE,
+        {
+            "format": FORMAT,
+            "classes": list(description.classes),
+            "preprocessing": dict(description.preprocessing),
+            "input": {
+                "name": "images",
+                "shape": ["batch", 3, size, size],
+                "dtype": "float32",
+                "color": "RGB",
+            },
+            "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
+            "backbone": architecture.backbone,
+            "head": {
+                "kind": architecture.head,
+                "width": architecture.head_width,
+                "dropout": architecture.head_dropout,
+            },
+            "temperature": description.temperature,
+            "calibration": None if description.calibration is None else dict(description.calibration),
+            "pretrained_on": description.pretrained_on,
+            "weights_sha256": description.weights_sha256,
+            "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
+        }
+        | ({"weights_sha256_before": before} if (before := description.weights_sha256_before) else {}),
+    )
 
 
 def read_description(folder: Path) -> Description:
@@ -110,6 +141,7 @@ def read_description(folder: Path) -> Description:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise UsageError(f"{path}: is of format {found!r}, and this version of fieldguide reads format {FORMAT}")
+    temperature = _read_temperature(data.get("temperature", 1.0), path)
     try:
         if not isinstance(data["classes"], list):
             raise TypeError("classes is no list")
@@ -128,11 +160,29 @@ def read_description(folder: Path) -> Description:
             pretrained_on=data.get("pretrained_on"),
             weights_sha256=data["weights_sha256"],
             weights_sha256_before=data.get("weights_sha256_before"),
+            temperature=temperature,
+            calibration=None if data.get("calibration") is None else dict(data["calibration"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
     _demand_sense(description, path)
     return description
+
+
+def _read_temperature(value: Any, path: Path) -> float:
+    if not _is_temperature(value):
+        low, high = TEMPERATURES
+        raise UsageError(
+            f"{path}: is damaged (temperature is {str(value)[:40]}, and must be a number from {low:g} to {high:g})"
+        )
+    return float(value)
+
+
+def _is_temperature(value: Any) -> bool:
+    """Whether it is a number in range; NaN is in none, and true is no number here."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and TEMPERATURES[0] <= value <= TEMPERATURES[1]
+    )
 
 
 def _demand_sense(description: Description, path: Path) -> None:

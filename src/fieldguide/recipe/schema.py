@@ -68,6 +68,7 @@ class Split(Section):
     """How validation photos are set apart where there is no folder for them."""
 
     validation_share: float = Field(default=0.15, gt=0, lt=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63, description="null: training.seed")
     group_pattern: str | None = Field(
         default=None, description="photos whose names share the part (?P<group>...) of this pattern stay in one part"
     )
