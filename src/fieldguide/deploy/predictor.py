@@ -88,17 +88,22 @@ class Predictor:
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float64] | None, str]]:
         """Each source with its (num_classes,) probabilities, or with None and the reason."""
+        for source, logits, reason in self.logits(images, batch_size=batch_size):
+            yield source, None if logits is None else softmax(logits.astype(np.float64)), reason
+
+    def logits(
+        self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
+    ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
+        """Each source with its (num_classes,) logits, or with None and the reason."""
         for inputs in in_order(images, self._load, batch_size):
             answers = iter(self._answers(inputs.images))
             for source, reason in zip(inputs.sources, inputs.reasons, strict=True):
                 yield source, None if reason else next(answers), reason
 
-    def _answers(self, images: torch.Tensor) -> npt.NDArray[np.float64]:
+    def _answers(self, images: torch.Tensor) -> npt.NDArray[np.float32]:
         if not len(images):
-            return np.empty((0, len(self.classes)))
-        logits = self._engine(normalize(images, self.preprocessing))
-        answers: npt.NDArray[np.float64] = softmax(logits.astype(np.float64), axis=1)
-        return answers
+            return np.empty((0, len(self.classes)), dtype=np.float32)
+        return self._engine(normalize(images, self.preprocessing))
 
     def _load(self, source: Source) -> torch.Tensor:
         return pixels(center(_as_image(source, self.max_megapixels), self.preprocessing))
