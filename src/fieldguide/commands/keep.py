@@ -1,0 +1,190 @@
+"""What `train` keeps in a run, so that its report can be made again without the model and without the photos."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fieldguide import world
+from fieldguide.data.decode import UnreadableError, read_photo
+from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
+from fieldguide.data.split import Row, Split
+from fieldguide.data.thumbnail import jpeg, seen, stretched
+from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.errors import PhotosError
+from fieldguide.evaluation.calibration import fit_temperature
+from fieldguide.evaluation.label_errors import suspects
+from fieldguide.evaluation.predictions import Predictions, write_predictions
+from fieldguide.model.activation import activation_maps
+from fieldguide.model.bundle import find_bundle, load_classifier
+from fieldguide.model.classifier import Classifier
+from fieldguide.report.choice import choose
+from fieldguide.report.figures import overlay
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import write_bytes, write_json, write_text
+
+THUMBNAIL_PX = 224
+MAPS_AT_ONCE = 8
+LABEL_ERRORS_HEADER = ("file", "given", "suggested", "confidence", "given_confidence", "correct_class")
+NO_MAPS = "this backbone has no spatial features, so there are no class-activation maps"
+
+
+def keep_for_report(
+    run: RunFolder,
+    split: Split,
+    paths: Mapping[str, Path],
+    device: str = "auto",
+    predictions: Predictions | None = None,
+) -> None:
+    """Writes predictions, likely label errors, thumbnails and class-activation maps into a run that has its model.
+
+    Every file appears whole or not at all; the gallery's index comes last, so that it never names a missing picture.
+
+    Args:
+        run: with a bundle.
+        split: the run's.
+        paths: where each photo of the split lies.
+        device: `auto`, `cpu` or `cuda:N`.
+        predictions: of the validation photos, if they were made already.
+
+    Raises:
+        PhotosError: no validation photo can be read.
+    """
+    if predictions is None:
+        predictions = predictions_of(load_predictor(run.path, device), split.part("val"), paths)
+    temperature = fit_temperature(predictions.logits, predictions.labels).value
+    suspected = suspects(predictions, temperature)
+    write_predictions(run.predictions, predictions)
+    write_text(run.label_errors, label_errors_csv(suspected))
+    choice = choose(predictions, suspected)
+    shown = _draw_gallery(run, choice.files(), predictions, paths, world.choose_device(device))
+    has_maps = any(entry["predicted_map"] for entry in shown.values())
+    write_json(
+        run.gallery_index, choice.to_dict() | {"photos": shown, "maps": "" if has_maps or not shown else NO_MAPS}
+    )
+    _remove_what_is_not_shown(run, shown)
+
+
+def predictions_of(predictor: Predictor, rows: Sequence[Row], paths: Mapping[str, Path]) -> Predictions:
+    """The logits of photos whose classes are known; photos that cannot be read are left out.
+
+    Raises:
+        PhotosError: none can be read.
+    """
+    index = {name: place for place, name in enumerate(predictor.classes)}
+    row_of = {paths[row.file]: row for row in rows}
+    files, labels, found = [], [], []
+    for path, logits, _ in predictor.logits(list(row_of)):
+        if logits is not None:
+            files.append(row_of[path].file)
+            labels.append(index[row_of[path].class_name])
+            found.append(logits)
+    if not found:
+        raise PhotosError(f"none of the {len(rows):,} photos can be read")
+    return Predictions(tuple(files), np.array(labels, dtype=np.int64), np.stack(found), predictor.classes)
+
+
+def label_errors_csv(suspected: Sequence[Mapping[str, Any]]) -> str:
+    """Likely label errors, the likeliest first, with an empty column for the class that a person finds."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, LABEL_ERRORS_HEADER, lineterminator="\n", extrasaction="ignore", restval="")
+    writer.writeheader()
+    for row in suspected:
+        shares = {name: f"{row[name]:.4f}" for name in ("confidence", "given_confidence")}
+        writer.writerow({**row, **shares})
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A photo of the gallery: its place in the predictions, what the network sees, and the same to look at."""
+
+    row: int
+    network_input: torch.Tensor
+    thumbnail: npt.NDArray[np.uint8]
+
+
+def _draw_gallery(
+    run: RunFolder, files: Sequence[str], predictions: Predictions, paths: Mapping[str, Path], device: torch.device
+) -> dict[str, dict[str, Any]]:
+    classifier, description = load_classifier(find_bundle(run.path))
+    classifier, preprocessing = classifier.to(device), Preprocessing.from_dict(description.preprocessing)
+    probabilities = predictions.probabilities()
+    run.gallery.mkdir(exist_ok=True)
+    drawn: dict[str, dict[str, Any]] = {}
+    place = {file: row for row, file in enumerate(predictions.files)}
+    for i in range(0, len(files), MAPS_AT_ONCE):
+        piece = list(_read(files[i : i + MAPS_AT_ONCE], place, paths, preprocessing))
+        maps = _maps(classifier, piece, predictions, preprocessing, device)
+        for j, shown in enumerate(piece):
+            name = f"{len(drawn) + 1:03d}"
+            drawn[predictions.files[shown.row]] = _write_pictures(
+                run, name, shown, {part: found[j] for part, found in maps.items()}
+            ) | _facts(shown.row, predictions, probabilities[shown.row])
+    return drawn
+
+
+def _read(
+    files: Sequence[str], place: Mapping[str, int], paths: Mapping[str, Path], preprocessing: Preprocessing
+) -> Iterator[_Shown]:
+    for file in files:
+        try:
+            image = read_photo(paths[file])
+        except UnreadableError:  # it was there a moment ago; the report does without it
+            continue
+        yield _Shown(place[file], pixels(center(image, preprocessing)), seen(image, preprocessing, THUMBNAIL_PX))
+
+
+def _maps(
+    classifier: Classifier,
+    piece: Sequence[_Shown],
+    predictions: Predictions,
+    preprocessing: Preprocessing,
+    device: torch.device,
+) -> dict[str, npt.NDArray[np.float32]]:
+    """For the predicted and for the actual class, (photos, height, width) maps; empty where there are none."""
+    if not piece:
+        return {}
+    images = normalize(torch.stack([shown.network_input for shown in piece]).to(device), preprocessing)
+    rows, found = [shown.row for shown in piece], {}
+    for part, classes in (("predicted", predictions.predicted()), ("actual", predictions.labels)):
+        maps = activation_maps(classifier, images, classes[rows])
+        if maps is not None:
+            found[part] = maps
+    return found
+
+
+def _write_pictures(
+    run: RunFolder, name: str, shown: _Shown, maps: Mapping[str, npt.NDArray[np.float32]]
+) -> dict[str, str | None]:
+    pictures = {"thumbnail": (f"{name}.jpg", shown.thumbnail)}
+    for part, found in maps.items():
+        pictures[f"{part}_map"] = (f"{name}-{part}.jpg", overlay(shown.thumbnail, stretched(found, THUMBNAIL_PX)))
+    for file, picture in pictures.values():
+        write_bytes(run.gallery / file, jpeg(picture))
+    names: dict[str, str | None] = {"predicted_map": None, "actual_map": None}
+    return names | {key: file for key, (file, _) in pictures.items()}
+
+
+def _facts(row: int, predictions: Predictions, probabilities: npt.NDArray[np.float64]) -> dict[str, Any]:
+    predicted, actual = int(probabilities.argmax()), int(predictions.labels[row])
+    return {
+        "actual": predictions.classes[actual],
+        "predicted": predictions.classes[predicted],
+        "confidence": float(probabilities[predicted]),
+        "actual_confidence": float(probabilities[actual]),
+    }
+
+
+def _remove_what_is_not_shown(run: RunFolder, shown: Mapping[str, Mapping[str, Any]]) -> None:
+    """Pictures of an earlier gallery that the new index does not name."""
+    kept = {entry[key] for entry in shown.values() for key in ("thumbnail", "predicted_map", "actual_map")}
+    for picture in run.gallery.glob("*.jpg"):
+        if picture.name not in kept:
+            picture.unlink()
