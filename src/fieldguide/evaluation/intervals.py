@@ -1,6 +1,13 @@
-"""How sure a share is."""
+"""How sure a share is, how sure a difference of two shares on the same photos, and how sure a mean over seeds."""
 
-from scipy.stats import binomtest
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.stats import binomtest, norm, t
 
 
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -19,3 +26,113 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
     """
     interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def wilson_each(
+    successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], confidence: float = 0.95
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Wilson's interval of many proportions at once, for a thousand classes; the same figures as `wilson`.
+
+    Args:
+        successes: (shares,) counts, at most `trials`.
+        trials: (shares,) counts; where one is 0, the bounds are 0 and 1: nothing is known.
+        confidence: in (0, 1).
+
+    Returns:
+        Lower and upper bounds, each (shares,), in [0, 1].
+    """
+    z_squared = float(norm.ppf((1 + confidence) / 2)) ** 2
+    failures = trials - successes
+    middle = (successes + z_squared / 2) / (trials + z_squared)
+    # np.maximum keeps 0 of 0 out of the division; its product is 0 all the same
+    half = np.sqrt(z_squared * (successes * failures / np.maximum(trials, 1) + z_squared / 4)) / (trials + z_squared)
+    # at the ends the bound is 0 or 1 exactly, and rounding must not say otherwise
+    low = np.where(successes == 0, 0.0, np.maximum(middle - half, 0.0))
+    return low, np.where(failures == 0, 1.0, np.minimum(middle + half, 1.0))
+
+
+def paired_difference(only_a: int, only_b: int, pairs: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Tango's score interval of the difference between two shares of the same photos.
+
+    Tango 1998, Statistics in Medicine 17:891-908, recommended by Fagerland, Lydersen and Laake 2014, Statistics in
+    Medicine 33:2850-2875. The bounds are the differences d at which the score test stands on its limit,
+    (b - c - n d) / sqrt(n (2 q + d (1 - d))) = +-z, with q the likeliest share of pairs that only the second has right,
+    given d: the positive root of 2 n q^2 + (-b - c + (2 n - b + c) d) q - c d (1 - d) = 0. At d = 0 that is McNemar's
+    asymptotic test: of the intervals in use, it is the one that agrees with it. Unlike Wald's, it has a width where all
+    pairs agree.
+
+    Args:
+        only_a: pairs in which only the first is right.
+        only_b: pairs in which only the second is right.
+        pairs: all pairs, at least 1.
+        confidence: in (0, 1).
+
+    Returns:
+        Lower and upper bound of (share of the first) - (share of the second), in [-1, 1].
+
+    Raises:
+        ValueError: no pairs, or counts that are no part of them.
+    """
+    if pairs < 1 or min(only_a, only_b) < 0 or only_a + only_b > pairs:
+        raise ValueError(f"{only_a} and {only_b} of {pairs} pairs")
+    z = float(norm.ppf((1 + confidence) / 2))
+    return _tango_lower(only_a, only_b, pairs, z), -_tango_lower(only_b, only_a, pairs, z)
+
+
+def _tango_lower(only_a: int, only_b: int, pairs: int, z: float) -> float:
+    def excess(difference: float) -> float:
+        """How much further the estimate is from `difference` than z standard errors, times `pairs`."""
+        linear = -only_a - only_b + (2 * pairs - only_a + only_b) * difference
+        constant = -only_b * difference * (1 - difference)
+        root = math.sqrt(max(linear**2 - 8 * pairs * constant, 0.0))
+        share_b = (root - linear) / (4 * pairs)  # the likeliest share of `only_b`, given the difference
+        variance = pairs * (2 * share_b + difference * (1 - difference))
+        return only_a - only_b - pairs * difference - z * math.sqrt(max(variance, 0.0))
+
+    estimate = (only_a - only_b) / pairs
+    if excess(-1.0) <= 0:
+        return -1.0
+    # A hair below the estimate: where all pairs agree, the estimate itself is a second root, and not the one wanted.
+    return float(brentq(excess, -1.0, estimate - 1e-6 / pairs, xtol=1e-14))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What several seeds of one recipe gave.
+
+    Attributes:
+        n: seeds.
+        mean: of the values.
+        deviation: standard deviation with n - 1 below; None for one seed.
+        low: lower bound of the mean's 95 % t-interval; None for one seed.
+        high: upper bound of it; None for one seed.
+    """
+
+    n: int
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+
+
+def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
+    """Mean, standard deviation and Student's t-interval of the mean.
+
+    The interval holds for other seeds on the same photos; how the figure would be on other photos is another doubt,
+    and not in it.
+
+    Args:
+        values: one figure a seed, at least one.
+        confidence: in (0, 1).
+
+    Raises:
+        ValueError: no values, or one that is not finite.
+    """
+    if len(values) == 0 or not np.isfinite(values).all():
+        raise ValueError(f"no spread of {list(values)}")
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
+        return Spread(n, mean, None, None, None)
+    deviation = float(np.std(values, ddof=1))
+    half = float(t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    return Spread(n, mean, deviation, mean - half, mean + half)

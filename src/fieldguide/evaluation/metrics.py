@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import confusion_matrix
 
-from fieldguide.evaluation.intervals import wilson
+from fieldguide.evaluation.bootstrap import macro_accuracy_interval
+from fieldguide.evaluation.intervals import wilson, wilson_each
 
 SMALLEST_PROBABILITY = 1e-12
 
@@ -24,7 +25,8 @@ def judge(
 
     Returns:
         Plain data: `images`, `loss` (nats), `accuracy` with `accuracy_low` and `accuracy_high` (95 %, Wilson),
-        `top5_accuracy` (None below 6 classes), `macro_accuracy` (mean recall of the classes that have photos),
+        `top5_accuracy` (None below 6 classes, and so are its bounds, named alike), `macro_accuracy` (mean recall of the
+        classes that have photos) with `macro_accuracy_low` and `macro_accuracy_high` (95 %, stratified bootstrap),
         `per_class` and `confused_pairs`.
 
     Raises:
@@ -35,6 +37,9 @@ def judge(
     predicted = probabilities.argmax(axis=1)
     images, correct = len(labels), int((predicted == labels).sum())
     low, high = wilson(correct, images)
+    macro_low, macro_high = macro_accuracy_interval(labels, predicted, len(classes))
+    top5 = top_k(probabilities, labels, 5) if len(classes) > 5 else None
+    top5_low, top5_high = (None, None) if top5 is None else wilson(round(top5 * images), images)
     matrix = confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
     per_class = class_table(matrix, classes)
     recalls = [row["recall"] for row in per_class if row["images"]]
@@ -45,8 +50,12 @@ def judge(
         "accuracy": correct / images,
         "accuracy_low": low,
         "accuracy_high": high,
-        "top5_accuracy": top_k(probabilities, labels, 5) if len(classes) > 5 else None,
+        "top5_accuracy": top5,
+        "top5_accuracy_low": top5_low,
+        "top5_accuracy_high": top5_high,
         "macro_accuracy": sum(recalls) / len(recalls),
+        "macro_accuracy_low": macro_low,
+        "macro_accuracy_high": macro_high,
         "per_class": per_class,
         "confused_pairs": confused_pairs(matrix, classes),
     }
@@ -59,26 +68,40 @@ def top_k(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64],
 
 
 def class_table(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a class: photos, right ones, recall and precision; None where there is nothing to divide by.
+    """A row a class: photos, right ones, recall and precision, each with its 95 % interval (Wilson).
+
+    None where there is nothing to divide by.
 
     Args:
         matrix: (true class, predicted class) counts.
         classes: names.
     """
-    rows = []
-    for index, name in enumerate(classes):
-        images, predicted, correct = int(matrix[index].sum()), int(matrix[:, index].sum()), int(matrix[index, index])
-        rows.append(
-            {
-                "class": name,
-                "images": images,
-                "correct": correct,
-                "recall": correct / images if images else None,
-                "predicted": predicted,
-                "precision": correct / predicted if predicted else None,
-            }
-        )
-    return rows
+    images, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()  # (classes,) each
+    recall, precision = share_columns("recall", correct, images), share_columns("precision", correct, predicted)
+    return [
+        {
+            "class": name,
+            "images": int(images[index]),
+            "correct": int(correct[index]),
+            **recall[index],
+            "predicted": int(predicted[index]),
+            **precision[index],
+        }
+        for index, name in enumerate(classes)
+    ]
+
+
+def share_columns(
+    name: str, successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64]
+) -> list[dict[str, float | None]]:
+    """Of each share, `name` with `name_low` and `name_high` (95 %, Wilson); None where there are no trials."""
+    low, high = wilson_each(successes, trials)
+    shares = zip((successes / np.maximum(trials, 1)).tolist(), low.tolist(), high.tolist(), strict=True)
+    names = (name, f"{name}_low", f"{name}_high")
+    return [
+        dict(zip(names, values if known else (None, None, None), strict=True))
+        for values, known in zip(shares, trials > 0, strict=True)
+    ]
 
 
 def confused_pairs(matrix: npt.NDArray[np.int64], classes: Sequence[str], most: int = 20) -> list[dict[str, Any]]:

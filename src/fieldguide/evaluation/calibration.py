@@ -1,0 +1,239 @@
+"""Whether a confidence of 80 % is right 8 times of 10, and the temperature that makes it so."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import log_softmax, softmax
+from sklearn.model_selection import StratifiedKFold
+
+from fieldguide.evaluation.reliability import (
+    BINS,
+    coverage_curve,
+    expected_calibration_error,
+    reliability_table,
+)
+
+DECADES = 6  # a temperature below 1e-6 or above 1e6 would say that the logits are not logits
+AT_BOUND = "at its bound: the log loss falls beyond it"
+ALL_RIGHT = (
+    "all {n} photos are right, so that no temperature is best; "
+    "it is below 1 as far as mean confidence stays within (n + 1) / (n + 2)"
+)
+
+Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """What logits are divided by, so that their softmax is as sure as it is right.
+
+    Attributes:
+        value: positive.
+        fitted_on_n: photos.
+        note: None if the value is the optimum; else why there is none and what the value is instead.
+    """
+
+    value: float
+    fitted_on_n: int
+    note: str | None
+
+
+def log_loss(logits: npt.NDArray[Any], labels: Labels) -> float:
+    """Mean negative log probability of the true class, in nats, straight from logits and so never infinite.
+
+    Args:
+        logits: (photos, classes), finite.
+        labels: (photos,) indices.
+
+    Raises:
+        ValueError: no photos, or arrays that do not go together.
+    """
+    _demand_pairs(logits, labels)
+    if len(labels) == 0:
+        raise ValueError("no photos, no log loss")
+    of_truth = log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+    return float(-of_truth.sum() / len(labels))
+
+
+def fit_temperature(logits: npt.NDArray[Any], labels: Labels) -> Temperature:
+    """The temperature of least log loss (Guo et al. 2017, section 4.2, equation 9).
+
+    The log loss is convex in 1 / temperature, so the root of its slope is looked for (Brent 1973), on a logarithmic
+    scale between 1e-6 and 1e6. There is no optimum if every photo is right: the less the temperature, the less the
+    loss, up to a certainty that n photos cannot carry. Then the temperature goes below 1 only until mean confidence is
+    that of Laplace's rule of succession, (n + 1) / (n + 2), and never above 1, for which no photo speaks; the result
+    says so.
+
+    Args:
+        logits: (photos, classes), finite; of photos that the model was not trained on.
+        labels: (photos,) indices of the true classes.
+
+    Returns:
+        The temperature; 1 with a note where nothing can be told (no photos, or logits that are all equal).
+
+    Raises:
+        ValueError: arrays that do not go together.
+    """
+    _demand_pairs(logits, labels)
+    n = len(labels)
+    below_top = logits.astype(np.float64) - logits.max(axis=1, keepdims=True, initial=-np.inf)  # (photos, classes)
+    if n == 0 or not below_top.any():
+        return Temperature(1.0, n, "not fitted: there are no photos, or all logits are equal")
+    of_truth = below_top[np.arange(n), labels]
+
+    if of_truth.any():
+        truth = float(of_truth.mean())
+        value, at_bound = _root(lambda inverse: _expected(below_top, inverse) - truth)
+        return Temperature(value, n, AT_BOUND if at_bound else None)
+    value, _ = _root(lambda inverse: _confidence(below_top, inverse) - (n + 1) / (n + 2))
+    return Temperature(min(value, 1.0), n, ALL_RIGHT.format(n=n))
+
+
+def _expected(below_top: Floats, inverse: float) -> float:
+    """Mean expected logit: less the mean logit of the truth, it is the log loss's derivative by 1 / temperature."""
+    weights = np.exp(below_top * inverse)  # at most 1, and 1 somewhere in each row
+    return float((np.einsum("pc,pc->p", weights, below_top) / weights.sum(axis=1)).mean())
+
+
+def _confidence(below_top: Floats, inverse: float) -> float:
+    """Mean confidence, as a share of what it can be: where k logits are highest, it stays below 1 / k."""
+    reachable = 1 / (below_top == 0).sum(axis=1)
+    return float((1 / np.exp(below_top * inverse).sum(axis=1)).sum() / reachable.sum())
+
+
+def _root(rising: Callable[[float], float]) -> tuple[float, bool]:
+    """The temperature at which a function that rises with 1 / temperature is 0, and whether it is a bound instead.
+
+    Decades are tried outwards from a temperature of 1, for each call goes through all logits.
+    """
+    way = -1 if rising(1.0) > 0 else 1
+    for decade in range(1, DECADES + 1):
+        if rising(10.0 ** (way * decade)) * way >= 0:
+            near, far = way * (decade - 1), way * decade
+            exponent = brentq(lambda exponent: rising(10.0**exponent), near, far, xtol=1e-10)
+            return float(10.0**-exponent), False
+    return 10.0 ** (-way * DECADES), True
+
+
+def temperatures_without_each(logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0) -> Floats:
+    """For each photo the temperature that was fitted without its fold.
+
+    Folds are stratified by class, as far as a class has a photo for each fold.
+
+    Args:
+        logits: (photos, classes).
+        labels: (photos,) indices.
+        folds: at least 2; fewer if there are fewer photos. A single photo has none to fit on, and gets 1.
+        seed: of the folds.
+
+    Returns:
+        (photos,) temperatures.
+
+    Raises:
+        ValueError: fewer than 2 folds, or arrays that do not go together.
+    """
+    _demand_pairs(logits, labels)
+    if folds < 2:
+        raise ValueError(f"{folds} folds; at least 2 are needed")
+    temperatures = np.ones(len(labels))
+    folds = min(folds, len(labels))
+    if folds < 2:
+        return temperatures
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    for others, held_out in splitter.split(logits, _strata(labels, folds)):
+        temperatures[held_out] = fit_temperature(logits[others], labels[others]).value
+    return temperatures
+
+
+def _strata(labels: Labels, folds: int) -> Labels:
+    """Labels in which classes with fewer photos than folds are one, so that scikit-learn can spread them all."""
+    images = np.bincount(labels)
+    if images.max() < folds:
+        return np.zeros_like(labels)
+    strata = np.where(images[labels] < folds, -1, labels)
+    few = 0 < (strata == -1).sum() < folds
+    return np.where(strata == -1, images.argmax(), strata) if few else strata
+
+
+def cross_fitted(logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0) -> Floats:
+    """Calibrated probabilities of each photo, by a temperature that was fitted without it.
+
+    Takes and raises what `temperatures_without_each` does.
+
+    Returns:
+        (photos, classes), each row summing to 1.
+    """
+    temperatures = temperatures_without_each(logits, labels, folds, seed)
+    return np.asarray(softmax(logits.astype(np.float64) / temperatures[:, None], axis=1))
+
+
+def calibration_summary(
+    logits: npt.NDArray[Any],
+    labels: Labels,
+    *,
+    test: tuple[npt.NDArray[Any], Labels] | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What calibration did, judged on photos that the temperature was not fitted on.
+
+    Args:
+        logits: (photos, classes) of validation; the temperature is fitted on all of them.
+        labels: (photos,) indices.
+        test: logits and labels to judge on; without them, validation is judged cross-fitted.
+        folds: of the cross-fitting.
+        seed: of the folds.
+
+    Returns:
+        Plain data: `temperature`, `temperature_note`, `fitted_on_n`; `judged` (how, in words) and `judged_on_n`;
+        `log_loss_before`, `log_loss_after` (nats), `ece_before`, `ece_after` (in [0, 1]), `bins`;
+        `reliability_before` and `reliability_after` (rows), `coverage_curve` (after; lists).
+
+    Raises:
+        ValueError: no photos to judge on, or arrays that do not go together.
+    """
+    fitted = fit_temperature(logits, labels)
+    if test is None:
+        judged_logits, judged_labels = logits.astype(np.float64), labels
+        divisors = temperatures_without_each(logits, labels, folds, seed)[:, None]
+        judged = f"cross-fitted in {min(folds, len(labels))} folds: each photo with a temperature fitted without it"
+        if len(labels) == 1:
+            judged = "not judged: a single photo has no others to fit a temperature on"
+    else:
+        judged_logits, judged_labels = test[0].astype(np.float64), test[1]
+        divisors = np.full((len(judged_labels), 1), fitted.value)
+        judged = "on the test photos, with the temperature fitted on validation"
+    before, after = _judged(judged_logits, judged_labels), _judged(judged_logits / divisors, judged_labels)
+    return {
+        "temperature": fitted.value,
+        "temperature_note": fitted.note,
+        "fitted_on_n": fitted.fitted_on_n,
+        "judged": judged,
+        "judged_on_n": len(judged_labels),
+        "bins": BINS,
+        "coverage_curve": after.pop("coverage_curve"),
+        **{f"{name}_before": value for name, value in before.items() if name != "coverage_curve"},
+        **{f"{name}_after": value for name, value in after.items()},
+    }
+
+
+def _judged(logits: Floats, labels: Labels) -> dict[str, Any]:
+    loss = log_loss(logits, labels)  # first, for it refuses what cannot be judged
+    confidence = softmax(logits, axis=1).max(axis=1)
+    correct = logits.argmax(axis=1) == labels
+    return {
+        "log_loss": loss,
+        "ece": expected_calibration_error(confidence, correct),
+        "reliability": reliability_table(confidence, correct),
+        "coverage_curve": coverage_curve(confidence, correct).as_dict(),
+    }
+
+
+def _demand_pairs(logits: npt.NDArray[Any], labels: Labels) -> None:
+    if logits.ndim != 2 or labels.shape != (len(logits),):
+        raise ValueError(f"labels {labels.shape} and logits {logits.shape} do not go together")

@@ -1,0 +1,179 @@
+"""Two models on the same photos: what the difference is, and whether it is shown."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy.stats import binomtest
+
+from fieldguide.errors import UsageError
+from fieldguide.evaluation.intervals import paired_difference, wilson
+from fieldguide.evaluation.predictions import Predictions
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models, A and B, judged on the same photos.
+
+    Attributes:
+        n: photos.
+        accuracy_a: share of them that A has right; `accuracy_a_low` and `accuracy_a_high` bound it (95 %, Wilson).
+        accuracy_b: the same of B.
+        only_a: photos that only A has right.
+        only_b: photos that only B has right.
+        difference: `accuracy_a` - `accuracy_b`; `difference_low` and `difference_high` bound it (95 %, Tango).
+        p_value: McNemar's exact test, two-sided.
+    """
+
+    n: int
+    accuracy_a: float
+    accuracy_a_low: float
+    accuracy_a_high: float
+    accuracy_b: float
+    accuracy_b_low: float
+    accuracy_b_high: float
+    only_a: int
+    only_b: int
+    difference: float
+    difference_low: float
+    difference_high: float
+    p_value: float
+
+    @property
+    def shown(self) -> bool:
+        """Whether McNemar's exact test rejects at 5 % that A and B are equally good; this alone is the verdict.
+
+        The exact test is the more careful one: where it rejects, the interval leaves out 0 as well; where the interval
+        barely leaves out 0, the test may not reject, and the difference then counts as not shown.
+        """
+        return self.p_value < LEVEL
+
+    def sentence(self, name_a: str, name_b: str, chose: Sequence[str] = ()) -> str:
+        """The verdict in words, seen from the one that is better on these photos.
+
+        Args:
+            name_a: what to call A.
+            name_b: what to call B.
+            chose: what these photos have chosen ("epoch", "round", "recipe"); the sentence then says so.
+        """
+        better, other, low, high = name_a, name_b, self.difference_low, self.difference_high
+        if self.only_b > self.only_a:
+            better, other, low, high = name_b, name_a, -high, -low
+        gain, low_points, high_points = in_points(abs(self.difference), low, high)
+        test = f"McNemar p {p_text(self.p_value)}"
+        note = selection_note(chose)
+        if self.shown:
+            points = f"{gain} points ({low_points} to {high_points}; n = {self.n:,}, {test})"
+            return f"{better} beats {other} by {points}{note}"
+        return (
+            f"{better} beats {other}: not shown at n = {self.n:,} "
+            f"(difference {gain} points, {low_points} to {high_points}; {test}){note}"
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: all attributes and `shown`."""
+        return {**asdict(self), "shown": self.shown}
+
+
+def compare_predictions(a: Predictions, b: Predictions, name_a: str = "A", name_b: str = "B") -> Comparison:
+    """Compares two models on the photos that both have judged, paired by file name.
+
+    Classes are matched by their names, so that their order may differ.
+
+    Args:
+        a: of the first model.
+        b: of the second.
+        name_a: what messages call the first.
+        name_b: what messages call the second.
+
+    Raises:
+        UsageError: not the same photos, or not the same classes for them, or no photos; says how many differ.
+    """
+    problem = _problem_with_pairing(a, b, name_a, name_b)
+    if problem:
+        raise UsageError(problem)
+    row_in_b = {file: row for row, file in enumerate(b.files)}
+    right_a = a.predicted() == a.labels
+    right_b = (b.predicted() == b.labels)[[row_in_b[file] for file in a.files]]
+    n, correct_a, correct_b = len(a.files), int(right_a.sum()), int(right_b.sum())
+    only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    return Comparison(
+        n,
+        correct_a / n,
+        *wilson(correct_a, n),
+        correct_b / n,
+        *wilson(correct_b, n),
+        only_a,
+        only_b,
+        (only_a - only_b) / n,
+        *paired_difference(only_a, only_b, n),
+        mcnemar_exact(only_a, only_b),
+    )
+
+
+def _problem_with_pairing(a: Predictions, b: Predictions, name_a: str, name_b: str) -> str | None:
+    classes_a, classes_b = (
+        {file: p.classes[label] for file, label in zip(p.files, p.labels.tolist(), strict=True)} for p in (a, b)
+    )
+    missing, added = classes_a.keys() - classes_b.keys(), classes_b.keys() - classes_a.keys()
+    if missing or added:
+        return (
+            f"{name_a} and {name_b} were not judged on the same photos: {len(missing)} only in {name_a}, "
+            f"{len(added)} only in {name_b} (such as {min(missing | added)}); compare two runs of one split"
+        )
+    changed = [file for file in a.files if classes_a[file] != classes_b[file]]
+    if changed:
+        return (
+            f"{len(changed)} photos have another class in {name_b} than in {name_a} (such as {changed[0]}); "
+            "train or evaluate both with the same labels"
+        )
+    return None if a.files else f"{name_a} and {name_b} were judged on no photos"
+
+
+def mcnemar_exact(only_a: int, only_b: int) -> float:
+    """McNemar's exact two-sided p-value (McNemar 1947; the binomial test of Agresti 2013, section 11.1).
+
+    Args:
+        only_a: pairs in which only the first is right.
+        only_b: pairs in which only the second is right.
+
+    Returns:
+        In (0, 1]; 1 where no pair differs.
+    """
+    if only_a + only_b == 0:
+        return 1.0
+    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def in_points(*shares: float) -> list[str]:
+    """Shares as percentage points: one decimal, more where that would round one that is not 0 away."""
+    for decimals in (1, 2, 3, 4):
+        texts = [f"{100 * share:.{decimals}f}" for share in shares]
+        if all(float(text) != 0 or share == 0 for text, share in zip(texts, shares, strict=True)):
+            break
+    return [text.removeprefix("-") if float(text) == 0 else text for text in texts]
+
+
+def p_text(p_value: float) -> str:
+    """A p-value with its sign, such as `= 0.016`; never rounded onto or across 0.05."""
+    if p_value < 0.001:
+        return "< 0.001"
+    for digits in (2, 3, 4, 5):
+        text = f"{p_value:.{digits}g}"
+        if float(text) != LEVEL or math.isclose(p_value, LEVEL, rel_tol=1e-5):
+            break
+    return f"= {text}"
+
+
+def selection_note(chose: Sequence[str]) -> str:
+    """The half-sentence that stands behind a figure whose photos have chosen something, such as the epoch; else empty.
+
+    Args:
+        chose: such as "epoch", "round", "recipe".
+    """
+    if not chose:
+        return ""
+    return f"; these photos also chose {' and '.join(f'the {what}' for what in chose)}, so the figure flatters"

@@ -1,0 +1,129 @@
+"""What a model said about each photo, kept so that every figure can be made again without the model."""
+
+import math
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from fieldguide.errors import UsageError
+from fieldguide.storage import replacing
+
+ARRAYS = ("files", "labels", "logits", "classes")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The logits of a model for photos whose classes are known.
+
+    Attributes:
+        files: names of the photos, each once.
+        labels: (photos,) int64, indices into `classes`.
+        logits: (photos, classes) float32 or float64, finite.
+        classes: names, in the order of the columns, each once.
+
+    Raises:
+        ValueError: parts that do not go together; the message says which.
+    """
+
+    files: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    logits: npt.NDArray[Any]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        problem = _problem(self.files, self.labels, self.logits, self.classes)
+        if problem:
+            raise ValueError(problem)
+
+    def probabilities(self, temperature: float = 1.0) -> npt.NDArray[np.float64]:
+        """Softmax of the logits divided by `temperature`, in double precision.
+
+        Returns:
+            (photos, classes), each row summing to 1.
+
+        Raises:
+            ValueError: the temperature is not positive and finite.
+        """
+        if not (temperature > 0 and math.isfinite(temperature)):
+            raise ValueError(f"a temperature must be positive and finite, not {temperature}")
+        return np.asarray(softmax(self.logits.astype(np.float64) / temperature, axis=1))
+
+    def predicted(self) -> npt.NDArray[np.int64]:
+        """(photos,) index of the likeliest class; of equal ones, the first."""
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
+
+
+def _problem(
+    files: tuple[str, ...], labels: npt.NDArray[Any], logits: npt.NDArray[Any], classes: tuple[str, ...]
+) -> str | None:
+    if labels.dtype != np.int64 or logits.dtype not in (np.float32, np.float64):
+        return f"labels are {labels.dtype} and logits {logits.dtype}; int64 and float32 or float64 are wanted"
+    if labels.shape != (len(files),) or logits.shape != (len(files), len(classes)):
+        return f"{len(files)} files, {len(classes)} classes, labels {labels.shape}, logits {logits.shape}"
+    if not classes or len(set(classes)) < len(classes):
+        return "there are no classes, or two of one name"
+    if len(set(files)) < len(files):
+        return f"{len(files) - len(set(files))} files stand in it twice"
+    if len(files) and not 0 <= labels.min() <= labels.max() < len(classes):
+        return f"labels from {labels.min()} to {labels.max()} for {len(classes)} classes"
+    if not np.isfinite(logits).all():
+        return f"{int((~np.isfinite(logits)).any(axis=1).sum())} photos have logits that are not finite"
+    return None
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Writes one `.npz` with the arrays `files`, `labels`, `logits` and `classes`, whole or not at all.
+
+    The same content gives the same bytes.
+
+    Raises:
+        OSError: it cannot be written; nothing stands at `path` that did not stand there before.
+    """
+    with replacing(path) as file:
+        np.savez(
+            file,
+            files=np.array(predictions.files, dtype=np.str_),
+            labels=predictions.labels,
+            logits=predictions.logits,
+            classes=np.array(predictions.classes, dtype=np.str_),
+        )
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Reads what `write_predictions` wrote.
+
+    Raises:
+        UsageError: the file is missing, damaged, or its parts do not go together; the message names it.
+    """
+    try:
+        # np.load leaves a damaged file open; the outer `open` does not
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            files, labels, logits, classes = (stored[name] for name in ARRAYS)
+        return Predictions(tuple(files.tolist()), labels, logits, tuple(classes.tolist()))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: there is no such file") from None
+    except DAMAGE as error:
+        raise UsageError(f"{path}: cannot be read as predictions ({error}); evaluate the run again") from None
+
+
+# One wrong byte may hit the archive, its compression, an array's header (which is Python) or an array's name.
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    SyntaxError,
+    MemoryError,
+    RuntimeError,
+    OverflowError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
