@@ -147,11 +147,22 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="finished runs on the same split")],
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write table and curves there, as a page")] = None,
 ) -> None:
     """Put runs side by side in one table."""
     from fieldguide.commands.compare import compare as show
 
-    show(runs, csv_file=csv, markdown_file=markdown)
+    show(runs, csv_file=csv, markdown_file=markdown, html_file=html)
+
+
+@app.command(epilog="Example: fieldguide report runs/first")
+@_command
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")]) -> None:
+    """Make a run's report.html again, without its model and without the photos."""
+    from fieldguide.commands.report import report as write
+
+    path = write(run)
+    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @recipes_app.callback()

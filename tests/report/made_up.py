@@ -22,7 +22,7 @@ def predictions(classes: tuple[str, ...], per_class: int = 6, seed: int = 0, nam
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(classes)), per_class)
     logits = rng.normal(size=(len(labels), len(classes))).astype(np.float32)
-    logits[np.arange(len(labels)), labels] += 2 + np.log(len(classes))
+    logits[np.arange(len(labels)), labels] += 1 + np.sqrt(2 * np.log(len(classes)))
     files = tuple(f"val/{classes[label]}/{name.format(place)}" for place, label in enumerate(labels))
     return Predictions(files, labels, logits, classes)
 
@@ -118,4 +118,4 @@ def keep(run: RunFolder, found: Predictions) -> None:
             "confidence": float(probabilities[row, predicted]),
             "actual_confidence": float(probabilities[row, actual]),
         }
-    write_json(run.gallery_index, choice.to_dict() | {"photos": photos, "maps": ""})
+    write_json(run.gallery_index, choice.to_dict() | {"photos": photos, "no_maps": ""})

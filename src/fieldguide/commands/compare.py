@@ -8,6 +8,7 @@ from rich.table import Table
 
 from fieldguide.commands.display import Screen
 from fieldguide.errors import UsageError
+from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.report import comparison
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_text
@@ -18,6 +19,7 @@ def compare(
     *,
     csv_file: str | Path | None = None,
     markdown_file: str | Path | None = None,
+    html_file: str | Path | None = None,
     quiet: bool = False,
 ) -> list[comparison.Row]:
     """Puts runs side by side.
@@ -25,6 +27,7 @@ def compare(
     Args:
         runs: folders of finished runs, trained on the same split.
         csv_file, markdown_file: where to write the table as well.
+        html_file: where to write the table as a page, with the curves side by side.
         quiet: show nothing.
 
     Returns:
@@ -45,6 +48,8 @@ def compare(
         raise UsageError(*problems)
     rows = comparison.table(results)
     write_tables(rows, csv_file, markdown_file)
+    if html_file is not None:
+        _write_page(rows, [RunFolder(Path(run)) for run in runs], names, Path(html_file))
     show(rows, Screen(quiet=quiet))
     return rows
 
@@ -62,6 +67,19 @@ def write_tables(rows: Sequence[comparison.Row], csv_file: str | Path | None, ma
             write_text(Path(path), text)
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _write_page(rows: Sequence[comparison.Row], runs: Sequence[RunFolder], names: Sequence[str], path: Path) -> None:
+    from fieldguide.report.methods_page import Method, methods_page  # matplotlib and Jinja2, not for every table
+
+    methods = [
+        Method(name, run.read_history(), read_predictions(run.predictions) if run.predictions.exists() else None)
+        for name, run in zip(names, runs, strict=True)
+    ]
+    try:
+        write_text(path, methods_page(rows, methods))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def show(rows: Sequence[comparison.Row], screen: Screen) -> None:

@@ -64,10 +64,8 @@ def keep_for_report(
     write_text(run.label_errors, label_errors_csv(suspected))
     choice = choose(predictions, suspected)
     shown = _draw_gallery(run, choice.files(), predictions, paths, world.choose_device(device))
-    has_maps = any(entry["predicted_map"] for entry in shown.values())
-    write_json(
-        run.gallery_index, choice.to_dict() | {"photos": shown, "maps": "" if has_maps or not shown else NO_MAPS}
-    )
+    silent = any("predicted_map" not in entry for entry in shown.values())
+    write_json(run.gallery_index, choice.to_dict() | {"photos": shown, "no_maps": NO_MAPS if silent else ""})
     _remove_what_is_not_shown(run, shown)
 
 
@@ -165,11 +163,12 @@ def _write_pictures(
 ) -> dict[str, str | None]:
     pictures = {"thumbnail": (f"{name}.jpg", shown.thumbnail)}
     for part, found in maps.items():
-        pictures[f"{part}_map"] = (f"{name}-{part}.jpg", overlay(shown.thumbnail, stretched(found, THUMBNAIL_PX)))
+        if found.any():
+            pictures[f"{part}_map"] = (f"{name}-{part}.jpg", overlay(shown.thumbnail, stretched(found, THUMBNAIL_PX)))
     for file, picture in pictures.values():
         write_bytes(run.gallery / file, jpeg(picture))
-    names: dict[str, str | None] = {"predicted_map": None, "actual_map": None}
-    return names | {key: file for key, (file, _) in pictures.items()}
+    nothing: dict[str, str | None] = {f"{part}_map": None for part in maps}  # a map in which nothing speaks
+    return nothing | {key: file for key, (file, _) in pictures.items()}
 
 
 def _facts(row: int, predictions: Predictions, probabilities: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -184,7 +183,7 @@ def _facts(row: int, predictions: Predictions, probabilities: npt.NDArray[np.flo
 
 def _remove_what_is_not_shown(run: RunFolder, shown: Mapping[str, Mapping[str, Any]]) -> None:
     """Pictures of an earlier gallery that the new index does not name."""
-    kept = {entry[key] for entry in shown.values() for key in ("thumbnail", "predicted_map", "actual_map")}
+    kept = {entry.get(key) for entry in shown.values() for key in ("thumbnail", "predicted_map", "actual_map")}
     for picture in run.gallery.glob("*.jpg"):
         if picture.name not in kept:
             picture.unlink()

@@ -30,8 +30,9 @@ def curve(epochs: Epochs, key: str, name: str, limits: Limits | None = None) -> 
     numbers = [epoch["epoch"] for epoch in epochs]
     for part, style in (("training", LineStyle(TRAINING, "--")), ("validation", LineStyle(VALIDATION, "-"))):
         panel.line(numbers, [epoch[part][key] for epoch in epochs], style)
-    for number, stage in _starts(epochs)[1:]:
-        panel.boundary(number - 0.5, stage, FAINT, MUTED)
+    starts = _starts(epochs)
+    for number, stage in starts if len(starts) > 1 else ():
+        panel.boundary(number - 0.5, stage, MUTED)
     best = [epoch for epoch in epochs if epoch["best"]]
     if best:
         panel.ring(best[-1]["epoch"], best[-1]["validation"][key], VALIDATION)
@@ -61,7 +62,7 @@ def reliability(rows: Sequence[Mapping[str, Any]], name: str) -> Markup:
         [(row["accuracy_low"], row["accuracy_high"]) for row in filled],
         VALIDATION,
     )
-    draw_axes(panel, limits=(0, 1.02), across=(0, 1))
+    draw_axes(panel, limits=(0, 1.03), across=(0, 1.03))
     return _for_page(to_svg(panel, name), name, "reliability diagram: accuracy against confidence")
 
 
@@ -70,15 +71,14 @@ def coverage(curve_: Mapping[str, Sequence[float]], name: str) -> Markup:
     panel = new_panel(INK, MUTED, "share of photos answered, surest first", "accuracy among them")
     panel.line(curve_["coverage"], curve_["accuracy"], LineStyle(VALIDATION, "-", marker=""))
     lowest = min(curve_["accuracy"])
-    draw_axes(panel, limits=(max(0.0, lowest - 0.05), 1.01), across=(0, 1))
+    draw_axes(panel, limits=(max(0.0, lowest - 0.05), 1.01), across=(0, 1.03))
     return _for_page(to_svg(panel, name), name, "accuracy against coverage")
 
 
 def class_sizes(counts: Sequence[int], name: str) -> Markup:
     """Training photos of each class, the largest first."""
     panel = new_panel(INK, MUTED, "classes, the largest first", "training photos")
-    for place, count in enumerate(sorted(counts, reverse=True)):
-        panel.bar(place, place + 1, count, TRAINING)
+    panel.stairs(sorted(counts, reverse=True), TRAINING)
     draw_axes(panel, limits=(0, max(counts) * 1.05), across=(0, len(counts)))
     return _for_page(to_svg(panel, name), name, "training photos of each class")
 
@@ -109,8 +109,11 @@ def _for_page(svg: str, name: str, label: str) -> Markup:
     svg = re.sub(r'<g id="[^"]*_\d+">', "<g>", svg)  # names of groups, which nothing refers to
     svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     for color, variable in VARIABLES.items():
         svg = svg.replace(color, f"var({variable})")
     size = r'<svg [^>]*viewBox="([^"]*)"[^>]*>'
-    head = rf'<svg class="chart" role="img" aria-label="{label}" viewBox="\1" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    head = (
+        rf'<svg class="chart" role="img" aria-label="{label}" viewBox="\1" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
     return Markup(re.sub(size, head, svg, count=1))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fieldguide.evaluation.predictions import Predictions
 
 Floats = npt.NDArray[np.float64]
-PAIRS, PHOTOS_A_PAIR, MISTAKES, UNSURE, LABELS = 8, 3, 12, 12, 12
+PAIRS, PHOTOS_A_PAIR, MISTAKES, UNSURE, LABELS = 8, 2, 12, 12, 12
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _pairs(predictions: Predictions, probabilities: Floats) -> list[Pair]:
     found, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     images = np.bincount(labels, minlength=len(predictions.classes))
     # Of pairs that are confused equally often, the one of which it is the larger share comes first.
-    order = np.lexsort((-counts / np.maximum(images[found[:, 0]], 1), -counts)) if len(found) else []
+    order: list[int] = np.lexsort((-counts / np.maximum(images[found[:, 0]], 1), -counts)).tolist()
     return [
         _pair(predictions, probabilities[:, found[i, 1]], found[i].tolist(), int(counts[i]), int(images[found[i, 0]]))
         for i in order[:PAIRS]

@@ -106,7 +106,7 @@ def _rate(axes: Axes, epochs: Epochs) -> None:
 
 
 def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """A map over a photo: where nothing speaks for the class, the photo stands dimmed and grey.
+    """A map over a photo: where nothing speaks for the class, the photo stands grey and dimmed.
 
     Args:
         photo: (height, width, 3) uint8.
@@ -116,10 +116,10 @@ def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.
         (height, width, 3) uint8.
     """
     strength = MAP_STRENGTH * heat[..., None]  # (height, width, 1)
-    gray = 0.75 * photo.mean(axis=2, keepdims=True)
-    color = 255 * colormaps["inferno"](0.25 + 0.75 * heat)[..., :3]
-    mixed = (1 - strength) * (0.5 * gray + 0.5 * photo * heat[..., None] + 0.5 * gray * (1 - heat[..., None]))
-    return np.clip(np.rint(mixed + strength * color), 0, 255).astype(np.uint8)
+    gray = photo.mean(axis=2, keepdims=True)
+    color = 255 * colormaps["inferno"](0.2 + 0.6 * heat)[..., :3]
+    mixed = (1 - strength) * 0.8 * gray + strength * color
+    return np.asarray(np.clip(np.rint(mixed), 0, 255), dtype=np.uint8)
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class LineStyle:
 class Panel:
     """One chart for a page; small, so that its text is legible on a phone."""
 
+    figure: Figure
     axes: Axes
 
     def line(self, across: Sequence[float], values: Sequence[float], style: LineStyle) -> None:
@@ -150,16 +151,27 @@ class Panel:
         """A mark around one point."""
         self.axes.plot(across, value, "o", color=color, markersize=9, fillstyle="none", markeredgewidth=1.6)
 
-    def boundary(self, across: float, text: str, color: str, ink: str) -> None:
+    def boundary(self, across: float, text: str, color: str) -> None:
         """A vertical line with what begins there."""
-        self.axes.axvline(across, color=color, linewidth=1)
+        self.axes.axvline(across, color=color, linewidth=0.8, linestyle=(0, (4, 3)))
         place = (across, 1.0)
-        style = {"fontsize": 7.5, "color": ink, "va": "bottom"}
-        self.axes.annotate(text[:24], place, xycoords=("data", "axes fraction"), parse_math=False, **style)
+        self.axes.annotate(
+            text[:24],
+            place,
+            xycoords=("data", "axes fraction"),
+            parse_math=False,
+            fontsize=8,
+            color=color,
+            va="bottom",
+        )
 
     def bar(self, left: float, right: float, height: float, color: str) -> None:
         """A bar from `left` to `right`."""
         self.axes.bar(left, height, right - left, align="edge", color=color, linewidth=0)
+
+    def stairs(self, heights: Sequence[float], color: str) -> None:
+        """Bars of width 1 without gaps, however many there are."""
+        self.axes.stairs(heights, color=color, fill=True)
 
     def intervals(
         self, across: Sequence[float], values: Sequence[float], bounds: Sequence[tuple[float, float]], color: str
@@ -180,7 +192,7 @@ def new_panel(ink: str, muted: str, across: str, up: str) -> Panel:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, color=muted, linewidth=0.6)
     axes.set_axisbelow(True)
-    return Panel(axes)
+    return Panel(figure, axes)
 
 
 def draw_axes(
@@ -203,5 +215,5 @@ def to_svg(panel: Panel, name: str) -> str:
     """A chart as SVG whose text stays text; the same content and name give the same bytes."""
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        panel.axes.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        panel.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     return buffer.getvalue().decode("utf-8")

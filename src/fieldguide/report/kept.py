@@ -15,6 +15,7 @@ from fieldguide.evaluation.predictions import Predictions, read_predictions
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import printable, read_json
 
+MAPS = ("predicted_map", "actual_map")
 PICTURE_NAME = re.compile(r"[\w-]{1,64}\.jpg")
 
 
@@ -23,7 +24,7 @@ class Gallery:
     """Pictures of a run.
 
     Attributes:
-        index: what stands in `gallery/index.json`: `pairs`, `worst`, `least_sure`, `label_errors`, `photos`, `maps`.
+        index: what stands in `gallery/index.json`: `pairs`, `worst`, `least_sure`, `label_errors`, `photos`, `no_maps`.
         pictures: each picture as a `data:` address, by its name.
     """
 
@@ -101,7 +102,8 @@ def _split(path: Path) -> list[dict[str, str]]:
 def _gallery(run: RunFolder) -> Gallery:
     index = read_json(run.gallery_index)
     try:
-        names = {entry[key] for entry in index["photos"].values() for key in ("thumbnail", "predicted_map", "actual_map")}
+        entries = index["photos"].values()
+        names = {entry["thumbnail"] for entry in entries} | {entry.get(key) for entry in entries for key in MAPS}
         names.discard(None)
         return Gallery(index, {name: _address(run.gallery, name) for name in sorted(names)})
     except (KeyError, TypeError, AttributeError) as error:

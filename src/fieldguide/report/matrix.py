@@ -80,10 +80,7 @@ def _drawn(counts: npt.NDArray[np.int64]) -> list[int]:
 
 
 def _cells(counts: npt.NDArray[np.int64], images: Sequence[int]) -> list[Cell]:
-    return [
-        Cell(int(i), int(j), int(counts[i, j]), int(counts[i, j]) / images[i])
-        for i, j in np.argwhere(counts)
-    ]
+    return [Cell(int(i), int(j), int(counts[i, j]), int(counts[i, j]) / images[i]) for i, j in np.argwhere(counts)]
 
 
 def shortened(name: str, most: int = LABEL_LETTERS) -> str:

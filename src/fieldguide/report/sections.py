@@ -12,15 +12,18 @@ from fieldguide.evaluation.calibration import calibration_summary
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.report import charts
-from fieldguide.report.kept import Kept
+from fieldguide.report.kept import MAPS, Kept
 from fieldguide.report.matrix import confusion
 
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
 
 
+CHOSEN = "these photos also chose the epoch, so the figure flatters"  # beside every figure of validation
+
+
 def chosen_note(result: Mapping[str, Any]) -> str:
-    """What the validation photos have chosen, which has to stand beside every figure of theirs."""
-    return f"these photos also chose {result['validation']['chose']}, so the figure flatters"
+    """What exactly the validation photos have chosen."""
+    return f"these photos also chose {str(result['validation']['chose']).replace('_', ' ')}, so the figure flatters"
 
 
 def answer(kept: Kept) -> dict[str, Any]:
@@ -90,20 +93,22 @@ def gallery(kept: Kept) -> dict[str, Any] | None:
         return None
     index, pictures = kept.gallery.index, kept.gallery.pictures
     photos = {
-        file: entry | {"file": file} | {key: pictures.get(entry[key]) for key in ("thumbnail", "predicted_map", "actual_map")}
+        file: entry | {"file": file} | {key: pictures.get(entry.get(key)) for key in ("thumbnail", *MAPS)}
         for file, entry in index["photos"].items()
     }
 
     def found(files: Any) -> list[dict[str, Any]]:
         return [photos[file] for file in files if file in photos]
 
-    pairs = [pair | {"photos": found(pair["photos"]), "example": photos.get(pair["example"])} for pair in index["pairs"]]
+    pairs = [
+        pair | {"photos": found(pair["photos"]), "example": photos.get(pair["example"])} for pair in index["pairs"]
+    ]
     return {
         "pairs": [pair for pair in pairs if pair["photos"]],
         "worst": found(index["worst"]),
         "least_sure": found(index["least_sure"]),
         "photos": photos,
-        "no_maps": index["maps"],
+        "no_maps": index["no_maps"],
     }
 
 
@@ -144,9 +149,9 @@ def data(kept: Kept) -> dict[str, Any]:
     return {
         "parts": {part: kept.result["split"].get(part, 0) for part in ("train", "val", "test", "excluded")},
         "num_classes": kept.result["num_classes"],
-        "smallest": sizes[0],
-        "median": float(np.median(sizes)),
-        "largest": sizes[-1],
+        "sizes": f"{sizes[0]:,} each"
+        if sizes[0] == sizes[-1]
+        else f"{sizes[0]:,} to {sizes[-1]:,} a class, half of them have at most {np.median(sizes):,g}",
         "chart": charts.class_sizes(sizes, "class-sizes"),
         "reasons": reasons.most_common(10),
         "remarks": kept.result.get("remarks") or [],
