@@ -40,23 +40,28 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return made_up_run(tmp_path_factory.mktemp("runs") / "first")
 
 
+@pytest.fixture(scope="module")
+def text(run: RunFolder) -> str:
+    return page(run)
+
+
 def words(text: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "", text))
 
 
-def test_the_sections_stand_in_the_order_in_which_they_are_read(run: RunFolder):
-    assert [entry["id"] for entry in Tags(page(run)).named("section")] == SECTIONS
+def test_the_sections_stand_in_the_order_in_which_they_are_read(text: str):
+    assert [entry["id"] for entry in Tags(text).named("section")] == SECTIONS
 
 
-def test_the_answer_says_accuracy_interval_training_photos_and_that_test_was_not_touched(run: RunFolder):
-    text = words(page(run))
+def test_the_answer_says_accuracy_interval_training_photos_and_that_test_was_not_touched(run: RunFolder, text: str):
+    text = words(text)
     found = run.read_result()["validation"]
     assert f"for {100 * found['accuracy']:.1f} % (95 % interval {100 * found['accuracy_low']:.1f} to" in text
     assert "It was trained on 12 photos. The test set was not touched" in text
 
 
-def test_a_validation_figure_says_that_it_chose_the_epoch_in_every_section_that_has_one(run: RunFolder):
-    for name, section in re.findall(r'<section id="(\w+)">(.*?)</section>', page(run), re.DOTALL)[:7]:
+def test_a_validation_figure_says_that_it_chose_the_epoch_in_every_section_that_has_one(text: str):
+    for name, section in re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.DOTALL)[:7]:
         has_no_figure = name == "labels" and "None: no validation photo" in section
         assert has_no_figure or "chose the epoch" in section or "also chose epoch 5 of 6" in section
 
@@ -86,14 +91,12 @@ def finding(message: str) -> dict[str, object]:
     return {"kind": "bomb", "severity": "harm", "part": "train", "classes": [], "files": [], "message": message}
 
 
-def test_nothing_points_outside_of_the_page(run: RunFolder):
-    for tag, attributes in Tags(page(run)).found:
+def test_nothing_points_outside_of_the_page(text: str):
+    for tag, attributes in Tags(text).found:
         for name in ("src", "href", "xlink:href", "action", "data"):
             value = attributes.get(name) or "#"
             assert value.startswith(("#", "data:")), (tag, value)
-    policy = next(
-        a["content"] for a in Tags(page(run)).named("meta") if "content" in a and "default-src" in a["content"]
-    )
+    policy = next(a["content"] for a in Tags(text).named("meta") if "content" in a and "default-src" in a["content"])
     assert policy.startswith("default-src 'none'") and "unsafe-inline'; img-src data:; script-src 'sha256-" in policy
 
 
@@ -109,8 +112,8 @@ def test_a_run_that_kept_no_predictions_has_a_page_that_says_so(tmp_path: Path):
     assert [entry["id"] for entry in Tags(text).named("section")] == SECTIONS
 
 
-def test_two_of_the_same_run_are_the_same_page(run: RunFolder):
-    assert page(run) == page(run)
+def test_two_of_the_same_run_are_the_same_page(run: RunFolder, text: str):
+    assert page(run) == text
 
 
 def test_a_hundred_classes_stay_small(tmp_path: Path):
