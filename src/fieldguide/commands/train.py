@@ -1,7 +1,7 @@
 """`fieldguide train`: a folder of photos to a run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from fieldguide.data.split import Split, make_split, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageError, counted, listing
 from fieldguide.model.bundle import write_bundle
-from fieldguide.recipe.load import DEFAULT_RECIPE, read_draft, to_yaml
+from fieldguide.recipe import DEFAULT_RECIPE
+from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report.figures import draw_curves
 from fieldguide.run_folder import RunFolder
@@ -310,7 +311,7 @@ def _result(
         "num_classes": len(split.classes),
         "parameters": assembled.parameters,
         "rules": rules,
-        "weights": asdict(assembled.weights),
+        "weights": assembled.weights.to_dict(),
         "training": best.training.to_dict(),
         "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
         | {"chose": f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"},

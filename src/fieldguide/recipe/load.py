@@ -18,7 +18,6 @@ from fieldguide.recipe.names import nearest
 from fieldguide.recipe.schema import Recipe
 
 MAX_RECIPE_BYTES = 1_000_000
-DEFAULT_RECIPE = "resnet34-adam"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fieldguide.errors import TrainingError
+from fieldguide.errors import FieldguideError, TrainingError
 from fieldguide.training.optimizer import MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule, Schedule
@@ -86,108 +86,128 @@ def train(model: nn.Module, plan: Plan, tools: Tools, observer: Observer, stop: 
             epoch is dropped.
 
     Returns:
-        The state at the end, `state.best` the best model by `plan.best_by`.
+        The state at the end: `state.best` is the best model by `plan.best_by`, and `state.stopped` says why it ended
+        early (a signal, a loss that was not finite, a photo that went away).
     """
-    state = State()
+    training = _Training(model, plan, tools, observer, stop, State())
     try:
-        while not state.stopped and (stage := next_stage(plan, state.ended)) and not _used_up(plan, state):
-            observer.stage_begins(stage, state)
-            ended = _train_stage(model, stage, plan, tools, state, observer, stop)
-            state.ended.append(ended)
-            observer.stage_done(ended)
-    except TrainingError as error:
-        state.stopped = str(error)
-    if state.best is not None:
-        model.load_state_dict(state.best.weights)
+        training.run()
+    except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
+        training.state.stopped = str(error)
+    training.go_back_to_best()
     model.eval()
-    return state
+    return training.state
 
 
-def _train_stage(
-    model: nn.Module, stage: Stage, plan: Plan, tools: Tools, state: State, observer: Observer, stop: Callable[[], str]
-) -> Ended:
-    """One phase or round, from the best model so far, with a fresh optimiser and schedule."""
-    if state.best is not None:
-        model.load_state_dict(state.best.weights)
-    tools.set_trainable(model, stage.trainable)
-    optimizer = tools.make_optimizer(model, stage.learning_rate)
-    schedule = tools.make_schedule(optimizer, stage, tools.steps_per_epoch)
-    convergence = Convergence(stage.min_improvement, stage.patience_epochs)
-    improved, epochs, reason = False, 0, "its most epochs"
-    while epochs < stage.max_epochs:
-        if _used_up(plan, state):
-            reason = "the training's most epochs"
-            break
-        epoch = _train_epoch(model, optimizer, schedule, stage, epochs, plan, tools, state, observer, stop)
-        if epoch is None:
-            reason = state.stopped
-            break
-        epochs += 1
-        improved = improved or epoch.best
-        if convergence.reached(epoch.validation.loss):
-            reason = f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
-            break
-    return Ended(stage, epochs, improved, reason)
+@dataclass
+class _Training:
+    """Phases and rounds, epochs, steps: each a method."""
 
+    model: nn.Module
+    plan: Plan
+    tools: Tools
+    observer: Observer
+    stop: Callable[[], str]
+    state: State
 
-def _train_epoch(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: Schedule,
-    stage: Stage,
-    epoch_in_stage: int,
-    plan: Plan,
-    tools: Tools,
-    state: State,
-    observer: Observer,
-    stop: Callable[[], str],
-) -> Epoch | None:
-    """One epoch and its validation; None where it was stopped in between."""
-    number, began = len(state.history) + 1, time.perf_counter()
-    training_mode(model)
-    first_step = epoch_in_stage * tools.steps_per_epoch
-    schedule.before_step(first_step)
-    learning_rate = optimizer.param_groups[0]["lr"]
-    loss_sum, correct, images = 0.0, 0, 0
-    for step, batch in enumerate(tools.batches(stage.augmentation, number)):
-        schedule.before_step(first_step + step)
-        tools.seed_step(number, step)
-        loss, right = train_step(model, optimizer, batch.images, batch.labels, tools.step)
-        count = len(batch.labels)
-        _demand_finite(loss, number, step, batch.files)
-        loss_sum, correct, images = loss_sum + float(loss) * count, correct + int(right), images + count
-        observer.step_done(count)
-        state.stopped = stop()
-        if state.stopped:
+    def run(self) -> None:
+        """Phases, then rounds."""
+        state = self.state
+        while not state.stopped and not self._is_used_up() and (stage := next_stage(self.plan, state.ended)):
+            self.observer.stage_begins(stage, state)
+            ended = self._run_stage(stage)
+            state.ended.append(ended)
+            self.observer.stage_done(ended)
+
+    def go_back_to_best(self) -> None:
+        """Loads the best weights so far, if there are any."""
+        if self.state.best is not None:
+            self.model.load_state_dict(self.state.best.weights)
+
+    def _run_stage(self, stage: Stage) -> Ended:
+        """One phase or round, from the best model so far, with a fresh optimiser and schedule."""
+        self.go_back_to_best()
+        self.tools.set_trainable(self.model, stage.trainable)
+        optimizer = self.tools.make_optimizer(self.model, stage.learning_rate)
+        schedule = self.tools.make_schedule(optimizer, stage, self.tools.steps_per_epoch)
+        convergence = Convergence(stage.min_improvement, stage.patience_epochs)
+        epochs: list[Epoch] = []
+        reason = "its most epochs"
+        while len(epochs) < stage.max_epochs:
+            if self._is_used_up():
+                reason = "the training's most epochs"
+                break
+            epoch = self._run_epoch(stage, optimizer, schedule, len(epochs) * self.tools.steps_per_epoch)
+            if epoch is None:
+                reason = self.state.stopped
+                break
+            epochs.append(epoch)
+            if convergence.reached(epoch.validation.loss):
+                reason = f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
+                break
+        return Ended(stage, len(epochs), any(epoch.best for epoch in epochs), reason)
+
+    def _run_epoch(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, schedule: Schedule, first_step: int
+    ) -> Epoch | None:
+        """One epoch and its validation; None where it was stopped in between."""
+        number, began = len(self.state.history) + 1, time.perf_counter()
+        schedule.before_step(first_step)
+        learning_rate = optimizer.param_groups[0]["lr"]
+        training = self._run_steps(stage, optimizer, schedule, first_step, number)
+        if training is None:
             return None
-    trained = time.perf_counter()
-    validation = tools.evaluate(model)
-    if not math.isfinite(validation.loss):
-        raise TrainingError(f"the validation loss of epoch {number} is not finite; try a lower training.learning_rate")
-    schedule.after_epoch(validation)
-    best = state.best is None or _is_better(validation, state.best.epoch.validation, plan.best_by)
-    epoch = Epoch(
-        epoch=number,
-        stage_number=len(state.ended) + 1,
-        kind=stage.kind,
-        stage=stage.name,
-        learning_rate=learning_rate,
-        training=Scores(images, loss_sum, correct),
-        validation=validation,
-        seconds=time.perf_counter() - began,
-        images_per_second=images / max(trained - began, 1e-9),
-        best=best,
-    )
-    state.history.append(epoch)
-    if best:
-        weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
-        state.best = Best(epoch, weights)
-    observer.epoch_done(epoch, state)
-    return epoch
+        trained = time.perf_counter()
+        validation = self.tools.evaluate(self.model)
+        if not math.isfinite(validation.loss):
+            raise TrainingError(
+                f"the validation loss of epoch {number} is not finite; try a lower training.learning_rate"
+            )
+        schedule.after_epoch(validation)
+        best = self.state.best
+        epoch = Epoch(
+            epoch=number,
+            stage_number=len(self.state.ended) + 1,
+            kind=stage.kind,
+            stage=stage.name,
+            learning_rate=learning_rate,
+            training=training,
+            validation=validation,
+            seconds=time.perf_counter() - began,
+            images_per_second=training.images / max(trained - began, 1e-9),
+            best=best is None or _is_better(validation, best.epoch.validation, self.plan.best_by),
+        )
+        self._keep(epoch)
+        return epoch
 
+    def _run_steps(
+        self, stage: Stage, optimizer: torch.optim.Optimizer, schedule: Schedule, first_step: int, epoch: int
+    ) -> Scores | None:
+        """The steps of an epoch: running figures under augmentation and dropout; None where it was stopped."""
+        training_mode(self.model)
+        loss_sum, correct, images = 0.0, 0, 0
+        for step, batch in enumerate(self.tools.batches(stage.augmentation, epoch)):
+            schedule.before_step(first_step + step)
+            self.tools.seed_step(epoch, step)
+            loss, right = train_step(self.model, optimizer, batch.images, batch.labels, self.tools.step)
+            _demand_finite(loss, epoch, step, batch.files)
+            count = len(batch.labels)
+            loss_sum, correct, images = loss_sum + float(loss) * count, correct + int(right), images + count
+            self.observer.step_done(count)
+            self.state.stopped = self.stop()
+            if self.state.stopped:
+                return None
+        return Scores(images, loss_sum, correct)
 
-def _used_up(plan: Plan, state: State) -> bool:
-    return plan.max_epochs is not None and len(state.history) >= plan.max_epochs
+    def _keep(self, epoch: Epoch) -> None:
+        self.state.history.append(epoch)
+        if epoch.best:
+            weights = {name: value.detach().to("cpu", copy=True) for name, value in self.model.state_dict().items()}
+            self.state.best = Best(epoch, weights)
+        self.observer.epoch_done(epoch, self.state)
+
+    def _is_used_up(self) -> bool:
+        return self.plan.max_epochs is not None and len(self.state.history) >= self.plan.max_epochs
 
 
 def _is_better(new: Scores, old: Scores, best_by: str) -> bool:

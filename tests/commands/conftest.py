@@ -1,0 +1,47 @@
+"""One small training that the tests of the commands share."""
+
+import pytest
+
+from fieldguide import train
+
+SMALL = (
+    "model.backbone=test_resnet",
+    "model.weights=none",
+    "rules.backbones=null",
+    "data.image_size_px=32",
+    "training.batch_size=8",
+    "training.learning_rate=0.003",
+    "training.phases.0.max_epochs=4",
+    "training.phases.1.max_epochs=1",
+    "training.rounds=1",
+    "training.rounds.max_epochs=1",
+)
+COUNTS = {
+    "train/10": 12, "train/2": 12, "train/cat": 13, "val/10": 4, "val/2": 4, "val/cat": 4,
+    "test/10": 3, "test/2": 3, "test/cat": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Overrides that make any recipe small."""
+    return SMALL
+
+
+@pytest.fixture
+def photos(tmp_path, make_photos):
+    """Train, val and labelled test of three classes whose names do not sort as numbers."""
+    return make_photos(tmp_path / "photos", COUNTS)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """(photos, run) of a small training; not to be changed."""
+    from tests.conftest import write_photo
+
+    root = tmp_path_factory.mktemp("trained")
+    for place, (folder, count) in enumerate(COUNTS.items()):
+        hue = {"10": 1, "2": 2, "cat": 3}[folder.rpartition("/")[2]]
+        for number in range(count):
+            write_photo(root / "photos" / folder / f"{number:03d}.png", hue, 1000 * (place + 1) + number)
+    return root / "photos", train(root / "photos", output=root / "run", overrides=SMALL, quiet=True)

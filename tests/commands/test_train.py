@@ -1,0 +1,311 @@
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, train
+from fieldguide.commands import train as command
+from fieldguide.commands.display import Screen
+from fieldguide.recipe.load import read_recipe
+from fieldguide.run_folder import RunFolder
+
+PRESETS = {
+    "resnet34-adam": (21_284_672, 21_598_628),
+    "resnet34-sgd": (21_284_672, 21_598_628),
+    "resnet50-adam": (23_508_032, 25_710_756),
+    "resnet50-sgd": (23_508_032, 25_710_756),
+    "resnetrs101-adam": (61_569_696, 63_772_420),
+}
+
+
+def history_without_times(path):
+    lines = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("seconds", "images_per_second")} for line in lines]
+
+
+def same_weights(one, other):
+    first, second = (load_file(path / "bundle" / "model.safetensors") for path in (one, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_run_leaves_what_the_readme_says(trained):
+    _, run = trained
+    names = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
+    assert names >= {
+        "recipe.yaml", "environment.json", "split.csv", "history.jsonl", "result.json", "bundle/model.safetensors",
+        "bundle/model.json", "figures/curves.png", "figures/curves.svg", "figures/01-standard.png",
+        "figures/02-strong.png", "figures/03-round-1.png",
+    }  # fmt: skip
+    with Image.open(run.path / "figures/curves.png") as picture:
+        assert picture.width > 800
+    assert "<svg" in (run.path / "figures/curves.svg").read_text()[:600]
+    assert not list(run.path.rglob(".writing-*"))
+
+
+def test_the_result_has_its_figures(trained):
+    _, run = trained
+    result = json.loads((run.path / "result.json").read_text())
+    assert result == run.result and result["test"] is None and result["test_evaluations"] == 0
+    assert result["recipe"] == "resnet34-adam" and result["backbone"] == "test_resnet" and result["num_classes"] == 3
+    counts = result["parameters"]
+    weights = load_file(run.path / "bundle/model.safetensors")
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert counts["total"] == counts["backbone"] + counts["head"]
+    assert counts["total"] == sum(v.numel() for k, v in weights.items() if not k.endswith(statistics))
+    assert result["training"]["images"] == 37 and result["validation"]["images"] == 12
+    validation = result["validation"]
+    assert validation["accuracy_low"] <= validation["accuracy"] <= validation["accuracy_high"]
+    assert result["epochs"] == len(history_without_times(run.path)) and 1 <= result["best_epoch"] <= result["epochs"]
+    assert result["seconds"] > 0 and result["images_per_second"] > 0 and result["seed"] == 0
+    assert result["rules"]["kept"] and result["rules"]["max_parameters"] == 100_000_000
+    assert [stage["name"] for stage in result["stages"]] == ["standard", "strong", "round 1"]
+    assert result["split"] | {"fingerprint": ""} == {
+        "fingerprint": "",
+        "train": 37,
+        "val": 12,
+        "test": 9,
+        "excluded": 0,
+    }
+
+
+def test_the_validation_figure_is_that_of_the_best_epoch(trained):
+    _, run = trained
+    best = next(line for line in history_without_times(run.path) if line["epoch"] == run.result["best_epoch"])
+    losses = [line["validation"]["loss"] for line in history_without_times(run.path)]
+    assert best["validation"]["loss"] == min(losses) and best["best"]
+    assert run.result["validation"]["accuracy"] == best["validation"]["accuracy"]
+    assert run.result["validation"]["loss"] == pytest.approx(best["validation"]["loss"], abs=1e-5)
+    assert "by validation_loss" in run.result["validation"]["chose"]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, tmp_path, small):
+    photos, run = trained
+    again = train(photos, output=tmp_path / "again", overrides=small, quiet=True)
+    assert history_without_times(again.path) == history_without_times(run.path) and same_weights(again.path, run.path)
+    other = train(photos, output=tmp_path / "other", overrides=(*small, "training.seed=1"), quiet=True)
+    assert history_without_times(other.path) != history_without_times(run.path)
+
+
+def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path):
+    photos, run = trained
+    again = train(photos, recipe=run.path / "recipe.yaml", output=tmp_path / "again", quiet=True)
+    assert same_weights(again.path, run.path)
+    named = {line.strip() for line in (run.path / "recipe.yaml").read_text().splitlines() if line.endswith(": null")}
+    assert named == {
+        f"{field}: null"
+        for field in (
+            "backbones", "group_pattern", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
+            "gradient_clip_norm", "warmup_epochs",
+        )
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing(trained, tmp_path, small, workers):
+    photos, run = trained
+    recipe = command.assemble.resolved(read_recipe("resnet34-adam", small))
+    screen = Screen(quiet=True)
+    prepared = command.prepare(photos, recipe, screen)
+    other = command.run_trial("x", recipe, prepared, RunFolder(tmp_path / "run"), "cpu", screen, workers=workers)
+    assert same_weights(other.path, run.path)
+
+
+def test_without_val_a_share_of_each_class_is_set_apart_and_reused(tmp_path, make_photos, small):
+    photos = make_photos(tmp_path / "photos", {"ash": 20, "beech": 10, "cedar": 2, "oak": 1})
+    run = train(photos, output=tmp_path / "run", overrides=(*small, "split.validation_share=0.2"), quiet=True)
+    rows = list(csv.DictReader((run.path / "split.csv").open()))
+    per_class = {
+        name: sum(r["class"] == name and r["part"] == "val" for r in rows) for name in ("ash", "beech", "cedar", "oak")
+    }
+    assert per_class == {"ash": 4, "beech": 2, "cedar": 1, "oak": 0} and len(rows) == 33
+    assert all(len(row["content_hash"]) == 64 for row in rows)
+    assert any("oak" in remark and "one photo" in remark for remark in run.result["remarks"])
+    found = evaluate(run.path, photos, quiet=True)
+    assert found.part == "val" and found.figures["images"] == 7
+    assert found.figures["accuracy"] == run.result["validation"]["accuracy"]
+    assert any("chosen on these photos" in remark for remark in found.remarks)
+
+
+def test_an_existing_run_is_never_overwritten(trained):
+    photos, run = trained
+    before = (run.path / "result.json").read_bytes()
+    with pytest.raises(UsageError, match="holds a run already, and nothing is overwritten; choose another"):
+        train(photos, output=run.path, quiet=True)
+    assert (run.path / "result.json").read_bytes() == before
+
+
+def test_a_broken_photo_stops_the_training_unless_the_recipe_excludes_it(photos, tmp_path, small):
+    (photos / "train/cat/bad.jpg").write_bytes(b"this is no photo")
+    good = (photos / "val/cat/000.png").read_bytes()
+    (photos / "val/cat/cut.png").write_bytes(good[: len(good) // 2])
+    with pytest.raises(PhotosError) as error:
+        train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+    assert error.value.exit_code == 1 and "2 photos cannot be read" in str(error.value)
+    assert "train/cat/bad.jpg is not an image" in str(error.value) and "val/cat/cut.png is cut off" in str(error.value)
+    assert "data.unreadable=exclude" in str(error.value) and not (tmp_path / "run").exists()
+    run = train(photos, output=tmp_path / "run", overrides=(*small, "data.unreadable=exclude"), quiet=True)
+    excluded = {
+        r["file"]: r["reason"] for r in csv.DictReader((run.path / "split.csv").open()) if r["part"] == "excluded"
+    }
+    assert excluded.keys() == {"train/cat/bad.jpg", "val/cat/cut.png"} and all(excluded.values())
+    assert run.result["split"]["excluded"] == 2 and run.result["training"]["images"] == 37
+    assert any("2 photos excluded" in remark for remark in run.result["remarks"])
+
+
+def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError) as error:
+        train(
+            tmp_path / "nowhere", output=tmp_path / "file" / "run", device="cuda:99", quiet=True,
+            overrides=("training.learning_rat=1", "training.momentum=0.9", "split.folds=5", "model.backbone=resnet35"),
+        )  # fmt: skip
+    text = str(error.value)
+    for part in (
+        "learning_rat: there is no such field (did you mean learning_rate?)",
+        "training.momentum would be ignored, because training.optimizer is adam",
+        "split.folds: reserved",
+        "timm has no network 'resnet35' (did you mean",
+        "nowhere: there is no such folder",
+        "cannot be written",
+        "--device cuda:99",
+    ):
+        assert part in text
+    assert error.value.exit_code == 2 and {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_a_missing_folder_is_told_before_anything_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "inspect", lambda *_, **__: pytest.fail("photos were read"))
+    with pytest.raises(UsageError, match="there is no such folder"):
+        train(tmp_path / "nowhere", output=tmp_path / "run", overrides=("model.weights=none",), quiet=True)
+
+
+def test_an_empty_class_is_refused(photos, tmp_path, small):
+    (photos / "train" / "dog").mkdir()
+    with pytest.raises(PhotosError, match="classes without any photo: dog; add photos or remove"):
+        train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+
+
+def test_a_class_missing_in_val_is_listed(photos, tmp_path, small):
+    shutil.rmtree(photos / "val" / "cat")
+    run = train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+    assert any(
+        remark.startswith("classes missing in validation") and "cat" in remark for remark in run.result["remarks"]
+    )
+    assert run.result["validation"]["images"] == 8
+
+
+def test_a_photo_of_val_that_stands_in_train_is_refused_dropped_or_allowed(photos, tmp_path, small):
+    shutil.copy(photos / "train/2/003.png", photos / "val/2/copy.png")
+    with pytest.raises(PhotosError, match=r"train/2/003.png is the same photo as val/2/copy.png"):
+        train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+    dropped = train(photos, output=tmp_path / "dropped", overrides=(*small, "data.leaks=drop"), quiet=True)
+    assert dropped.result["split"]["train"] == 36 and dropped.result["split"]["excluded"] == 1
+    allowed = train(photos, output=tmp_path / "allowed", overrides=(*small, "data.leaks=allow"), quiet=True)
+    assert allowed.result["split"]["train"] == 37 and any("too high" in text for text in allowed.result["remarks"])
+
+
+def test_rules_are_held_before_the_training(photos, tmp_path, small):
+    with pytest.raises(UsageError, match=r"rules.max_parameters: [\d,]+ parameters, and fewer than 1,000 are allowed"):
+        train(photos, output=tmp_path / "a", overrides=(*small, "rules.max_parameters=1000"), quiet=True)
+    with pytest.raises(UsageError, match=r"rules\.backbones: test_resnet is not among the allowed"):
+        train(photos, output=tmp_path / "b", overrides=(*small, "rules.backbones=[vit*]"), quiet=True)
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+def test_weights_of_an_earlier_run_begin_where_it_ended(trained, tmp_path, small):
+    photos, run = trained
+    without = tuple(s for s in small if not s.startswith("model.weights"))
+    still = (*without, "training.learning_rate=1e-12", "training.phases.0.max_epochs=1", "training.rounds=0")
+    again = train(photos, output=tmp_path / "again", overrides=still, weights=run.path, quiet=True)
+    assert again.result["weights"]["head_too"] and again.result["weights"]["pretrained_on"] == "none"
+    assert again.result["validation"]["accuracy"] == pytest.approx(run.result["validation"]["accuracy"], abs=0.2)
+    assert Path(read_recipe(again.path / "recipe.yaml").model.weights).is_absolute()
+
+
+def test_weights_out_of_reach_are_an_error_that_says_what_to_pass(photos, tmp_path, small, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    without = tuple(s for s in small if not s.startswith("model."))
+    with pytest.raises(UsageError, match=r"cannot be had.*pass --weights FILE.*--weights none"):
+        train(photos, output=tmp_path / "run", overrides=(*without, "model.backbone=resnet18.a3_in1k"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_frozen_phases_leave_the_backbone_as_it_was(trained, tmp_path, small):
+    photos, run = trained
+    without = tuple(s for s in small if not s.startswith("model.weights"))
+    frozen = (*without, "training.phases.0.trainable=head", "training.phases.1.trainable=head")
+    again = train(photos, output=tmp_path / "again", overrides=frozen, weights=run.path, quiet=True)
+    before, after = (load_file(path / "bundle/model.safetensors") for path in (run.path, again.path))
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("backbone."))
+
+
+def test_fast_execution_trains_too(photos, tmp_path, small):
+    run = train(photos, output=tmp_path / "run", overrides=(*small, "execution=fast"), quiet=True)
+    assert run.result["execution"] == "fast" and np.isfinite(run.result["validation"]["loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_preset_builds_its_model_and_trains_two_steps(preset, tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
+    small = ("data.image_size_px=64", "training.batch_size=3", "training.max_epochs=1")
+    run = train(photos, recipe=preset, output=tmp_path / "run", overrides=small, weights="none", quiet=True)
+    backbone, total = PRESETS[preset]
+    assert run.result["parameters"]["backbone"] == backbone and run.result["training"]["images"] == 5
+    lines = command.assemble.make_on_meta(command.assemble.architecture(read_recipe(run.path / "recipe.yaml"), 100))
+    assert sum(p.numel() for p in lines.parameters()) == total
+    assert run.result["optimizer"] == preset.rpartition("-")[2] and run.result["execution"] == "exact"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_cleanly_and_keeps_the_best_model_so_far(photos, tmp_path, small, name, code):
+    settings = [part for s in (*small, "training.phases.0.max_epochs=10000") for part in ("--set", s)]
+    settings += ["--set", "training.phases.0.patience_epochs=10000"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fieldguide", "train", str(photos), "-o", str(tmp_path / "run"), *settings],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    history = tmp_path / "run" / "history.jsonl"
+    deadline = time.monotonic() + 120
+    while not (history.exists() and history.read_text().count("\n") >= 2):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, name))
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == code, output
+    assert f"interrupted by {name}; the best model so far, of epoch" in output and "Traceback" not in output
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["stopped"] == f"interrupted by {name}" and result["epochs"] >= 2
+    assert load(tmp_path / "run").predict([photos / "val/2/000.png"])[0].status == "ok"
+
+
+def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small, monkeypatch):
+    real = command.train_loop
+
+    def losing(*arguments):
+        (photos / "train/cat/004.png").unlink()
+        return real(*arguments)
+
+    monkeypatch.setattr(command, "train_loop", losing)
+    with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when"):
+        train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+
+
+def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(photos, tmp_path, small):
+    settings = (*small, "model.backbone=test_vit", "data.image_size_px=72")
+    with pytest.raises(UsageError, match=r"data\.image_size_px: test_vit does not take 72 x 72 images"):
+        train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,34 @@
+"""Photos that the tests make."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+torch.set_num_threads(1)  # the tests run side by side, and their networks are small
+
+
+def write_photo(path, hue, number, size=(40, 30)):
+    """A photo of one colour with noise and a stripe, different for each number."""
+    draw = np.random.default_rng([hue, number])
+    width, height = size
+    pixels = np.full((height, width, 3), [(hue * 83) % 256, (hue * 151) % 256, (hue * 37) % 256], dtype=float)
+    pixels += draw.normal(0, 12, pixels.shape)
+    pixels[:, number % width] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def make_photos():
+    """make_photos(root, {"train/cat": 3, "test": 2}): so many photos in each folder."""
+
+    def make(root, counts, size=(40, 30), seed=0):
+        hues = {}
+        for place, (folder, count) in enumerate(counts.items()):
+            hue = hues.setdefault(folder.rpartition("/")[2], len(hues) + 1)
+            for number in range(count):
+                write_photo(root / folder / f"{number:03d}.png", hue, 1000 * (place + 1) + number + seed, size)
+        return root
+
+    return make

@@ -1,0 +1,139 @@
+"""The import table of ARCHITECTURE.md, held against the code."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src" / "fieldguide"
+BASE = {"storage", "errors"}
+BELOW_COMMANDS = {
+    "assemble", "data", "deploy", "evaluation", "model", "recipe", "report", "run_folder", "training", "world", *BASE,
+}  # fmt: skip
+MAY_IMPORT = {
+    "__init__": {"commands", "deploy", "errors"},
+    "__main__": {"cli"},
+    "cli": {"commands", "recipe", "errors"},
+    "commands": BELOW_COMMANDS,
+    "assemble": {"recipe", "data", "model", "training", "world", *BASE},
+    "deploy": {"model", "data", "world", *BASE},
+    "training": {"world", *BASE},
+    "evaluation": {"world", *BASE},
+    "data": {"world", *BASE},
+    "report": {"run_folder", "evaluation", *BASE},
+    "model": BASE,
+    "recipe": BASE,
+    "world": BASE,
+    "run_folder": BASE,
+    "storage": {"errors"},
+    "errors": set(),
+}
+OWNERS = {
+    "timm": {"model/backbone.py"},
+    "yaml": {"recipe/load.py"},
+    "matplotlib": {"report/figures.py"},
+    "typer": {"cli.py"},
+}
+
+
+def files():
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def imports(path):
+    """(module, line) of every import in a file, wherever it stands."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write the whole name"
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "fieldguide" else []
+            for name in names or [node.module]:
+                yield name, node.lineno
+
+
+def room(path):
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def module(path):
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_room_imports_only_what_the_table_allows(path):
+    own = room(path)
+    assert own in MAY_IMPORT, f"{own} is a room that ARCHITECTURE.md does not know"
+    for name, line in imports(path):
+        if name.startswith("fieldguide."):
+            target = name.split(".")[1]
+            assert target == own or target in MAY_IMPORT[own], f"{path}:{line}: {own} may not import {target}"
+
+
+def test_the_table_can_fail():
+    assert "model" not in MAY_IMPORT["training"] and "training" not in MAY_IMPORT["model"]
+    assert len(files()) > 30
+
+
+def test_nothing_imports_in_a_circle():
+    known = {module(path) for path in files()}
+    graph = {
+        module(path): {n for n, _ in imports(path) if n in known}
+        | {n.rpartition(".")[0] for n, _ in imports(path)} & known
+        for path in files()
+        if path.name != "__init__.py"
+    }
+
+    def walk(name, way):
+        assert name not in way, " -> ".join((*way, name))
+        for target in graph.get(name, ()):
+            if target != name:
+                walk(target, (*way, name))
+
+    for name in graph:
+        walk(name, ())
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_a_library_has_one_owner(library):
+    users = {
+        path.relative_to(SOURCE).as_posix()
+        for path in files()
+        for name, _ in imports(path)
+        if name.split(".")[0] == library
+    }
+    assert users == OWNERS[library]
+
+
+def test_only_decode_opens_images():
+    users = {path.name for path in files() if "Image.open(" in path.read_text(encoding="utf-8")}
+    assert users == {"decode.py"}
+
+
+def test_only_world_knows_other_processes():
+    users = {path.name for path in files() if "torch.distributed" in path.read_text(encoding="utf-8")}
+    assert users <= {"world.py"}
+
+
+def test_no_file_is_called_by_what_it_is_not():
+    assert not {path.stem for path in files()} & {"utils", "util", "common", "helpers", "manager", "misc"}
+
+
+def test_architecture_md_shows_this_table_and_the_way_of_a_training():
+    text = (SOURCE.parent.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|$", text, re.MULTILINE))
+    for own, allowed in MAY_IMPORT.items():
+        if own in ("__init__", "__main__"):
+            continue
+        written = set(re.findall(r"`(\w+)`", rows[own]))
+        assert written == allowed, f"ARCHITECTURE.md says {own} may import {sorted(written)}"
+    hops = ["cli.py", "commands/train.py", "assemble.py", "training/loop.py", "training/step.py"]
+    places = [text.index(f"`{hop}`") for hop in hops]
+    assert places == sorted(places)
+    for path in files():
+        name = path.relative_to(SOURCE).as_posix()
+        if not name.endswith("__init__.py") and name != "__main__.py":
+            assert path.name in text, f"ARCHITECTURE.md does not mention {name}"

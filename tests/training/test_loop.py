@@ -1,0 +1,201 @@
+import contextlib
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from fieldguide.errors import TrainingError
+from fieldguide.training.loop import Tools, train
+from fieldguide.training.optimizer import make_optimizer
+from fieldguide.training.plan import Plan, Rounds, Stage
+from fieldguide.training.schedule import Constant
+from fieldguide.training.state import Scores
+from fieldguide.training.step import StepSettings
+
+PHASES = (
+    Stage("phase", "standard", "standard", 4, 0.1, "all", 0.001, 3),
+    Stage("phase", "strong", "strong", 3, 0.1, "head", 0.001, 3),
+)
+PLAN = Plan(PHASES, Rounds(3, 2, 0.5, "strong", 0.001, 3), None, "validation_loss")
+
+
+@dataclasses.dataclass
+class Batch:
+    images: torch.Tensor
+    labels: torch.Tensor
+    files: tuple[str, ...]
+
+
+class Diary:
+    """An observer that keeps what it is told."""
+
+    def __init__(self, model):
+        self.model, self.stages, self.steps, self.epochs, self.ended = model, [], [], [], []
+
+    def stage_begins(self, stage, state):
+        self.stages.append(stage)
+
+    def step_done(self, images):
+        self.steps.append(images)
+
+    def epoch_done(self, epoch, state):
+        self.epochs.append(epoch)
+
+    def stage_done(self, ended):
+        self.ended.append(ended)
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, trainable=None):
+    """Batches of random photos, and a validation whose losses are given."""
+    remaining = iter(losses)
+
+    def batches(augmentation, epoch):
+        if asked is not None:
+            asked.append((augmentation, epoch))
+        draw = torch.Generator().manual_seed(epoch)
+        for step, size in enumerate(sizes):
+            images = torch.randn(size, 3, 2, 2, generator=draw)
+            if bad_step == (epoch, step):
+                images[0] = float("nan")
+            yield Batch(images, torch.randint(3, (size,), generator=draw), tuple(f"train/{i}.jpg" for i in range(size)))
+
+    def optimizer(model, rate):
+        if rates is not None:
+            rates.append(rate)
+        return make_optimizer(model, rate, kind="sgd", momentum=0.9, weight_decay=0)
+
+    return Tools(
+        batches=batches,
+        steps_per_epoch=len(sizes),
+        evaluate=lambda model: Scores(10, 10 * next(remaining), 5),
+        make_optimizer=optimizer,
+        make_schedule=lambda *_: Constant(),
+        set_trainable=lambda model, part: trainable.append(part) if trainable is not None else None,
+        step=StepSettings(0.0, None, contextlib.nullcontext),
+        seed_step=lambda epoch, step: torch.manual_seed(1000 * epoch + step),
+    )
+
+
+def run(losses, plan=PLAN, stop=lambda: "", **options):
+    model = network()
+    diary = Diary(model)
+    state = train(model, plan, tools(losses, **options), diary, stop)
+    return model, state, diary
+
+
+def falling(count):
+    return [2 - 0.05 * i for i in range(count)]
+
+
+def test_phases_then_rounds_at_falling_rates_with_their_augmentations():
+    asked, rates, parts = [], [], []
+    _, state, diary = run(falling(13), asked=asked, rates=rates, trainable=parts)
+    assert [stage.name for stage in diary.stages] == ["standard", "strong", "round 1", "round 2", "round 3"]
+    assert rates == [0.1, 0.1, 0.05, 0.025, 0.0125] and parts == ["all", "head", "head", "head", "head"]
+    assert asked == [("standard", e) for e in (1, 2, 3, 4)] + [("strong", e) for e in range(5, 14)]
+    assert len(state.history) == 13 and state.stopped == "" and state.best.epoch.epoch == 13
+
+
+def test_a_phase_ends_once_it_has_converged():
+    _, _, diary = run([1.0, 1.0, 1.0, 1.0, *[0.9, 0.8, 0.7], *[0.6, 0.5], *[0.4, 0.3], *[0.2, 0.1]])
+    assert diary.ended[0].epochs == 4 and "converged" in diary.ended[0].reason
+    assert diary.ended[1].reason == "its most epochs"
+
+
+def test_each_stage_starts_from_the_best_model_and_the_last_round_that_did_not_help_is_dropped():
+    losses = [1.0, 0.5, 0.8, 0.8, 0.9, 0.9, 0.9, 0.95, 0.95]
+    model, state, diary = run(losses)
+    assert [ended.improved for ended in diary.ended] == [True, False, False]
+    assert state.best.epoch.epoch == 2 and [e.best for e in state.history][:3] == [True, True, False]
+    assert all(torch.equal(model.state_dict()[name], state.best.weights[name]) for name in state.best.weights)
+
+
+def test_a_stage_begins_with_the_best_weights():
+    begun = []
+    inner = tools([1.0, 0.5, 0.8, 0.8, 0.9, 0.9, 0.9, 0.95, 0.95])
+
+    def optimizer(model, rate):
+        begun.append({name: value.clone() for name, value in model.state_dict().items()})
+        return inner.make_optimizer(model, rate)
+
+    model = network()
+    state = train(model, PLAN, dataclasses.replace(inner, make_optimizer=optimizer), Diary(model), lambda: "")
+    assert len(begun) == 3
+    for weights in begun[1:]:
+        assert all(torch.equal(weights[name], state.best.weights[name]) for name in weights)
+
+
+def test_the_limit_on_epochs_holds_over_phases_and_rounds():
+    _, state, diary = run(falling(20), plan=dataclasses.replace(PLAN, max_epochs=5))
+    assert len(state.history) == 5 and [stage.name for stage in diary.stages] == ["standard", "strong"]
+    assert diary.ended[-1].reason == "the training's most epochs"
+
+
+def test_counts_are_summed_and_divided_once():
+    model, seen = network(), []
+    inner = tools(falling(13))
+
+    class Watch(Diary):
+        def epoch_done(self, epoch, state):
+            seen.append(epoch.training)
+
+    one = dataclasses.replace(PLAN, max_epochs=1)
+    train(model, one, inner, Watch(model), lambda: "")
+    again, loss_sum, correct = network(), 0.0, 0
+    optimizer = torch.optim.SGD(again.parameters(), lr=0.1, momentum=0.9)
+    for batch in tools([1.0]).batches("standard", 1):
+        logits = again(batch.images)
+        loss = nn.functional.cross_entropy(logits, batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss_sum, correct = (
+            loss_sum + float(loss.detach()) * len(batch.labels),
+            correct + int((logits.argmax(1) == batch.labels).sum()),
+        )
+    assert seen[0].images == 10 and seen[0].loss == pytest.approx(loss_sum / 10) and seen[0].accuracy == correct / 10
+
+
+def test_best_by_accuracy_breaks_ties_by_loss():
+    plan = dataclasses.replace(PLAN, best_by="validation_accuracy", max_epochs=4)
+    figures = iter([Scores(10, 9.0, 5), Scores(10, 20.0, 7), Scores(10, 19.0, 7), Scores(10, 1.0, 6)])
+    model = network()
+    made = dataclasses.replace(tools([]), evaluate=lambda model: next(figures))
+    assert train(model, plan, made, Diary(model), lambda: "").best.epoch.epoch == 3
+
+
+def test_a_loss_that_is_not_finite_stops_names_the_photos_and_keeps_the_best():
+    model, state, _ = run(falling(13), bad_step=(2, 1))
+    assert "not finite in epoch 2, step 2" in state.stopped and "train/0.jpg" in state.stopped
+    assert "learning_rate" in state.stopped and len(state.history) == 1
+    assert all(torch.equal(model.state_dict()[name], state.best.weights[name]) for name in state.best.weights)
+
+
+def test_a_validation_loss_that_is_not_finite_stops_too():
+    _, state, _ = run([1.0, float("inf")])
+    assert "validation loss of epoch 2 is not finite" in state.stopped and state.best.epoch.epoch == 1
+
+
+def test_a_stop_ends_after_the_step_and_drops_the_unfinished_epoch():
+    asked = iter([""] * 4 + ["interrupted by SIGINT"] * 99)
+    _, state, diary = run(falling(13), stop=lambda: next(asked))
+    assert state.stopped == "interrupted by SIGINT" and len(state.history) == 1 and len(diary.steps) == 5
+    assert state.best.epoch.epoch == 1
+
+
+def test_the_same_training_twice_gives_the_same_weights_to_the_bit():
+    first, _, _ = run(falling(13))
+    second, _, _ = run(falling(13))
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_mistake_in_the_program_is_not_taken_for_a_training_error():
+    with pytest.raises(StopIteration):
+        run([])
+    assert issubclass(TrainingError, ValueError)

@@ -1,0 +1,65 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fieldguide.training.plan import Stage
+from fieldguide.training.schedule import Constant, Cosine, Plateau
+from fieldguide.training.state import Scores
+
+
+def optimizer(rate=0.1):
+    return torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=rate)
+
+
+def stage(epochs):
+    return Stage("phase", "p", "standard", epochs, 0.1, "all", 0.001, 3)
+
+
+def test_plateau_is_torchs_own_on_validation_accuracy():
+    ours, theirs = optimizer(), optimizer()
+    schedule = Plateau(ours, "validation_accuracy", 0.1, 3)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, mode="max", factor=0.1, patience=3)
+    rates = []
+    for correct in [50, 60, 60, 60, 60, 60, 61, 60, 60, 60, 60]:
+        schedule.after_epoch(Scores(100, 1.0, correct))
+        torchs.step(correct / 100)
+        rates.append(ours.param_groups[0]["lr"])
+        assert rates[-1] == theirs.param_groups[0]["lr"]
+    assert rates[4] == 0.1 and rates[5] == pytest.approx(0.01) and rates[-1] == pytest.approx(0.001)
+
+
+def test_plateau_on_the_loss_waits_for_a_lower_one():
+    held = optimizer()
+    schedule = Plateau(held, "validation_loss", 0.5, 0)
+    schedule.after_epoch(Scores(10, 10.0, 1))
+    schedule.after_epoch(Scores(10, 9.0, 1))
+    assert held.param_groups[0]["lr"] == 0.1
+    schedule.after_epoch(Scores(10, 9.5, 9))
+    assert held.param_groups[0]["lr"] == 0.05
+
+
+def test_cosine_rises_then_falls_to_nearly_nothing_at_its_last_step():
+    held = optimizer()
+    schedule = Cosine(held, stage(10), steps_per_epoch=5, warmup_epochs=2)
+    rates = []
+    for step in range(50):
+        schedule.before_step(step)
+        rates.append(held.param_groups[0]["lr"])
+    assert rates[:10] == sorted(rates[:10]) and rates[10] == pytest.approx(0.1)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[30] == pytest.approx(0.05) and rates[-1] == pytest.approx(0.05 * (1 + math.cos(math.pi * 39 / 40)))
+
+
+def test_a_warm_up_longer_than_the_stage_still_leaves_a_peak():
+    schedule = Cosine(optimizer(), stage(1), steps_per_epoch=4, warmup_epochs=9)
+    assert [schedule.share(step) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+
+
+def test_constant_leaves_the_rate():
+    held = optimizer()
+    schedule = Constant()
+    schedule.before_step(7)
+    schedule.after_epoch(Scores(1, 1.0, 0))
+    assert held.param_groups[0]["lr"] == 0.1
