@@ -135,12 +135,15 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="CSV (submission: or .zip)")],
     top: Annotated[int, typer.Option(metavar="N", help="how many classes a row holds")] = 1,
     format: Annotated[str, typer.Option(metavar="FORMAT", help="csv or submission")] = "csv",
+    unsure_below: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="status `unsure` for less confidence, such as 0.8")
+    ] = None,
     device: Device = "auto",
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
     from fieldguide.commands.predict import predict as write
 
-    return write(run, images, output, top=top, format=format, device=device).exit_code
+    return write(run, images, output, top=top, format=format, unsure_below=unsure_below, device=device).exit_code
 
 
 @app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")

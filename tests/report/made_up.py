@@ -101,7 +101,7 @@ def write_result(run: RunFolder, found: Predictions, **changes: Any) -> None:
 
 def keep(run: RunFolder, found: Predictions) -> None:
     suspected, rng = suspects(found), np.random.default_rng(0)
-    choice = choose(found, suspected)
+    choice = choose(found, found.probabilities(), suspected)
     write_predictions(run.predictions, found)
     write_text(run.label_errors, "file,given,suggested,confidence,given_confidence,correct_class\n")
     run.gallery.mkdir()

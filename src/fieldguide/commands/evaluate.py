@@ -6,15 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from fieldguide.commands.display import Screen
+from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
 from fieldguide.data.split import Row, Split, read_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import PhotosError, UsageError, counted, listing
-from fieldguide.evaluation.metrics import judge
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json
 
@@ -28,7 +26,8 @@ class Evaluation:
 
     Attributes:
         part: `test`, `val`, `train`, or `all` for a folder of labelled photos without parts.
-        figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs` and `failed`.
+        figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs`, `failed` and
+            `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after.
         remarks: sentences that a person should read.
     """
 
@@ -85,11 +84,14 @@ def evaluate(
     split = _split_of(path)
     chosen, wanted, remarks = choose_part(folder, split, part)
     _demand_known_classes(wanted, predictor.classes, root)
-    remarks += _remarks(wanted, chosen, split, predictor)
+    known = _known_photos(wanted, chosen, split, predictor.max_megapixels)
+    remarks += _remarks(wanted, chosen, known, predictor)
     rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
     with screen.counting("evaluating", len(rows)) as advance:
-        figures = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
-    figures = {"part": chosen, **figures}
+        judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
+    fitted_on = False if chosen == "test" or known.in_validation == 0 else bool(known.in_validation) or None
+    calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=fitted_on)
+    figures = {"part": chosen, **judged.figures(), "calibration": calibration}
     if chosen == "test":
         _keep_in_run(RunFolder(path), figures)
     if json_file is not None:
@@ -97,44 +99,6 @@ def evaluate(
     evaluation = Evaluation(chosen, figures, tuple(remarks))
     show(evaluation, screen)
     return evaluation
-
-
-def judge_photos(
-    predictor: Predictor,
-    rows: Sequence[Row],
-    paths: Mapping[str, Path],
-    advance: Any = lambda _: None,
-) -> dict[str, Any]:
-    """Figures of a predictor on labelled photos.
-
-    Args:
-        predictor: the model.
-        rows: photos with their classes, all of them known to the model.
-        paths: where each lies.
-        advance: called with 1 after each photo.
-
-    Returns:
-        As `evaluation.metrics.judge`, with `failed`: a file and a reason for each photo that could not be read.
-
-    Raises:
-        PhotosError: none could be read.
-    """
-    index = {name: place for place, name in enumerate(predictor.classes)}
-    label_of = {paths[row.file]: index[row.class_name] for row in rows}
-    name_of = {paths[row.file]: row.file for row in rows}
-    found, labels, failed = [], [], []
-    for path, probabilities, reason in predictor.probabilities(list(label_of)):
-        advance(1)
-        if probabilities is None:
-            failed.append({"file": name_of[path], "reason": reason})
-            continue
-        found.append(probabilities)
-        labels.append(label_of[path])
-    if not found:
-        raise PhotosError(
-            f"none of the {len(rows):,} photos can be read; first {failed[0]['file']} {failed[0]['reason']}"
-        )
-    return judge(np.stack(found), np.array(labels), predictor.classes) | {"failed": failed}
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -235,7 +199,32 @@ def _demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root:
         )
 
 
-def _remarks(photos: Sequence[Photo], part: str, split: Split | None, predictor: Predictor) -> list[str]:
+@dataclass(frozen=True)
+class _Known:
+    """Photos that the run has met before, by their content.
+
+    Attributes:
+        trained: a line for each that stands among its training photos.
+        in_validation: how many stand among its validation photos; None where nobody can tell.
+    """
+
+    trained: tuple[str, ...]
+    in_validation: int | None
+
+
+def _known_photos(photos: Sequence[Photo], part: str, split: Split | None, max_megapixels: float) -> _Known:
+    if split is None:
+        return _Known((), None)
+    if part == "train":
+        return _Known((), 0)
+    seen = {row.content_hash: row for row in split.part("train") if row.content_hash}
+    chosen = {row.content_hash for row in split.part("val") if row.content_hash}
+    looked_at = inspect(photos, max_megapixels, decode_parts=())
+    trained = (f"{e.photo.file} is {seen[e.content_hash].file}" for e in looked_at if e.content_hash in seen)
+    return _Known(tuple(trained), sum(e.content_hash in chosen for e in looked_at))
+
+
+def _remarks(photos: Sequence[Photo], part: str, known: _Known, predictor: Predictor) -> list[str]:
     """What a person must know to read the figures."""
     found = []
     missing = sorted(set(predictor.classes) - {photo.class_name for photo in photos}, key=natural)
@@ -243,22 +232,17 @@ def _remarks(photos: Sequence[Photo], part: str, split: Split | None, predictor:
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
         found.append("these are the photos that it was trained on: the figures say nothing of new photos")
-    elif split is not None:
-        found += _seen_in_training(photos, part, split, predictor.max_megapixels)
-    return found
-
-
-def _seen_in_training(photos: Sequence[Photo], part: str, split: Split, max_megapixels: float) -> list[str]:
-    seen = {row.content_hash: row for row in split.part("train") if row.content_hash}
-    chosen = {row.content_hash for row in split.part("val")}
-    looked_at = inspect(photos, max_megapixels, decode_parts=())
-    trained = [f"{e.photo.file} is {seen[e.content_hash].file}" for e in looked_at if e.content_hash in seen]
-    found = []
-    if trained:
+    if known.trained:
         found.append(
-            f"{len(trained):,} of these photos were trained on, so the figures are too high:\n{listing(trained)}"
+            f"{len(known.trained):,} of these photos were trained on, so the figures are too high:\n"
+            f"{listing(known.trained)}"
         )
-    if part != "test" and any(e.content_hash in chosen for e in looked_at):
+    if known.in_validation and part == "test":
+        found.append(
+            f"{known.in_validation:,} of these photos stand in validation too, where the epoch was chosen and the "
+            "temperature fitted, so the figures are optimistic"
+        )
+    elif known.in_validation:
         found.append("the epoch was chosen on these photos, so the figures are optimistic")
     return found
 
@@ -295,10 +279,11 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
     top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
     screen.say(
         f"{evaluation.part} accuracy {figures['accuracy']:.4f} (95 %: {figures['accuracy_low']:.4f} to "
-        f"{figures['accuracy_high']:.4f}, n = {figures['images']:,}), macro accuracy "
-        f"{figures['macro_accuracy']:.4f}{top5}, loss {figures['loss']:.4f}",
+        f"{figures['accuracy_high']:.4f}, n = {figures['images']:,}), {macro_sentence(figures)}{top5}, "
+        f"loss {figures['loss']:.4f}",
         style="bold",
     )
+    screen.say(calibration_sentence(figures["calibration"]))
 
 
 def _share(value: float | None) -> str:

@@ -14,13 +14,10 @@ import torch
 from fieldguide import world
 from fieldguide.data.decode import UnreadableError, read_photo
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
-from fieldguide.data.split import Row, Split
 from fieldguide.data.thumbnail import jpeg, seen, stretched
-from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import PhotosError
 from fieldguide.evaluation.calibration import fit_temperature
 from fieldguide.evaluation.label_errors import suspects
-from fieldguide.evaluation.predictions import Predictions, write_predictions
+from fieldguide.evaluation.predictions import Predictions
 from fieldguide.model.activation import activation_maps
 from fieldguide.model.bundle import find_bundle, load_classifier
 from fieldguide.model.classifier import Classifier
@@ -35,57 +32,26 @@ LABEL_ERRORS_HEADER = ("file", "given", "suggested", "confidence", "given_confid
 NO_MAPS = "this backbone has no spatial features, so there are no class-activation maps"
 
 
-def keep_for_report(
-    run: RunFolder,
-    split: Split,
-    paths: Mapping[str, Path],
-    device: str = "auto",
-    predictions: Predictions | None = None,
-) -> None:
-    """Writes predictions, likely label errors, thumbnails and class-activation maps into a run that has its model.
+def keep_for_report(run: RunFolder, predictions: Predictions, paths: Mapping[str, Path], device: str = "auto") -> None:
+    """Writes likely label errors, thumbnails and class-activation maps into a run that has its model.
 
     Every file appears whole or not at all; the gallery's index comes last, so that it never names a missing picture.
 
     Args:
         run: with a bundle.
-        split: the run's.
-        paths: where each photo of the split lies.
+        predictions: of the validation photos, as they stand in the run.
+        paths: where each of these photos lies.
         device: `auto`, `cpu` or `cuda:N`.
-        predictions: of the validation photos, if they were made already.
-
-    Raises:
-        PhotosError: no validation photo can be read.
     """
-    if predictions is None:
-        predictions = predictions_of(load_predictor(run.path, device), split.part("val"), paths)
     temperature = fit_temperature(predictions.logits, predictions.labels).value
+    probabilities = predictions.probabilities(temperature)
     suspected = suspects(predictions, temperature)
-    write_predictions(run.predictions, predictions)
     write_text(run.label_errors, label_errors_csv(suspected))
-    choice = choose(predictions, suspected)
-    shown = _draw_gallery(run, choice.files(), predictions, paths, world.choose_device(device))
+    choice = choose(predictions, probabilities, suspected)
+    shown = _draw_gallery(run, choice.files(), predictions, probabilities, paths, world.choose_device(device))
     silent = any("predicted_map" not in entry for entry in shown.values())
     write_json(run.gallery_index, choice.to_dict() | {"photos": shown, "no_maps": NO_MAPS if silent else ""})
     _remove_what_is_not_shown(run, shown)
-
-
-def predictions_of(predictor: Predictor, rows: Sequence[Row], paths: Mapping[str, Path]) -> Predictions:
-    """The logits of photos whose classes are known; photos that cannot be read are left out.
-
-    Raises:
-        PhotosError: none can be read.
-    """
-    index = {name: place for place, name in enumerate(predictor.classes)}
-    row_of = {paths[row.file]: row for row in rows}
-    files, labels, found = [], [], []
-    for path, logits, _ in predictor.logits(list(row_of)):
-        if logits is not None:
-            files.append(row_of[path].file)
-            labels.append(index[row_of[path].class_name])
-            found.append(logits)
-    if not found:
-        raise PhotosError(f"none of the {len(rows):,} photos can be read")
-    return Predictions(tuple(files), np.array(labels, dtype=np.int64), np.stack(found), predictor.classes)
 
 
 def label_errors_csv(suspected: Sequence[Mapping[str, Any]]) -> str:
@@ -109,11 +75,15 @@ class _Shown:
 
 
 def _draw_gallery(
-    run: RunFolder, files: Sequence[str], predictions: Predictions, paths: Mapping[str, Path], device: torch.device
+    run: RunFolder,
+    files: Sequence[str],
+    predictions: Predictions,
+    probabilities: npt.NDArray[np.float64],
+    paths: Mapping[str, Path],
+    device: torch.device,
 ) -> dict[str, dict[str, Any]]:
     classifier, description = load_classifier(find_bundle(run.path))
     classifier, preprocessing = classifier.to(device), Preprocessing.from_dict(description.preprocessing)
-    probabilities = predictions.probabilities()
     run.gallery.mkdir(exist_ok=True)
     drawn: dict[str, dict[str, Any]] = {}
     place = {file: row for row, file in enumerate(predictions.files)}
@@ -172,7 +142,7 @@ def _write_pictures(
 
 
 def _facts(row: int, predictions: Predictions, probabilities: npt.NDArray[np.float64]) -> dict[str, Any]:
-    predicted, actual = int(probabilities.argmax()), int(predictions.labels[row])
+    predicted, actual = int(predictions.predicted()[row]), int(predictions.labels[row])
     return {
         "actual": predictions.classes[actual],
         "predicted": predictions.classes[predicted],

@@ -10,7 +10,7 @@ from typing import Any
 
 from fieldguide.commands.display import Screen
 from fieldguide.data.scan import images_below, relative_name
-from fieldguide.deploy.predictor import Prediction, load_predictor
+from fieldguide.deploy.predictor import Prediction, load_predictor, problem_with_threshold
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import printable, replacing
 
@@ -26,11 +26,13 @@ class Predicted:
         output: the file.
         images: rows in it.
         failed: names and reasons of the photos that could not be read.
+        unsure: rows with less confidence than was asked for.
     """
 
     output: Path
     images: int
     failed: tuple[tuple[str, str], ...]
+    unsure: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -45,6 +47,7 @@ def predict(
     *,
     top: int = 1,
     format: str = "csv",
+    unsure_below: float | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Predicted:
@@ -56,6 +59,7 @@ def predict(
         output: a CSV; with `format` submission also a .zip that holds `prediction.csv`.
         top: how many classes a row holds, with their confidences.
         format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
+        unsure_below: in (0, 1]; a row with less confidence keeps it and its label, and its status is `unsure`.
         device: `auto`, `cpu` or `cuda:N`.
         quiet: show nothing.
 
@@ -66,23 +70,27 @@ def predict(
         UsageError: wrong paths or options; in the submission format, two images of one name.
     """
     screen, target = Screen(quiet=quiet), Path(output)
-    _demand_options(target, top, format)
+    _demand_options(target, top, format, unsure_below)
     inputs, others = gather(images)
     if format == "submission":
         _demand_different_stems(name for name, _ in inputs)
     predictor = load_predictor(run, device)
     if top > len(predictor.classes):
         raise UsageError(f"--top {top}: the model knows {len(predictor.classes)} classes")
+    if unsure_below is not None and not predictor.is_calibrated:
+        screen.warn(f"{run}: holds no temperature, so its confidences may be surer than they are right")
     passed_over = f" ({others:,} other files passed over)" if others else ""
     screen.say(f"predicting {counted(len(inputs), 'photo')}{passed_over}")
     with screen.counting("predicting", len(inputs)) as advance:
-        stream = _with_names(inputs, predictor.stream([path for _, path in inputs], top=top), advance)
-        failed = _write(target, stream, format, top)
+        predictions = predictor.stream([path for _, path in inputs], top=top, unsure_below=unsure_below)
+        found = _write(target, _with_names(inputs, predictions, advance), format, top)
+    failed = found.failed
     if failed:
         lines = [f"{name} {reason}" for name, reason in failed]
         screen.warn(f"{counted(len(failed), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
-    screen.say(f"{counted(len(inputs), 'row')} in {target}")
-    return Predicted(target, len(inputs), tuple(failed))
+    unsure = "" if unsure_below is None else f", {found.unsure:,} of them unsure (confidence below {unsure_below:g})"
+    screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}")
+    return Predicted(target, len(inputs), tuple(failed), found.unsure)
 
 
 def gather(images: Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
@@ -108,7 +116,7 @@ def gather(images: Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
     return inputs, others
 
 
-def _demand_options(output: Path, top: int, format: str) -> None:
+def _demand_options(output: Path, top: int, format: str, unsure_below: float | None) -> None:
     problems = []
     if format not in FORMATS:
         problems.append(f"--format {format}: must be csv or submission")
@@ -116,6 +124,13 @@ def _demand_options(output: Path, top: int, format: str) -> None:
         problems.append(f"--top {top}: must be 1 or more")
     if format == "submission" and top > 1:
         problems.append("--top: a submission has one label an image; leave --top out or choose --format csv")
+    if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
+        problems.append(f"--unsure-below {unsure_below}: {problem}")
+    if unsure_below is not None and format == "submission":
+        problems.append(
+            "--unsure-below: --format submission has no status to say it in; leave one of them out, "
+            "or choose --format csv"
+        )
     if output.suffix == ".zip" and format != "submission":
         problems.append(f"-o {output}: a .zip is for --format submission; give a .csv")
     if output.is_dir():
@@ -152,9 +167,17 @@ def _with_names(
         yield name, prediction
 
 
-def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, top: int) -> list[tuple[str, str]]:
-    """Writes all rows, whole or not at all; returns what failed."""
-    failed: list[tuple[str, str]] = []
+@dataclass
+class _Found:
+    """What stood out among the rows."""
+
+    failed: list[tuple[str, str]]
+    unsure: int = 0
+
+
+def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, top: int) -> _Found:
+    """Writes all rows, whole or not at all."""
+    found = _Found([])
     try:
         with replacing(target) as file:
             if target.suffix == ".zip":
@@ -162,27 +185,26 @@ def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, 
                     entry = zipfile.ZipInfo("prediction.csv", ZIP_DATE)
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     with archive.open(entry, "w") as inner, io.TextIOWrapper(inner, "utf-8", newline="") as text:
-                        _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, failed)
+                        _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, found)
             else:
                 text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-                _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, failed)
+                _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, found)
                 text.detach()
     except OSError as error:
         raise UsageError(f"-o {target}: cannot be written ({error.strerror or error})") from None
-    return failed
+    return found
 
 
-def _write_rows(
-    writer: Any, stream: Iterable[tuple[str, Prediction]], format: str, top: int, failed: list[tuple[str, str]]
-) -> None:
+def _write_rows(writer: Any, stream: Iterable[tuple[str, Prediction]], format: str, top: int, found: _Found) -> None:
     if format == "submission":
         writer.writerow(("image_name", "pred_label"))
     else:
         more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"confidence_{place}")]
         writer.writerow(("image", "label", "confidence", "status", *more))
     for name, prediction in stream:
-        if prediction.status != "ok":
-            failed.append((name, prediction.status.removeprefix("failed: ")))
+        if prediction.confidence is None:
+            found.failed.append((name, prediction.status.removeprefix("failed: ")))
+        found.unsure += prediction.status == "unsure"
         if format == "submission":
             writer.writerow((_stem(name), prediction.label))
             continue

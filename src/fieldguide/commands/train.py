@@ -9,14 +9,16 @@ import torch
 
 from fieldguide import assemble, world
 from fieldguide.commands.display import Screen, TrainingDisplay, duration
-from fieldguide.commands.evaluate import judge_photos
 from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
+from fieldguide.commands.judging import calibration_sentence, judge_photos, macro_sentence
 from fieldguide.data.inspect import Inspected, inspect
 from fieldguide.data.scan import PhotoFolder, problem_with_folder, scan, summary
 from fieldguide.data.split import Split, make_split, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageError, counted, listing
-from fieldguide.model.bundle import write_bundle
+from fieldguide.evaluation.calibration import calibration_summary
+from fieldguide.evaluation.predictions import write_predictions
+from fieldguide.model.bundle import write_bundle, write_temperature
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
@@ -301,6 +303,12 @@ def _result(
     best, history, split = state.best.epoch, state.history, prepared.split
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     judged = judge_photos(load_predictor(run.path, device), split.part("val"), paths)
+    write_predictions(run.predictions, judged.predictions)
+    calibration = calibration_summary(judged.predictions.logits, judged.predictions.labels)
+    write_temperature(
+        run.bundle, calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
+    )
+    figures = {key: value for key, value in judged.figures().items() if key not in ("per_class", "confused_pairs")}
     images = sum(epoch.training.images for epoch in history)
     return {
         "recipe": name,
@@ -313,8 +321,8 @@ def _result(
         "rules": rules,
         "weights": assembled.weights.to_dict(),
         "training": best.training.to_dict(),
-        "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
-        | {"chose": f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"},
+        "validation": figures | {"chose": f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"},
+        "calibration": calibration,
         "test": None,
         "test_evaluations": 0,
         "epochs": len(history),
@@ -348,9 +356,10 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     screen.say(
         f"validation accuracy {validation['accuracy']:.4f} "
         f"(95 %: {validation['accuracy_low']:.4f} to {validation['accuracy_high']:.4f}, n = {validation['images']:,}; "
-        f"chosen on these photos: {validation['chose']}, so it is optimistic)",
+        f"chosen on these photos: {validation['chose']}, so it is optimistic), {macro_sentence(validation)}",
         style="bold",
     )
+    screen.say(calibration_sentence(result["calibration"]))
     screen.say(
         f"{result['epochs']} epochs in {duration(result['seconds'])}, {result['images_per_second']:.0f} images/s; "
         f"run: {run.path}, curves: {run.figures / 'curves.png'}"

@@ -31,8 +31,8 @@ class Prediction:
     Attributes:
         image: what was asked, a path as it was given or None for pixels.
         label: the most probable class's name; empty where the photo could not be read.
-        confidence: its probability, in [0, 1]; None where the photo could not be read.
-        status: `ok`, or `failed: ` and the reason.
+        confidence: its probability by the bundle's temperature, in [0, 1]; None where the photo could not be read.
+        status: `ok`, `unsure` (confidence below what was asked for), or `failed: ` and the reason.
         top: class names with their probabilities, most probable first.
     """
 
@@ -47,54 +47,87 @@ class Predictor:
     """A trained classifier.
 
     Input of its engine: `images`, (batch, 3, image_size_px, image_size_px) float32, RGB, normalised by
-    `preprocessing`; output: (batch, num_classes) logits.
+    `preprocessing`; output: (batch, num_classes) logits. Probabilities are the softmax of logits / `temperature`, which
+    changes how sure the classifier is and never which class comes first.
     """
 
     def __init__(
-        self, engine: Engine, classes: Sequence[str], preprocessing: Preprocessing, max_megapixels: float = 200
+        self,
+        engine: Engine,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        max_megapixels: float = 200,
+        temperature: float | None = None,
     ) -> None:
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
         self.max_megapixels = max_megapixels
+        self.temperature = 1.0 if temperature is None else temperature
+        self.is_calibrated = temperature is not None
         self._engine = engine
 
-    def predict(self, images: Iterable[Source], *, top: int = 1, batch_size: int = BATCH_SIZE) -> list[Prediction]:
+    def predict(
+        self,
+        images: Iterable[Source],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> list[Prediction]:
         """Predicts photos; one that cannot be read becomes a prediction whose status says why.
 
         Args:
             images: paths, PIL images, or arrays: (height, width, 3) or (height, width) uint8.
             top: how many classes `Prediction.top` holds.
             batch_size: photos that are computed at once.
+            unsure_below: in (0, 1]; the status of a prediction with less confidence is `unsure`. None: no matter.
 
         Returns:
             One prediction an image, in their order.
+
+        Raises:
+            UsageError: a single image instead of several, or `unsure_below` out of range.
         """
         if isinstance(images, str | Path | Image.Image | np.ndarray):
             raise UsageError("predict takes a list of photos; put a single one into [ ]")
-        return list(self.stream(images, top=top, batch_size=batch_size))
+        return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
 
-    def stream(self, images: Iterable[Source], *, top: int = 1, batch_size: int = BATCH_SIZE) -> Iterator[Prediction]:
+    def stream(
+        self,
+        images: Iterable[Source],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> Iterator[Prediction]:
         """As `predict`, one after the other, with bounded memory however many there are."""
-        for source, probabilities, reason in self.probabilities(images, batch_size=batch_size):
+        if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
+            raise UsageError(f"unsure_below={unsure_below}: {problem}")
+        return self._stream(images, top, batch_size, unsure_below or 0.0)
+
+    def _stream(self, images: Iterable[Source], top: int, batch_size: int, unsure_below: float) -> Iterator[Prediction]:
+        for source, logits, reason in self.logits(images, batch_size=batch_size):
             name = str(source) if isinstance(source, str | Path) else None
-            if probabilities is None:
+            if logits is None:
                 yield Prediction(name, "", None, f"failed: {reason}", ())
                 continue
-            order = np.argsort(-probabilities, kind="stable")[: max(1, top)]
+            probabilities = self._softmax(logits)
+            # by logits, for a small temperature rounds the probabilities of all but the first to 0
+            order = np.argsort(-logits, kind="stable")[: max(1, top)]
             best = tuple((self.classes[i], float(probabilities[i])) for i in order)
-            yield Prediction(name, best[0][0], best[0][1], "ok", best)
+            yield Prediction(name, best[0][0], best[0][1], "unsure" if best[0][1] < unsure_below else "ok", best)
 
     def probabilities(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float64] | None, str]]:
-        """Each source with its (num_classes,) probabilities, or with None and the reason."""
+        """Each source with its (num_classes,) calibrated probabilities, or with None and the reason."""
         for source, logits, reason in self.logits(images, batch_size=batch_size):
-            yield source, None if logits is None else softmax(logits.astype(np.float64)), reason
+            yield source, None if logits is None else self._softmax(logits), reason
 
     def logits(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
-        """Each source with its (num_classes,) logits, or with None and the reason."""
+        """Each source with its (num_classes,) logits as the network gave them, or with None and the reason."""
         for inputs in in_order(images, self._load, batch_size):
             answers = iter(self._answers(inputs.images))
             for source, reason in zip(inputs.sources, inputs.reasons, strict=True):
@@ -105,8 +138,16 @@ class Predictor:
             return np.empty((0, len(self.classes)), dtype=np.float32)
         return self._engine(normalize(images, self.preprocessing))
 
+    def _softmax(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        return np.asarray(softmax(logits.astype(np.float64) / self.temperature))
+
     def _load(self, source: Source) -> torch.Tensor:
         return pixels(center(_as_image(source, self.max_megapixels), self.preprocessing))
+
+
+def problem_with_threshold(unsure_below: float) -> str | None:
+    """Why a confidence cannot be a threshold; None if it can."""
+    return None if 0 < unsure_below <= 1 else "must be above 0 and at most 1"
 
 
 def _as_image(source: Source, max_megapixels: float) -> Image.Image:
@@ -142,4 +183,10 @@ def load_predictor(path: str | Path, device: str = "auto") -> Predictor:
     """
     chosen = choose_device(device)
     classifier, description = load_classifier(find_bundle(Path(path)))
-    return Predictor(plain(classifier, chosen), description.classes, Preprocessing.from_dict(description.preprocessing))
+    is_as_trained = description.calibration is None and description.temperature == 1.0
+    return Predictor(
+        plain(classifier, chosen),
+        description.classes,
+        Preprocessing.from_dict(description.preprocessing),
+        temperature=None if is_as_trained else description.temperature,
+    )

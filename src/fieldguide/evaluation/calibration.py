@@ -208,13 +208,39 @@ def calibration_summary(
         judged_logits, judged_labels = test[0].astype(np.float64), test[1]
         divisors = np.full((len(judged_labels), 1), fitted.value)
         judged = "on the test photos, with the temperature fitted on validation"
-    before, after = _judged(judged_logits, judged_labels), _judged(judged_logits / divisors, judged_labels)
     return {
         "temperature": fitted.value,
         "temperature_note": fitted.note,
         "fitted_on_n": fitted.fitted_on_n,
         "judged": judged,
-        "judged_on_n": len(judged_labels),
+        **_before_and_after(judged_logits, judged_logits / divisors, judged_labels),
+    }
+
+
+def temperature_summary(temperature: float, logits: npt.NDArray[Any], labels: Labels, judged: str) -> dict[str, Any]:
+    """What a temperature that was fitted elsewhere does on these photos.
+
+    Args:
+        temperature: positive.
+        logits: (photos, classes), finite; of photos that it was not fitted on.
+        labels: (photos,) indices.
+        judged: how, in words.
+
+    Returns:
+        As `calibration_summary`, without `temperature_note` and `fitted_on_n`.
+
+    Raises:
+        ValueError: no photos, or arrays that do not go together.
+    """
+    before = logits.astype(np.float64)
+    figures = _before_and_after(before, before / temperature, labels)
+    return {"temperature": temperature, "judged": judged, **figures}
+
+
+def _before_and_after(logits: Floats, calibrated: Floats, labels: Labels) -> dict[str, Any]:
+    before, after = _judged(logits, labels), _judged(calibrated, labels)
+    return {
+        "judged_on_n": len(labels),
         "bins": BINS,
         "coverage_curve": after.pop("coverage_curve"),
         **{f"{name}_before": value for name, value in before.items() if name != "coverage_curve"},

@@ -3,7 +3,7 @@
 import importlib.metadata
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fieldguide.storage import digest, read_json, write_bytes, write_json
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Description:
         preprocessing: plain data; `data.preprocess.Preprocessing` reads it.
         pretrained_on: what the first weights were trained on; None where nobody can tell.
         weights_sha256: checksum of the weights' file.
+        temperature: what logits are divided by before the softmax; 1 as long as none was fitted.
+        calibration: on how many photos it was fitted (`fitted_on_n`) and what must be known of it (`note`); None as
+            long as none was fitted, as in bundles of earlier versions.
     """
 
     architecture: Architecture
@@ -37,6 +41,8 @@ class Description:
     preprocessing: Mapping[str, Any]
     pretrained_on: str | None
     weights_sha256: str = ""
+    temperature: float = 1.0
+    calibration: Mapping[str, Any] | None = None
 
 
 def find_bundle(path: Path) -> Path:
@@ -60,6 +66,29 @@ def write_bundle(folder: Path, description: Description, weights: Mapping[str, t
     folder.mkdir(exist_ok=True)
     content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
     write_bytes(folder / WEIGHTS_FILE, content)
+    _write_description(folder, replace(description, weights_sha256=digest(content)))
+
+
+def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: str | None) -> None:
+    """Adds to a bundle the temperature that was fitted for it; its weights stay as they are.
+
+    Args:
+        folder: the bundle.
+        temperature: between 1e-6 and 1e6.
+        fitted_on_n: photos.
+        note: None if it is the optimum; else why there is none and what the temperature is instead.
+
+    Raises:
+        UsageError: there is no such bundle, or it is damaged.
+        ValueError: the temperature is out of range.
+    """
+    if not _is_temperature(temperature):
+        raise ValueError(f"a temperature must be between {TEMPERATURES[0]:g} and {TEMPERATURES[1]:g}: {temperature}")
+    calibration = {"fitted_on_n": fitted_on_n, "note": note}
+    _write_description(folder, replace(read_description(folder), temperature=temperature, calibration=calibration))
+
+
+def _write_description(folder: Path, description: Description) -> None:
     architecture, size = description.architecture, description.preprocessing["image_size_px"]
     write_json(
         folder / DESCRIPTION_FILE,
@@ -80,8 +109,10 @@ def write_bundle(folder: Path, description: Description, weights: Mapping[str, t
                 "width": architecture.head_width,
                 "dropout": architecture.head_dropout,
             },
+            "temperature": description.temperature,
+            "calibration": None if description.calibration is None else dict(description.calibration),
             "pretrained_on": description.pretrained_on,
-            "weights_sha256": digest(content),
+            "weights_sha256": description.weights_sha256,
             "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
         },
     )
@@ -98,6 +129,7 @@ def read_description(folder: Path) -> Description:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise UsageError(f"{path}: is of format {found!r}, and this version of fieldguide reads format {FORMAT}")
+    temperature = _read_temperature(data.get("temperature", 1.0), path)
     try:
         classes = tuple(data["classes"])
         head = data["head"]
@@ -113,11 +145,29 @@ def read_description(folder: Path) -> Description:
             preprocessing=dict(data["preprocessing"]),
             pretrained_on=data.get("pretrained_on"),
             weights_sha256=data["weights_sha256"],
+            temperature=temperature,
+            calibration=None if data.get("calibration") is None else dict(data["calibration"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
     _demand_sense(description, path)
     return description
+
+
+def _read_temperature(value: Any, path: Path) -> float:
+    if not _is_temperature(value):
+        low, high = TEMPERATURES
+        raise UsageError(
+            f"{path}: is damaged (temperature is {str(value)[:40]}, and must be a number from {low:g} to {high:g})"
+        )
+    return float(value)
+
+
+def _is_temperature(value: Any) -> bool:
+    """Whether it is a number in range; NaN is in none, and true is no number here."""
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and TEMPERATURES[0] <= value <= TEMPERATURES[1]
+    )
 
 
 def _demand_sense(description: Description, path: Path) -> None:

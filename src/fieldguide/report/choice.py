@@ -60,14 +60,14 @@ class Choice:
         return asdict(self)
 
 
-def choose(predictions: Predictions, suspected: Sequence[dict[str, Any]]) -> Choice:
+def choose(predictions: Predictions, probabilities: Floats, suspected: Sequence[dict[str, Any]]) -> Choice:
     """Chooses what to show.
 
     Args:
         predictions: of photos that the model was not trained on.
+        probabilities: (photos, classes), calibrated.
         suspected: likely label errors, the likeliest first.
     """
-    probabilities = predictions.probabilities()
     surest = probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions.predicted() != predictions.labels)
     worst = wrong[np.argsort(-surest[wrong], kind="stable")][:MISTAKES]
