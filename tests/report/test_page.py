@@ -68,11 +68,13 @@ def test_a_validation_figure_says_that_it_chose_the_epoch_in_every_section_that_
 
 def test_the_test_figure_leads_and_the_page_says_how_often_it_was_looked_at(tmp_path: Path):
     run = made_up_run(tmp_path / "run")
-    test = run.read_result()["validation"] | {"accuracy": 0.5, "images": 40}
+    calibration = {"log_loss_before": 2.0, "log_loss_after": 1.0, "ece_before": 0.25, "ece_after": 0.125}
+    test = run.read_result()["validation"] | {"accuracy": 0.5, "images": 40, "calibration": calibration}
     write_result(run, predictions(("ant", "bee", "crab")), test=test, test_evaluations=3)
     text = words(page(run))
     assert "On 40 test photos" in text and "for 50.0 %" in text
     assert "The test set was evaluated 3 times for this run" in text
+    assert "log loss 2.000 before and 1.000 after; ECE 25.0 % before and 12.5 % after" in text
 
 
 def test_hostile_names_of_classes_and_files_are_text(tmp_path: Path):

@@ -17,7 +17,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", TRAINING: "--training", VALIDATION:
 LABELS = {"loss": "loss (cross-entropy, nats)", "accuracy": "accuracy"}
 
 
-def curve(epochs: Epochs, key: str, name: str, limits: Limits | None = None) -> Markup:
+def curve(epochs: Epochs, key: str, name: str, limits: Limits | None = None, most_epochs: int | None = None) -> Markup:
     """Training and validation over the epochs, with a line where a phase or round begins.
 
     Args:
@@ -25,6 +25,7 @@ def curve(epochs: Epochs, key: str, name: str, limits: Limits | None = None) -> 
         key: `loss` or `accuracy`.
         name: of the chart, unique in its page.
         limits: of the vertical axis, so that several runs can be compared; None: the data's own.
+        most_epochs: where the horizontal axis ends, for the same reason; None: the data's own.
     """
     panel = new_panel(INK, MUTED, "epoch", LABELS[key])
     numbers = [epoch["epoch"] for epoch in epochs]
@@ -36,7 +37,8 @@ def curve(epochs: Epochs, key: str, name: str, limits: Limits | None = None) -> 
     best = [epoch for epoch in epochs if epoch["best"]]
     if best:
         panel.ring(best[-1]["epoch"], best[-1]["validation"][key], VALIDATION)
-    draw_axes(panel, whole_numbers=True, limits=limits)
+    across = None if most_epochs is None else (0.3, most_epochs + 0.3)
+    draw_axes(panel, whole_numbers=True, limits=limits, across=across)
     return _for_page(to_svg(panel, name), name, f"{key} of training and validation over {len(epochs)} epochs")
 
 

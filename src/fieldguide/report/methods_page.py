@@ -33,8 +33,6 @@ def methods_page(rows: Sequence[comparison.Row], methods: Sequence[Method]) -> s
         rows: of `comparison.table`.
         methods: the same runs, in the same order.
     """
-    histories = [method.history for method in methods]
-    limits = {key: charts.limits_of(histories, key) for key in ("loss", "accuracy")}
     return render(
         "methods.html.j2",
         titles=comparison.TITLES,
@@ -43,17 +41,24 @@ def methods_page(rows: Sequence[comparison.Row], methods: Sequence[Method]) -> s
         ],
         numbers=NUMBERS,
         footnote=comparison.footnote(rows),
-        methods=[
-            {
-                "name": method.name,
-                "epochs": len(method.history),
-                "charts": [charts.curve(method.history, key, f"method-{place}-{key}", limits[key]) for key in limits],
-            }
-            for place, method in enumerate(methods)
-        ],
+        curves={key: _curves(methods, key) for key in ("loss", "accuracy")},
         sentences=list(_verdicts(rows, methods)),
         without=[method.name for method in methods if method.predictions is None],
     )
+
+
+def _curves(methods: Sequence[Method], key: str) -> list[dict[str, Any]]:
+    """A chart a method, all on the same axes."""
+    histories = [method.history for method in methods]
+    limits, most_epochs = charts.limits_of(histories, key), max(len(history) for history in histories)
+    return [
+        {
+            "name": method.name,
+            "epochs": len(method.history),
+            "chart": charts.curve(method.history, key, f"method-{place}-{key}", limits, most_epochs),
+        }
+        for place, method in enumerate(methods)
+    ]
 
 
 # What each column of `comparison.TITLES` is sorted by.
