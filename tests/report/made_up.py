@@ -17,12 +17,14 @@ from fieldguide.storage import write_json, write_text
 MAPS = ("thumbnail", "predicted_map", "actual_map")
 
 
-def predictions(classes: tuple[str, ...], per_class: int = 6, seed: int = 0, name: str = "{}.jpg") -> Predictions:
-    """About two of three are right."""
+def predictions(
+    classes: tuple[str, ...], per_class: int = 6, seed: int = 0, name: str = "{}.jpg", edge: float = 1
+) -> Predictions:
+    """The larger the edge of the true class, the more are right; at 1, most are."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(classes)), per_class)
     logits = rng.normal(size=(len(labels), len(classes))).astype(np.float32)
-    logits[np.arange(len(labels)), labels] += 1 + np.sqrt(2 * np.log(len(classes)))
+    logits[np.arange(len(labels)), labels] += edge + np.sqrt(2 * np.log(len(classes)))
     files = tuple(f"val/{classes[label]}/{name.format(place)}" for place, label in enumerate(labels))
     return Predictions(files, labels, logits, classes)
 

@@ -114,6 +114,12 @@ def test_a_run_that_kept_no_predictions_has_a_page_that_says_so(tmp_path: Path):
     assert [entry["id"] for entry in Tags(text).named("section")] == SECTIONS
 
 
+def test_a_run_without_a_mistake_and_a_run_of_mistakes_alone_have_pages(tmp_path: Path):
+    text = page(made_up_run(tmp_path / "right", edge=100))
+    assert "There is no mistake among the validation photos." in text and "no temperature is best" in text
+    assert "for 0.0 %" in words(page(made_up_run(tmp_path / "wrong", edge=-100)))
+
+
 def test_two_of_the_same_run_are_the_same_page(run: RunFolder, text: str):
     assert page(run) == text
 
