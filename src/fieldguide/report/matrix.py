@@ -54,12 +54,12 @@ class Matrix:
         return self.cell_px * len(self.classes)
 
 
-def confusion(predictions: Predictions) -> Matrix:
+def confusion(predictions: Predictions, most_classes: int = MOST_CLASSES) -> Matrix:
     """Counts of actual against predicted classes; classes without mistakes are left out first if there are too many."""
     n = len(predictions.classes)
     pairs = predictions.labels * n + predictions.predicted()
     counts = np.bincount(pairs, minlength=n * n).reshape(n, n)  # (actual, predicted)
-    images, chosen = counts.sum(axis=1), _drawn(counts)
+    images, chosen = counts.sum(axis=1), _drawn(counts, most_classes)
     names = tuple(predictions.classes[i] for i in chosen)
     part = counts[np.ix_(chosen, chosen)]
     return Matrix(
@@ -72,11 +72,11 @@ def confusion(predictions: Predictions) -> Matrix:
     )
 
 
-def _drawn(counts: npt.NDArray[np.int64]) -> list[int]:
-    if len(counts) <= MOST_CLASSES:
+def _drawn(counts: npt.NDArray[np.int64], most_classes: int) -> list[int]:
+    if len(counts) <= most_classes:
         return list(range(len(counts)))
     mistakes = counts.sum(axis=1) + counts.sum(axis=0) - 2 * counts.diagonal()
-    return sorted(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES].tolist())
+    return sorted(np.argsort(-mistakes, kind="stable")[:most_classes].tolist())
 
 
 def _cells(counts: npt.NDArray[np.int64], images: Sequence[int]) -> list[Cell]:

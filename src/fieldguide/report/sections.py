@@ -74,17 +74,17 @@ def classes(kept: Kept) -> dict[str, Any] | None:
         return None
     judged = judge(kept.predictions.probabilities(), kept.predictions.labels, kept.predictions.classes)
     taken_for: dict[str, list[dict[str, Any]]] = {}
-    matrix = confusion(kept.predictions)
-    for cell in sorted(matrix.cells, key=lambda cell: (-cell.count, cell.column)):
+    names = kept.predictions.classes
+    whole = confusion(kept.predictions, most_classes=len(names))
+    for cell in sorted(whole.cells, key=lambda cell: (-cell.count, cell.column)):
         if cell.row != cell.column:
-            entry = {"class": matrix.classes[cell.column], "count": cell.count}
-            taken_for.setdefault(matrix.classes[cell.row], []).append(entry)
+            taken_for.setdefault(names[cell.row], []).append({"class": names[cell.column], "count": cell.count})
     trained = kept.photos_of_classes("train")
     rows = [
         row | {"trained_on": trained[row["class"]], "taken_for": taken_for.get(row["class"], [])}
         for row in judged["per_class"]
     ]
-    return {"rows": rows, "matrix": matrix, "pairs": judged["confused_pairs"], "judged": judged}
+    return {"rows": rows, "matrix": confusion(kept.predictions), "pairs": judged["confused_pairs"], "judged": judged}
 
 
 def gallery(kept: Kept) -> dict[str, Any] | None:
