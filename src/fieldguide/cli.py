@@ -152,6 +152,9 @@ def experiment(
     photos: Photos,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="a run a recipe is made in it")],
     recipe: Annotated[list[str], typer.Option(metavar="NAME|FILE", help="may be repeated")],
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="train each recipe with N seeds, and give mean and spread")
+    ] = 1,
     settings: Settings = None,
     weights: Weights = None,
     device: Device = "auto",
@@ -159,7 +162,7 @@ def experiment(
     """Train several recipes on the same split, and put them into one table."""
     from fieldguide.commands.experiment import experiment as run
 
-    return run(photos, recipe, output, overrides=settings or (), weights=weights, device=device).exit_code
+    return run(photos, recipe, output, seeds=seeds, overrides=settings or (), weights=weights, device=device).exit_code
 
 
 @app.command(epilog="Example: fieldguide compare runs/a runs/b --markdown table.md")
@@ -169,11 +172,12 @@ def compare(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="write table and curves there, as a page")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write rows and paired comparisons there")] = None,
 ) -> None:
-    """Put runs side by side in one table."""
+    """Put runs side by side in one table, and say which beats which."""
     from fieldguide.commands.compare import compare as show
 
-    show(runs, csv_file=csv, markdown_file=markdown, html_file=html)
+    show(runs, csv_file=csv, markdown_file=markdown, json_file=json, html_file=html)
 
 
 @app.command(epilog="Example: fieldguide report runs/first")

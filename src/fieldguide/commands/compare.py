@@ -1,6 +1,6 @@
 """`fieldguide compare`: the table of methods for runs that exist."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +8,10 @@ from rich.table import Table
 
 from fieldguide.commands.display import Screen
 from fieldguide.errors import UsageError
-from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.report import comparison
+from fieldguide.report.pairs import Pairs, pair_runs
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import write_text
+from fieldguide.storage import write_json, write_text
 
 
 def compare(
@@ -19,14 +19,16 @@ def compare(
     *,
     csv_file: str | Path | None = None,
     markdown_file: str | Path | None = None,
+    json_file: str | Path | None = None,
     html_file: str | Path | None = None,
     quiet: bool = False,
 ) -> list[comparison.Row]:
-    """Puts runs side by side.
+    """Puts runs side by side, and says which beats which on the same photos.
 
     Args:
         runs: folders of finished runs, trained on the same split.
-        csv_file, markdown_file: where to write the table as well.
+        csv_file, markdown_file: where to write the table as well; the latter with the sentences of the comparisons.
+        json_file: where to write `rows` and `comparisons` (`pairs` with all figures, and `remarks`).
         html_file: where to write the table as a page, with the curves side by side.
         quiet: show nothing.
 
@@ -47,43 +49,54 @@ def compare(
     if problems:
         raise UsageError(*problems)
     rows = comparison.table(results)
-    write_tables(rows, csv_file, markdown_file)
+    folders = [RunFolder(Path(run)) for run in runs]
+    pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])
+    write_tables(rows, pairs, csv_file, markdown_file, json_file)
     if html_file is not None:
-        _write_page(rows, [RunFolder(Path(run)) for run in runs], names, Path(html_file))
-    show(rows, Screen(quiet=quiet))
+        _write_page(rows, pairs, dict(zip(names, folders, strict=True)), Path(html_file))
+    show(rows, pairs, Screen(quiet=quiet))
     return rows
 
 
-def write_tables(rows: Sequence[comparison.Row], csv_file: str | Path | None, markdown_file: str | Path | None) -> None:
-    """Writes the table where it is wanted.
+def write_tables(
+    rows: Sequence[comparison.Row],
+    pairs: Pairs,
+    csv_file: str | Path | None,
+    markdown_file: str | Path | None,
+    json_file: str | Path | None,
+) -> None:
+    """Writes table and comparisons where they are wanted.
 
     Raises:
-        UsageError: it cannot be written there.
+        UsageError: they cannot be written there.
     """
-    for path, text in ((csv_file, comparison.to_csv(rows)), (markdown_file, comparison.to_markdown(rows))):
+    compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": list(pairs.remarks)}
+    wanted: list[tuple[str | Path | None, Callable[[Path], None]]] = [
+        (csv_file, lambda path: write_text(path, comparison.to_csv(rows))),
+        (markdown_file, lambda path: write_text(path, comparison.to_markdown(rows, pairs.sentences))),
+        (json_file, lambda path: write_json(path, {"rows": list(rows), "comparisons": compared})),
+    ]
+    for path, write in wanted:
         if path is None:
             continue
         try:
-            write_text(Path(path), text)
+            write(Path(path))
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _write_page(rows: Sequence[comparison.Row], runs: Sequence[RunFolder], names: Sequence[str], path: Path) -> None:
-    from fieldguide.report.methods_page import Method, methods_page  # matplotlib and Jinja2, not for every table
+def _write_page(rows: Sequence[comparison.Row], pairs: Pairs, runs: Mapping[str, RunFolder], path: Path) -> None:
+    from fieldguide.report.methods_page import methods_page  # matplotlib and Jinja2, not for every table
 
-    methods = [
-        Method(name, run.read_history(), read_predictions(run.predictions) if run.predictions.exists() else None)
-        for name, run in zip(names, runs, strict=True)
-    ]
+    content = methods_page(rows, pairs, {name: run.read_history() for name, run in runs.items()})
     try:
-        write_text(path, methods_page(rows, methods))
+        write_text(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def show(rows: Sequence[comparison.Row], screen: Screen) -> None:
-    """The table on a screen."""
+def show(rows: Sequence[comparison.Row], pairs: Pairs, screen: Screen) -> None:
+    """The table on a screen, and below it a sentence a pair."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in comparison.TITLES:
         table.add_column(title, justify="right" if title in ("parameters", "minutes") else "left")
@@ -91,6 +104,8 @@ def show(rows: Sequence[comparison.Row], screen: Screen) -> None:
         table.add_row(*comparison.cells(row))
     screen.show(table)
     screen.say(comparison.footnote(rows))
+    for sentence in pairs.sentences:
+        screen.say(sentence)
 
 
 def _short_names(runs: Sequence[Path]) -> list[str]:

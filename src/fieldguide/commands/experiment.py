@@ -1,6 +1,6 @@
 """`fieldguide experiment`: several recipes on the same photos, split and seed, to the table of methods."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,26 @@ from fieldguide.errors import UsageError
 from fieldguide.recipe.load import to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report import comparison
+from fieldguide.report.pairs import pair_runs
+from fieldguide.report.seeds import seeds_row
 from fieldguide.run_folder import RunFolder
 
 SPLIT_FILE = "split.csv"
+MOST_SEEDS = 1_000
+MOST_SEED = 2**63
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of an experiment.
+
+    Attributes:
+        recipe_name: of which recipe.
+        recipe: with the trial's own seed.
+    """
+
+    recipe_name: str
+    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -23,8 +40,8 @@ class Experiment:
     """Trials side by side.
 
     Attributes:
-        path: the experiment's folder, with a run a recipe, `table.csv` and `table.md`.
-        rows: the table.
+        path: the experiment's folder, with a run a trial, `table.csv`, `table.md` and `table.json`.
+        rows: the table: a row a run, then, of several seeds, a row a recipe with their mean.
         exit_code: 0; 130 or 143 where a signal ended a trial; call again to go on.
     """
 
@@ -38,17 +55,20 @@ def experiment(
     recipes: Sequence[str | Path],
     output: str | Path,
     *,
+    seeds: int = 1,
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
     device: str = "auto",
     quiet: bool = False,
 ) -> Experiment:
-    """Trains each recipe on the same split and seed; called again, it goes on where it stopped.
+    """Trains each recipe on the same split and seeds; called again, it goes on where it stopped.
 
     Args:
         photos: as for `train`.
         recipes: presets or files; each becomes the run `output/NAME`.
         output: the experiment's folder; a finished trial in it is not trained again.
+        seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
+            `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them.
         overrides, weights, device: as for `train`, for each recipe.
         quiet: show nothing.
 
@@ -58,29 +78,60 @@ def experiment(
         PhotosError: photos that stand in the way.
     """
     screen, root, folder = Screen(quiet=quiet), Path(photos), Path(output)
-    trials = _read_trials(root, recipes, overrides, weights, device, folder)
-    seeds = {(trial.training.seed, trial.split, trial.data.unreadable, trial.data.leaks) for trial in trials.values()}
-    if len(seeds) > 1:
+    if not 1 <= seeds <= MOST_SEEDS:
+        raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
+    chosen = _read_recipes(root, recipes, overrides, weights, device, folder)
+    shared = {(made.training.seed, made.split, made.data.unreadable, made.data.leaks) for made in chosen.values()}
+    if len(shared) > 1:
         raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; set them alike")
-    prepared = prepare(root, next(iter(trials.values())), screen)
+    trials = _trials(chosen, seeds)
+    prepared = prepare(root, next(iter(chosen.values())), screen)
     folder.mkdir(parents=True, exist_ok=True)
     _demand_same_split(folder / SPLIT_FILE, prepared.split)
     runs = {}
-    for number, (name, recipe) in enumerate(trials.items(), start=1):
+    for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
-        runs[name] = run = _finish_trial(name, recipe, prepared, RunFolder(folder / name), device, root, screen)
+        runs[name] = run = _finish_trial(trial, prepared, RunFolder(folder / name), device, root, screen)
         if run.exit_code:
             screen.warn("the experiment stops here; call it again to go on")
             return Experiment(folder, (), run.exit_code)
-    rows = comparison.table([(name, RunFolder(run.path).read_result()) for name, run in runs.items()])
-    write_tables(rows, folder / "table.csv", folder / "table.md")
+    results = [(name, RunFolder(run.path), RunFolder(run.path).read_result()) for name, run in runs.items()]
+    rows = comparison.table([(name, result) for name, _, result in results])
+    rows += _means(rows, trials, seeds)
+    pairs = pair_runs(results)
+    write_tables(rows, pairs, folder / "table.csv", folder / "table.md", folder / "table.json")
     screen.say("")
-    show(rows, screen)
-    screen.say(f"table: {folder / 'table.csv'}, {folder / 'table.md'}")
+    show(rows, pairs, screen)
+    screen.say(f"table: {folder / 'table.csv'}, {folder / 'table.md'}, {folder / 'table.json'}")
     return Experiment(folder, tuple(rows))
 
 
-def _read_trials(
+def _trials(recipes: Mapping[str, Recipe], seeds: int) -> dict[str, Trial]:
+    """Every training by the name of its run. The split's seed stays, so that only the training's changes."""
+    if seeds == 1:
+        return {name: Trial(name, recipe) for name, recipe in recipes.items()}
+    trials = {}
+    for name, recipe in recipes.items():
+        first = recipe.training.seed
+        if first + seeds > MOST_SEED:
+            raise UsageError(f"--seeds {seeds}: training.seed is {first}, and the last seed would be 2^63 or more")
+        for seed in range(first, first + seeds):
+            training = recipe.training.model_copy(update={"seed": seed})
+            trials[f"{name}-seed{seed}"] = Trial(name, recipe.model_copy(update={"training": training}))
+    return trials
+
+
+def _means(rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int) -> list[comparison.Row]:
+    """A row a recipe with the mean over its seeds; none if there is only one seed."""
+    if seeds == 1:
+        return []
+    of_recipe: dict[str, list[comparison.Row]] = {}
+    for row in rows:
+        of_recipe.setdefault(trials[row["method"]].recipe_name, []).append(row)
+    return [seeds_row(name, own) for name, own in of_recipe.items()]
+
+
+def _read_recipes(
     root: Path,
     recipes: Sequence[str | Path],
     overrides: Sequence[str],
@@ -93,7 +144,7 @@ def _read_trials(
         raise UsageError("give at least one --recipe")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"-o {folder}: is a file; choose another name for the experiment's folder")
-    trials: dict[str, Recipe] = {}
+    found: dict[str, Recipe] = {}
     problems: list[str] = []
     outputs = [] if folder.is_dir() else [RunFolder(folder)]
     for recipe in recipes:
@@ -102,12 +153,12 @@ def _read_trials(
         except UsageError as error:
             problems += error.problems
             continue
-        if name in trials:
+        if name in found:
             problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
-        trials[name] = chosen
+        found[name] = chosen
     if problems:
         raise UsageError(*dict.fromkeys(problems))
-    return trials
+    return found
 
 
 def _demand_same_split(path: Path, split: Split) -> None:
@@ -117,12 +168,10 @@ def _demand_same_split(path: Path, split: Split) -> None:
         raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
 
 
-def _finish_trial(
-    name: str, recipe: Recipe, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
-) -> Run:
+def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen) -> Run:
     """The trial's run: from disk where it was finished before, else trained, else trained again."""
     if run.result.exists() and not run.read_result()["stopped"]:
-        _demand_same_recipe(run, recipe)
+        _demand_same_recipe(run, trial.recipe)
         screen.say(f"{run.path}: finished before")
         finished = Run(run.path, run.read_result())
     else:
@@ -130,7 +179,7 @@ def _finish_trial(
             aside = _free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} was not finished: it is now {aside}, and the trial begins again")
-        finished = run_trial(name, recipe, prepared, run, device, screen)
+        finished = run_trial(trial.recipe_name, trial.recipe, prepared, run, device, screen)
     if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
         evaluate(run.path, root, part="test", device=device, quiet=True)
     return finished

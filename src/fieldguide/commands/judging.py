@@ -117,9 +117,10 @@ def macro_sentence(figures: Mapping[str, Any]) -> str:
 
 
 def calibration_sentence(calibration: Mapping[str, Any]) -> str:
-    """What calibration did, and on which photos that was judged."""
+    """What calibration did, on which photos that was judged, and what must be known of the fit."""
+    note = calibration.get("temperature_note")
     return (
         f"temperature {calibration['temperature']:.4g}: log loss {calibration['log_loss_before']:.4f} before and "
         f"{calibration['log_loss_after']:.4f} after, calibration error {calibration['ece_before']:.4f} before and "
-        f"{calibration['ece_after']:.4f} after (judged {calibration['judged']})"
+        f"{calibration['ece_after']:.4f} after (judged {calibration['judged']})" + (f"; {note}" if note else "")
     )

@@ -131,6 +131,8 @@ def read_description(folder: Path) -> Description:
         raise UsageError(f"{path}: is of format {found!r}, and this version of fieldguide reads format {FORMAT}")
     temperature = _read_temperature(data.get("temperature", 1.0), path)
     try:
+        if not isinstance(data["classes"], list):
+            raise TypeError("classes is no list")
         classes = tuple(data["classes"])
         head = data["head"]
         description = Description(
@@ -148,7 +150,7 @@ def read_description(folder: Path) -> Description:
             temperature=temperature,
             calibration=None if data.get("calibration") is None else dict(data["calibration"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
     _demand_sense(description, path)
     return description
@@ -215,9 +217,9 @@ def load_classifier(folder: Path) -> tuple[Classifier, Description]:
     """
     description = read_description(folder)
     weights = read_weights(folder, description)
-    classifier = make_classifier(description.architecture)
-    own = classifier.state_dict()
+    own = make_on_meta(description.architecture).state_dict()  # held together before the network takes memory
     if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in weights.items()}:
         raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors are not those of {description.architecture.backbone}")
+    classifier = make_classifier(description.architecture)
     classifier.load_state_dict(weights)
     return classifier.eval(), description

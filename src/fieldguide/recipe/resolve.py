@@ -29,6 +29,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             "data": data.model_copy(
                 update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
             ),
+            "split": recipe.split.model_copy(update={"seed": _default(recipe.split.seed, training.seed, True)}),
             "augmentation": recipe.augmentation.model_copy(
                 update={
                     "engine": recipe.augmentation.engine or "reference",

@@ -21,6 +21,10 @@ HEADER = (
     "test_high",
     "test_images",
     "minutes",
+    "seeds",
+    "validation_deviation",
+    "test_deviation",
+    "validation_note",
 )
 TITLES = ("method", "backbone", "optimiser", "parameters", "validation", "test", "minutes")
 Row = dict[str, Any]
@@ -64,6 +68,10 @@ def _row(name: str, result: dict[str, Any]) -> Row:
         "test_high": test.get("accuracy_high"),
         "test_images": test.get("images"),
         "minutes": result["seconds"] / 60,
+        "seeds": 1,
+        "validation_deviation": None,
+        "test_deviation": None,
+        "validation_note": f"chosen on these photos: {validation.get('chose', 'the epoch')}",
     }
 
 
@@ -82,15 +90,26 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def interval(row: Row, part: str) -> str:
-    """An accuracy with its 95 % interval."""
-    return f"{row[f'{part}_accuracy']:.3f} ({row[f'{part}_low']:.3f} to {row[f'{part}_high']:.3f})"
+    """An accuracy with its 95 % interval; of several seeds their mean, with the standard deviation too."""
+    accuracy, low, high = (row[f"{part}_{name}"] for name in ("accuracy", "low", "high"))
+    deviation = row[f"{part}_deviation"]
+    if deviation is None:
+        return f"{accuracy:.3f} ({low:.3f} to {high:.3f})"
+    # few seeds can bound a mean beyond what an accuracy can be
+    return f"{accuracy:.3f} ± {deviation:.3f} ({max(low, 0):.3f} to {min(high, 1):.3f})"
 
 
 def footnote(rows: Sequence[Row]) -> str:
     """What has to be known to read the table."""
     text = f"95 % intervals (Wilson); validation: {rows[0]['validation_images']:,} photos, which also chose the epoch"
     tested = {row["test_images"] for row in rows if row["test_images"]}
-    return text + (f"; test: {', '.join(f'{count:,}' for count in sorted(tested))} photos" if tested else "")
+    text += f"; test: {', '.join(f'{count:,}' for count in sorted(tested))} photos" if tested else ""
+    if any(row["seeds"] > 1 for row in rows):
+        text += (
+            "; means: ± standard deviation over seeds, and Student's t-interval of the mean, "
+            "for other seeds on the same photos"
+        )
+    return text
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -102,8 +121,13 @@ def to_csv(rows: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """The table in Markdown, with its footnote."""
+def to_markdown(rows: Sequence[Row], sentences: Sequence[str] = ()) -> str:
+    """The table in Markdown, with its footnote, and with what is to be said about its runs as a list."""
     lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
-    return "\n".join(lines) + f"\n\n{footnote(rows)}\n"
+    said = "".join(f"- {_one_line(sentence)}\n" for sentence in sentences)
+    return "\n".join(lines) + f"\n\n{footnote(rows)}\n" + (f"\n{said}" if said else "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

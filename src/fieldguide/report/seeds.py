@@ -1,0 +1,36 @@
+"""A row of the table of methods for all seeds of a recipe: mean and spread."""
+
+from collections.abc import Sequence
+
+from fieldguide.evaluation.intervals import spread
+from fieldguide.report.comparison import Row
+
+
+def seeds_row(name: str, rows: Sequence[Row]) -> Row:
+    """Mean, standard deviation and the mean's 95 % t-interval over seeds.
+
+    Args:
+        name: the recipe's.
+        rows: of the table, a row a seed, at least one.
+
+    Returns:
+        A row with the table's keys. Its intervals say where the mean over other seeds on the same photos would be; how
+        the figure would be on other photos is another doubt, and in the rows of the single runs.
+    """
+    first, n = rows[0], len(rows)
+    made: Row = {
+        **first,
+        "method": f"{name}, mean of {n} seeds",
+        "minutes": sum(row["minutes"] for row in rows) / n,
+        "seeds": n,
+        "validation_note": f"mean over {n} seeds with Student's t-interval; chosen on these photos: each run's epoch",
+    }
+    for part in ("validation", "test"):
+        accuracies = [row[f"{part}_accuracy"] for row in rows]
+        found = None if None in accuracies else spread(accuracies)
+        made[f"{part}_accuracy"] = found and found.mean
+        made[f"{part}_deviation"] = found and found.deviation
+        made[f"{part}_low"] = found and found.low
+        made[f"{part}_high"] = found and found.high
+        made[f"{part}_images"] = found and first[f"{part}_images"]
+    return made

@@ -1,0 +1,130 @@
+import json
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from fieldguide.data.preprocess import Preprocessing
+from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.errors import UsageError
+from fieldguide.model.bundle import Description, read_description, write_bundle, write_temperature
+from fieldguide.model.classifier import Architecture, make_classifier
+
+PREPROCESSING = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.25,) * 3)
+CLASSES = ("ash", "beech", "cedar")
+SHADES = [np.full((32, 32, 3), shade, dtype=np.uint8) for shade in (10, 60, 120, 200, 250)]
+
+
+def engine(images):
+    """Logits that follow a photo's brightness."""
+    shade = images.mean(dim=(1, 2, 3)).numpy()
+    return np.stack([shade, -shade, np.full_like(shade, 0.2)], axis=1).astype(np.float32)
+
+
+def predictor(temperature=None):
+    return Predictor(engine, CLASSES, PREPROCESSING, temperature=temperature)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """A bundle as it is before a temperature was fitted."""
+    architecture = Architecture("test_resnet", "linear", None, 0.0, 3)
+    description = Description(architecture, CLASSES, PREPROCESSING.to_dict(), "none")
+    write_bundle(tmp_path / "bundle", description, make_classifier(architecture).state_dict())
+    return tmp_path / "bundle"
+
+
+def edit(bundle, **fields):
+    path = bundle / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def test_a_temperature_changes_confidences_and_no_label():
+    plain, warm, cold = (predictor(value).predict(SHADES, top=3) for value in (None, 3.0, 0.2))
+    assert [p.label for p in plain] == [p.label for p in warm] == [p.label for p in cold]
+    assert [[name for name, _ in p.top] for p in plain] == [[name for name, _ in p.top] for p in warm]
+    assert all(w.confidence < p.confidence < c.confidence for w, p, c in zip(warm, plain, cold, strict=True))
+
+
+def test_probabilities_are_the_softmax_of_logits_by_the_temperature():
+    made = predictor(3.0)
+    logits = [found for _, found, _ in made.logits(SHADES)]
+    assert logits[0].dtype == np.float32
+    np.testing.assert_array_equal(logits, [found for _, found, _ in predictor().logits(SHADES)])
+    expected = softmax(np.stack(logits).astype(np.float64) / 3, axis=1)
+    np.testing.assert_allclose([found for _, found, _ in made.probabilities(SHADES)], expected, rtol=1e-12)
+
+
+def test_the_order_of_all_classes_stays_where_their_probabilities_round_to_0():
+    names = [[name for name, _ in p.top] for p in predictor(1e-6).predict(SHADES, top=3)]
+    assert names == [[name for name, _ in p.top] for p in predictor().predict(SHADES, top=3)]
+    assert predictor(1e-6).predict(SHADES, top=3)[0].top[2][1] == 0
+
+
+def test_a_photo_that_cannot_be_read_has_no_logits_and_is_failed_rather_than_unsure(tmp_path):
+    found = list(predictor().logits([SHADES[0], tmp_path / "none.jpg", SHADES[1]]))
+    assert [logits is None for _, logits, _ in found] == [False, True, False] and "does not exist" in found[1][2]
+    assert predictor().predict([tmp_path / "none.jpg"], unsure_below=1)[0].status.startswith("failed: ")
+
+
+def test_less_confidence_than_asked_for_is_unsure_and_keeps_its_label():
+    made = predictor(3.0)
+    plain = made.predict(SHADES)
+    threshold = sorted(p.confidence for p in plain)[2]
+    found = made.predict(SHADES, unsure_below=threshold)
+    assert [p.status for p in found] == ["unsure" if p.confidence < threshold else "ok" for p in plain]
+    assert {p.status for p in plain} == {"ok"} and {p.status for p in found} == {"ok", "unsure"}
+    assert [(p.label, p.confidence) for p in found] == [(p.label, p.confidence) for p in plain]
+
+
+@pytest.mark.parametrize("threshold", [0, -0.1, 1.01, float("nan"), float("inf")])
+def test_a_threshold_out_of_range_is_refused_before_any_photo(threshold):
+    with pytest.raises(UsageError, match="must be above 0 and at most 1"):
+        predictor().predict(SHADES, unsure_below=threshold)
+    with pytest.raises(UsageError):
+        predictor().stream(SHADES, unsure_below=threshold)
+
+
+def test_a_bundle_keeps_its_temperature_and_its_weights(bundle):
+    weights, before = (bundle / "model.safetensors").read_bytes(), load_predictor(bundle, "cpu")
+    assert before.temperature == 1 and not before.is_calibrated
+    write_temperature(bundle, 2.5, 780, "a note")
+    data, after = json.loads((bundle / "model.json").read_text()), load_predictor(bundle, "cpu")
+    assert data["temperature"] == 2.5 and data["calibration"] == {"fitted_on_n": 780, "note": "a note"}
+    assert after.temperature == 2.5 and after.is_calibrated
+    assert (bundle / "model.safetensors").read_bytes() == weights
+    one, other = before.predict(SHADES), after.predict(SHADES)
+    assert [p.label for p in one] == [p.label for p in other] and one[0].confidence > other[0].confidence
+
+
+def test_a_bundle_of_an_earlier_version_has_none_and_reads_as_1(bundle):
+    data = json.loads((bundle / "model.json").read_text())
+    del data["temperature"], data["calibration"]
+    (bundle / "model.json").write_text(json.dumps(data))
+    assert read_description(bundle).temperature == 1 and read_description(bundle).calibration is None
+    made = load_predictor(bundle, "cpu")
+    assert not made.is_calibrated and made.predict(SHADES[:1])[0].status == "ok"
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1.5, 1e-300, 1e300, 10**400, float("nan"), float("inf"), "2", "", True, None, [1], {"value": 1}]
+)
+def test_a_hostile_temperature_is_refused(bundle, value):
+    edit(bundle, temperature=value)
+    with pytest.raises(UsageError, match=r"model\.json: is damaged \(temperature is "):
+        load_predictor(bundle, "cpu")
+
+
+def test_a_hostile_calibration_is_refused(bundle):
+    for value in ("x", [1], 3):
+        edit(bundle, calibration=value)
+        with pytest.raises(UsageError, match="is damaged"):
+            load_predictor(bundle, "cpu")
+
+
+def test_a_temperature_out_of_range_is_never_written(bundle):
+    before = (bundle / "model.json").read_bytes()
+    for value in (0.0, float("nan"), 1e9):
+        with pytest.raises(ValueError, match="a temperature must be between"):
+            write_temperature(bundle, value, 5, None)
+    assert (bundle / "model.json").read_bytes() == before
