@@ -171,12 +171,23 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="finished runs on the same split")],
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write table and curves there, as a page")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write rows and paired comparisons there")] = None,
 ) -> None:
     """Put runs side by side in one table, and say which beats which."""
     from fieldguide.commands.compare import compare as show
 
-    show(runs, csv_file=csv, markdown_file=markdown, json_file=json)
+    show(runs, csv_file=csv, markdown_file=markdown, json_file=json, html_file=html)
+
+
+@app.command(epilog="Example: fieldguide report runs/first")
+@_command
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")]) -> None:
+    """Make a run's report.html again, without its model and without the photos."""
+    from fieldguide.commands.report import report as write
+
+    path = write(run)
+    print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @recipes_app.callback()

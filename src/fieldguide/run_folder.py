@@ -57,6 +57,31 @@ class RunFolder:
         """What the model said about each validation photo."""
         return self.path / "predictions.npz"
 
+    @property
+    def gallery(self) -> Path:
+        """Thumbnails and class-activation maps of the photos that the report shows."""
+        return self.path / "gallery"
+
+    @property
+    def gallery_index(self) -> Path:
+        """Which photo of the gallery is shown where, and why."""
+        return self.gallery / "index.json"
+
+    @property
+    def label_errors(self) -> Path:
+        """Likely label errors, with a column to correct them in."""
+        return self.path / "label_errors.csv"
+
+    @property
+    def check(self) -> Path:
+        """What `check` found in the photos; not every run has it."""
+        return self.path / "check.json"
+
+    @property
+    def report(self) -> Path:
+        """The page that tells all this."""
+        return self.path / "report.html"
+
     def problem_with_making(self) -> str | None:
         """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
         if not self.path.exists() and not self.path.is_symlink():

@@ -1,6 +1,6 @@
 """`fieldguide compare`: the table of methods for runs that exist."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ def compare(
     csv_file: str | Path | None = None,
     markdown_file: str | Path | None = None,
     json_file: str | Path | None = None,
+    html_file: str | Path | None = None,
     quiet: bool = False,
 ) -> list[comparison.Row]:
     """Puts runs side by side, and says which beats which on the same photos.
@@ -28,6 +29,7 @@ def compare(
         runs: folders of finished runs, trained on the same split.
         csv_file, markdown_file: where to write the table as well; the latter with the sentences of the comparisons.
         json_file: where to write `rows` and `comparisons` (`pairs` with all figures, and `remarks`).
+        html_file: where to write the table as a page, with the curves side by side.
         quiet: show nothing.
 
     Returns:
@@ -50,6 +52,8 @@ def compare(
     folders = [RunFolder(Path(run)) for run in runs]
     pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])
     write_tables(rows, pairs, csv_file, markdown_file, json_file)
+    if html_file is not None:
+        _write_page(rows, pairs, dict(zip(names, folders, strict=True)), Path(html_file))
     show(rows, pairs, Screen(quiet=quiet))
     return rows
 
@@ -79,6 +83,16 @@ def write_tables(
             write(Path(path))
         except OSError as error:
             raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _write_page(rows: Sequence[comparison.Row], pairs: Pairs, runs: Mapping[str, RunFolder], path: Path) -> None:
+    from fieldguide.report.methods_page import methods_page  # matplotlib and Jinja2, not for every table
+
+    content = methods_page(rows, pairs, {name: run.read_history() for name, run in runs.items()})
+    try:
+        write_text(path, content)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def show(rows: Sequence[comparison.Row], pairs: Pairs, screen: Screen) -> None:

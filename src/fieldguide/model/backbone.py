@@ -178,3 +178,46 @@ def _silence_of_hub() -> str | None:
     except (urllib.error.URLError, OSError, ValueError) as error:
         return f"no answer from the Hub: {getattr(error, 'reason', error)}"
     return None
+
+
+class FeatureMap(nn.Module):
+    """The backbone up to its last feature map: images to (batch, num_features, rows, columns)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        # Swin and its kin keep channels last; timm says so.
+        self.channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) to the feature map, channels first."""
+        found: torch.Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        return found.permute(0, 3, 1, 2) if self.channels_last else found
+
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """What the backbone makes of its feature map: (batch, num_features)."""
+        found = features.permute(0, 2, 3, 1) if self.channels_last else features
+        pooled: torch.Tensor = self.network.forward_head(found)  # type: ignore[operator]
+        return pooled
+
+
+def feature_map(network: nn.Module, image_size_px: int) -> FeatureMap | None:
+    """The part of a backbone whose output still lies on a grid, for class-activation maps.
+
+    Args:
+        network: of `make_backbone`, in evaluation mode.
+        image_size_px: side of its input.
+
+    Returns:
+        None where the backbone's last features are tokens (a vision transformer), or timm cannot part it.
+    """
+    if not (hasattr(network, "forward_features") and hasattr(network, "forward_head")):
+        return None
+    parted = FeatureMap(network)
+    device = next(network.parameters()).device
+    with torch.inference_mode():
+        images = torch.zeros(1, 3, image_size_px, image_size_px, device=device)
+        raw = network.forward_features(images)  # type: ignore[operator]
+        if not isinstance(raw, torch.Tensor) or raw.ndim != 4:
+            return None
+        return parted if parted.pooled(parted(images)).shape == network(images).shape else None

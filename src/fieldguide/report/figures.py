@@ -1,10 +1,14 @@
-"""Curves of a training. The only one that knows matplotlib."""
+"""Pictures: curves of a training, charts for a page, maps over photos. The only one that knows matplotlib."""
 
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,6 +18,7 @@ from fieldguide.storage import write_bytes
 
 TRAINING, VALIDATION, RATE, BORDER = "#8a6d3b", "#1f6f8b", "#5b5b5b", "#b5b5b5"
 Epochs = Sequence[dict[str, Any]]
+MAP_STRENGTH = 0.65
 
 
 def draw_curves(run: RunFolder) -> list[str]:
@@ -107,3 +112,117 @@ def _rate(axes: Axes, epochs: Epochs) -> None:
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """A map over a photo: where nothing speaks for the class, the photo stands grey and dimmed.
+
+    Args:
+        photo: (height, width, 3) uint8.
+        heat: (height, width) in [0, 1].
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    strength = MAP_STRENGTH * heat[..., None]  # (height, width, 1)
+    gray = photo.mean(axis=2, keepdims=True)
+    color = 255 * colormaps["inferno"](0.2 + 0.6 * heat)[..., :3]
+    mixed = (1 - strength) * 0.8 * gray + strength * color
+    return np.asarray(np.clip(np.rint(mixed), 0, 255), dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class LineStyle:
+    """How a line looks: colour, dashes and marker as matplotlib writes them."""
+
+    color: str
+    dashes: str
+    marker: str = "."
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart for a page; small, so that its text is legible on a phone."""
+
+    figure: Figure
+    axes: Axes
+
+    def line(self, across: Sequence[float], values: Sequence[float], style: LineStyle) -> None:
+        """A line through points."""
+        self.axes.plot(across, values, style.dashes, color=style.color, marker=style.marker, markersize=5)
+
+    def steps(self, across: Sequence[float], values: Sequence[float], color: str) -> None:
+        """A line of steps, on a logarithmic scale."""
+        self.axes.step(across, values, where="mid", color=color, marker=".")
+        self.axes.set_yscale("log")
+
+    def ring(self, across: float, value: float, color: str) -> None:
+        """A mark around one point."""
+        self.axes.plot(across, value, "o", color=color, markersize=9, fillstyle="none", markeredgewidth=1.6)
+
+    def boundary(self, across: float, text: str, color: str) -> None:
+        """A vertical line with what begins there."""
+        self.axes.axvline(across, color=color, linewidth=0.8, linestyle=(0, (4, 3)))
+        place = (across, 1.0)
+        self.axes.annotate(
+            text[:24],
+            place,
+            xycoords=("data", "axes fraction"),
+            parse_math=False,
+            fontsize=8,
+            color=color,
+            va="bottom",
+        )
+
+    def bar(self, left: float, right: float, height: float, color: str) -> None:
+        """A bar from `left` to `right`."""
+        self.axes.bar(left, height, right - left, align="edge", color=color, linewidth=0)
+
+    def stairs(self, heights: Sequence[float], color: str) -> None:
+        """Bars of width 1 without gaps, however many there are."""
+        self.axes.stairs(heights, color=color, fill=True)
+
+    def intervals(
+        self, across: Sequence[float], values: Sequence[float], bounds: Sequence[tuple[float, float]], color: str
+    ) -> None:
+        """Points with their intervals."""
+        self.axes.vlines(across, [low for low, _ in bounds], [high for _, high in bounds], color=color, linewidth=1.2)
+        self.axes.plot(across, values, "o", color=color, markersize=4.5)
+
+
+def new_panel(ink: str, muted: str, across: str, up: str) -> Panel:
+    """An empty chart with the names of its axes."""
+    figure = Figure(figsize=(4.4, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(across, color=muted, fontsize=9)
+    axes.set_ylabel(up, color=muted, fontsize=9)
+    axes.tick_params(colors=ink, labelsize=8.5)
+    axes.spines[["left", "bottom"]].set_color(muted)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25, color=muted, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return Panel(figure, axes)
+
+
+def draw_axes(
+    panel: Panel,
+    *,
+    whole_numbers: bool = False,
+    limits: tuple[float, float] | None = None,
+    across: tuple[float, float] | None = None,
+) -> None:
+    """Sets what the axes reach, after all is drawn."""
+    if whole_numbers:
+        panel.axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if limits is not None:
+        panel.axes.set_ylim(*limits)
+    if across is not None:
+        panel.axes.set_xlim(*across)
+
+
+def to_svg(panel: Panel, name: str) -> str:
+    """A chart as SVG whose text stays text; the same content and name give the same bytes."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        panel.figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return buffer.getvalue().decode("utf-8")

@@ -1,0 +1,48 @@
+"""The table of methods as a page: runs side by side, their curves on the same axes, and what their photos show."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fieldguide.report import charts, comparison
+from fieldguide.report.page import render
+from fieldguide.report.pairs import Pairs
+
+
+def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mapping[str, charts.Epochs]) -> str:
+    """The page.
+
+    Args:
+        rows: of `comparison.table`.
+        pairs: the runs compared two by two.
+        histories: the lines of each run's history, by its name in the table.
+    """
+    return render(
+        "methods.html.j2",
+        titles=comparison.TITLES,
+        rows=[
+            {"cells": comparison.cells(row), "values": [row[key] for key in SORTED_BY], "result": row} for row in rows
+        ],
+        numbers=NUMBERS,
+        footnote=comparison.footnote(rows),
+        curves={key: _curves(histories, key) for key in ("loss", "accuracy")},
+        pairs=pairs,
+    )
+
+
+def _curves(histories: Mapping[str, charts.Epochs], key: str) -> list[dict[str, Any]]:
+    """A chart a method, all on the same axes."""
+    limits = charts.limits_of(list(histories.values()), key)
+    most_epochs = max(len(history) for history in histories.values())
+    return [
+        {
+            "name": name,
+            "epochs": len(history),
+            "chart": charts.curve(history, key, f"method-{place}-{key}", limits, most_epochs),
+        }
+        for place, (name, history) in enumerate(histories.items())
+    ]
+
+
+# What each column of `comparison.TITLES` is sorted by.
+SORTED_BY = ("method", "backbone", "optimizer", "parameters", "validation_accuracy", "test_accuracy", "minutes")
+NUMBERS = ("parameters", "validation", "test", "minutes")

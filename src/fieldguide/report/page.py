@@ -1,0 +1,76 @@
+"""A run's page: one file that needs no network, no model and no photo but those inside it."""
+
+import base64
+import hashlib
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fieldguide.report import sections
+from fieldguide.report.kept import read_kept
+from fieldguide.run_folder import RunFolder
+
+SCRIPT, STYLE = "page.js", "page.css"
+
+
+def page(run: RunFolder) -> str:
+    """The report of a finished run as one HTML document.
+
+    Raises:
+        UsageError: no finished run, or a damaged file in it.
+    """
+    kept = read_kept(run)
+    calibration = sections.calibration(kept)
+    return render(
+        "report.html.j2",
+        name=kept.name,
+        result=kept.result,
+        note=sections.CHOSEN,
+        full_note=sections.chosen_note(kept.result),
+        answer=sections.answer(kept),
+        curves=sections.curves(kept),
+        classes=sections.classes(kept),
+        gallery=sections.gallery(kept),
+        calibration=calibration,
+        labels=sections.label_errors(kept, calibration),
+        data=sections.data(kept),
+        making=sections.making(kept),
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """A template with values, which are escaped; with the style and the one script that its policy allows."""
+    loader = PackageLoader("fieldguide.report")
+    environment = Environment(
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"percent": percent, "points": points, "duration": duration}
+    script, style = (loader.get_source(environment, name)[0] for name in (SCRIPT, STYLE))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    # Both are files of this package taken as they are: no value of a run gets into them.
+    return environment.get_template(template).render(
+        script=Markup(script), style=Markup(style), script_digest=digest, **values
+    )
+
+
+def percent(share: float | None, decimals: int = 1) -> str:
+    """A share as a person reads it."""
+    return "–" if share is None else f"{100 * share:.{decimals}f} %"
+
+
+def points(share: float | None, decimals: int = 1) -> str:
+    """A share in percent without the sign, for the bounds of an interval."""
+    return "–" if share is None else f"{100 * share:.{decimals}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
