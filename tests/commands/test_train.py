@@ -164,13 +164,13 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
     with pytest.raises(UsageError) as error:
         train(
             tmp_path / "nowhere", output=tmp_path / "file" / "run", device="cuda:99", quiet=True,
-            overrides=("training.learning_rat=1", "training.momentum=0.9", "split.folds=5", "model.backbone=resnet35"),
+            overrides=("training.learning_rat=1", "training.momentum=0.9", "split.group_pattern=x", "model.backbone=resnet35"),
         )  # fmt: skip
     text = str(error.value)
     for part in (
         "learning_rat: there is no such field (did you mean learning_rate?)",
         "training.momentum would be ignored, because training.optimizer is adam",
-        "split.folds: reserved",
+        "split.group_pattern: reserved",
         "timm has no network 'resnet35' (did you mean",
         "nowhere: there is no such folder",
         "cannot be written",

@@ -102,6 +102,12 @@ def _read_trials(
         except UsageError as error:
             problems += error.problems
             continue
+        if chosen.split.folds is not None:
+            problems.append(
+                f"--recipe {recipe}: split.folds is {chosen.split.folds}, but the trials of an experiment share one "
+                "split; leave it out, or cross-validate each recipe with fieldguide train and put them side by side "
+                "with fieldguide compare"
+            )
         if name in trials:
             problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
         trials[name] = chosen

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from fieldguide import assemble, world
+from fieldguide.commands.cross_validate import cross_validate, demand_no_validation_folder
 from fieldguide.commands.display import Screen, TrainingDisplay, duration
 from fieldguide.commands.evaluate import judge_photos
 from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
@@ -19,6 +20,7 @@ from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageErro
 from fieldguide.model.bundle import write_bundle
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.resolve import VALIDATION_SHARE
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report.figures import draw_curves
 from fieldguide.run_folder import RunFolder
@@ -81,7 +83,7 @@ def train(
     Args:
         photos: holds `train/CLASS/*` with or without `val/` and `test/`, or `CLASS/*` directly.
         recipe: a preset's name or a YAML file.
-        output: the run's folder, which must not exist yet.
+        output: the run's folder, which must not exist yet. With `split.folds`, it holds a run a fold.
         overrides: `field.name=value` each, as the command line's `--set`.
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
         device: `auto`, `cpu` or `cuda:N`.
@@ -100,7 +102,16 @@ def train(
     root, run = Path(photos), RunFolder(Path(output))
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run])
     prepared = prepare(root, chosen, screen)
-    return run_trial(name, chosen, prepared, run, device, screen)
+    if chosen.split.folds is None:
+        return run_trial(name, chosen, prepared, run, device, screen)
+
+    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
+        of_fold = Prepared(prepared.folder, split, tuple(remarks))
+        return run_trial(name, chosen, of_fold, fold, device, screen).result
+
+    paths = {photo.file: photo.path for photo in prepared.folder.photos}
+    result = cross_validate(name, chosen, prepared.split, paths, prepared.remarks, run, device, screen, train_fold)
+    return Run(run.path, result)
 
 
 def demand_request(
@@ -157,13 +168,15 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         raise PhotosError(
             f"{root}: classes without any photo: {', '.join(folder.empty_classes)}; add photos or remove the folders"
         )
+    if recipe.split.folds is not None:
+        demand_no_validation_folder(folder)
     with screen.counting("reading photos", len(folder.photos)) as advance:
         inspected = inspect(folder.photos, recipe.data.max_megapixels, advance=advance)
     remarks = _deal_with_unreadable(inspected, recipe.data.unreadable)
     split, more = make_split(
         inspected,
         seed=recipe.training.seed,
-        validation_share=recipe.split.validation_share,
+        validation_share=recipe.split.validation_share or VALIDATION_SHARE,  # folds are dealt anew from all
         has_validation=folder.has_validation,
         leaks=recipe.data.leaks,
     )

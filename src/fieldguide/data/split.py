@@ -83,10 +83,10 @@ def make_split(
         )
         for entry in inspected
     ]
+    rows, remarks = _without_leaks(rows, leaks)  # first: whether a photo leaks must not depend on the seed
     if not has_validation:
         chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share)
         rows = [_moved(row, "val") if row.file in chosen and row.part == "train" else row for row in rows]
-    rows, remarks = _without_leaks(rows, leaks)
     split = Split(tuple(rows))
     _demand_enough(split)
     return split, remarks + _remarks(split, has_validation)

@@ -4,6 +4,7 @@ from typing import Any
 
 from fieldguide.recipe.schema import Plateau, Recipe
 
+VALIDATION_SHARE = 0.15
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 
@@ -28,6 +29,13 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             ),
             "data": data.model_copy(
                 update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
+            ),
+            "split": recipe.split.model_copy(
+                update={
+                    "validation_share": _default(
+                        recipe.split.validation_share, VALIDATION_SHARE, recipe.split.folds is None
+                    )
+                }
             ),
             "augmentation": recipe.augmentation.model_copy(
                 update={
