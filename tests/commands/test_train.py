@@ -164,7 +164,9 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
     with pytest.raises(UsageError) as error:
         train(
             tmp_path / "nowhere", output=tmp_path / "file" / "run", device="cuda:99", quiet=True,
-            overrides=("training.learning_rat=1", "training.momentum=0.9", "split.group_pattern=x", "model.backbone=resnet35"),
+            overrides=(
+                "training.learning_rat=1", "training.momentum=0.9", "split.group_pattern=x", "model.backbone=resnet35"
+            ),
         )  # fmt: skip
     text = str(error.value)
     for part in (

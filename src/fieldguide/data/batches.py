@@ -70,7 +70,8 @@ def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
     """Cuts an epoch into batches; a last batch of one joins the one before, since batch statistics need two."""
     batches = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2] += batches.pop()
+        last = batches.pop()
+        batches[-1] += last
     return batches
 
 

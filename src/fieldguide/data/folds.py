@@ -61,13 +61,10 @@ def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence
             f"split.folds is {folds}, but {counted(empty, 'fold')} would hold out no photo; "
             f"add photos or set split.folds to {max(2, folds - empty)}"
         )
+    held_out = {row.file: replace(row, part="val") for row in rows if row.file in dealt}
+    others = [replace(row, part="train") if row.part in DEALT else row for row in split.rows]
     splits = tuple(
-        Split(
-            tuple(
-                replace(row, part="val" if dealt.get(row.file) == number else "train") if row.part in DEALT else row
-                for row in split.rows
-            )
-        )
+        Split(tuple(held_out[row.file] if dealt.get(row.file) == number else row for row in others))
         for number in range(folds)
     )
     return Folds(splits, tuple(_remarks(rows, dealt, folds)))
@@ -108,28 +105,30 @@ def _belonging_together(rows: Sequence[Row], groups: Sequence[Sequence[str]]) ->
 def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:
     """The fold of each file, from 0; files that have to stay in training are not in it.
 
-    Large units first, each into the fold that has fewest photos of its classes: what makes the sum of the squared
-    counts grow least. Of equal folds, the one with fewest photos; of those, one that the seed draws.
+    Large units first, then class by class, each into the fold that has fewest photos of its classes: what makes the
+    sum of the squared counts grow least. Of equal folds, the one with fewest photos; of those, one that the seed draws.
     """
     draw = np.random.default_rng([seed, folds])
     total = Counter(row.class_name for unit in units for row in unit)
     held: list[Counter[str]] = [Counter() for _ in range(folds)]
+    photos = [0] * folds
     dealt: dict[str, int] = {}
-    for place in sorted(draw.permutation(len(units)), key=lambda place: -len(units[place])):
-        sizes = Counter(row.class_name for row in units[place])
+    shuffled = [units[place] for place in draw.permutation(len(units))]
+    for unit in sorted(shuffled, key=lambda unit: (-len(unit), unit[0].class_name)):
+        sizes = Counter(row.class_name for row in unit)
         possible = [
             fold for fold in range(folds) if all(held[fold][name] + size < total[name] for name, size in sizes.items())
         ]
         if not possible:
             continue
         costs = {
-            fold: (sum(held[fold][name] * size for name, size in sizes.items()), held[fold].total())
-            for fold in possible
+            fold: (sum(held[fold][name] * size for name, size in sizes.items()), photos[fold]) for fold in possible
         }
         cheapest = min(costs.values())
         chosen = int(draw.choice([fold for fold in possible if costs[fold] == cheapest]))
         held[chosen].update(sizes)
-        dealt |= {row.file: chosen for row in units[place]}
+        photos[chosen] += len(unit)
+        dealt |= {row.file: chosen for row in unit}
     return dealt
 
 
