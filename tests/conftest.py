@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+torch.set_num_threads(1)  # the tests run side by side, and their networks are small
 
 
 def write_photo(path, hue, number, size=(40, 30)):

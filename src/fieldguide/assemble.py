@@ -22,6 +22,7 @@ from fieldguide.model.classifier import (
     Architecture,
     Classifier,
     count_parameters,
+    demand_image_size,
     make_classifier,
     make_on_meta,
     set_trainable,
@@ -74,11 +75,11 @@ class Assembled:
 
 def problems_with_model(recipe: Recipe) -> list[str]:
     """What is wrong with backbone and weights, as far as can be told without building anything."""
-    return [
-        p
-        for p in (backbones.problem_with_backbone(recipe.model.backbone), problem_with_weights(recipe.model.weights))
-        if p
-    ]
+    backbone, weights = recipe.model.backbone, recipe.model.weights
+    found = [backbones.problem_with_backbone(backbone), problem_with_weights(weights)]
+    if weights == "hub" and found[0] is None:
+        found.append(backbones.problem_with_hub_weights(backbone))
+    return [problem for problem in found if problem]
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -103,9 +104,12 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """The verdict on a resolved recipe, before anything is trained.
 
     Raises:
-        UsageError: a rule is broken, or a phase trains a part that the backbone does not have.
+        UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part that it
+            does not have.
     """
     model = make_on_meta(architecture(recipe, num_classes))
+    assert recipe.data.image_size_px is not None, "the recipe is not resolved"
+    demand_image_size(model, recipe.data.image_size_px, recipe.model.backbone)
     for phase in recipe.training.phases:
         trainable_names(model, phase.trainable)
     found = verdict(

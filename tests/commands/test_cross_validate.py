@@ -244,7 +244,7 @@ def test_cross_validation_on_random_labels_gives_chance_accuracy(random_labels, 
 
 
 def test_with_copies_in_two_folds_the_same_test_would_fail(random_labels, tmp_path, small, monkeypatch):
-    monkeypatch.setattr(dealing, "_belonging_together", lambda rows, groups: [[row] for row in rows])
+    monkeypatch.setattr(dealing, "whole_groups", lambda rows, groups: {row.file: [row] for row in rows})
     run = train(random_labels, output=tmp_path / "run", overrides=(*small, *MEMORISING, "split.folds=3"), quiet=True)
     right, contents = right_contents(rows_of(run.path / "out_of_fold.csv"))
     assert contents == CONTENTS and right > bounds(contents)[1]

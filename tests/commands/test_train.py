@@ -47,7 +47,8 @@ def test_a_run_leaves_what_the_readme_says(trained):
         "bundle/model.json", "figures/curves.png", "figures/curves.svg", "figures/01-standard.png",
         "figures/02-strong.png", "figures/03-round-1.png",
     }  # fmt: skip
-    assert Image.open(run.path / "figures/curves.png").width > 800
+    with Image.open(run.path / "figures/curves.png") as picture:
+        assert picture.width > 800
     assert "<svg" in (run.path / "figures/curves.svg").read_text()[:600]
     assert not list(run.path.rglob(".writing-*"))
 
@@ -102,8 +103,11 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
     assert same_weights(again.path, run.path)
     named = {line.strip() for line in (run.path / "recipe.yaml").read_text().splitlines() if line.endswith(": null")}
     assert named == {
-        "group_pattern: null", "folds: null", "max_epochs: null", "max_minutes: null", "more_epochs: null",
-        "momentum: null", "gradient_clip_norm: null", "warmup_epochs: null",
+        f"{field}: null"
+        for field in (
+            "backbones", "group_pattern", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
+            "gradient_clip_norm", "warmup_epochs",
+        )
     }  # fmt: skip
 
 
@@ -300,3 +304,10 @@ def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small
     monkeypatch.setattr(command, "train_loop", losing)
     with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when"):
         train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+
+
+def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(photos, tmp_path, small):
+    settings = (*small, "model.backbone=test_vit", "data.image_size_px=72")
+    with pytest.raises(UsageError, match=r"data\.image_size_px: test_vit does not take 72 x 72 images"):
+        train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
+    assert not (tmp_path / "run").exists()

@@ -137,8 +137,18 @@ class TrainingDisplay:
 
     def _render(self) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in ("epoch", "phase or round", "rate", "training", "", "validation", "", "images/s", ""):
-            table.add_column(column, justify="left" if column == "phase or round" else "right")
+        for column in (
+            "epoch",
+            "stage",
+            "rate",
+            "training loss",
+            "accuracy",
+            "validation loss",
+            "accuracy",
+            "images/s",
+            "",
+        ):
+            table.add_column(column, justify="left" if column == "stage" else "right")
         for epoch in self.epochs[-SHOWN_EPOCHS:]:
             table.add_row(
                 str(epoch.epoch),

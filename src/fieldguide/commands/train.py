@@ -1,7 +1,7 @@
 """`fieldguide train`: a folder of photos to a run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -324,7 +324,7 @@ def _result(
         "num_classes": len(split.classes),
         "parameters": assembled.parameters,
         "rules": rules,
-        "weights": asdict(assembled.weights),
+        "weights": assembled.weights.to_dict(),
         "training": best.training.to_dict(),
         "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
         | {"chose": f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"},

@@ -1,8 +1,10 @@
 """A file to RGB pixels, the same way for training, validation and prediction. The only one that knows the codec."""
 
+import contextlib
 import io
 import stat
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,16 @@ Image.MAX_IMAGE_PIXELS = None  # our own bound, checked before pixels are decode
 
 
 class UnreadableError(PhotosError):
-    """A file that is no photo; the text is the reason, without the file's name."""
+    """A file that is no photo; the text is the reason, without the file's name.
+
+    Args:
+        reason: what is wrong, as the end of a sentence that begins with the file's name.
+        kind: `unreadable`, `empty`, `truncated`, `not_an_image` or `bomb`.
+    """
+
+    def __init__(self, reason: str, kind: str = "unreadable") -> None:
+        self.kind = kind
+        super().__init__(reason)
 
 
 def read_bytes(path: Path) -> bytes:
@@ -30,7 +41,7 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
         if status.st_size == 0:
-            raise UnreadableError("is empty")
+            raise UnreadableError("is empty", "empty")
         if status.st_size > MAX_FILE_BYTES:
             raise UnreadableError(f"is a file of {status.st_size:,} bytes")
         return path.read_bytes()
@@ -50,24 +61,36 @@ def decode(content: bytes, max_megapixels: float = 200) -> Image.Image:
     Raises:
         UnreadableError: with the reason.
     """
+    with opened(content, max_megapixels) as image:
+        image.load()
+        return to_rgb(upright(image))
+
+
+@contextlib.contextmanager
+def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]:
+    """A photo whose header is read and whose pixels are not; what goes wrong inside becomes a reason.
+
+    Raises:
+        UnreadableError: with the reason; also for whatever the codec raises in the body.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what matters raises
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > max_megapixels * 1e6:
                     raise UnreadableError(
-                        f"has {image.width:,} x {image.height:,} pixels, over data.max_megapixels {max_megapixels:g}"
+                        f"has {image.width:,} x {image.height:,} pixels, over data.max_megapixels {max_megapixels:g}",
+                        "bomb",
                     )
-                image.load()
-                return to_rgb(_upright(image))
+                yield image
         except UnreadableError:
             raise
         except UnidentifiedImageError:
-            raise UnreadableError("is not an image that can be read") from None
+            raise UnreadableError("is not an image that can be read", "not_an_image") from None
         except MemoryError:
             raise UnreadableError("needs more memory than there is") from None
         except Exception as error:  # a codec raises whatever it likes on damaged input
-            raise UnreadableError(_reason(error)) from None
+            raise _reason(error) from None
 
 
 def read_photo(path: Path, max_megapixels: float = 200) -> Image.Image:
@@ -106,7 +129,7 @@ def _from_deep_gray(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF orientation; broken EXIF data counts as none."""
     try:
         return ImageOps.exif_transpose(image)
@@ -114,9 +137,30 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _reason(error: Exception) -> str:
+def shrunk(image: Image.Image, side_px: int) -> Image.Image:
+    """An RGB photo squeezed into a square, whatever its shape; averages pixels, so that no detail flickers."""
+    return image.resize((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) -> bytes:
+    """A small JPEG of a photo for a page, its longer side at most `side_px`.
+
+    Raises:
+        UnreadableError: with the reason.
+    """
+    with opened(content, max_megapixels) as image:
+        image.draft(None, (side_px, side_px))
+        image.load()
+        small = to_rgb(upright(image))
+        small.thumbnail((side_px, side_px))
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=75)
+        return file.getvalue()
+
+
+def _reason(error: Exception) -> UnreadableError:
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     lowered = text.lower()
     if "truncated" in lowered or "unexpected end" in lowered or "not enough data" in lowered:
-        return f"is cut off ({text})"
-    return f"cannot be decoded ({text})"
+        return UnreadableError(f"is cut off ({text})", "truncated")
+    return UnreadableError(f"cannot be decoded ({text})")

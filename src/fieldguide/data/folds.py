@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldguide.data.split import Row, Split
+from fieldguide.data.split import Row, Split, whole_groups
 from fieldguide.errors import PhotosError, counted, listing
 from fieldguide.storage import write_text
 
@@ -54,7 +54,8 @@ def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence
         PhotosError: fewer photos (or groups of them) than folds.
     """
     rows = [row for row in split.rows if row.part in DEALT]
-    dealt = _deal(_belonging_together(rows, groups), seed, folds)
+    units = whole_groups(sorted(rows, key=lambda row: row.file), groups)
+    dealt = _deal(list(units.values()), seed, folds)
     empty = folds - len(set(dealt.values()))
     if empty:
         raise PhotosError(
@@ -78,28 +79,6 @@ def write_folds(path: Path, folds: Folds) -> None:
     writer.writerow(HEADER)
     writer.writerows((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
     write_text(path, buffer.getvalue())
-
-
-def _belonging_together(rows: Sequence[Row], groups: Sequence[Sequence[str]]) -> list[list[Row]]:
-    """Rows that share their content or a group, directly or over others (union-find), in a stable order."""
-    parent: dict[str, str] = {}
-
-    def top(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    content = {row.file: row.content_hash for row in rows}
-    for group in groups:
-        hashes = [content[file] for file in group if file in content]
-        for other in hashes[1:]:
-            parent[top(other)] = top(hashes[0])
-    units: dict[str, list[Row]] = defaultdict(list)
-    for row in sorted(rows, key=lambda row: row.file):
-        units[top(row.content_hash)].append(row)
-    return list(units.values())
 
 
 def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fieldguide.data.groups import joined
 from fieldguide.data.inspect import Inspected
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.storage import write_text
@@ -52,19 +53,29 @@ class Split:
 
 
 def make_split(
-    inspected: Sequence[Inspected], *, seed: int, validation_share: float, has_validation: bool, leaks: str
+    inspected: Sequence[Inspected],
+    *,
+    seed: int,
+    validation_share: float,
+    has_validation: bool,
+    leaks: str,
+    groups: Sequence[Sequence[str]] = (),
 ) -> tuple[Split, list[str]]:
     """Puts every photo into a part.
 
     Without validation photos of its own, a share of every class is set apart: stratified, at least one
-    photo of every class that has two, and the same content (SHA-256) never in two parts.
+    photo of every class that has two, and the same content (SHA-256) and the same group never in two parts.
 
     Args:
         inspected: all photos; those with a reason become `excluded`.
         seed: of the split.
         validation_share: of every class's photos, in (0, 1).
         has_validation: whether the folder has validation photos already.
-        leaks: `refuse`, `drop` (from training) or `allow`, for the same photo in training and elsewhere.
+        leaks: `refuse`, `drop` (from training) or `allow`, for the same photo in training and elsewhere;
+            `drop` drops the training photos of a group that stands elsewhere, too, and the others only say so:
+            whether two photos of a group are the same is a judgement.
+        groups: names of files that belong together, near duplicates or the frames of a burst; those that
+            share a file are joined.
 
     Returns:
         The split, and sentences that a person should read.
@@ -84,12 +95,13 @@ def make_split(
         for entry in inspected
     ]
     rows, remarks = _without_leaks(rows, leaks)  # first: whether a photo leaks must not depend on the seed
+    rows, more = _without_split_groups(rows, leaks, groups)
     if not has_validation:
-        chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share)
+        chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share, groups)
         rows = [_moved(row, "val") if row.file in chosen and row.part == "train" else row for row in rows]
     split = Split(tuple(rows))
-    _demand_enough(split)
-    return split, remarks + _remarks(split, has_validation)
+    _demand_enough(split, grouped=bool(groups))
+    return split, remarks + more + _remarks(split, has_validation)
 
 
 def write_split(path: Path, split: Split) -> None:
@@ -126,11 +138,9 @@ def _moved(row: Row, part: str, reason: str = "") -> Row:
     return Row(row.file, row.class_name, part, row.content_hash, reason or row.reason)
 
 
-def _choose_validation(rows: Sequence[Row], seed: int, share: float) -> set[str]:
-    """The files set apart: whole groups of the same content, class by class, in an order drawn by the seed."""
-    groups: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[row.content_hash].append(row)
+def _choose_validation(rows: Sequence[Row], seed: int, share: float, together: Sequence[Sequence[str]]) -> set[str]:
+    """The files set apart: whole groups, class by class, in an order drawn by the seed."""
+    groups = whole_groups(rows, together)
     left = Counter(row.class_name for row in rows)
     wanted = {name: max(1, round(share * count)) if count > 1 else 0 for name, count in left.items()}
     taken: Counter[str] = Counter()
@@ -162,6 +172,41 @@ def _choose_validation(rows: Sequence[Row], seed: int, share: float) -> set[str]
     return chosen
 
 
+def whole_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> dict[str, list[Row]]:
+    """Rows of the same content or of one group, by the smallest of their content hashes.
+
+    Without groups the keys are the content hashes, so that the order that a seed draws stays the same.
+    """
+    content = {row.file: row.content_hash for row in rows}
+    linked = joined([content[file] for file in files if file in content] for files in together)
+    leader = {content_hash: min(hashes) for hashes in linked for content_hash in hashes}
+    groups: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[leader.get(row.content_hash, row.content_hash)].append(row)
+    return groups
+
+
+def _without_split_groups(
+    rows: list[Row], leaks: str, together: Sequence[Sequence[str]]
+) -> tuple[list[Row], list[str]]:
+    """Deals with groups of which the folders hold some photos in training and others elsewhere."""
+    part = {row.file: row.part for row in rows}
+    elsewhere: dict[str, str] = {}
+    for files in joined(together):
+        outside = [file for file in files if part.get(file) in ("val", "test")]
+        if outside:
+            elsewhere |= {file: outside[0] for file in files if part.get(file) == "train"}
+    if not elsewhere:
+        return rows, []
+    count = counted(len(elsewhere), "training photo")
+    if leaks != "drop":
+        return rows, [f"{count} nearly the same as, or of one group with, photos in val or test: accuracy too high"]
+    kept = [
+        _moved(row, "excluded", f"belongs with {elsewhere[row.file]}") if row.file in elsewhere else row for row in rows
+    ]
+    return kept, [f"{count} dropped: nearly the same as, or of one group with, photos in val or test"]
+
+
 def _without_leaks(rows: list[Row], leaks: str) -> tuple[list[Row], list[str]]:
     """Deals with training photos whose very content stands in validation or test as well."""
     elsewhere: dict[str, Row] = {}
@@ -190,13 +235,14 @@ def _without_leaks(rows: list[Row], leaks: str) -> tuple[list[Row], list[str]]:
     return kept, [f"{counted(len(leaking), 'training photo')} dropped: also in val or test"]
 
 
-def _demand_enough(split: Split) -> None:
+def _demand_enough(split: Split, *, grouped: bool) -> None:
     classes = split.classes
     if len(classes) < 2:
         only = f" ({classes[0]})" if classes else ""
         raise PhotosError(f"a classifier needs photos of at least 2 classes, and there are {len(classes)}{only}")
     if not split.part("val"):
-        raise PhotosError("no class has 2 photos, so none can be set apart for validation; add photos or a val/ folder")
+        why = "each class is one group" if grouped else "no class has 2 photos"
+        raise PhotosError(f"{why}, so none can be set apart for validation; add photos or a val/ folder")
     unknown = sorted({row.class_name for row in split.part("val")} - set(classes))
     if unknown:
         raise PhotosError(

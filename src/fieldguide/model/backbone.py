@@ -9,6 +9,11 @@ from torch import nn
 
 from fieldguide.errors import UsageError
 
+INSTEAD = (
+    "pass --weights FILE (a .safetensors or .pth of this network), --weights RUN (an earlier run), "
+    "or --weights none to train from scratch"
+)
+
 
 def problem_with_backbone(name: str) -> str | None:
     """Why there is no such backbone, as a sentence with the nearest names; None if there is."""
@@ -72,27 +77,35 @@ def pretrained_on(name: str) -> str:
     return tag or "nothing that timm tells"
 
 
+def problem_with_hub_weights(name: str) -> str | None:
+    """Why pretrained weights cannot be had, as a sentence that says what to pass instead; None if they can.
+
+    Asks the Hub for an answer, unless they are in its cache on this machine: the download itself tries again for a
+    minute before it gives up, and that after all photos were read.
+    """
+    config = _config(name)
+    source = config.get("hf_hub_id")
+    if not source and not config.get("url"):
+        return f"model.weights: timm has no pretrained weights for {name}; {INSTEAD}"
+    reason = None if not source or _in_hub_cache(source) else _silence_of_hub()
+    return reason and f"model.weights: the Hub's weights of {name} cannot be had ({reason}); {INSTEAD}"
+
+
 def hub_weights(name: str) -> dict[str, torch.Tensor]:
     """Pretrained weights from the Hub, or from its cache on this machine.
 
     Raises:
         UsageError: there are none, or the Hub is out of reach; the message says what to pass instead.
     """
-    instead = (
-        "pass --weights FILE (a .safetensors or .pth of this network), --weights RUN (an earlier run), "
-        "or --weights none to train from scratch"
-    )
-    source = _config(name).get("hf_hub_id")
-    if not source and not _config(name).get("url"):
-        raise UsageError(f"model.weights: timm has no pretrained weights for {name}; {instead}")
+    problem = problem_with_hub_weights(name)
+    if problem:
+        raise UsageError(problem)
     try:
-        if source and not _in_hub_cache(source):
-            _knock_on_hub()
         network = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # whatever the network layer raises: the answer for the user is one
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
-            f"model.weights: the Hub's weights of {name} cannot be had ({text[:160]}); {instead}"
+            f"model.weights: the Hub's weights of {name} cannot be had ({text[:160]}); {INSTEAD}"
         ) from None
     return dict(network.state_dict())
 
@@ -138,18 +151,19 @@ def _in_hub_cache(source: str) -> bool:
     return any(isinstance(try_to_load_from_cache(source, file), str) for file in names)
 
 
-def _knock_on_hub() -> None:
-    """Fails at once where the Hub is out of reach: the download itself tries again for a minute."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        raise OSError("HF_HUB_OFFLINE is set, and they are not in the cache")
+def _silence_of_hub() -> str | None:
+    """Why the Hub is out of reach; None if it answers."""
     import urllib.error
     import urllib.request
 
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, and they are not in the cache"
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
     except urllib.error.HTTPError:
-        return  # it answered
-    except (urllib.error.URLError, OSError) as error:
-        raise OSError(f"no answer from the Hub: {getattr(error, 'reason', error)}") from None
+        return None  # it answered
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return f"no answer from the Hub: {getattr(error, 'reason', error)}"
+    return None

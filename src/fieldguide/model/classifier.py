@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.heads import make_head
 
@@ -57,6 +58,28 @@ def make_on_meta(architecture: Architecture) -> Classifier:
     """The same network without memory for its weights, for counting and showing."""
     with torch.device("meta"):
         return make_classifier(architecture)
+
+
+def demand_image_size(classifier: Classifier, image_size_px: int, backbone: str) -> None:
+    """Sends an image without content through a network on the meta device.
+
+    Raises:
+        UsageError: the network does not take images of that size, or gives no pooled features.
+    """
+    width = backbones.num_features(classifier.backbone)
+    try:
+        features = classifier.backbone.eval()(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
+        shape = tuple(features.shape)
+    except Exception as error:  # each network complains in its own way
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise UsageError(
+            f"data.image_size_px: {backbone} does not take {image_size_px} x {image_size_px} images ({reason}); "
+            "choose the size that it was made for"
+        ) from None
+    if shape != (2, width):
+        raise UsageError(
+            f"model.backbone: {backbone} gives no pooled features but {shape[1:]} an image; choose another"
+        )
 
 
 def count_parameters(classifier: Classifier) -> dict[str, int]:

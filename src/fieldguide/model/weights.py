@@ -2,7 +2,7 @@
 
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ class LoadedWeights:
     not_used: tuple[str, ...] = ()
     not_filled: tuple[str, ...] = ()
     head_too: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return asdict(self) | {"not_used": list(self.not_used), "not_filled": list(self.not_filled)}
 
     def sentence(self) -> str:
         """What happened, for the screen."""

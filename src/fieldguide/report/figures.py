@@ -30,10 +30,13 @@ def draw_curves(run: RunFolder) -> list[str]:
     stages: dict[int, list[dict[str, Any]]] = {}
     for epoch in history:
         stages.setdefault(epoch["stage_number"], []).append(epoch)
-    pictures = {"curves.png": history, "curves.svg": history}
-    pictures |= {f"{number:02d}-{_plain(stages[number][0]['stage'])}.png": stages[number] for number in stages}
-    for name, epochs in pictures.items():
-        write_bytes(run.figures / name, _render(epochs, name.rpartition(".")[2], whole=name.startswith("curves")))
+    whole = _draw(history, whole=True)
+    pictures = {"curves.png": _rendered(whole, "png"), "curves.svg": _rendered(whole, "svg")}
+    for number, epochs in stages.items():
+        name = f"{number:02d}-{_plain(epochs[0]['stage'])}.png"
+        pictures[name] = _rendered(_draw(epochs, whole=False), "png")
+    for name, content in pictures.items():
+        write_bytes(run.figures / name, content)
     return list(pictures)
 
 
@@ -41,7 +44,13 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w-]+", "-", name).strip("-")[:40] or "stage"
 
 
-def _render(epochs: Epochs, format: str, *, whole: bool) -> bytes:
+def _rendered(figure: Figure, format: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
+    return buffer.getvalue()
+
+
+def _draw(epochs: Epochs, *, whole: bool) -> Figure:
     figure = Figure(figsize=(11, 4.6 if whole else 4.0), layout="constrained", dpi=110)
     grid = figure.add_gridspec(2 if whole else 1, 2, height_ratios=[4, 1] if whole else None)
     panels = [(figure.add_subplot(grid[0, 0]), "loss", "cross-entropy (nats)")]
@@ -56,9 +65,7 @@ def _render(epochs: Epochs, format: str, *, whole: bool) -> bytes:
     else:
         first = epochs[0]
         figure.suptitle(f"{first['kind']} {first['stage']}, from learning rate {first['learning_rate']:g}".strip())
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, metadata={"Date": None} if format == "svg" else None)
-    return buffer.getvalue()
+    return figure
 
 
 def _curve(axes: Axes, epochs: Epochs, key: str, label: str) -> None:
@@ -76,6 +83,7 @@ def _curve(axes: Axes, epochs: Epochs, key: str, label: str) -> None:
 
 def _dress(axes: Axes, epochs: Epochs, *, whole: bool) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(epochs[0]["epoch"] - 0.5, epochs[-1]["epoch"] + 0.5)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     if not whole:
@@ -88,7 +96,8 @@ def _dress(axes: Axes, epochs: Epochs, *, whole: bool) -> None:
         if i:
             axes.axvline(epoch["epoch"] - 0.5, color=BORDER, linewidth=1)
         place = (epoch["epoch"] - 0.42, 1.0)
-        axes.annotate(epoch["stage"], place, xycoords=("data", "axes fraction"), fontsize=8, color=RATE, va="bottom")
+        said = axes.annotate(epoch["stage"], place, xycoords=("data", "axes fraction"), fontsize=8, color=RATE)
+        said.set_in_layout(False)  # a name may be longer than its epochs are wide
 
 
 def _rate(axes: Axes, epochs: Epochs) -> None:

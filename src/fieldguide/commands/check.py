@@ -1,0 +1,176 @@
+"""`fieldguide check`: what is wrong with a folder of photos, before anything is trained."""
+
+import base64
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldguide.commands.display import Screen
+from fieldguide.data.check import Checked, check_photos
+from fieldguide.data.decode import UnreadableError, read_bytes, thumbnail_jpeg
+from fieldguide.data.facts import look_at
+from fieldguide.data.findings import KINDS, Finding
+from fieldguide.data.scan import PhotoFolder, scan
+from fieldguide.errors import UsageError
+from fieldguide.report.check_page import check_page
+from fieldguide.report.check_screen import check_lines
+from fieldguide.storage import write_json, write_text
+
+THUMBNAIL_SIDE_PX = 160
+MOST_THUMBNAILS = 2_000  # some 8 MB of page
+THUMBNAILS_PER_FINDING = 6
+PERCENT = 100
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        photos: the folder.
+        used: what will be train, val and test, in one sentence.
+        findings: in the order in which to read them, harm before notes.
+        classes: of each class its name and how many readable photos it has in `train`, `val` and `test`.
+        groups: files that are the same or nearly so, which a split keeps together.
+    """
+
+    photos: str
+    used: str
+    findings: tuple[Finding, ...]
+    classes: tuple[dict[str, Any], ...]
+    groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 with findings that would harm a training, else 0."""
+        return int(any(finding.severity == "harm" for finding in self.findings))
+
+    def plain(self) -> dict[str, Any]:
+        """As in `--json`."""
+        return {
+            "photos": self.photos,
+            "used": self.used,
+            "findings": [finding.plain() for finding in self.findings],
+            "classes": list(self.classes),
+            "groups": [list(group) for group in self.groups],
+        }
+
+
+def _silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    return nullcontext(lambda _: None)
+
+
+def check(
+    photos: str | Path,
+    *,
+    json_file: str | Path | None = None,
+    html_file: str | Path | None = None,
+    max_megapixels: float = 200,
+    progress: Progress = _silent,
+) -> CheckReport:
+    """Looks a folder of photos over; changes nothing in it.
+
+    Args:
+        photos: a folder with `train/CLASS/` or `CLASS/` in it.
+        json_file: where to write the findings as JSON; None: nowhere.
+        html_file: where to write a page with thumbnails; None: nowhere.
+        max_megapixels: a larger photo is a decompression bomb.
+        progress: `Screen.counting`, or the like: called with what is done and how many of it there are.
+
+    Raises:
+        UsageError: there is no such folder, or a file cannot be written where it should.
+        PhotosError: the layout cannot be understood at all.
+    """
+    outputs = [Path(file) for file in (json_file, html_file) if file is not None]
+    problems = [problem for problem in map(_problem_with_output, outputs) if problem]
+    if problems:
+        raise UsageError(*problems)
+    folder = scan(Path(photos))
+    checked = _checked(folder, max_megapixels, progress)
+    report = _report(folder, checked)
+    _write(report, folder, max_megapixels, json_file, html_file)
+    return report
+
+
+def show(report: CheckReport, screen: Screen) -> None:
+    """Shows a check's result on one screen."""
+    for line in check_lines(report.plain(), screen.console.width):
+        screen.say(line.text, line.style)
+
+
+def _checked(folder: PhotoFolder, max_megapixels: float, progress: Progress) -> Checked:
+    with progress("looking at photos", len(folder.photos)) as advance:
+        facts = look_at(folder.photos, max_megapixels, advance)
+    with progress("comparing photos, %", PERCENT) as advance:
+        return check_photos(folder, facts, _in_percent(advance))
+
+
+def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:
+    """Turns shares into whole percents, none of which is lost on the way."""
+    done, told = 0.0, 0
+
+    def by(share: float) -> None:
+        nonlocal done, told
+        done += share
+        advance(round(done * PERCENT) - told)
+        told = round(done * PERCENT)
+
+    return by
+
+
+def _report(folder: PhotoFolder, checked: Checked) -> CheckReport:
+    counts = checked.counts
+    classes = tuple(
+        {"name": name, **{part: getattr(counts, part).get(name, 0) for part in ("train", "val", "test")}}
+        for name in counts.classes
+    )
+    groups = tuple(map(tuple, checked.duplicates.file_groups))
+    return CheckReport(str(folder.root), checked.used, checked.findings, classes, groups)
+
+
+def _write(
+    report: CheckReport,
+    folder: PhotoFolder,
+    max_megapixels: float,
+    json_file: str | Path | None,
+    html_file: str | Path | None,
+) -> None:
+    try:
+        if json_file is not None:
+            write_json(Path(json_file), report.plain())
+        if html_file is not None:
+            meanings = {kind: about.meaning for kind, about in KINDS.items()}
+            thumbnails = dict(_thumbnails(folder, _pictured(report.findings), max_megapixels))
+            write_text(Path(html_file), check_page(report.plain(), meanings, thumbnails))
+    except OSError as error:
+        raise UsageError(f"{error.filename or html_file}: cannot be written ({error.strerror or error})") from None
+
+
+def _pictured(findings: Sequence[Finding]) -> list[str]:
+    """The files whose thumbnails the page shows: a few a finding, pairs in full, up to a bound."""
+    files = [file for finding in findings for file in finding.files[:THUMBNAILS_PER_FINDING]]
+    return list(dict.fromkeys(files))[:MOST_THUMBNAILS]
+
+
+def _thumbnails(folder: PhotoFolder, files: Iterable[str], max_megapixels: float) -> Iterator[tuple[str, str]]:
+    """Names and `data:` addresses; what cannot be decoded has none."""
+    paths = {photo.file: photo.path for photo in folder.photos}
+    for file in files:
+        if file in paths:
+            try:
+                made = thumbnail_jpeg(read_bytes(paths[file]), THUMBNAIL_SIDE_PX, max_megapixels)
+            except UnreadableError:
+                continue
+            yield file, "data:image/jpeg;base64," + base64.b64encode(made).decode()
+
+
+def _problem_with_output(path: Path) -> str | None:
+    """Why a file cannot be written, before minutes are spent on what it should hold."""
+    if path.is_dir():
+        return f"{path}: is a folder; give the name of a file"
+    if not path.parent.is_dir():
+        return f"{path}: there is no folder {path.parent}"
+    return None

@@ -1,0 +1,64 @@
+"""Photos that belong together: sets that overlap are joined, and names that share a part are grouped."""
+
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+def joined(groups: Iterable[Sequence[Item]]) -> list[list[Item]]:
+    """Joins all groups that share an item, directly or over others (union-find).
+
+    Returns:
+        Groups without a common item, each in the order of first mention; also those of one item.
+    """
+    parent: dict[Item, Item] = {}
+
+    def top(item: Item) -> Item:
+        parent.setdefault(item, item)
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for group in groups:
+        for item in group:
+            parent[top(item)] = top(group[0])
+    found: dict[Item, list[Item]] = defaultdict(list)
+    for item in parent:
+        found[top(item)].append(item)
+    return list(found.values())
+
+
+def problem_with_pattern(pattern: str) -> str | None:
+    """Why `split.group_pattern` cannot be used, as a sentence; None if it can."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        return f"split.group_pattern {pattern!r} is no regular expression: {error}"
+    if "group" not in compiled.groupindex:
+        return f"split.group_pattern {pattern!r} has no part that is called group; write it as '(?P<group>.+)_\\d+'"
+    return None
+
+
+def groups_by_pattern(files: Iterable[str], pattern: str) -> list[list[str]]:
+    """Groups files by the part of their names that a pattern calls `group`.
+
+    Args:
+        files: names with `/`; the pattern is searched in what follows the last one, so that the frames
+            of a burst stay together also where they lie in two class folders.
+        pattern: a regular expression with `(?P<group>...)`, free of problems (`problem_with_pattern`).
+
+    Returns:
+        Groups of two and more; a file that the pattern does not match is alone.
+    """
+    compiled = re.compile(pattern)
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        match = compiled.search(PurePosixPath(file).name)
+        if match and match["group"]:
+            found[match["group"]].append(file)
+    return [group for group in found.values() if len(group) > 1]

@@ -1,0 +1,129 @@
+import csv
+import json
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fieldguide import UsageError, load, predict
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_row_an_input_in_a_stable_order(trained, tmp_path):
+    photos, run = trained
+    done = predict(run.path, [photos / "test"], tmp_path / "p.csv", quiet=True)
+    rows = rows_of(tmp_path / "p.csv")
+    assert [row["image"] for row in rows] == [f"{c}/{n:03d}.png" for c in ("10", "2", "cat") for n in range(3)]
+    assert done.images == 9 and done.exit_code == 0 and all(row["status"] == "ok" for row in rows)
+    assert all(row["label"] in ("10", "2", "cat") and 1 / 3 <= float(row["confidence"]) <= 1 for row in rows)
+    content = (tmp_path / "p.csv").read_bytes()
+    assert content.startswith(b"image,label,confidence,status\n") and b"\r" not in content
+    predict(run.path, [photos / "test"], tmp_path / "again.csv", quiet=True)
+    assert (tmp_path / "again.csv").read_bytes() == content
+
+
+def test_a_photo_that_cannot_be_read_keeps_its_row(trained, tmp_path):
+    photos, run = trained
+    shutil.copytree(photos / "test/2", tmp_path / "in")
+    (tmp_path / "in/001a.jpg").write_bytes(b"no photo")
+    (tmp_path / "in/notes.txt").write_text("passed over")
+    done = predict(run.path, [tmp_path / "in"], tmp_path / "p.csv", top=2, quiet=True)
+    rows = rows_of(tmp_path / "p.csv")
+    assert [row["image"] for row in rows] == ["000.png", "001.png", "001a.jpg", "002.png"] and done.exit_code == 3
+    failed = rows[2]
+    assert failed["status"] == "failed: is not an image that can be read"
+    assert failed["label"] == failed["confidence"] == failed["label_2"] == failed["confidence_2"] == ""
+
+
+def test_files_are_named_as_given_and_need_no_image_ending(trained, tmp_path, monkeypatch):
+    photos, run = trained
+    shutil.copy(photos / "test/2/000.png", tmp_path / "photo.dat")
+    monkeypatch.chdir(tmp_path)
+    predict(run.path, ["photo.dat", photos / "test/2/001.png"], "p.csv", quiet=True)
+    assert [row["image"] for row in rows_of(tmp_path / "p.csv")] == ["photo.dat", str(photos / "test/2/001.png")]
+
+
+def test_top_adds_labels_whose_confidences_fall_and_sum_to_one(trained, tmp_path):
+    photos, run = trained
+    predict(run.path, [photos / "test"], tmp_path / "p.csv", top=3, quiet=True)
+    for row in rows_of(tmp_path / "p.csv"):
+        shares = [float(row[name]) for name in ("confidence", "confidence_2", "confidence_3")]
+        assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=2e-6)
+        assert {row["label"], row["label_2"], row["label_3"]} == {"10", "2", "cat"}
+
+
+def test_a_submission_has_exactly_two_columns_and_may_be_a_zip(trained, tmp_path):
+    photos, run = trained
+    shutil.copytree(photos / "test/2", tmp_path / "in")
+    (tmp_path / "in/zz.jpg").write_bytes(b"no photo")
+    predict(run.path, [tmp_path / "in"], tmp_path / "p.csv", format="submission", quiet=True)
+    done = predict(run.path, [tmp_path / "in"], tmp_path / "x.zip", format="submission", quiet=True)
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[0] == "image_name,pred_label" and lines[-1] == "zz," and len(lines) == 5 and done.exit_code == 3
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive:
+        assert archive.namelist() == ["prediction.csv"]
+        assert archive.read("prediction.csv").decode() == (tmp_path / "p.csv").read_text()
+
+
+def test_two_images_of_one_stem_are_an_error_in_a_submission_alone(trained, tmp_path):
+    photos, run = trained
+    with pytest.raises(UsageError, match=r"10/000\.png and 2/000\.png are both 000"):
+        predict(run.path, [photos / "test"], tmp_path / "p.csv", format="submission", quiet=True)
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_all_wrong_paths_and_options_are_named_before_the_model_is_loaded(tmp_path):
+    with pytest.raises(UsageError) as error:
+        predict(tmp_path / "no-run", [tmp_path / "a.jpg", tmp_path / "b"], tmp_path / "p.csv", quiet=True)
+    assert "a.jpg: there is no such file or folder" in str(error.value) and str(tmp_path / "b") in str(error.value)
+    with pytest.raises(UsageError) as error:
+        predict(tmp_path, [tmp_path], tmp_path / "none" / "p.zip", top=0, format="xml", quiet=True)
+    for part in ("--format xml", "--top 0", "a .zip is for --format submission", "there is no folder"):
+        assert part in str(error.value)
+
+
+def test_names_come_back_from_the_csv_as_they_were(trained, tmp_path):
+    photos, run = trained
+    names = ['a "quoted", name.png', "two\nlines.png", "café 🌿.png", "-dash.png", "=sum.png"]
+    for name in names:
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(photos / "test/2/000.png", tmp_path / "in" / name)
+    predict(run.path, [tmp_path / "in"], tmp_path / "p.csv", quiet=True)
+    assert sorted(row["image"] for row in rows_of(tmp_path / "p.csv")) == sorted(names)
+
+
+def test_the_library_takes_paths_images_and_arrays_alike(trained):
+    photos, run = trained
+    path = photos / "test/cat/000.png"
+    image = Image.open(path)
+    predictor = load(run.path)
+    answers = predictor.predict([str(path), path, image, np.asarray(image.convert("RGB"))], top=2)
+    assert len({answer.top for answer in answers}) == 1 and answers[0].image == str(path) and answers[2].image is None
+    assert answers[0].label in predictor.classes and answers[0].top[0] == (answers[0].label, answers[0].confidence)
+    odd = predictor.predict([np.zeros((4, 4)), 7, "nowhere.jpg", Image.new("RGBA", (9, 9))])
+    assert [answer.status.split(":")[0] for answer in odd] == ["failed", "failed", "failed", "ok"]
+    assert "does not exist" in odd[2].status and predictor.predict([]) == []
+    with pytest.raises(UsageError, match="takes a list of photos"):
+        predictor.predict(str(path))
+
+
+def test_input_name_shape_and_dtype_are_stated_in_the_bundle(trained):
+    _, run = trained
+    described = json.loads((run.path / "bundle/model.json").read_text())
+    assert described["input"] == {"name": "images", "shape": ["batch", 3, 32, 32], "dtype": "float32", "color": "RGB"}
+    assert described["preprocessing"]["resize_px"] == round(32 / 0.875) and described["classes"] == ["10", "2", "cat"]
+    assert described["backbone"] == "test_resnet" and described["head"]["kind"] == "mlp"
+
+
+def test_a_batch_size_changes_no_answer(trained):
+    photos, run = trained
+    files = sorted((photos / "test").rglob("*.png"))
+    one, many = (load(run.path).predict(files, batch_size=size) for size in (1, 64))
+    assert [a.label for a in one] == [b.label for b in many]
+    assert [a.confidence for a in one] == pytest.approx([b.confidence for b in many], abs=1e-5)

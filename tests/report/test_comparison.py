@@ -1,0 +1,35 @@
+import csv
+import io
+
+import pytest
+
+from fieldguide.errors import UsageError
+from fieldguide.report.comparison import HEADER, table, to_csv, to_markdown
+
+
+def result(accuracy, fingerprint="same", test=None):
+    shares = {"accuracy_low": accuracy - 0.02, "accuracy_high": accuracy + 0.02, "images": 780}
+    return {
+        "backbone": "resnet18", "optimizer": "adam", "parameters": {"total": 11_200_000}, "seconds": 90,
+        "validation": {"accuracy": accuracy, **shares}, "split": {"fingerprint": fingerprint},
+        "test": None if test is None else {**shares, "accuracy": test, "images": 1562},
+    }  # fmt: skip
+
+
+def test_the_table_has_the_columns_of_the_report_and_intervals():
+    rows = table([("a", result(0.8)), ("b|c", result(0.9, test=0.85))])
+    text = to_markdown(rows)
+    assert "| method | backbone | optimiser | parameters | validation | test | minutes |" in text
+    assert "| a | resnet18 | adam | 11.2M | 0.800 (0.780 to 0.820) | not evaluated | 1.5 |" in text
+    assert "b\\|c" in text and "validation: 780 photos, which also chose the epoch; test: 1,562 photos" in text
+
+
+def test_the_csv_keeps_full_precision():
+    rows = list(csv.DictReader(io.StringIO(to_csv(table([("a", result(0.8123456789))])))))
+    assert tuple(rows[0]) == HEADER and float(rows[0]["validation_accuracy"]) == 0.8123456789
+    assert rows[0]["test_accuracy"] == ""
+
+
+def test_different_splits_are_not_put_side_by_side():
+    with pytest.raises(UsageError, match="different splits, so their figures cannot be compared: a against b"):
+        table([("a", result(0.8)), ("b", result(0.9, "other"))])

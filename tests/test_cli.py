@@ -1,0 +1,86 @@
+"""The program as a person types it, in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["train", "evaluate", "predict", "experiment", "compare", "recipes", "recipes show", "recipes copy"]
+
+
+def fieldguide(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "fieldguide", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "100"}, **options,
+    )  # fmt: skip
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['fieldguide', '--help']\n"
+        "from fieldguide.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'numpy', 'PIL', 'matplotlib', 'sklearn', 'scipy', 'pydantic', 'yaml'}\n"
+        "heavy &= set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Turn a folder of photos" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_commands_help_shows_an_example(command):
+    done = fieldguide(*command.split(), "--help")
+    assert done.returncode == 0 and f"Example: fieldguide {command.split()[0]}" in done.stdout
+
+
+def test_wrong_usage_ends_with_2():
+    assert fieldguide("train").returncode == 2
+    assert fieldguide("trian", "x").returncode == 2
+    done = fieldguide("train", "nowhere", "-o", "runs/x", "--set", "training.sed=1")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "error: training.sed: there is no such field (did you mean seed?)" in done.stderr
+    assert "error: nowhere: there is no such folder" in done.stderr
+
+
+def test_recipes_are_listed_shown_and_copied(tmp_path):
+    listed = fieldguide("recipes")
+    assert listed.returncode == 0 and len(listed.stdout.splitlines()) >= 6
+    shown = fieldguide("recipes", "show", "resnet50-sgd")
+    for part in (
+        "momentum: 0.9", "25,710,756 parameters (23,508,032 backbone, 2,202,724 head)", "batch normalisation",
+        "phase strong: all (25,710,756 parameters)", "linear 2,048 to 1,024",
+    ):  # fmt: skip
+        assert part in shown.stdout
+    assert fieldguide("recipes", "copy", "resnet50-sgd", tmp_path / "mine.yaml").returncode == 0
+    text = (tmp_path / "mine.yaml").read_text()
+    assert text.startswith("# Method 4 of the report")
+    assert fieldguide("recipes", "show", tmp_path / "mine.yaml").stdout.startswith(text.rstrip())
+    again = fieldguide("recipes", "copy", "resnet50-sgd", tmp_path / "mine.yaml")
+    assert again.returncode == 2 and "nothing is overwritten" in again.stderr
+    assert fieldguide("recipes", "show", "resnet5-sgd").returncode == 2
+
+
+def test_photos_that_stand_in_the_way_end_with_1(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", {"train/a": 2, "train/b": 2})
+    (photos / "train/a/bad.jpg").write_bytes(b"")
+    done = fieldguide("train", photos, "-o", tmp_path / "run", "--weights", "none")
+    assert done.returncode == 1 and "train/a/bad.jpg is empty" in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_the_main_job_from_train_to_prediction(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2, "test": 3})
+    settings = ["model.backbone=test_resnet", "rules.backbones=null", "data.image_size_px=32", "training.max_epochs=2"]
+    flags = [part for setting in settings for part in ("--set", setting)]
+    done = fieldguide("train", photos, "-o", tmp_path / "run", "--weights", "none", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "chosen on these photos" in done.stdout and "phase standard: standard augmentation" in done.stdout
+    assert "14 photos" not in done.stdout and "training on 12 photos, validation on 4, 2 classes" in done.stdout
+    judged = fieldguide("evaluate", tmp_path / "run", photos)
+    assert judged.returncode == 0 and "val accuracy" in judged.stdout and "95 %" in judged.stdout
+    (photos / "test/broken.jpg").write_bytes(b"x")
+    predicted = fieldguide("predict", tmp_path / "run", photos / "test", "-o", tmp_path / "p.csv")
+    assert predicted.returncode == 3 and len((tmp_path / "p.csv").read_text().splitlines()) == 5
