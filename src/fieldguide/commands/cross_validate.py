@@ -93,9 +93,10 @@ def cross_validate(
     """
     assert recipe.split.folds is not None
     folds = make_folds(split, seed=recipe.training.seed, folds=recipe.split.folds, groups=groups)
-    for remark in folds.remarks:
+    new = [remark for remark in folds.remarks if remark not in remarks]
+    for remark in new:
         screen.warn(remark)
-    everything = (*remarks, *folds.remarks)
+    everything = (*remarks, *new)
     results: list[dict[str, Any]] = []
     try:
         _write_request(name, recipe, folds, run)
