@@ -9,12 +9,12 @@ torch.set_num_threads(1)  # the tests run side by side, and their networks are s
 
 
 def write_photo(path, hue, number, size=(40, 30)):
-    """A photo of one colour with noise and a stripe, different for each number."""
+    """A photo of one colour with patches of its own, so that no two are near duplicates."""
     draw = np.random.default_rng([hue, number])
     width, height = size
     pixels = np.full((height, width, 3), [(hue * 83) % 256, (hue * 151) % 256, (hue * 37) % 256], dtype=float)
-    pixels += draw.normal(0, 12, pixels.shape)
-    pixels[:, number % width] = 255
+    coarse = draw.normal(0, 40, (5, 6, 3)).repeat(-(-height // 5), 0)[:height].repeat(-(-width // 6), 1)[:, :width]
+    pixels += coarse + draw.normal(0, 8, pixels.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 

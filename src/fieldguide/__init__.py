@@ -11,6 +11,7 @@ The names below are imported when they are first used, so that the command line 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fieldguide.commands.check import CheckReport, check
     from fieldguide.commands.compare import compare
     from fieldguide.commands.evaluate import Evaluation, evaluate
     from fieldguide.commands.experiment import Experiment, experiment
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fieldguide.errors import FieldguideError, PhotosError, TrainingError, UsageError
 
 __all__ = [
+    "CheckReport",
     "Evaluation",
     "Experiment",
     "FieldguideError",
@@ -31,6 +33,7 @@ __all__ = [
     "Run",
     "TrainingError",
     "UsageError",
+    "check",
     "compare",
     "evaluate",
     "experiment",
@@ -40,6 +43,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "CheckReport": ("commands.check", "CheckReport"),
     "Evaluation": ("commands.evaluate", "Evaluation"),
     "Experiment": ("commands.experiment", "Experiment"),
     "FieldguideError": ("errors", "FieldguideError"),
@@ -50,6 +54,7 @@ _PLACES = {
     "Run": ("commands.train", "Run"),
     "TrainingError": ("errors", "TrainingError"),
     "UsageError": ("errors", "UsageError"),
+    "check": ("commands.check", "check"),
     "compare": ("commands.compare", "compare"),
     "evaluate": ("commands.evaluate", "evaluate"),
     "experiment": ("commands.experiment", "experiment"),

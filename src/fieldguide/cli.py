@@ -73,6 +73,24 @@ def _complain(error: FieldguideError) -> None:
         print(f"error: {problem}", file=sys.stderr)
 
 
+@app.command(epilog="Example: fieldguide check photos --html check.html")
+@_command
+def check(
+    photos: Photos,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the findings there")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write a page with thumbnails there")] = None,
+) -> int:
+    """Look a folder of photos over, before an hour is spent on it."""
+    from fieldguide.commands.check import check as look
+    from fieldguide.commands.check import show
+    from fieldguide.commands.display import Screen
+
+    screen = Screen()
+    report = look(photos, json_file=json, html_file=html, progress=screen.counting)
+    show(report, screen)
+    return report.exit_code
+
+
 @app.command(epilog="Example: fieldguide train photos -o runs/first --recipe resnet50-adam")
 @_command
 def train(

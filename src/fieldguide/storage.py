@@ -1,11 +1,13 @@
 """Files that appear whole or not at all, their checksums, and names that any reader can print. Knows no run."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,8 +74,15 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def csv_line(fields: Sequence[str]) -> str:
+    """One line of a CSV, ended by `\\n`; a field with a carriage return is quoted too, so that it reads back."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(fields)  # what ends a line is what it quotes
+    return buffer.getvalue().removesuffix("\r\n") + "\n"
 
 
 def digest(content: bytes) -> str:
@@ -97,13 +106,16 @@ def problem_with_output_folder(folder: Path) -> str | None:
 
     Leaves nothing behind.
     """
-    if folder.exists() or folder.is_symlink():
-        return None if folder.is_dir() and not any(folder.iterdir()) else f"{folder}: exists already"
-    missing = [folder]
-    while not missing[-1].parent.exists():
-        missing.append(missing[-1].parent)
+    missing: list[Path] = []
     try:
-        folder.mkdir(parents=True)
+        if folder.exists() or folder.is_symlink():
+            if not folder.is_dir() or any(folder.iterdir()):
+                return f"{folder}: exists already"
+        else:
+            missing.append(folder)
+            while not missing[-1].parent.exists():
+                missing.append(missing[-1].parent)
+        folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -212,6 +212,16 @@ def test_a_test_photo_that_is_to_be_dealt_is_refused_or_dropped(cross_validated,
     assert place["train/ash/003.png"] == "excluded" and place["test/ash/leak.png"] == "test"
 
 
+def test_groups_of_the_recipe_are_held_out_together(cross_validated, tmp_path, small):
+    photos, _ = cross_validated
+    pattern = "split.group_pattern='^(?P<group>00[123])'"
+    train(photos, output=tmp_path / "run", overrides=(*small, *QUICK, "split.folds=2", pattern), quiet=True)
+    place = {row["file"]: row["fold"] for row in rows_of(tmp_path / "run" / "folds.csv")}
+    for name in ("001", "002", "003"):
+        assert len({fold for file, fold in place.items() if file.endswith(f"/{name}.png")}) == 1
+    assert set(place.values()) == {"1", "2", "train", "test"}
+
+
 @pytest.fixture(scope="module")
 def random_labels(tmp_path_factory):
     """Photos that are easy to tell apart, each with copies, under one of two labels that nothing in them tells."""

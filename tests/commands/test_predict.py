@@ -90,7 +90,7 @@ def test_all_wrong_paths_and_options_are_named_before_the_model_is_loaded(tmp_pa
 
 def test_names_come_back_from_the_csv_as_they_were(trained, tmp_path):
     photos, run = trained
-    names = ['a "quoted", name.png', "two\nlines.png", "café 🌿.png", "-dash.png", "=sum.png"]
+    names = ['a "quoted", name.png', "two\nlines.png", "old\rmac.png", "café 🌿.png", "-dash.png", "=sum.png"]
     for name in names:
         (tmp_path / "in").mkdir(exist_ok=True)
         shutil.copy(photos / "test/2/000.png", tmp_path / "in" / name)

@@ -124,7 +124,7 @@ def test_workers_change_nothing(trained, tmp_path, small, workers):
 def test_without_val_a_share_of_each_class_is_set_apart_and_reused(tmp_path, make_photos, small):
     photos = make_photos(tmp_path / "photos", {"ash": 20, "beech": 10, "cedar": 2, "oak": 1})
     run = train(photos, output=tmp_path / "run", overrides=(*small, "split.validation_share=0.2"), quiet=True)
-    rows = list(csv.DictReader((run.path / "split.csv").open()))
+    rows = list(csv.DictReader((run.path / "split.csv").read_text().splitlines()))
     per_class = {
         name: sum(r["class"] == name and r["part"] == "val" for r in rows) for name in ("ash", "beech", "cedar", "oak")
     }
@@ -155,9 +155,8 @@ def test_a_broken_photo_stops_the_training_unless_the_recipe_excludes_it(photos,
     assert "train/cat/bad.jpg is not an image" in str(error.value) and "val/cat/cut.png is cut off" in str(error.value)
     assert "data.unreadable=exclude" in str(error.value) and not (tmp_path / "run").exists()
     run = train(photos, output=tmp_path / "run", overrides=(*small, "data.unreadable=exclude"), quiet=True)
-    excluded = {
-        r["file"]: r["reason"] for r in csv.DictReader((run.path / "split.csv").open()) if r["part"] == "excluded"
-    }
+    rows = csv.DictReader((run.path / "split.csv").read_text().splitlines())
+    excluded = {row["file"]: row["reason"] for row in rows if row["part"] == "excluded"}
     assert excluded.keys() == {"train/cat/bad.jpg", "val/cat/cut.png"} and all(excluded.values())
     assert run.result["split"]["excluded"] == 2 and run.result["training"]["images"] == 37
     assert any("2 photos excluded" in remark for remark in run.result["remarks"])
@@ -169,14 +168,14 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
         train(
             tmp_path / "nowhere", output=tmp_path / "file" / "run", device="cuda:99", quiet=True,
             overrides=(
-                "training.learning_rat=1", "training.momentum=0.9", "split.group_pattern=x", "model.backbone=resnet35"
+                "training.learning_rat=1", "training.momentum=0.9", "training.more_epochs=5", "model.backbone=resnet35"
             ),
         )  # fmt: skip
     text = str(error.value)
     for part in (
         "learning_rat: there is no such field (did you mean learning_rate?)",
         "training.momentum would be ignored, because training.optimizer is adam",
-        "split.group_pattern: reserved",
+        "training.more_epochs: reserved",
         "timm has no network 'resnet35' (did you mean",
         "nowhere: there is no such folder",
         "cannot be written",

@@ -1,18 +1,17 @@
 """`fieldguide predict`: photos to a CSV, one row an input, whatever happens to it."""
 
-import csv
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TextIO
 
 from fieldguide.commands.display import Screen
 from fieldguide.data.scan import images_below, relative_name
 from fieldguide.deploy.predictor import Prediction, load_predictor
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.storage import printable, replacing
+from fieldguide.storage import csv_line, printable, replacing
 
 FORMATS = ("csv", "submission")
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions give the same file
@@ -162,10 +161,10 @@ def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, 
                     entry = zipfile.ZipInfo("prediction.csv", ZIP_DATE)
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     with archive.open(entry, "w") as inner, io.TextIOWrapper(inner, "utf-8", newline="") as text:
-                        _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, failed)
+                        _write_rows(text, stream, format, top, failed)
             else:
                 text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-                _write_rows(csv.writer(text, lineterminator="\n"), stream, format, top, failed)
+                _write_rows(text, stream, format, top, failed)
                 text.detach()
     except OSError as error:
         raise UsageError(f"-o {target}: cannot be written ({error.strerror or error})") from None
@@ -173,20 +172,20 @@ def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, 
 
 
 def _write_rows(
-    writer: Any, stream: Iterable[tuple[str, Prediction]], format: str, top: int, failed: list[tuple[str, str]]
+    file: TextIO, stream: Iterable[tuple[str, Prediction]], format: str, top: int, failed: list[tuple[str, str]]
 ) -> None:
     if format == "submission":
-        writer.writerow(("image_name", "pred_label"))
+        file.write(csv_line(("image_name", "pred_label")))
     else:
         more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"confidence_{place}")]
-        writer.writerow(("image", "label", "confidence", "status", *more))
+        file.write(csv_line(("image", "label", "confidence", "status", *more)))
     for name, prediction in stream:
         if prediction.status != "ok":
             failed.append((name, prediction.status.removeprefix("failed: ")))
         if format == "submission":
-            writer.writerow((_stem(name), prediction.label))
+            file.write(csv_line((_stem(name), prediction.label)))
             continue
         confidence = "" if prediction.confidence is None else f"{prediction.confidence:.6f}"
         more = [text for label, value in prediction.top[1:] for text in (label, f"{value:.6f}")]
         more += [""] * (2 * (top - 1) - len(more))
-        writer.writerow((name, prediction.label, confidence, prediction.status, *more))
+        file.write(csv_line((name, prediction.label, confidence, prediction.status, *more)))

@@ -12,6 +12,9 @@ from fieldguide.commands.cross_validate import cross_validate, demand_no_validat
 from fieldguide.commands.display import Screen, TrainingDisplay, duration
 from fieldguide.commands.evaluate import judge_photos
 from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
+from fieldguide.data.duplicates import find_duplicates
+from fieldguide.data.facts import look_at
+from fieldguide.data.groups import groups_by_pattern, problem_with_pattern
 from fieldguide.data.inspect import Inspected, inspect
 from fieldguide.data.scan import PhotoFolder, problem_with_folder, scan, summary
 from fieldguide.data.split import Split, make_split, write_split
@@ -61,11 +64,13 @@ class Prepared:
         folder: what lies where.
         split: which photo is in which part.
         remarks: sentences that a person should read.
+        groups: names of files that belong into one part.
     """
 
     folder: PhotoFolder
     split: Split
     remarks: tuple[str, ...]
+    groups: tuple[Sequence[str], ...] = ()
 
 
 def train(
@@ -110,7 +115,9 @@ def train(
         return run_trial(name, chosen, of_fold, fold, device, screen).result
 
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
-    result = cross_validate(name, chosen, prepared.split, paths, prepared.remarks, run, device, screen, train_fold)
+    result = cross_validate(
+        name, chosen, prepared.split, paths, prepared.remarks, run, device, screen, train_fold, prepared.groups
+    )
     return Run(run.path, result)
 
 
@@ -134,6 +141,9 @@ def demand_request(
     problems = [*draft.problems, *assemble.problems_with_model(draft.recipe)]
     for problem in (problem_with_folder(root), *(_problem_with_output(run) for run in outputs), _problem_with(device)):
         problems += [problem] if problem else []
+    pattern = draft.recipe.split.group_pattern
+    if pattern is not None and (problem := problem_with_pattern(pattern)):
+        problems.append(problem)
     if problems:
         raise UsageError(*problems)
     return draft.name, assemble.resolved(draft.recipe)
@@ -170,8 +180,7 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         )
     if recipe.split.folds is not None:
         demand_no_validation_folder(folder)
-    with screen.counting("reading photos", len(folder.photos)) as advance:
-        inspected = inspect(folder.photos, recipe.data.max_megapixels, advance=advance)
+    inspected, groups = _look_at_photos(folder, recipe, screen)
     remarks = _deal_with_unreadable(inspected, recipe.data.unreadable)
     split, more = make_split(
         inspected,
@@ -179,10 +188,37 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         validation_share=recipe.split.validation_share or VALIDATION_SHARE,  # folds are dealt anew from all
         has_validation=folder.has_validation,
         leaks=recipe.data.leaks,
+        groups=groups,
     )
     for remark in (*remarks, *more):
         screen.warn(remark)
-    return Prepared(folder, split, (*folder.remarks, *remarks, *more))
+    return Prepared(folder, split, (*folder.remarks, *remarks, *more), tuple(groups))
+
+
+def _look_at_photos(folder: PhotoFolder, recipe: Recipe, screen: Screen) -> tuple[list[Inspected], list[list[str]]]:
+    """Reads every photo once; where validation has to be set apart, near duplicates are looked for as well.
+
+    Returns:
+        What was found of each photo, and files that belong into one part.
+    """
+    most, pattern = recipe.data.max_megapixels, recipe.split.group_pattern
+    groups = groups_by_pattern([photo.file for photo in folder.photos], pattern) if pattern else []
+    if folder.has_validation:
+        with screen.counting("reading photos", len(folder.photos)) as advance:
+            return inspect(folder.photos, most, advance=advance), groups
+    with screen.counting("reading photos", len(folder.photos)) as advance:
+        facts = look_at(folder.part("train"), most, advance)
+        others = [photo for photo in folder.photos if photo.part != "train"]
+        inspected = [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts]
+        inspected += inspect(others, most, advance=advance)
+    screen.say("looking for near duplicates, so that none stands in training and in validation")
+    duplicates = find_duplicates(facts)
+    for chain in duplicates.look_alikes:
+        screen.warn(
+            f"{counted(len(chain), 'photo')} of {chain[0].class_name} look alike in a chain, too many to keep in one "
+            f"part; first {chain[0].file}. Frames of a burst? Then set split.group_pattern"
+        )
+    return inspected, [*groups, *duplicates.file_groups]
 
 
 def _deal_with_unreadable(inspected: Sequence[Inspected], unreadable: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Augmentations by torchvision's own transforms, with random numbers that depend on (seed, epoch, photo) alone."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -47,16 +48,17 @@ def reference(policy: Policy, preprocessing: Preprocessing) -> Augment:
         It leaves the state of torch's generator as it was.
     """
     transforms = v2.Compose(_transforms(policy, preprocessing))
+    return functools.partial(_augment, transforms, preprocessing if policy.crop_scale is None else None)
 
-    def augment(image: Image.Image, seed: int) -> Image.Image:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if policy.crop_scale is None:
-                image = center(image, preprocessing)
-            made: Image.Image = transforms(image)
-            return made
 
-    return augment
+def _augment(transforms: v2.Compose, centre_first: Preprocessing | None, image: Image.Image, seed: int) -> Image.Image:
+    """No closure, since a worker that is spawned gets its augmentation pickled."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach for the GPU's generators too
+        if centre_first is not None:
+            image = center(image, centre_first)
+        made: Image.Image = transforms(image)
+        return made
 
 
 def _transforms(policy: Policy, preprocessing: Preprocessing) -> list[torch.nn.Module]:

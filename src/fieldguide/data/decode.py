@@ -3,6 +3,7 @@
 import contextlib
 import io
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,6 @@ from fieldguide.errors import PhotosError
 
 MAX_FILE_BYTES = 2**30
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-Image.MAX_IMAGE_PIXELS = None  # our own bound, checked before pixels are decoded, holds in every thread
 
 
 class UnreadableError(PhotosError):
@@ -28,6 +28,38 @@ class UnreadableError(PhotosError):
     def __init__(self, reason: str, kind: str = "unreadable") -> None:
         self.kind = kind
         super().__init__(reason)
+
+
+class _QuietCodec:
+    """Silences Pillow's remarks and its bound on pixels while any thread decodes.
+
+    Both are one for the whole process, so the first thread in saves them and the last one out restores them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # odd metadata; what matters raises
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = None  # `max_megapixels` is checked before pixels are decoded
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._before.close()
+
+
+_quiet_codec = _QuietCodec()
 
 
 def read_bytes(path: Path) -> bytes:
@@ -45,10 +77,12 @@ def read_bytes(path: Path) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise UnreadableError(f"is a file of {status.st_size:,} bytes")
         return path.read_bytes()
+    except UnreadableError:
+        raise
     except FileNotFoundError:
         raise UnreadableError("does not exist") from None
-    except OSError as error:
-        raise UnreadableError(f"cannot be read ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        raise UnreadableError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def decode(content: bytes, max_megapixels: float = 200) -> Image.Image:
@@ -73,8 +107,7 @@ def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]
     Raises:
         UnreadableError: with the reason; also for whatever the codec raises in the body.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what matters raises
+    with _quiet_codec():
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 if image.width * image.height > max_megapixels * 1e6:
@@ -103,7 +136,7 @@ def read_photo(path: Path, max_megapixels: float = 200) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, 16 bits by their upper half."""
+    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, 16 bits divided by 257."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):

@@ -50,7 +50,7 @@ class Preprocessing:
                 mean=_three(data["mean"]),
                 std=_three(data["std"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"preprocessing: {error} is missing or no number") from None
         if made.interpolation not in RESAMPLING:
             raise UsageError(f"preprocessing: interpolation must be bilinear or bicubic, not {made.interpolation}")

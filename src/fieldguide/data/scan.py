@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,12 +37,12 @@ class PhotoFolder:
 
     Attributes:
         root: the folder.
-        photos: sorted by part and file.
+        photos: in a stable order.
         has_validation: whether there is a folder of validation photos.
         test_is_labelled: whether test photos lie in class folders.
         empty_classes: class folders of the training part (or of the root) without any photo.
         others: how many files have no image ending.
-        strays: photos of train or val that lie in no class folder.
+        strays: photos that lie in no class folder, in train, in val or beside them.
         remarks: sentences that a person should read.
     """
 
@@ -88,8 +88,11 @@ def scan(root: Path) -> PhotoFolder:
 
 def problem_with_folder(root: Path) -> str | None:
     """Why `root` is no folder that can be read, as a sentence; None if it is."""
-    if not root.exists():
-        return f"{root}: there is no such folder"
+    try:
+        if not root.exists():
+            return f"{root}: there is no such folder"
+    except OSError as error:  # a name that is too long, a folder that cannot be entered
+        return f"{root}: cannot be read ({error.strerror})"
     if not root.is_dir():
         return f"{root}: is a file; give the folder that holds the photos"
     if not os.access(root, os.R_OK | os.X_OK):
@@ -100,11 +103,12 @@ def problem_with_folder(root: Path) -> str | None:
 def images_below(folder: Path) -> tuple[list[Path], int]:
     """All files with an image ending below a folder, sorted, and how many other files there are.
 
-    Follows links to folders, but enters no folder twice; passes over names that begin with a dot.
+    Follows links to folders, but enters no folder twice and none that `folder` lies in, so that a link in
+    a circle brings no photos of other classes; passes over names that begin with a dot.
     """
     images, others = [], 0
-    for path in _files(folder, set()):
-        if path.suffix.lower() in IMAGE_ENDINGS and not _hidden(path.name):
+    for path in _files(folder):
+        if _is_image(path):
             images.append(path)
         else:
             others += 1
@@ -120,21 +124,34 @@ def _hidden(name: str) -> bool:
     return name.startswith(".")
 
 
-def _files(folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-    try:
-        status = folder.stat()
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise PhotosError(f"{folder}: cannot be read ({error.strerror})") from None
-    if (status.st_dev, status.st_ino) in entered:
-        return
-    entered.add((status.st_dev, status.st_ino))
-    for entry in entries:
-        path = Path(entry.path)
-        if not path.is_dir():
-            yield path
-        elif not _hidden(entry.name):
-            yield from _files(path, entered)
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS and not _hidden(path.name)
+
+
+def _files(top: Path) -> Iterator[Path]:
+    entered = {_identity(parent) for place in (top.absolute(), top.resolve()) for parent in place.parents}
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        try:
+            identity = _identity(folder)
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise PhotosError(f"{folder}: cannot be read ({error.strerror})") from None
+        if identity in entered:
+            continue
+        entered.add(identity)
+        for entry in entries:
+            path = Path(entry.path)
+            if not path.is_dir():
+                yield path
+            elif not _hidden(entry.name):
+                folders.append(path)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
 
 
 def _parts(root: Path, folders: dict[str, Path]) -> dict[str, Path]:
@@ -187,6 +204,7 @@ def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
         for entry in sorted(root.iterdir())
         if entry.is_dir() and not _hidden(entry.name) and entry not in parts.values()
     ]
+    collector.add_strays(entry for entry in sorted(root.iterdir()) if not entry.is_dir())
     if "val" in parts:
         collector.add_classes("val", parts["val"])
     labelled = False
@@ -213,21 +231,28 @@ class _Collector:
             if entry.is_dir():
                 if not _hidden(entry.name):
                     self._add(part, entry, printable(entry.name))
-            elif entry.suffix.lower() in IMAGE_ENDINGS and not _hidden(entry.name):
-                self.strays.append(relative_name(entry, self.root))
+            else:
+                self.add_strays([entry])
+
+    def add_strays(self, files: Iterable[Path]) -> None:
+        """Counts files that lie where no photos are looked for."""
+        for file in files:
+            if _is_image(file):
+                self.strays.append(relative_name(file, self.root))
             else:
                 self.others += 1
 
     def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
         """Adds test photos; says whether they lie in class folders."""
         inside = [entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name)]
-        flat = [entry for entry in folder.iterdir() if entry.is_file() and entry.suffix.lower() in IMAGE_ENDINGS]
+        flat = [entry for entry in folder.iterdir() if entry.is_file() and _is_image(entry)]
         unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
         if not inside or flat or len(unknown) == len(inside):
             if inside:
-                remarks.append(
-                    f"{folder.name}/ has folders but is taken as unlabelled, since they are no class folders"
+                why = (
+                    "since they are no class folders" if len(unknown) == len(inside) else "since photos lie beside them"
                 )
+                remarks.append(f"{folder.name}/ has folders but is taken as unlabelled, {why}")
             self._add("test", folder, None)
             return False
         if unknown:
@@ -243,6 +268,9 @@ class _Collector:
         self.photos += [Photo(path, relative_name(path, self.root), part, class_name) for path in images]
 
     def folder(self, *, has_validation: bool, test_is_labelled: bool, remarks: list[str]) -> PhotoFolder:
+        same = [file for file, count in Counter(photo.file for photo in self.photos).items() if count > 1]
+        if same:
+            raise PhotosError(f"{self.root}: two files would both be written as {same[0]}; rename one of them")
         return PhotoFolder(
             root=self.root,
             photos=tuple(self.photos),

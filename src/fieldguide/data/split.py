@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 from fieldguide.data.groups import joined
 from fieldguide.data.inspect import Inspected
 from fieldguide.errors import PhotosError, UsageError, counted, listing
-from fieldguide.storage import write_text
+from fieldguide.storage import csv_line, write_text
 
 PARTS = ("train", "val", "test", "excluded")
 HEADER = ("file", "class", "part", "content_hash", "reason")
@@ -94,7 +93,8 @@ def make_split(
         )
         for entry in inspected
     ]
-    rows, remarks = _without_leaks(rows, leaks)  # first: whether a photo leaks must not depend on the seed
+    # Leaks first: whether a photo leaks must not depend on what the seed sets apart.
+    rows, remarks = _without_leaks(rows, leaks)
     rows, more = _without_split_groups(rows, leaks, groups)
     if not has_validation:
         chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share, groups)
@@ -106,11 +106,8 @@ def make_split(
 
 def write_split(path: Path, split: Split) -> None:
     """Writes a split as CSV (UTF-8, `\\n`)."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)
-    write_text(path, buffer.getvalue())
+    rows = [HEADER, *((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)]
+    write_text(path, "".join(csv_line(row) for row in rows))
 
 
 def read_split(path: Path) -> Split:
@@ -121,17 +118,24 @@ def read_split(path: Path) -> Split:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.reader(file))
+            reader = csv.reader(file, strict=True)
+            numbered = [(reader.line_num, line) for line in reader]
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {reader.line_num} is damaged ({error})") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
-    if not lines or tuple(lines[0]) != HEADER:
+    if not numbered or tuple(numbered[0][1]) != HEADER:
         raise UsageError(f"{path}: the first line must be {','.join(HEADER)}")
-    for number, line in enumerate(lines[1:], start=2):
+    seen: set[str] = set()
+    for number, line in numbered[1:]:
         if len(line) != len(HEADER) or line[2] not in PARTS:
             raise UsageError(f"{path}: line {number} is damaged: {','.join(line)[:80]}")
-    return Split(tuple(Row(*line) for line in lines[1:]))
+        if line[0] in seen:
+            raise UsageError(f"{path}: line {number} has {line[0]} once more")
+        seen.add(line[0])
+    return Split(tuple(Row(*line) for _, line in numbered[1:]))
 
 
 def _moved(row: Row, part: str, reason: str = "") -> Row:
@@ -252,7 +256,8 @@ def _demand_enough(split: Split, *, grouped: bool) -> None:
     lost = sorted({row.class_name for row in split.part("excluded")} - set(classes))
     if lost:
         raise PhotosError(
-            f"classes that have no readable training photo: {', '.join(lost)}; add photos or remove the folder"
+            f"classes that have no training photo left (unreadable or dropped): {', '.join(lost)}; "
+            "add photos or remove the folder"
         )
 
 

@@ -71,7 +71,8 @@ def pretrained_on(name: str) -> str:
     """What the Hub's weights of this name were trained on, by timm's tag: `imagenet-1k`, else the tag itself."""
     tag = str(_config(name).get("tag") or _tag(name))
     steps = [piece for piece in tag.split("_") if piece.startswith("in") and piece[2:3].isdigit()]
-    others = ("fb_ssl", "fb_swsl", "yfcc", "ig1b", "laion", "openai", "jft", "clip", "dino", "webvid")
+    others = {"ssl", "swsl", "wsl", "yfcc", "laion", "openai", "jft", "clip", "dino", "webvid"}
+    others |= {"swag", "seer", "m38m", "webli"}  # Instagram, merged sets, the web
     if set(steps) == {"in1k"} and not any(name in tag for name in others):
         return "imagenet-1k"
     return tag or "nothing that timm tells"
@@ -120,9 +121,19 @@ def stages(network: nn.Module) -> list[list[str]]:
         raise UsageError("training.phases: timm does not tell this backbone's stages; use trainable all or head")
     from timm.models import group_parameters
 
-    matcher: Any = network.group_matcher
-    groups: dict[int, list[str]] = group_parameters(network, matcher(coarse=True))
-    return [groups[key] for key in sorted(groups)]
+    try:
+        matcher: Any = network.group_matcher
+        groups: dict[int, list[str]] = group_parameters(network, matcher(coarse=True))
+    except Exception as error:  # some of timm's networks refuse coarse groups, each in its own way
+        raise UsageError(
+            f"training.phases: timm does not tell this backbone's stages ({error}); use trainable all or head"
+        ) from None
+    found = [groups[key] for key in sorted(groups)]
+    vectors = {name for name, parameter in network.named_parameters() if parameter.ndim <= 1}
+    while len(found) > 1 and vectors.issuperset(found[-1]):  # a last normalisation alone is no stage
+        last = found.pop()
+        found[-1] = found[-1] + last
+    return found
 
 
 def _config(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier, make_on_meta
-from fieldguide.storage import digest, read_json, write_bytes, write_json
+from fieldguide.storage import digest, file_digest, read_json, write_bytes, write_json
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
@@ -30,6 +30,8 @@ class Description:
         preprocessing: plain data; `data.preprocess.Preprocessing` reads it.
         pretrained_on: what the first weights were trained on; None where nobody can tell.
         weights_sha256: checksum of the weights' file.
+        weights_sha256_before: of the weights that were being replaced when the writing was cut off; they belong to the
+            same network and are as good.
     """
 
     architecture: Architecture
@@ -37,6 +39,7 @@ class Description:
     preprocessing: Mapping[str, Any]
     pretrained_on: str | None
     weights_sha256: str = ""
+    weights_sha256_before: str | None = None
 
 
 def find_bundle(path: Path) -> Path:
@@ -61,35 +64,44 @@ def find_bundle(path: Path) -> Path:
 
 
 def write_bundle(folder: Path, description: Description, weights: Mapping[str, torch.Tensor]) -> None:
-    """Writes weights, then the description with their checksum, so that a bundle is whole or noticed as torn."""
+    """Writes a bundle; whatever happens in between, the one before or the new one can be read.
+
+    The description comes first and takes the old weights' checksum as well as the new one's, then the weights, then
+    the description with the new one alone.
+    """
     folder.mkdir(exist_ok=True)
     content = save({name: value.detach().cpu().contiguous() for name, value in weights.items()})
+    before = file_digest(folder / WEIGHTS_FILE) if (folder / WEIGHTS_FILE).is_file() else None
+    said = _as_plain(description, digest(content))
+    write_json(folder / DESCRIPTION_FILE, said | {"weights_sha256_before": before} if before else said)
     write_bytes(folder / WEIGHTS_FILE, content)
+    if before:
+        write_json(folder / DESCRIPTION_FILE, said)
+
+
+def _as_plain(description: Description, weights_sha256: str) -> dict[str, Any]:
     architecture, size = description.architecture, description.preprocessing["image_size_px"]
-    write_json(
-        folder / DESCRIPTION_FILE,
-        {
-            "format": FORMAT,
-            "classes": list(description.classes),
-            "preprocessing": dict(description.preprocessing),
-            "input": {
-                "name": "images",
-                "shape": ["batch", 3, size, size],
-                "dtype": "float32",
-                "color": "RGB",
-            },
-            "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
-            "backbone": architecture.backbone,
-            "head": {
-                "kind": architecture.head,
-                "width": architecture.head_width,
-                "dropout": architecture.head_dropout,
-            },
-            "pretrained_on": description.pretrained_on,
-            "weights_sha256": digest(content),
-            "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
+    return {
+        "format": FORMAT,
+        "classes": list(description.classes),
+        "preprocessing": dict(description.preprocessing),
+        "input": {
+            "name": "images",
+            "shape": ["batch", 3, size, size],
+            "dtype": "float32",
+            "color": "RGB",
         },
-    )
+        "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
+        "backbone": architecture.backbone,
+        "head": {
+            "kind": architecture.head,
+            "width": architecture.head_width,
+            "dropout": architecture.head_dropout,
+        },
+        "pretrained_on": description.pretrained_on,
+        "weights_sha256": weights_sha256,
+        "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
+    }
 
 
 def read_description(folder: Path) -> Description:
@@ -104,6 +116,8 @@ def read_description(folder: Path) -> Description:
         found = data.get("format") if isinstance(data, dict) else None
         raise UsageError(f"{path}: is of format {found!r}, and this version of fieldguide reads format {FORMAT}")
     try:
+        if not isinstance(data["classes"], list):
+            raise TypeError("classes is no list")
         classes = tuple(data["classes"])
         head = data["head"]
         description = Description(
@@ -118,8 +132,9 @@ def read_description(folder: Path) -> Description:
             preprocessing=dict(data["preprocessing"]),
             pretrained_on=data.get("pretrained_on"),
             weights_sha256=data["weights_sha256"],
+            weights_sha256_before=data.get("weights_sha256_before"),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
     _demand_sense(description, path)
     return description
@@ -153,7 +168,7 @@ def read_weights(folder: Path, description: Description) -> dict[str, torch.Tens
         if path.stat().st_size > most + 10_000_000:
             raise UsageError(f"{path}: is larger than the network it is said to belong to")
         content = path.read_bytes()
-        if digest(content) != description.weights_sha256:
+        if digest(content) not in (description.weights_sha256, description.weights_sha256_before):
             raise UsageError(f"{path}: is not the file that {DESCRIPTION_FILE} was written for (its checksum differs)")
         return dict(load(content))
     except OSError as error:
@@ -170,9 +185,9 @@ def load_classifier(folder: Path) -> tuple[Classifier, Description]:
     """
     description = read_description(folder)
     weights = read_weights(folder, description)
-    classifier = make_classifier(description.architecture)
-    own = classifier.state_dict()
+    own = make_on_meta(description.architecture).state_dict()  # held together before the network takes memory
     if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in weights.items()}:
         raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors are not those of {description.architecture.backbone}")
+    classifier = make_classifier(description.architecture)
     classifier.load_state_dict(weights)
     return classifier.eval(), description

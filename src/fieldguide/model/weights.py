@@ -15,6 +15,8 @@ from fieldguide.model import backbone as backbones
 from fieldguide.model.bundle import find_bundle, read_description, read_weights
 from fieldguide.model.classifier import Classifier
 
+WRAPPERS = ("module.", "backbone.", "model.", "_orig_mod.")
+CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")  # what a pretrained network may have beyond a backbone
 ENOUGH = 0.95  # of the backbone's values must come from the file
 
 
@@ -56,9 +58,13 @@ class LoadedWeights:
 
 def problem_with_weights(source: str) -> str | None:
     """Why weights cannot come from there, as far as can be told without reading them; None if they can."""
-    if source in ("hub", "none") or Path(source).is_file():
+    try:
+        is_file, exists = Path(source).is_file(), Path(source).exists()
+    except OSError as error:  # a name that is too long
+        return f"model.weights: {source} cannot be read ({error.strerror})"
+    if source in ("hub", "none") or is_file:
         return None
-    if not Path(source).exists():
+    if not exists:
         return f"model.weights: there is no file {source}; pass hub, none, a .safetensors or .pth file, or a run"
     try:
         find_bundle(Path(source))
@@ -125,7 +131,8 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
             "save its state dict alone, best as .safetensors"
         ) from None
     except Exception as error:  # torch.load raises what it likes on damaged input
-        raise UsageError(f"model.weights: {path} cannot be read ({str(error).splitlines()[0][:160]})") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise UsageError(f"model.weights: {path} cannot be read ({reason})") from None
     return _tensors(content, path)
 
 
@@ -144,10 +151,9 @@ def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
 
 
 def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Takes off the prefix that a wrapper put before every name."""
-    for prefix in ("module.", "backbone.", "model.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in found):
-            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    """Takes off the prefixes that wrappers put before every name, in any order."""
+    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in found)), None):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
     if any(name.startswith("backbone.") for name in found) and all(
         name.startswith(("backbone.", "head.")) for name in found
     ):
@@ -169,6 +175,12 @@ def _fill(
             f"model.weights: {source} fits {share:.0%} of the backbone, and nearly all of it must fit; "
             f"missing or of another shape: {_some(not_filled)}; "
             f"in the file without a place: {_some(not_used) or 'nothing'}"
+        )
+    foreign = [name for name in not_used if not name.startswith(CLASSIFIERS)]
+    if sum(found[name].numel() for name in foreign) > (1 - ENOUGH) * sum(value.numel() for value in own.values()):
+        raise UsageError(
+            f"model.weights: {source} is of a larger network: {_some(foreign)} have no place in this backbone; "
+            "choose the model.backbone that the weights belong to"
         )
     network.load_state_dict(fitting, strict=False)
     return not_used, not_filled

@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 from fieldguide.recipe.names import nearest
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.schema import Policy, Recipe
+
+MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
 
 
 class Contradiction(NamedTuple):
@@ -26,7 +28,6 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
 
 def _reserved(recipe: Recipe) -> list[Contradiction]:
     values = {
-        "split.group_pattern": recipe.split.group_pattern,
         "training.max_minutes": recipe.training.max_minutes,
         "training.more_epochs": recipe.training.more_epochs,
     }
@@ -95,7 +96,7 @@ def _unknown_augmentations(recipe: Recipe) -> list[Contradiction]:
     known = recipe.augmentation.known()
     return [
         Contradiction(
-            (field, "augmentation.policies"),
+            (field, f"augmentation.policies.{value}"),
             f"{field}: there is no augmentation {value!r}{nearest(value, known)}; "
             f"known are {', '.join(known)}; own ones stand in augmentation.policies",
         )
@@ -112,6 +113,24 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
             if pair is not None and pair[0] > pair[1]:
                 where = f"augmentation.policies.{field}.{name}"
                 found.append(Contradiction((where,), f"{where}: {list(pair)} must be [smallest, largest]; swap them"))
+        if scale is None and ratio != Policy().crop_ratio:
+            where = f"augmentation.policies.{field}"
+            found.append(
+                Contradiction(
+                    (f"{where}.crop_ratio", f"{where}.crop_scale"),
+                    f"{where}.crop_ratio would be ignored, because {where}.crop_scale is null; "
+                    "leave it out or give crop_scale",
+                )
+            )
+    size, share = recipe.data.image_size_px, recipe.data.crop_share
+    if size is not None and share is not None and round(size / share) > MOST_RESIZED_PX:
+        found.append(
+            Contradiction(
+                ("data.crop_share", "data.image_size_px"),
+                f"data.crop_share: {share:g} with data.image_size_px {size} resizes the shorter side to "
+                f"{round(size / share):,} px, and {MOST_RESIZED_PX:,} are allowed; choose a larger share",
+            )
+        )
     return found
 
 

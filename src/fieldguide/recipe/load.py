@@ -1,6 +1,5 @@
 """YAML and overrides to a recipe, with all mistakes found at once; and back to YAML. Knows YAML alone."""
 
-import contextlib
 import copy
 import dataclasses
 import importlib.resources
@@ -10,14 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from fieldguide.errors import UsageError
 from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.names import nearest
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.schema import BUILT_IN, Recipe
+from fieldguide.recipe.sentences import sentences, shortened
 
 MAX_RECIPE_BYTES = 1_000_000
+MAX_DEPTH = 30
+OPENING = (
+    yaml.FlowSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.BlockMappingStartToken,
+)
+CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +97,9 @@ def read_draft(name_or_file: str | Path, overrides: Sequence[str] = (), weights:
         except UsageError as error:
             problems += error.problems
     if weights is not None:
-        with contextlib.suppress(UsageError):  # a model that has no fields is told by the validation
-            _child(tree, "model", "model")["weights"] = weights
+        model = _child(tree, "model", "model")
+        if isinstance(model, dict):  # anything else is told by the validation
+            model["weights"] = weights
     recipe, found = _validate(tree)
     return Draft(name, recipe, (*problems, *found))
 
@@ -120,8 +129,8 @@ def _file_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"--recipe {path}: cannot be read ({error.strerror})") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--recipe {path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     if len(content) > MAX_RECIPE_BYTES:
         raise UsageError(f"--recipe {path}: over {MAX_RECIPE_BYTES:,} bytes, which is no recipe")
     try:
@@ -132,20 +141,45 @@ def _file_text(path: Path) -> str:
 
 def _parse(text: str, where: str) -> Any:
     try:
-        _refuse_aliases(text)
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        _refuse_tangles(text)
+        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+        return _with_named_fields(yaml.safe_load(text))
+    except UsageError as error:
+        raise UsageError(*(f"{where}: {problem}" for problem in error.problems)) from None
+    except Exception as error:  # PyYAML's constructors raise KeyError, IndexError and more on odd tags
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        reason = getattr(error, "problem", None) or (str(error) or type(error).__name__).splitlines()[0]
         raise UsageError(f"{where}: is not YAML{line} ({reason})") from None
 
 
-def _refuse_aliases(text: str) -> None:
-    """YAML's `*name` can blow a small file up to any size; no recipe needs it."""
+def _refuse_tangles(text: str) -> None:
+    """YAML's `*name` can blow a small file up to any size, and deep nesting takes hours; no recipe needs them."""
+    depth = 0
     for token in yaml.scan(text):
         if isinstance(token, yaml.AliasToken):
             raise ValueError("aliases (*name) are not allowed in a recipe")
+        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} deep, which is no recipe")
+
+
+def _refuse_repeated(node: yaml.Node | None, name: str = "") -> None:
+    """YAML keeps the last of two fields of one name; the first would be ignored in silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for place, item in enumerate(node.value):
+            _refuse_repeated(item, f"{name}.{place}" if name else str(place))
+    if not isinstance(node, yaml.MappingNode):
+        return
+    lines: dict[Any, int] = {}
+    for key, value in node.value:
+        field = f"{name}.{key.value}" if name else str(key.value)
+        line = key.start_mark.line + 1
+        if isinstance(key, yaml.ScalarNode) and key.value in lines:
+            raise UsageError(f"{field} stands in line {lines[key.value]} and again in line {line}; join them")
+        if isinstance(key, yaml.ScalarNode):
+            lines[key.value] = line
+        _refuse_repeated(value, field)
 
 
 def _mapping(text: str, where: str) -> dict[str, Any]:
@@ -157,13 +191,20 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
     return tree
 
 
+def _with_named_fields(tree: Any) -> Any:
+    """Field names as text: YAML reads `1:`, `on:` and `2020-01-01:` as something else."""
+    if isinstance(tree, dict):
+        return {str(key): _with_named_fields(value) for key, value in tree.items()}
+    return [_with_named_fields(item) for item in tree] if isinstance(tree, list) else tree
+
+
 def _apply(tree: dict[str, Any], override: str) -> None:
     """Sets one field; a number in the name is a place in a list."""
     name, equals, text = override.partition("=")
     name = name.strip()
-    if not equals or not name:
-        raise UsageError(f"--set {override}: must be FIELD=VALUE, such as training.learning_rate=3e-4")
-    value = _parse(text, f"--set {override}")
+    if not equals or not all(name.split(".")):
+        raise UsageError(f"--set {shortened(override)}: must be FIELD=VALUE, such as training.learning_rate=3e-4")
+    value = _parse(text, f"--set {shortened(override)}")
     *path, last = name.split(".")
     here: Any = tree
     for position, key in enumerate(path):
@@ -173,17 +214,17 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     elif isinstance(here, dict):
         here[last] = value
     else:
-        raise UsageError(f"--set {override}: {'.'.join(path)} is {here!r} and has no fields")
+        raise UsageError(f"--set {shortened(override)}: {'.'.join(path)} is {shortened(here)} and has no fields")
 
 
 def _child(here: Any, key: str, name: str) -> Any:
     if isinstance(here, list):
         return here[_place(here, key, name)]
     if not isinstance(here, dict):
-        raise UsageError(f"--set {name}: {name.rpartition('.')[0]} is {here!r} and has no fields")
+        raise UsageError(f"--set {name}: {name.rpartition('.')[0]} is {shortened(here)} and has no fields")
     if here.get(key) is None:
         here[key] = _default_of(name)
-    elif name == "training.rounds" and isinstance(here[key], int):
+    elif name == "training.rounds" and isinstance(here[key], int) and not isinstance(here[key], bool):
         here[key] = {"max_rounds": here[key]}
     return here[key]
 
@@ -191,12 +232,16 @@ def _child(here: Any, key: str, name: str) -> Any:
 def _default_of(name: str) -> Any:
     """What a section that the recipe leaves out stands for, so that a field of it can be set."""
     here: Any = Recipe().model_dump(mode="json")
+    here["augmentation"]["policies"] = {key: value.model_dump(mode="json") for key, value in BUILT_IN.items()}
     for key in name.split("."):
         here = here.get(key) if isinstance(here, dict) else None
-    return copy.deepcopy(here) if isinstance(here, list) else {}
+    is_policy = name.startswith("augmentation.policies.") and isinstance(here, dict)
+    return copy.deepcopy(here) if isinstance(here, list) or is_policy else {}
 
 
 def _place(items: list[Any], key: str, name: str) -> int:
+    if not items:
+        raise UsageError(f"--set {name}: the list is empty; give it whole")
     if not key.isdecimal() or int(key) >= len(items):
         raise UsageError(f"--set {name}: {key} is no place in a list of {len(items)}; say 0 to {len(items) - 1}")
     return int(key)
@@ -212,67 +257,32 @@ def _validate(tree: dict[str, Any]) -> tuple[Recipe, list[str]]:
             recipe = Recipe.model_validate(rest)
             break
         except ValidationError as error:
-            for entry in error.errors():
-                where = tuple(part for part in entry["loc"] if isinstance(part, int) or part != "[key]")
-                problems.append(_sentence(where, entry["type"], entry["msg"], entry.get("input")))
-                wrong.add(".".join(map(str, where)))
-                _remove(rest, where)
+            found = list(sentences(error))
+            problems += [problem for _, problem in found]
+            wrong |= {".".join(map(str, where)) for where, _ in found}
+            removed = [_remove(rest, where) for where, _ in found]
+            assert any(removed), found
     problems += [
-        found.message
-        for found in contradictions(recipe)
-        if not any(field == bad or field.startswith(bad + ".") for field in found.fields for bad in wrong)
+        pair.message
+        for pair in contradictions(recipe)
+        if not any(field == bad or field.startswith(bad + ".") for field in pair.fields for bad in wrong)
     ]
     return recipe, list(dict.fromkeys(problems))
 
 
-def _remove(tree: Any, where: Sequence[int | str]) -> None:
-    """Takes the deepest thing on the way out that is there."""
+def _remove(tree: dict[str, Any], where: Sequence[int | str]) -> bool:
+    """Takes a wrong field out, if it is still there; of a wrong element of a list, the whole list goes."""
     holder: Any = None
     key: int | str = ""
-    here = tree
+    here: Any = tree
     for part in where:
-        if isinstance(here, dict) and part in here:
+        if isinstance(here, dict):
+            if part not in here:
+                return False  # it went with another mistake
             holder, key, here = here, part, here[part]
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            if not isinstance(here[part], dict):
-                break  # an element of a tuple: the whole tuple goes
-            holder, key, here = here, part, here[part]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here) and isinstance(here[part], dict):
+            here = here[part]
         else:
             break
-    assert holder is not None, where
     del holder[key]
-
-
-def _sentence(where: Sequence[int | str], kind: str, message: str, value: Any) -> str:
-    name = ".".join(map(str, where))
-    if kind == "extra_forbidden":
-        return f"{name}: there is no such field{nearest(str(where[-1]), _fields_at(where[:-1]))}"
-    if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"{name}: has fields of its own and cannot be {value!r}"
-    text = message[0].lower() + message[1:]
-    if kind == "literal_error" and isinstance(value, str):
-        options = text.removeprefix("input should be ").replace("'", "").replace(" or ", ", ").split(", ")
-        return f"{name}: {text}, not {value!r}{nearest(value, options)}"
-    return f"{name}: {text}, not {value!r}"
-
-
-def _fields_at(where: Sequence[int | str]) -> list[str]:
-    """The names that exist in the section at `where`."""
-    section: type[BaseModel] = Recipe
-    for part in where:
-        if isinstance(part, int) or part not in section.model_fields:
-            continue
-        inner = _section_in(section.model_fields[str(part)].annotation)
-        if inner is not None:
-            section = inner
-    return list(section.model_fields)
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _section_in(argument)
-        if found is not None:
-            return found
-    return None
+    return True

@@ -6,7 +6,8 @@ A field whose value is null takes what its comment says; `resolve.py` fills thes
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
@@ -21,6 +22,14 @@ class Section(BaseModel):
     """A part of a recipe: unknown fields are mistakes, and nothing changes after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any) -> Any:
+        """pydantic takes `true` for 1; no field of a recipe is a yes or no."""
+        if isinstance(value, bool) or (isinstance(value, list) and any(isinstance(item, bool) for item in value)):
+            raise PydanticCustomError("truth", "cannot be true or false")
+        return value
 
 
 class Model(Section):
@@ -59,7 +68,9 @@ class Split(Section):
     """How validation photos are set apart where there is no folder for them."""
 
     validation_share: float | None = Field(default=None, gt=0, lt=1, description="null: 0.15; with folds none")
-    group_pattern: str | None = Field(default=None, description="reserved")
+    group_pattern: str | None = Field(
+        default=None, description="photos whose names share the part (?P<group>...) of this pattern stay in one part"
+    )
     folds: int | None = Field(
         default=None, ge=2, le=100, description="cross-validation: so many models, each photo held out once; null: none"
     )
@@ -94,6 +105,7 @@ STRONG = Policy(
     translation_share=0.1,
 )
 NONE = Policy(crop_scale=None, horizontal_flip=0)
+BUILT_IN = {"standard": STANDARD, "strong": STRONG, "none": NONE}
 
 
 class Augmentation(Section):
@@ -110,7 +122,7 @@ class Augmentation(Section):
 
     def known(self) -> dict[str, Policy]:
         """All augmentations that a phase can name."""
-        return {"standard": STANDARD, "strong": STRONG, "none": NONE, **self.policies}
+        return {**BUILT_IN, **self.policies}
 
 
 class Phase(Section):
@@ -155,8 +167,8 @@ class Training(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     batch_size: int = Field(default=64, ge=2, le=65_536)
     max_epochs: int | None = Field(default=None, ge=1, description="a limit over all phases and rounds; null: none")
-    max_minutes: float | None = Field(default=None, description="reserved")
-    more_epochs: int | None = Field(default=None, description="reserved")
+    max_minutes: Any = Field(default=None, description="reserved")
+    more_epochs: Any = Field(default=None, description="reserved")
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Rate = 1e-3
     momentum: float | None = Field(default=None, ge=0, lt=1, description="sgd only; null: 0.9")

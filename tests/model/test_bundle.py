@@ -1,0 +1,192 @@
+"""The bundle: bit for bit what was trained, and anything else is noticed."""
+
+import json
+import os
+import resource
+
+import pytest
+import torch
+
+from fieldguide.errors import UsageError
+from fieldguide.model.bundle import Description, find_bundle, load_classifier, read_description, write_bundle
+from fieldguide.model.classifier import Architecture, make_classifier
+from tests.model.test_weights import PREPROCESSING
+
+SMALL = Architecture("resnet10t", "bottleneck", 8, 0.25, 3)
+CLASSES = ("käse 🧀", "a\nb", "10")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    torch.manual_seed(0)
+    classifier = make_classifier(SMALL)
+    for value in classifier.state_dict().values():
+        if value.is_floating_point():
+            value.add_(torch.randn_like(value) / 100)
+    folder = tmp_path / "run" / "bundle"
+    folder.parent.mkdir()
+    write_bundle(folder, Description(SMALL, CLASSES, PREPROCESSING, "imagenet-1k"), classifier.state_dict())
+    return folder, classifier
+
+
+def change(folder, edit):
+    path = folder / "model.json"
+    data = json.loads(path.read_text())
+    edit(data)
+    path.write_text(json.dumps(data))
+
+
+def test_a_bundle_gives_back_the_same_network_bit_for_bit(bundle):
+    folder, classifier = bundle
+    loaded, description = load_classifier(folder)
+    assert description.classes == CLASSES and description.architecture == SMALL
+    assert description.preprocessing == PREPROCESSING and description.pretrained_on == "imagenet-1k"
+    own, other = classifier.state_dict(), loaded.state_dict()
+    assert own.keys() == other.keys() and all(torch.equal(own[name], other[name]) for name in own)
+    assert not loaded.training
+    images = torch.randn(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(classifier.eval()(images), loaded(images))
+
+
+def test_a_bundle_states_its_input_output_and_versions_as_plain_data(bundle):
+    data = json.loads((bundle[0] / "model.json").read_text(encoding="utf-8"))
+    assert data["input"] == {"name": "images", "shape": ["batch", 3, 32, 32], "dtype": "float32", "color": "RGB"}
+    assert data["output"] == {"name": "logits", "shape": ["batch", 3], "dtype": "float32"}
+    assert data["head"] == {"kind": "bottleneck", "width": 8, "dropout": 0.25} and data["backbone"] == "resnet10t"
+    assert {"fieldguide", "torch", "timm"} <= data["versions"].keys()
+    assert sorted(os.listdir(bundle[0])) == ["model.json", "model.safetensors"]
+
+
+def test_weights_in_another_memory_layout_are_written_as_they_are(bundle, tmp_path):
+    classifier = bundle[1].to(memory_format=torch.channels_last)
+    write_bundle(tmp_path / "b", Description(SMALL, CLASSES, PREPROCESSING, None), classifier.state_dict())
+    loaded, _ = load_classifier(tmp_path / "b")
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in classifier.state_dict().items())
+
+
+def test_a_bundle_is_found_by_itself_and_by_its_run(bundle, tmp_path):
+    folder, _ = bundle
+    assert find_bundle(folder) == folder == find_bundle(folder.parent)
+    with pytest.raises(UsageError, match="no: there is no such run or bundle"):
+        find_bundle(tmp_path / "no")
+    with pytest.raises(UsageError, match=r"is no run and no bundle \(there is no model\.json"):
+        find_bundle(tmp_path)
+    (tmp_path / "recipe.yaml").touch()
+    with pytest.raises(UsageError, match="this run has no model yet"):
+        find_bundle(tmp_path)
+
+
+def test_one_changed_bit_of_the_weights_is_noticed(bundle):
+    path = bundle[0] / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"is not the file that model\.json was written for \(its checksum differs\)"):
+        load_classifier(bundle[0])
+
+
+def test_missing_and_cut_off_weights_are_noticed(bundle):
+    path = bundle[0] / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1_000])
+    with pytest.raises(UsageError, match="its checksum differs"):
+        load_classifier(bundle[0])
+    path.unlink()
+    with pytest.raises(UsageError, match=r"model\.safetensors: cannot be read \(No such file"):
+        load_classifier(bundle[0])
+
+
+def test_a_bundle_of_another_format_says_which(bundle):
+    change(bundle[0], lambda data: data.update(format=2))
+    with pytest.raises(UsageError, match=r"is of format 2, and this version of fieldguide reads format 1"):
+        read_description(bundle[0])
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null", '"format"', "\ufeff{}", "[" * 50_000])
+def test_a_damaged_description_is_told_with_its_name(bundle, content):
+    (bundle[0] / "model.json").write_text(content)
+    with pytest.raises(UsageError, match=r"model\.json: (cannot be read as JSON|is of format None)"):
+        load_classifier(bundle[0])
+
+
+HOSTILE = {
+    "no classes": lambda data: data.pop("classes"),
+    "classes as text": lambda data: data.update(classes="abc"),
+    "classes as a section": lambda data: data.update(classes={"a": 1, "b": 2, "c": 3}),
+    "classes that are no names": lambda data: data.update(classes=[1, 2, 3]),
+    "classes twice": lambda data: data.update(classes=["a", "b", "a"]),
+    "one class": lambda data: data.update(classes=["a"]),
+    "no head": lambda data: data.pop("head"),
+    "head as a list": lambda data: data.update(head=[1]),
+    "an unknown head": lambda data: data["head"].update(kind="evil"),
+    "a head of a list": lambda data: data["head"].update(kind=["mlp"]),
+    "a huge head": lambda data: data["head"].update(width=10**9),
+    "a head without width": lambda data: data["head"].update(width=None),
+    "a width of text": lambda data: data["head"].update(width="8"),
+    "dropout above 1": lambda data: data["head"].update(dropout=1.5),
+    "dropout that is no number": lambda data: data["head"].update(dropout=float("nan")),
+    "dropout beyond numbers": lambda data: data["head"].update(dropout=10**400),
+    "a backbone of a list": lambda data: data.update(backbone=["resnet10t"]),
+    "a backbone from elsewhere": lambda data: data.update(backbone="hf-hub:evil/model"),
+    "a backbone that is not there": lambda data: data.update(backbone="resnet10x"),
+    "no checksum": lambda data: data.pop("weights_sha256"),
+    "preprocessing of text": lambda data: data.update(preprocessing="abc"),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_description_without_sense_is_refused(bundle, what):
+    change(bundle[0], HOSTILE[what])
+    with pytest.raises(UsageError):
+        load_classifier(bundle[0])
+
+
+@pytest.mark.parametrize("width", [65_536, 60_000])
+def test_a_network_that_its_weights_do_not_fit_is_refused_before_it_takes_memory(bundle, width):
+    def enlarge(data):
+        data["head"]["width"] = width
+        data["classes"] = [str(number) for number in range(100_000)]  # a head of 24 GB
+
+    change(bundle[0], enlarge)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UsageError, match="its tensors are not those of resnet10t"):
+        load_classifier(bundle[0])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
+
+
+def test_a_file_far_larger_than_its_network_is_not_read(bundle):
+    with (bundle[0] / "model.safetensors").open("r+b") as file:
+        file.truncate(2**31)
+    with pytest.raises(UsageError, match="is larger than the network it is said to belong to"):
+        load_classifier(bundle[0])
+
+
+def test_a_crash_between_weights_and_description_loses_no_model(tmp_path, monkeypatch):
+    from fieldguide.model import bundle
+
+    said = Description(SMALL, CLASSES, PREPROCESSING, "imagenet-1k")
+    first, second = make_classifier(SMALL), make_classifier(SMALL)
+    for crash_at in ("write_bytes", "second write_json"):
+        folder = tmp_path / crash_at.replace(" ", "-")
+        write_bundle(folder, said, first.state_dict())
+        calls = []
+
+        def failing(path, content, *, real=bundle.write_json, calls=calls):
+            calls.append(path)
+            if len(calls) == 2:
+                raise OSError("the machine went down")
+            real(path, content)
+
+        def gone(path, content):
+            raise OSError("the machine went down")
+
+        with monkeypatch.context() as patch:
+            if crash_at == "write_bytes":
+                patch.setattr(bundle, "write_bytes", gone)
+            else:
+                patch.setattr(bundle, "write_json", failing)
+            with pytest.raises(OSError, match="went down"):
+                write_bundle(folder, said, second.state_dict())
+        expected = (first if crash_at == "write_bytes" else second).state_dict()
+        loaded = load_classifier(folder)[0].state_dict()
+        assert all(torch.equal(loaded[name], expected[name]) for name in expected)

@@ -1,0 +1,76 @@
+"""Backbone and head as one network, and what of it learns."""
+
+import pytest
+import torch
+
+from fieldguide.errors import UsageError
+from fieldguide.model.classifier import (
+    Architecture,
+    count_parameters,
+    make_classifier,
+    make_on_meta,
+    set_trainable,
+    trainable_names,
+)
+
+SMALL = Architecture("resnet10t", "mlp", 16, 0.3, 3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_on_meta(SMALL)
+
+
+def test_a_network_goes_from_images_to_logits():
+    made = make_classifier(SMALL).eval()
+    with torch.inference_mode():
+        assert made(torch.zeros(1, 3, 32, 32)).shape == (1, 3)
+
+
+def test_the_same_generator_gives_the_same_network():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        states.append(make_classifier(SMALL).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_parameters_are_counted_backbone_and_head_apart(model):
+    counts = count_parameters(model)
+    head = 512 * 16 + 16 + 16 * 3 + 3
+    assert counts["head"] == head and counts["total"] == counts["backbone"] + head
+    assert counts["total"] == sum(parameter.numel() for parameter in make_classifier(SMALL).parameters())
+
+
+@pytest.mark.parametrize(
+    ("part", "stages"), [("head", []), ("last_stage", ["layer4"]), ("last_two_stages", ["layer3", "layer4"])]
+)
+def test_only_the_part_that_is_named_learns(model, part, stages):
+    names = trainable_names(model, part)
+    expected = ["head", *(f"backbone.{stage}" for stage in stages)]
+    for name, _ in model.named_parameters():
+        assert (name in names) == name.startswith(tuple(f"{prefix}." for prefix in expected)), name
+
+
+def test_everything_learns_and_can_be_frozen_and_freed_again():
+    made = make_classifier(SMALL)
+    for part in ("head", "all", "last_stage"):
+        set_trainable(made, part)
+        learning = [name for name, parameter in made.named_parameters() if parameter.requires_grad]
+        assert learning == trainable_names(made, part)
+    assert trainable_names(made, "all") == [name for name, _ in made.named_parameters()]
+
+
+def test_the_last_stage_of_a_network_that_ends_in_a_normalisation_is_more_than_that():
+    made = make_on_meta(Architecture("convnext_atto", "linear", None, 0.0, 3))
+    names = trainable_names(made, "last_stage")
+    assert "backbone.head.norm.weight" in names
+    assert any(name.startswith("backbone.stages.3.blocks") for name in names)
+
+
+@pytest.mark.parametrize("backbone", ["caformer_s18", "rdnet_tiny"])
+def test_a_network_whose_stages_nobody_tells_is_refused_with_what_to_use(backbone):
+    made = make_on_meta(Architecture(backbone, "linear", None, 0.0, 3))
+    with pytest.raises(UsageError, match=r"timm does not tell this backbone's stages.*use trainable all or head"):
+        trainable_names(made, "last_stage")
+    assert trainable_names(made, "head") == ["head.0.weight", "head.0.bias"]

@@ -1,0 +1,234 @@
+"""Reading a recipe: every mistake at once, each with the nearest name."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fieldguide.errors import UsageError
+from fieldguide.recipe.load import preset_names, preset_text, read_draft, read_recipe, to_yaml
+from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.schema import STANDARD, Phase, Recipe
+
+OWN = {"image_size_px": 288, "crop_share": 0.95, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path):
+    def write(content: str | bytes) -> Path:
+        file = tmp_path / "mine.yaml"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return file
+
+    return write
+
+
+def test_all_mistakes_are_told_at_once_each_with_the_nearest_name(recipe_file):
+    draft = read_draft(
+        recipe_file("model: {bakbone: x, head: liner}\ntrainin: {seed: 1}\ntraining: {learning_rat: 1, batch_size: 1}"),
+        ["training.optimiser=adam", "data.image_size=224"],
+    )
+    text = "\n".join(draft.problems)
+    assert "model.bakbone: there is no such field (did you mean backbone?)" in text
+    assert "not 'liner' (did you mean linear?)" in text
+    assert "trainin: there is no such field (did you mean training?)" in text
+    assert "training.learning_rat: there is no such field (did you mean learning_rate?)" in text
+    assert "training.optimiser: there is no such field (did you mean optimizer?)" in text
+    assert "data.image_size: there is no such field (did you mean image_size_px?)" in text
+    assert "training.batch_size: input should be greater than or equal to 2, not 1" in text
+    assert len(draft.problems) == 7
+    with pytest.raises(UsageError) as caught:
+        draft.demand()
+    assert list(caught.value.problems) == list(draft.problems) and caught.value.exit_code == 2
+
+
+def test_contradictions_are_told_together_with_unknown_fields(recipe_file):
+    draft = read_draft(recipe_file("training: {momentum: 0.5, sead: 3, warmup_epochs: 2}\nmodel: {head_width: 8}"))
+    text = "\n".join(draft.problems)
+    assert "training.sead" in text and "did you mean seed?" in text
+    assert "training.momentum would be ignored, because training.optimizer is adam" in text
+    assert "training.warmup_epochs would be ignored, because training.schedule is plateau" in text
+    assert "model.head_width would be ignored, because model.head is linear" in text
+    assert len(draft.problems) == 4
+
+
+def test_a_contradiction_with_a_field_that_is_itself_wrong_is_not_told_twice(recipe_file):
+    draft = read_draft(recipe_file("training: {momentum: 0.5, optimizer: sdg}"))
+    assert len(draft.problems) == 1 and "did you mean sgd?" in draft.problems[0]
+    draft = read_draft(
+        recipe_file("augmentation: {policies: {mine: 5}}\ntraining: {phases: [{augmentation: mine}], momentum: 0.1}")
+    )
+    assert len(draft.problems) == 2, draft.problems
+    assert draft.problems[0] == "augmentation.policies.mine: has fields of its own and cannot be 5"
+
+
+def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
+    draft = read_draft(recipe_file("training: {phases: [3, 4], momentum: 0.5}"))
+    assert [problem.split(":")[0].split(" ")[0] for problem in draft.problems] == [
+        "training.phases.0",
+        "training.phases.1",
+        "training.momentum",
+    ]
+    draft = read_draft(recipe_file("data: {mean: [a, b, 0.1], leaks: dropp}\ntraining: {more_epochs: 2}"))
+    assert len(draft.problems) == 4, draft.problems
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "training.max_minutes=10",
+        "training.max_minutes=soon",
+        "training.more_epochs=3",
+        "augmentation.engine=fused",
+    ],
+)
+def test_a_reserved_field_is_refused_with_that_word(setting):
+    (problem,) = read_draft("resnet34-adam", [setting]).problems
+    assert "reserved" in problem and problem.startswith(setting.partition("=")[0])
+
+
+@pytest.mark.parametrize("value", ["1", "101", "abc", "2.5", "true"])
+def test_folds_are_a_number_that_makes_sense(value):
+    (problem,) = read_draft("resnet34-adam", [f"split.folds={value}"]).problems
+    assert problem.startswith("split.folds")
+
+
+def test_settings_reach_into_sections_lists_and_sections_that_are_null():
+    recipe = read_recipe(
+        "resnet34-adam",
+        [
+            "training.learning_rate=1e-4",
+            "training.phases.1.max_epochs=7",
+            "data.mean.2=0.5",
+            "training.plateau.factor=0.5",
+            "data.crop_share=null",
+        ],
+    )
+    assert recipe.training.learning_rate == 1e-4
+    assert [phase.max_epochs for phase in recipe.training.phases] == [25, 7]
+    assert recipe.data.mean == (0.485, 0.456, 0.5) and recipe.data.crop_share is None
+    assert recipe.training.plateau.factor == 0.5
+
+
+def test_rounds_can_be_a_number_and_then_a_section():
+    recipe = read_recipe("resnet34-adam", ["training.rounds=2", "training.rounds.max_epochs=3"])
+    assert (recipe.training.rounds.max_rounds, recipe.training.rounds.max_epochs) == (2, 3)
+
+
+def test_a_field_of_a_list_that_the_recipe_leaves_out_changes_the_default(recipe_file):
+    recipe = read_recipe(recipe_file(""), ["training.phases.0.max_epochs=3"])
+    assert recipe.training.phases == (Phase(max_epochs=3), Phase(augmentation="strong"))
+
+
+def test_setting_one_number_of_a_built_in_augmentation_keeps_its_others(recipe_file):
+    recipe = read_recipe(recipe_file(""), ["augmentation.policies.standard.brightness=0.3"])
+    assert recipe.augmentation.policy("standard") == STANDARD.model_copy(update={"brightness": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("seed", "must be FIELD=VALUE"),
+        ("=5", "must be FIELD=VALUE"),
+        ("training.=5", "must be FIELD=VALUE"),
+        ("training.phases.9.max_epochs=1", "9 is no place in a list of 2; say 0 to 1"),
+        ("training.phases.first.max_epochs=1", "first is no place in a list of 2"),
+        ("training.seed.x=1", "training.seed is 0 and has no fields"),
+        ("training.seed=[", "is not YAML"),
+        ("training.seed=true", "training.seed: cannot be true or false"),
+        ("data.mean=[true, 0.1, 0.2]", "data.mean: cannot be true or false"),
+        ("training.rounds=true", "training.rounds: cannot be true or false"),
+        ("training.learning_rate=.inf", "finite"),
+        ("training.seed=0x" + "f" * 5_000, "training.seed: input should be less than"),
+        ("data.crop_share=0.001", "224,000 px"),
+        ("augmentation.policies.standard.crop_scale=[1, 0.5]", "must be [smallest, largest]"),
+        ("augmentation.policies.strong={crop_scale: null, crop_ratio: [1, 2]}", "crop_ratio would be ignored"),
+        ("training.phases.0.augmentation=stong", "did you mean strong?"),
+        ("rules.pretraining=none", "model.weights is hub, but rules.pretraining allows none"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_words(setting, words):
+    problems = read_draft("resnet34-adam", [setting]).problems
+    assert words in "\n".join(problems) and all(len(problem) < 500 for problem in problems)
+
+
+def test_an_empty_list_has_no_places():
+    problems = read_draft("resnet34-adam", ["training.phases=[]", "training.phases.0.max_epochs=2"]).problems
+    assert "--set training.phases.0: the list is empty" in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff\xd8\xff\xe0", "is not UTF-8 text"),
+        (b"x" * 1_000_001, "over 1,000,000 bytes"),
+        ("training: [1", "is not YAML in line 1"),
+        ("a: &x [1]\nb: *x", "aliases (*name) are not allowed"),
+        ("- a\n- b", "this is a list"),
+        ("just words", "this is a str"),
+        ("a: !!bool x", "is not YAML"),
+        ("a: !!timestamp x", "is not YAML"),
+        ("a: !!int ''", "is not YAML"),
+        ("!!python/object/apply:os.system [ls]", "is not YAML"),
+        ("[" * 20_000, "nested more than 30 deep"),
+        ("? [a]\n: 1", "is not YAML"),
+        ("0x" + "f" * 5_000 + ": 1", "is not YAML"),
+        ("training: {seed: 1}\nmodel: {}\ntraining: {batch_size: 3}", "training stands in line 1 and again in line 3"),
+        ("training:\n  phases:\n  - {name: a, name: b}", "training.phases.0.name stands in line 3 and again"),
+        ("1: 2\n", "1: there is no such field"),
+        ("null: 2\n", "None: there is no such field"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_refused_in_words(recipe_file, content, words):
+    with pytest.raises(UsageError) as caught:
+        read_recipe(recipe_file(content))
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_and_an_unknown_name_are_told(tmp_path):
+    assert "cannot be read (No such file" in read_draft(tmp_path / "no.yaml").problems[0]
+    assert "cannot be read (Is a directory" in read_draft(tmp_path).problems[0]
+    assert "cannot be read" in read_draft("no\0name.yaml").problems[0]
+    (problem,) = read_draft("resnet34-adm").problems
+    assert "did you mean resnet34-adam?" in problem and "or give a .yaml file" in problem
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_resolves_and_its_resolved_text_reads_back_as_it_is(name, recipe_file):
+    recipe = read_recipe(name)
+    again = read_recipe(recipe_file(to_yaml(recipe)))
+    assert again.model_dump() == recipe.model_dump()
+    resolved = resolve(recipe, OWN)
+    text = to_yaml(resolved, "a heading\nof two lines")
+    assert text.startswith("# a heading\n# of two lines\n")
+    assert read_recipe(recipe_file(text)) == resolved
+    assert resolve(resolved, {}) == resolved
+    assert recipe_file(preset_text(name)).stem == "mine" and read_draft(recipe_file(preset_text(name))).recipe == recipe
+
+
+def test_weights_are_short_for_the_models_field():
+    assert read_draft("resnet34-adam", weights="none").recipe.model.weights == "none"
+    draft = read_draft("resnet34-adam", ["model=5"], weights="none")
+    assert draft.problems == ("model: has fields of its own and cannot be 5",)
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()
+NAMES = st.sampled_from([*Recipe.model_fields, "phases", "policies", "standard", "seed", "mean", "rounds", "x", "0", 1])
+TREES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
+)
+PATHS = st.lists(NAMES.map(str), min_size=1, max_size=4).map(".".join)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    tree=st.dictionaries(NAMES, TREES, max_size=5), sets=st.lists(st.tuples(PATHS, TREES), max_size=3), junk=st.text()
+)
+def test_whatever_is_written_there_only_a_usage_error_comes(recipe_file, tree, sets, junk):
+    import yaml
+
+    overrides = [f"{path}={yaml.safe_dump(value, default_flow_style=True)}" for path, value in sets]
+    draft = read_draft(recipe_file(yaml.safe_dump(tree)), [*overrides, junk])
+    assert isinstance(draft.recipe, Recipe) and draft.problems
+    assert all(isinstance(problem, str) and problem for problem in draft.problems)

@@ -1,0 +1,104 @@
+"""Each preset says what the report did, to the letter."""
+
+import re
+
+import pytest
+
+from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.recipe.load import preset_names, preset_text, read_recipe
+from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.schema import Policy
+
+# preset: backbone, head, optimiser, epochs over both phases, report's validation and test, backbone alone, with head
+REPORT = {
+    "resnet34-adam": ("resnet34.tv_in1k", "mlp", "adam", 50, "0.80", "0.87", 21_284_672, 21_598_628),
+    "resnet34-sgd": ("resnet34.tv_in1k", "mlp", "sgd", 50, "0.80", "0.81", 21_284_672, 21_598_628),
+    "resnet50-adam": ("resnet50.a1_in1k", "bottleneck", "adam", 30, "0.88", "0.88", 23_508_032, 25_710_756),
+    "resnet50-sgd": ("resnet50.a1_in1k", "bottleneck", "sgd", 30, "0.71", "0.82", 23_508_032, 25_710_756),
+    "resnetrs101-adam": ("resnetrs101.tf_in1k", "bottleneck", "adam", 30, "0.90", "0.93", 61_569_696, 63_772_420),
+}
+every_method = pytest.mark.parametrize("name", REPORT)
+
+
+@every_method
+def test_a_preset_says_the_reports_network_and_arithmetic(name):
+    recipe = read_recipe(name)
+    backbone, head, *_ = REPORT[name]
+    assert (recipe.model.backbone, recipe.model.head, recipe.model.weights) == (backbone, head, "hub")
+    resolved = resolve(recipe, {})
+    assert (resolved.model.head_width, resolved.model.head_dropout) == ({"mlp": 512, "bottleneck": 1024}[head], 0.3)
+    assert recipe.execution == "exact" and resolved.augmentation.engine == "reference"
+
+
+@every_method
+def test_a_preset_says_the_reports_optimiser_and_schedule(name):
+    training = resolve(read_recipe(name), {}).training
+    assert (training.optimizer, training.learning_rate, training.batch_size) == (REPORT[name][2], 0.001, 64)
+    is_sgd = training.optimizer == "sgd"
+    assert (training.momentum, training.weight_decay) == ((0.9, 1e-4) if is_sgd else (None, 0))
+    assert (training.schedule, training.plateau.metric) == ("plateau", "validation_accuracy")
+    assert (training.plateau.factor, training.plateau.patience_epochs) == (0.1, 3)
+    assert (training.label_smoothing, training.gradient_clip_norm) == (0, None)
+    assert training.best_by == "validation_loss"
+
+
+@every_method
+def test_a_preset_says_the_reports_phases_and_rounds(name):
+    training = resolve(read_recipe(name), {}).training
+    assert [phase.augmentation for phase in training.phases] == ["standard", "strong"]
+    assert sum(phase.max_epochs for phase in training.phases) == REPORT[name][3]
+    for phase in training.phases:
+        assert (phase.learning_rate, phase.trainable) == (0.001, "all")
+        assert (phase.min_improvement, phase.patience_epochs) == (0.001, 3)
+    rounds = training.rounds
+    assert (rounds.max_rounds, rounds.max_epochs, rounds.learning_rate_factor) == (3, 10, 0.5)
+    assert rounds.augmentation == "strong"
+
+
+@every_method
+def test_a_preset_says_the_reports_augmentation_and_preprocessing(name):
+    recipe = read_recipe(name)
+    common = {"crop_scale": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3), "horizontal_flip": 0.5, "hue": 0.1}
+    tenth = dict.fromkeys(("brightness", "contrast", "saturation"), 0.1)
+    fifth = dict.fromkeys(("brightness", "contrast", "saturation"), 0.2)
+    assert recipe.augmentation.policy("standard") == Policy(**common, **tenth, rotation_degrees=15)
+    assert recipe.augmentation.policy("strong") == Policy(
+        **common, **fifth, rotation_degrees=30, vertical_flip=0.2, translation_share=0.1
+    )
+    data = recipe.data
+    assert (data.image_size_px, round(data.image_size_px / data.crop_share), data.interpolation) == (
+        224,
+        256,
+        "bilinear",
+    )
+    assert (data.mean, data.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@every_method
+def test_a_presets_rules_are_the_competitions(name):
+    rules = read_recipe(name).rules
+    assert (rules.max_parameters, rules.external_data) == (100_000_000, "none")
+    assert {"resnet*", "resnext*", "seresnet*", "seresnext*", "resnetrs*"} <= set(rules.backbones)
+
+
+@every_method
+def test_a_preset_begins_with_what_it_is_the_reports_figures_the_command_and_the_cost(name):
+    text = preset_text(name)
+    header = re.match(r"(#.*\n)+", text).group()
+    *_, validation, test, _, total = REPORT[name]
+    assert f"validation {validation}, test {test}" in header and f"{total:,}" in header
+    assert f"fieldguide train PHOTOS --recipe {name} " in header
+    assert "Method" in header.splitlines()[0] and re.search(r"Cost: +\S", header)
+
+
+@every_method
+def test_a_presets_network_has_exactly_these_parameters_for_100_classes(name):
+    model = resolve(read_recipe(name), {}).model
+    made = make_on_meta(Architecture(model.backbone, model.head, model.head_width, model.head_dropout, 100))
+    *_, backbone, total = REPORT[name]
+    assert count_parameters(made) == {"total": total, "backbone": backbone, "head": total - backbone}
+
+
+def test_the_reports_five_methods_are_there():
+    assert set(REPORT) <= set(preset_names())
+    assert preset_names() == sorted(preset_names())

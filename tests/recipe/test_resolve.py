@@ -1,0 +1,63 @@
+"""A resolved recipe leaves nothing open, and takes the backbone's own where the recipe says nothing."""
+
+from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Split, Training
+
+OWN = {"image_size_px": 288, "crop_share": 0.95, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.25,) * 3}
+
+
+def test_a_recipe_without_a_transform_takes_the_backbones_own():
+    assert resolve(Recipe(), OWN).data.model_dump(include=set(OWN)) == OWN
+
+
+def test_the_recipes_own_transform_wins_field_by_field():
+    data = resolve(Recipe(data=Data(image_size_px=128, mean=(0.1, 0.2, 0.3))), OWN).data
+    assert (data.image_size_px, data.mean) == (128, (0.1, 0.2, 0.3))
+    assert (data.crop_share, data.interpolation, data.std) == (0.95, "bicubic", (0.25,) * 3)
+
+
+def test_the_heads_width_and_dropout_are_filled_in_by_its_kind():
+    found = {
+        head: (made.model.head_width, made.model.head_dropout)
+        for head in ("linear", "bottleneck", "mlp")
+        for made in [resolve(Recipe(model=Model(head=head)), OWN)]
+    }
+    assert found == {"linear": (None, 0.0), "bottleneck": (1024, 0.3), "mlp": (512, 0.3)}
+
+
+def test_a_width_and_a_dropout_of_zero_are_kept():
+    model = resolve(Recipe(model=Model(head="mlp", head_width=7, head_dropout=0.0)), OWN).model
+    assert (model.head_width, model.head_dropout) == (7, 0.0)
+
+
+def test_only_what_applies_is_filled_in():
+    adam = resolve(Recipe(), OWN).training
+    assert adam.momentum is None and adam.warmup_epochs is None and adam.plateau is not None
+    sgd = resolve(Recipe(training=Training(optimizer="sgd", schedule="cosine")), OWN).training
+    assert (sgd.momentum, sgd.warmup_epochs, sgd.plateau) == (0.9, 0.0, None)
+
+
+def test_phases_and_rounds_say_their_rate_name_and_augmentation():
+    training = Training(
+        learning_rate=0.5, phases=(Phase(), Phase(name="late", augmentation="none", learning_rate=0.1)), rounds=Rounds()
+    )
+    made = resolve(Recipe(training=training), OWN).training
+    assert [(phase.name, phase.learning_rate) for phase in made.phases] == [("standard", 0.5), ("late", 0.1)]
+    assert made.rounds.augmentation == "none"
+
+
+def test_the_policies_that_are_used_are_written_out_and_no_others():
+    own = Policy(brightness=0.7)
+    recipe = Recipe(
+        augmentation=Augmentation(policies={"mine": own, "unused": Policy()}),
+        training=Training(phases=(Phase(augmentation="mine"),), rounds=Rounds(augmentation="strong")),
+    )
+    made = resolve(recipe, OWN).augmentation
+    assert set(made.policies) == {"mine", "strong"} and made.policies["mine"] == own
+    assert made.policies["strong"].vertical_flip == 0.2
+
+
+def test_a_share_for_validation_is_filled_in_only_where_there_are_no_folds():
+    assert resolve(Recipe(), OWN).split.validation_share == 0.15
+    assert resolve(Recipe(split=Split(validation_share=0.3)), OWN).split.validation_share == 0.3
+    assert resolve(Recipe(split=Split(folds=4)), OWN).split.validation_share is None

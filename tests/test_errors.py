@@ -1,0 +1,55 @@
+"""The tree of mistakes, with its exit codes and its ways to count and list."""
+
+import pytest
+
+from fieldguide import errors
+from fieldguide.errors import (
+    FieldguideError,
+    Interrupted,
+    MissingExtraError,
+    PhotosError,
+    TrainingError,
+    UsageError,
+    counted,
+    listing,
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("a"), 2),
+        (PhotosError("a"), 1),
+        (TrainingError("a"), 1),
+        (MissingExtraError("a"), 2),
+        (Interrupted("SIGINT", "a"), 130),
+        (Interrupted("SIGTERM", "a"), 143),
+    ],
+)
+def test_each_mistake_is_a_value_error_with_the_exit_code_of_the_command_line(error, code):
+    assert isinstance(error, FieldguideError) and isinstance(error, ValueError)
+    assert error.exit_code == code and str(error) == "a"
+
+
+def test_the_tree_in_the_docstring_names_every_mistake():
+    for name in (cls.__name__ for cls in FieldguideError.__subclasses__() if cls.__module__ == errors.__name__):
+        assert name in errors.__doc__, name
+
+
+def test_a_usage_error_holds_several_problems():
+    error = UsageError("first", "second")
+    assert error.problems == ("first", "second") and str(error) == "first\nsecond"
+
+
+@pytest.mark.parametrize(
+    ("number", "thing", "text"),
+    [(0, "photo", "0 photos"), (1, "photo", "1 photo"), (2_000, "photo", "2,000 photos"), (3, "class", "3 classes")],
+)
+def test_things_are_counted_as_people_do(number, thing, text):
+    assert counted(number, thing) == text
+
+
+def test_a_long_list_says_how_many_more_there_are():
+    assert listing(["a", "b"]) == "  a\n  b"
+    assert listing([str(number) for number in range(1_012)], most=2) == "  0\n  1\n  ... and 1,010 more"
+    assert listing(["a", "b"], most=2) == "  a\n  b"

@@ -1,0 +1,125 @@
+"""Files appear whole or not at all; names can be printed by any reader."""
+
+import hashlib
+import os
+import stat
+
+import pytest
+
+from fieldguide import storage
+from fieldguide.errors import UsageError
+
+
+def test_a_file_appears_whole_with_the_rights_of_any_other_file(tmp_path):
+    target = tmp_path / "a.txt"
+    before = os.umask(0o027)
+    try:
+        storage.write_text(target, "ä\n€")
+    finally:
+        os.umask(before)
+    assert target.read_bytes() == "ä\n€".encode()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(RuntimeError), storage.replacing(target) as file:
+        file.write(b"half of the ne")
+        raise RuntimeError("the power went")
+    assert target.read_bytes() == b"old" and os.listdir(tmp_path) == ["a.bin"]
+    with storage.replacing(target) as file:
+        file.write(b"new")
+        file.flush()
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+
+
+def test_a_folder_in_the_way_is_not_replaced(tmp_path):
+    (tmp_path / "a").mkdir()
+    with pytest.raises(OSError):
+        storage.write_bytes(tmp_path / "a", b"x")
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_json_that_not_every_reader_takes_is_never_written(tmp_path):
+    with pytest.raises(ValueError):
+        storage.write_json(tmp_path / "a.json", {"loss": float("nan")})
+    assert os.listdir(tmp_path) == []
+    storage.write_json(tmp_path / "a.json", {"ä": [1, None]})
+    assert storage.read_json(tmp_path / "a.json") == {"ä": [1, None]}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[" * 100_000, b"1" * 5_000, b'{"a": 1} x'], ids=lambda content: content[:4]
+)
+def test_damaged_json_is_told_with_the_files_name(tmp_path, content):
+    file = tmp_path / "model.json"
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"model\.json: cannot be read as JSON"):
+        storage.read_json(file)
+
+
+def test_missing_json_is_told_with_the_files_name(tmp_path):
+    with pytest.raises(UsageError, match=r"model\.json: there is no such file"):
+        storage.read_json(tmp_path / "model.json")
+    with pytest.raises(UsageError, match="cannot be read as JSON"):
+        storage.read_json(tmp_path)
+
+
+def test_checksums_are_sha_256(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc" * 100_000)
+    expected = hashlib.sha256(b"abc" * 100_000).hexdigest()
+    assert storage.file_digest(tmp_path / "a") == storage.digest(b"abc" * 100_000) == expected
+
+
+def test_names_that_are_no_utf_8_become_printable():
+    assert storage.printable(os.fsdecode(b"caf\xe9.jpg")) == r"caf\xe9.jpg"
+    for name in ("käse.jpg", "🐱.jpg", "a\nb", "-x"):
+        assert storage.printable(name) == name
+
+
+def test_an_output_folder_that_can_be_made_is_no_problem_and_nothing_is_left_behind(tmp_path):
+    assert storage.problem_with_output_folder(tmp_path / "a" / "b" / "c") is None
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "empty").mkdir()
+    assert storage.problem_with_output_folder(tmp_path / "empty") is None
+    assert (tmp_path / "empty").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("file", "exists already"),
+        ("full", "exists already"),
+        ("dangling", "exists already"),
+        ("file/below", "cannot be written (Not a directory)"),
+        ("x" * 300, "cannot be written (File name too long)"),
+        ("x" * 300 + "/run", "cannot be written (File name too long)"),
+    ],
+)
+def test_an_output_folder_that_cannot_be_made_is_told_with_the_reason(tmp_path, name, words):
+    (tmp_path / "file").touch()
+    (tmp_path / "full" / "inside").mkdir(parents=True)
+    (tmp_path / "dangling").symlink_to("nowhere")
+    before = sorted(os.listdir(tmp_path))
+    problem = storage.problem_with_output_folder(tmp_path / name)
+    assert problem is not None and problem.startswith(str(tmp_path / name)) and words in problem
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_an_output_folder_without_permission_is_told(tmp_path, monkeypatch):
+    def refuse(*args, **keywords):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(storage.Path, "mkdir", refuse)
+    assert "cannot be written (Permission denied)" in storage.problem_with_output_folder(tmp_path / "run")
+
+
+def test_an_empty_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    def refuse(*args, **keywords):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    assert "cannot be written (Read-only file system)" in storage.problem_with_output_folder(tmp_path)
