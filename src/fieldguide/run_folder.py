@@ -82,6 +82,25 @@ class RunFolder:
         """The page that tells all this."""
         return self.path / "report.html"
 
+    @property
+    def folds(self) -> Path:
+        """Of a cross-validation: which fold holds out which photo."""
+        return self.path / "folds.csv"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """Of a cross-validation: what each photo is taken for by the model that never saw it."""
+        return self.path / "out_of_fold.csv"
+
+    @property
+    def out_of_fold_logits(self) -> Path:
+        """The same with the logits of every class."""
+        return self.path / "out_of_fold.npz"
+
+    def fold(self, number: int) -> "RunFolder":
+        """Of a cross-validation: the run of one fold, counted from 1."""
+        return RunFolder(self.path / f"fold-{number}")
+
     def problem_with_making(self) -> str | None:
         """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
         if not self.path.exists() and not self.path.is_symlink():
@@ -99,10 +118,11 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def remove_without_model(self) -> None:
-        """Takes the folder away again, if no model is in it: then nothing that took time is lost."""
-        if (self.bundle / "model.json").exists():
+        """Takes the folder away again, if no model is in it or its folds: then nothing that took time is lost."""
+        if not self.path.exists() or (self.bundle / "model.json").exists():
             return
-        shutil.rmtree(self.path)
+        if not any(self.path.glob("fold-*/bundle/model.json")):
+            shutil.rmtree(self.path)
 
     def add_to_history(self, epoch: Mapping[str, Any]) -> None:
         """Appends an epoch's line; the file is whole after each."""

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, train
+from fieldguide.commands import prepare as preparing
 from fieldguide.commands import train as command
 from fieldguide.commands.display import Screen
 from fieldguide.recipe.load import read_recipe
@@ -167,13 +168,15 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
     with pytest.raises(UsageError) as error:
         train(
             tmp_path / "nowhere", output=tmp_path / "file" / "run", device="cuda:99", quiet=True,
-            overrides=("training.learning_rat=1", "training.momentum=0.9", "split.folds=5", "model.backbone=resnet35"),
+            overrides=(
+                "training.learning_rat=1", "training.momentum=0.9", "training.more_epochs=5", "model.backbone=resnet35"
+            ),
         )  # fmt: skip
     text = str(error.value)
     for part in (
         "learning_rat: there is no such field (did you mean learning_rate?)",
         "training.momentum would be ignored, because training.optimizer is adam",
-        "split.folds: reserved",
+        "training.more_epochs: reserved",
         "timm has no network 'resnet35' (did you mean",
         "nowhere: there is no such folder",
         "cannot be written",
@@ -184,7 +187,7 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
 
 
 def test_a_missing_folder_is_told_before_anything_is_decoded(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "inspect", lambda *_, **__: pytest.fail("photos were read"))
+    monkeypatch.setattr(preparing, "look_over", lambda *_, **__: pytest.fail("photos were read"))
     with pytest.raises(UsageError, match="there is no such folder"):
         train(tmp_path / "nowhere", output=tmp_path / "run", overrides=("model.weights=none",), quiet=True)
 

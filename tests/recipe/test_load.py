@@ -70,15 +70,13 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
         "training.phases.1",
         "training.momentum",
     ]
-    draft = read_draft(recipe_file("data: {mean: [a, b, 0.1], leaks: dropp}\nsplit: {folds: 2}"))
+    draft = read_draft(recipe_file("data: {mean: [a, b, 0.1], leaks: dropp}\ntraining: {more_epochs: 2}"))
     assert len(draft.problems) == 4, draft.problems
 
 
 @pytest.mark.parametrize(
     "setting",
     [
-        "split.folds=5",
-        "split.folds=abc",
         "training.max_minutes=10",
         "training.max_minutes=soon",
         "training.more_epochs=3",
@@ -88,6 +86,12 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
 def test_a_reserved_field_is_refused_with_that_word(setting):
     (problem,) = read_draft("resnet34-adam", [setting]).problems
     assert "reserved" in problem and problem.startswith(setting.partition("=")[0])
+
+
+@pytest.mark.parametrize("value", ["1", "101", "abc", "2.5", "true"])
+def test_folds_are_a_number_that_makes_sense(value):
+    (problem,) = read_draft("resnet34-adam", [f"split.folds={value}"]).problems
+    assert problem.startswith("split.folds")
 
 
 def test_settings_reach_into_sections_lists_and_sections_that_are_null():

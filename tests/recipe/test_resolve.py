@@ -1,7 +1,7 @@
 """A resolved recipe leaves nothing open, and takes the backbone's own where the recipe says nothing."""
 
 from fieldguide.recipe.resolve import resolve
-from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Training
+from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Split, Training
 
 OWN = {"image_size_px": 288, "crop_share": 0.95, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.25,) * 3}
 
@@ -55,3 +55,9 @@ def test_the_policies_that_are_used_are_written_out_and_no_others():
     made = resolve(recipe, OWN).augmentation
     assert set(made.policies) == {"mine", "strong"} and made.policies["mine"] == own
     assert made.policies["strong"].vertical_flip == 0.2
+
+
+def test_a_share_for_validation_is_filled_in_only_where_there_are_no_folds():
+    assert resolve(Recipe(), OWN).split.validation_share == 0.15
+    assert resolve(Recipe(split=Split(validation_share=0.3)), OWN).split.validation_share == 0.3
+    assert resolve(Recipe(split=Split(folds=4)), OWN).split.validation_share is None

@@ -10,7 +10,7 @@ from typing import Any
 from fieldguide.commands.display import Screen
 from fieldguide.data.check import Checked, check_photos
 from fieldguide.data.decode import UnreadableError, read_bytes, thumbnail_jpeg
-from fieldguide.data.facts import look_at
+from fieldguide.data.facts import Facts, look_at
 from fieldguide.data.findings import KINDS, Finding
 from fieldguide.data.scan import PhotoFolder, scan
 from fieldguide.errors import UsageError
@@ -89,8 +89,7 @@ def check(
     if problems:
         raise UsageError(*problems)
     folder = scan(Path(photos))
-    checked = _checked(folder, max_megapixels, progress)
-    report = _report(folder, checked)
+    _, report = look_over(folder, max_megapixels, progress)
     _write(report, folder, max_megapixels, json_file, html_file)
     return report
 
@@ -101,11 +100,20 @@ def show(report: CheckReport, screen: Screen) -> None:
         screen.say(line.text, line.style)
 
 
-def _checked(folder: PhotoFolder, max_megapixels: float, progress: Progress) -> Checked:
+def look_over(
+    folder: PhotoFolder, max_megapixels: float, progress: Progress = _silent
+) -> tuple[list[Facts], CheckReport]:
+    """Looks at each photo of a folder once and draws the findings; `train` begins with it, too.
+
+    Args:
+        folder: as scanned.
+        max_megapixels: a larger photo is a decompression bomb.
+        progress: `Screen.counting`, or the like.
+    """
     with progress("looking at photos", len(folder.photos)) as advance:
         facts = look_at(folder.photos, max_megapixels, advance)
     with progress("comparing photos, %", PERCENT) as advance:
-        return check_photos(folder, facts, _in_percent(advance))
+        return facts, _report(folder, check_photos(folder, facts, _in_percent(advance)))
 
 
 def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
+from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
 from fieldguide.data.split import Row, Split, read_split
@@ -254,6 +255,8 @@ def _keep_in_run(run: RunFolder, figures: Mapping[str, Any]) -> None:
     result = run.read_result()
     short = {key: value for key, value in figures.items() if key not in ("per_class", "confused_pairs")}
     run.write_result({**result, "test": short, "test_evaluations": result.get("test_evaluations", 0) + 1})
+    if run.report.exists():
+        write_report(run.path)  # it tells whether test was touched
 
 
 def show(evaluation: Evaluation, screen: Screen) -> None:

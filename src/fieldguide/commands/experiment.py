@@ -7,7 +7,8 @@ from pathlib import Path
 from fieldguide.commands.compare import show, write_tables
 from fieldguide.commands.display import Screen
 from fieldguide.commands.evaluate import evaluate
-from fieldguide.commands.train import Prepared, Run, demand_request, prepare, run_trial
+from fieldguide.commands.prepare import Prepared, demand_request, prepare
+from fieldguide.commands.train import Run, run_trial
 from fieldguide.data.split import Split, read_split, write_split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.load import to_yaml
@@ -153,6 +154,12 @@ def _read_recipes(
         except UsageError as error:
             problems += error.problems
             continue
+        if chosen.split.folds is not None:
+            problems.append(
+                f"--recipe {recipe}: split.folds is {chosen.split.folds}, but the trials of an experiment share one "
+                "split; leave it out, or cross-validate each recipe with fieldguide train and put them side by side "
+                "with fieldguide compare"
+            )
         if name in found:
             problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
         found[name] = chosen

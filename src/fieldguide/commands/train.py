@@ -1,33 +1,32 @@
 """`fieldguide train`: a folder of photos to a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fieldguide import assemble, world
+from fieldguide.commands.cross_validate import cross_validate
 from fieldguide.commands.display import Screen, TrainingDisplay, duration
 from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
 from fieldguide.commands.judging import calibration_sentence, judge_photos, macro_sentence
-from fieldguide.data.duplicates import find_duplicates
-from fieldguide.data.facts import look_at
-from fieldguide.data.groups import groups_by_pattern, problem_with_pattern
-from fieldguide.data.inspect import Inspected, inspect
-from fieldguide.data.scan import PhotoFolder, problem_with_folder, scan, summary
-from fieldguide.data.split import Split, make_split, write_split
+from fieldguide.commands.keep import keep_for_report
+from fieldguide.commands.prepare import Prepared, demand_request, prepare
+from fieldguide.commands.report import report as write_report
+from fieldguide.data.split import Split, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import Interrupted, PhotosError, TrainingError, UsageError, counted, listing
+from fieldguide.errors import Interrupted, TrainingError
 from fieldguide.evaluation.calibration import calibration_summary
-from fieldguide.evaluation.predictions import write_predictions
+from fieldguide.evaluation.predictions import read_predictions, write_predictions
 from fieldguide.model.bundle import write_bundle, write_temperature
 from fieldguide.recipe import DEFAULT_RECIPE
-from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.load import to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report.figures import draw_curves
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import problem_with_output_folder, write_json, write_text
+from fieldguide.storage import write_json, write_text
 from fieldguide.training.loop import train as train_loop
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, State
@@ -56,21 +55,6 @@ class Run:
         return load_predictor(self.path, device)
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Photos that were looked at and put into parts.
-
-    Attributes:
-        folder: what lies where.
-        split: which photo is in which part.
-        remarks: sentences that a person should read.
-    """
-
-    folder: PhotoFolder
-    split: Split
-    remarks: tuple[str, ...]
-
-
 def train(
     photos: str | Path,
     recipe: str | Path = DEFAULT_RECIPE,
@@ -86,7 +70,7 @@ def train(
     Args:
         photos: holds `train/CLASS/*` with or without `val/` and `test/`, or `CLASS/*` directly.
         recipe: a preset's name or a YAML file.
-        output: the run's folder, which must not exist yet.
+        output: the run's folder, which must not exist yet. With `split.folds`, it holds a run a fold.
         overrides: `field.name=value` each, as the command line's `--set`.
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
         device: `auto`, `cpu` or `cuda:N`.
@@ -105,120 +89,15 @@ def train(
     root, run = Path(photos), RunFolder(Path(output))
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run])
     prepared = prepare(root, chosen, screen)
-    return run_trial(name, chosen, prepared, run, device, screen)
+    if chosen.split.folds is None:
+        return run_trial(name, chosen, prepared, run, device, screen)
 
+    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
+        of_fold = replace(prepared, split=split, remarks=tuple(remarks))
+        return run_trial(name, chosen, of_fold, fold, device, screen).result
 
-def demand_request(
-    root: Path,
-    recipe: str | Path,
-    overrides: Sequence[str],
-    weights: str | Path | None,
-    device: str,
-    outputs: Sequence[RunFolder],
-) -> tuple[str, Recipe]:
-    """Checks all that can be wrong with a request before any photo is read.
-
-    Returns:
-        The recipe's name and the resolved recipe.
-
-    Raises:
-        UsageError: every mistake, a line each.
-    """
-    draft = read_draft(recipe, overrides, None if weights is None else str(weights))
-    problems = [*draft.problems, *assemble.problems_with_model(draft.recipe)]
-    for problem in (problem_with_folder(root), *(_problem_with_output(run) for run in outputs), _problem_with(device)):
-        problems += [problem] if problem else []
-    pattern = draft.recipe.split.group_pattern
-    if pattern is not None and (problem := problem_with_pattern(pattern)):
-        problems.append(problem)
-    if problems:
-        raise UsageError(*problems)
-    return draft.name, assemble.resolved(draft.recipe)
-
-
-def _problem_with_output(run: RunFolder) -> str | None:
-    problem = run.problem_with_making()
-    if problem is None and (problem := problem_with_output_folder(run.path)):
-        problem = f"-o {problem}"
-    return problem
-
-
-def _problem_with(device: str) -> str | None:
-    try:
-        world.choose_device(device)
-    except UsageError as error:
-        return str(error)
-    return None
-
-
-def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
-    """Finds, reads and splits the photos.
-
-    Raises:
-        PhotosError: an empty class, unreadable photos that the recipe does not exclude, a leak, too few photos.
-    """
-    folder = scan(root)
-    screen.say(f"{root}: {summary(folder)}")
-    for remark in folder.remarks:
-        screen.warn(remark)
-    if folder.empty_classes:
-        raise PhotosError(
-            f"{root}: classes without any photo: {', '.join(folder.empty_classes)}; add photos or remove the folders"
-        )
-    inspected, groups = _look_at_photos(folder, recipe, screen)
-    remarks = _deal_with_unreadable(inspected, recipe.data.unreadable)
-    assert recipe.split.seed is not None, "the recipe is not resolved"
-    split, more = make_split(
-        inspected,
-        seed=recipe.split.seed,
-        validation_share=recipe.split.validation_share,
-        has_validation=folder.has_validation,
-        leaks=recipe.data.leaks,
-        groups=groups,
-    )
-    for remark in (*remarks, *more):
-        screen.warn(remark)
-    return Prepared(folder, split, (*folder.remarks, *remarks, *more))
-
-
-def _look_at_photos(folder: PhotoFolder, recipe: Recipe, screen: Screen) -> tuple[list[Inspected], list[list[str]]]:
-    """Reads every photo once; where validation has to be set apart, near duplicates are looked for as well.
-
-    Returns:
-        What was found of each photo, and files that belong into one part.
-    """
-    most, pattern = recipe.data.max_megapixels, recipe.split.group_pattern
-    groups = groups_by_pattern([photo.file for photo in folder.photos], pattern) if pattern else []
-    if folder.has_validation:
-        with screen.counting("reading photos", len(folder.photos)) as advance:
-            return inspect(folder.photos, most, advance=advance), groups
-    with screen.counting("reading photos", len(folder.photos)) as advance:
-        facts = look_at(folder.part("train"), most, advance)
-        others = [photo for photo in folder.photos if photo.part != "train"]
-        inspected = [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts]
-        inspected += inspect(others, most, advance=advance)
-    screen.say("looking for near duplicates, so that none stands in training and in validation")
-    duplicates = find_duplicates(facts)
-    for chain in duplicates.look_alikes:
-        screen.warn(
-            f"{counted(len(chain), 'photo')} of {chain[0].class_name} look alike in a chain, too many to keep in one "
-            f"part; first {chain[0].file}. Frames of a burst? Then set split.group_pattern"
-        )
-    return inspected, [*groups, *duplicates.file_groups]
-
-
-def _deal_with_unreadable(inspected: Sequence[Inspected], unreadable: str) -> list[str]:
-    broken = [
-        f"{entry.photo.file} {entry.reason}" for entry in inspected if entry.reason and entry.photo.part != "test"
-    ]
-    if not broken:
-        return []
-    if unreadable == "refuse":
-        raise PhotosError(
-            f"{counted(len(broken), 'photo')} cannot be read:\n{listing(broken)}\n"
-            "Mend or remove them, or add --set data.unreadable=exclude to train without them"
-        )
-    return [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"]
+    result = cross_validate(name, chosen, prepared.split, prepared.remarks, run, screen, train_fold, prepared.groups)
+    return Run(run.path, result)
 
 
 def run_trial(
@@ -256,10 +135,14 @@ def run_trial(
     )
     write_json(run.environment, world.describe_machine(chosen_device))
     write_split(run.split, split)
+    write_json(run.check, prepared.check)
     state = _train(assembled, run, recipe.training.seed, split, screen)
     result = _result(name, recipe, assembled, rules, prepared, state, run, device)
     run.write_result(result)
     draw_curves(run)
+    screen.say("drawing the report")
+    keep_for_report(run, read_predictions(run.predictions), paths, device)
+    write_report(run.path)
     _report(run, result, screen)
     return Run(run.path, result)
 
@@ -395,5 +278,5 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     screen.say(calibration_sentence(result["calibration"]))
     screen.say(
         f"{result['epochs']} epochs in {duration(result['seconds'])}, {result['images_per_second']:.0f} images/s; "
-        f"run: {run.path}, curves: {run.figures / 'curves.png'}"
+        f"run: {run.path}, report: {run.report}"
     )

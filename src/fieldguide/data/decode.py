@@ -176,7 +176,7 @@ def shrunk(image: Image.Image, side_px: int) -> Image.Image:
 
 
 def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) -> bytes:
-    """A small JPEG of a photo for a page, its longer side at most `side_px`.
+    """A small JPEG of a photo for a page, its longer side at most `side_px`; pixels alone, no metadata.
 
     Raises:
         UnreadableError: with the reason.
@@ -187,7 +187,7 @@ def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) ->
         small = to_rgb(upright(image))
         small.thumbnail((side_px, side_px))
         file = io.BytesIO()
-        small.save(file, "JPEG", quality=75)
+        Image.fromarray(np.asarray(small)).save(file, "JPEG", quality=75)
         return file.getvalue()
 
 

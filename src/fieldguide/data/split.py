@@ -144,7 +144,7 @@ def _moved(row: Row, part: str, reason: str = "") -> Row:
 
 def _choose_validation(rows: Sequence[Row], seed: int, share: float, together: Sequence[Sequence[str]]) -> set[str]:
     """The files set apart: whole groups, class by class, in an order drawn by the seed."""
-    groups = _whole_groups(rows, together)
+    groups = whole_groups(rows, together)
     left = Counter(row.class_name for row in rows)
     wanted = {name: max(1, round(share * count)) if count > 1 else 0 for name, count in left.items()}
     taken: Counter[str] = Counter()
@@ -176,7 +176,7 @@ def _choose_validation(rows: Sequence[Row], seed: int, share: float, together: S
     return chosen
 
 
-def _whole_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> dict[str, list[Row]]:
+def whole_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> dict[str, list[Row]]:
     """Rows of the same content or of one group, by the smallest of their content hashes.
 
     Without groups the keys are the content hashes, so that the order that a seed draws stays the same.

@@ -59,6 +59,11 @@ def find_bundle(path: Path) -> Path:
     for folder in (path, path / "bundle"):
         if (folder / DESCRIPTION_FILE).is_file():
             return folder
+    if (path / "folds.csv").is_file():
+        raise UsageError(
+            f"{path}: is a cross-validation, with a model a fold; name one of them, such as {path / 'fold-1'}, "
+            "or train without split.folds for one model"
+        )
     if (path / "recipe.yaml").is_file():
         raise UsageError(f"{path}: this run has no model yet (no epoch was finished)")
     raise UsageError(f"{path}: is no run and no bundle (there is no {DESCRIPTION_FILE} in it or in bundle/)")

@@ -28,7 +28,6 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
 
 def _reserved(recipe: Recipe) -> list[Contradiction]:
     values = {
-        "split.folds": recipe.split.folds,
         "training.max_minutes": recipe.training.max_minutes,
         "training.more_epochs": recipe.training.more_epochs,
     }
@@ -48,8 +47,15 @@ def _reserved(recipe: Recipe) -> list[Contradiction]:
 
 
 def _ignored(recipe: Recipe) -> list[Contradiction]:
-    model, training = recipe.model, recipe.training
+    model, training, split = recipe.model, recipe.training, recipe.split
     cases = [
+        (
+            split.validation_share is not None,
+            "split.validation_share",
+            split.folds is not None,
+            "split.folds",
+            split.folds,
+        ),
         (model.head_width is not None, "model.head_width", model.head == "linear", "model.head", "linear"),
         (
             training.momentum is not None,

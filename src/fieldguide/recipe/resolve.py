@@ -4,6 +4,7 @@ from typing import Any
 
 from fieldguide.recipe.schema import Plateau, Recipe
 
+VALIDATION_SHARE = 0.15
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 
@@ -29,7 +30,14 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             "data": data.model_copy(
                 update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
             ),
-            "split": recipe.split.model_copy(update={"seed": _default(recipe.split.seed, training.seed, True)}),
+            "split": recipe.split.model_copy(
+                update={
+                    "seed": _default(recipe.split.seed, training.seed, True),
+                    "validation_share": _default(
+                        recipe.split.validation_share, VALIDATION_SHARE, recipe.split.folds is None
+                    ),
+                }
+            ),
             "augmentation": recipe.augmentation.model_copy(
                 update={
                     "engine": recipe.augmentation.engine or "reference",

@@ -67,12 +67,14 @@ class Data(Section):
 class Split(Section):
     """How validation photos are set apart where there is no folder for them."""
 
-    validation_share: float = Field(default=0.15, gt=0, lt=1)
+    validation_share: float | None = Field(default=None, gt=0, lt=1, description="null: 0.15; with folds none")
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="null: training.seed")
     group_pattern: str | None = Field(
         default=None, description="photos whose names share the part (?P<group>...) of this pattern stay in one part"
     )
-    folds: Any = Field(default=None, description="reserved")
+    folds: int | None = Field(
+        default=None, ge=2, le=100, description="cross-validation: so many models, each photo held out once; null: none"
+    )
 
 
 class Policy(Section):

@@ -1,0 +1,150 @@
+"""What comes before a training: the request is checked, then the photos are looked at and put into parts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldguide import assemble, world
+from fieldguide.commands.check import CheckReport, look_over
+from fieldguide.commands.display import Screen
+from fieldguide.data.facts import Facts
+from fieldguide.data.groups import groups_by_pattern, problem_with_pattern
+from fieldguide.data.inspect import Inspected
+from fieldguide.data.scan import PhotoFolder, problem_with_folder, scan, summary
+from fieldguide.data.split import Split, make_split
+from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.recipe.load import read_draft
+from fieldguide.recipe.resolve import VALIDATION_SHARE
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import problem_with_output_folder
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Photos that were looked at and put into parts.
+
+    Attributes:
+        folder: what lies where.
+        split: which photo is in which part.
+        remarks: sentences that a person should read.
+        groups: names of files that belong into one part.
+        check: what `fieldguide check` found, as plain data.
+    """
+
+    folder: PhotoFolder
+    split: Split
+    remarks: tuple[str, ...]
+    groups: tuple[Sequence[str], ...]
+    check: dict[str, Any]
+
+
+def demand_request(
+    root: Path,
+    recipe: str | Path,
+    overrides: Sequence[str],
+    weights: str | Path | None,
+    device: str,
+    outputs: Sequence[RunFolder],
+) -> tuple[str, Recipe]:
+    """Checks all that can be wrong with a request before any photo is read.
+
+    Returns:
+        The recipe's name and the resolved recipe.
+
+    Raises:
+        UsageError: every mistake, a line each.
+    """
+    draft = read_draft(recipe, overrides, None if weights is None else str(weights))
+    problems = [*draft.problems, *assemble.problems_with_model(draft.recipe)]
+    for problem in (problem_with_folder(root), *(_problem_with_output(run) for run in outputs), _problem_with(device)):
+        problems += [problem] if problem else []
+    pattern = draft.recipe.split.group_pattern
+    if pattern is not None and (problem := problem_with_pattern(pattern)):
+        problems.append(problem)
+    if problems:
+        raise UsageError(*problems)
+    return draft.name, assemble.resolved(draft.recipe)
+
+
+def _problem_with_output(run: RunFolder) -> str | None:
+    problem = run.problem_with_making()
+    if problem is None and (problem := problem_with_output_folder(run.path)):
+        problem = f"-o {problem}"
+    return problem
+
+
+def _problem_with(device: str) -> str | None:
+    try:
+        world.choose_device(device)
+    except UsageError as error:
+        return str(error)
+    return None
+
+
+def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
+    """Finds, reads, checks and splits the photos.
+
+    Raises:
+        PhotosError: an empty class, unreadable photos that the recipe does not exclude, a leak, too few photos.
+    """
+    folder = scan(root)
+    screen.say(f"{root}: {summary(folder)}")
+    for remark in folder.remarks:
+        screen.warn(remark)
+    if folder.empty_classes:
+        raise PhotosError(
+            f"{root}: classes without any photo: {', '.join(folder.empty_classes)}; add photos or remove the folders"
+        )
+    if recipe.split.folds is not None:
+        _demand_no_validation_folder(folder)
+    facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting)
+    remarks = [*_deal_with_unreadable(facts, recipe.data.unreadable), *_chains(checked)]
+    pattern = recipe.split.group_pattern
+    groups = [
+        *checked.groups,
+        *(groups_by_pattern([photo.file for photo in folder.photos], pattern) if pattern else []),
+    ]
+    assert recipe.split.seed is not None, "the recipe is not resolved"
+    split, more = make_split(
+        [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts],
+        seed=recipe.split.seed,
+        validation_share=recipe.split.validation_share or VALIDATION_SHARE,  # folds are dealt anew from all
+        has_validation=folder.has_validation,
+        leaks=recipe.data.leaks,
+        groups=groups,
+    )
+    for remark in (*remarks, *more):
+        screen.warn(remark)
+    return Prepared(folder, split, (*folder.remarks, *remarks, *more), tuple(groups), checked.plain())
+
+
+def _demand_no_validation_folder(folder: PhotoFolder) -> None:
+    """Folds hold out photos of their own; whether photos of `val/` may be trained on is not for us to decide."""
+    if folder.has_validation:
+        raise PhotosError(
+            f"{folder.root}: split.folds makes validation photos of its own, but there is a val/ folder; move val/ "
+            "away (or its photos into train/, where they shall be trained on), or leave split.folds out"
+        )
+
+
+def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[str]:
+    broken = [f"{entry.photo.file} {entry.reason}" for entry in facts if entry.reason and entry.photo.part != "test"]
+    if not broken:
+        return []
+    if unreadable == "refuse":
+        raise PhotosError(
+            f"{counted(len(broken), 'photo')} cannot be read:\n{listing(broken)}\n"
+            "Mend or remove them, or add --set data.unreadable=exclude to train without them"
+        )
+    return [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"]
+
+
+def _chains(checked: CheckReport) -> list[str]:
+    """Look-alikes that are too many to be kept in one part."""
+    return [
+        f"{finding.message}: too many to keep in one part; if they are frames of a burst, set split.group_pattern"
+        for finding in checked.findings
+        if finding.kind == "look_alikes"
+    ]
