@@ -19,11 +19,13 @@ show() {
 }
 
 show python examples/write_digits.py "$photos"
+show fieldguide check "$photos"
 show fieldguide train "$photos" -o "$run" --recipe digits
 show fieldguide evaluate "$run" "$photos" --labels "$labels" --json runs/demo/test.json
 show fieldguide predict "$run" "$photos/test" -o runs/demo/prediction.csv
 
-printf '\nrun          %s\ncurves       %s\npredictions  %s\n' "$run" "$run/figures/curves.png" runs/demo/prediction.csv
+printf '\nrun          %s\nreport       %s\ncurves       %s\npredictions  %s\n' \
+    "$run" "$run/report.html" "$run/figures/curves.png" runs/demo/prediction.csv
 python - <<'END'
 import json
 figures = json.load(open("runs/demo/test.json"))

@@ -86,7 +86,7 @@ class TrainingDisplay:
         start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
         if not self.is_live:
             self.screen.say(
-                f"{stage.kind} {stage.name}{start}: {stage.augmentation} augmentation, learning rate "
+                f"{stage.label}{start}: {stage.augmentation} augmentation, learning rate "
                 f"{stage.learning_rate:g}, at most {stage.max_epochs} epochs, {stage.trainable} trainable"
             )
         self._begin_epoch()
@@ -115,7 +115,7 @@ class TrainingDisplay:
     def stage_done(self, ended: Ended) -> None:
         """After a stage's last epoch."""
         dropped = "" if ended.improved else "; no better model, so its models are dropped"
-        text = f"{ended.stage.kind} {ended.stage.name} ended after {ended.epochs} epochs: {ended.reason}{dropped}"
+        text = f"{ended.stage.label} ended after {ended.epochs} epochs: {ended.reason}{dropped}"
         if self.is_live:
             self._live.console.print(text, markup=False)
         else:
@@ -123,7 +123,7 @@ class TrainingDisplay:
 
     def _begin_epoch(self) -> None:
         self.epoch_began, self.images_done = time.perf_counter(), 0
-        stage = f"{self.stage.kind} {self.stage.name}" if self.stage else ""
+        stage = self.stage.label if self.stage else ""
         description = f"{stage}, epoch {len(self.epochs) + 1}"
         self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="")
 

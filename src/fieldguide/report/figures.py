@@ -69,7 +69,8 @@ def _draw(epochs: Epochs, *, whole: bool) -> Figure:
             _rate(figure.add_subplot(grid[1, column], sharex=panels[column][0]), epochs)
     else:
         first = epochs[0]
-        figure.suptitle(f"{first['kind']} {first['stage']}, from learning rate {first['learning_rate']:g}".strip())
+        label = first["stage"] if first["kind"] == "round" else f"phase {first['stage']}"
+        figure.suptitle(f"{label}, from learning rate {first['learning_rate']:g}")
     return figure
 
 

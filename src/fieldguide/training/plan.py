@@ -28,6 +28,11 @@ class Stage:
     min_improvement: float
     patience_epochs: int
 
+    @property
+    def label(self) -> str:
+        """`phase standard`, `round 1`."""
+        return self.name if self.kind == "round" else f"phase {self.name}"
+
 
 @dataclass(frozen=True)
 class Rounds:
