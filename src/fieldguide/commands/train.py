@@ -1,6 +1,6 @@
 """`fieldguide train`: a folder of photos to a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -137,7 +137,8 @@ def run_trial(
     write_split(run.split, split)
     write_json(run.check, prepared.check)
     state = _train(assembled, run, recipe.training.seed, split, screen)
-    result = _result(name, recipe, assembled, rules, prepared, state, run, device)
+    judged = _judge(run, split, paths, device)
+    result = _result(name, recipe, assembled, rules, prepared, state, judged)
     run.write_result(result)
     draw_curves(run)
     screen.say("drawing the report")
@@ -205,19 +206,8 @@ def _train(assembled: assemble.Assembled, run: RunFolder, seed: int, split: Spli
     return state
 
 
-def _result(
-    name: str,
-    recipe: Recipe,
-    assembled: assemble.Assembled,
-    rules: dict[str, Any],
-    prepared: Prepared,
-    state: State,
-    run: RunFolder,
-    device: str,
-) -> dict[str, Any]:
-    assert state.best is not None
-    best, history, split = state.best.epoch, state.history, prepared.split
-    paths = {photo.file: photo.path for photo in prepared.folder.photos}
+def _judge(run: RunFolder, split: Split, paths: Mapping[str, Path], device: str) -> dict[str, Any]:
+    """Judges the bundle that was written on the validation photos, keeps its predictions and fits its temperature."""
     judged = judge_photos(load_predictor(run.path, device), split.part("val"), paths)
     write_predictions(run.predictions, judged.predictions)
     calibration = calibration_summary(judged.predictions.logits, judged.predictions.labels)
@@ -225,6 +215,21 @@ def _result(
         run.bundle, calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
     )
     figures = {key: value for key, value in judged.figures().items() if key not in ("per_class", "confused_pairs")}
+    return {"validation": figures, "calibration": calibration}
+
+
+def _result(
+    name: str,
+    recipe: Recipe,
+    assembled: assemble.Assembled,
+    rules: dict[str, Any],
+    prepared: Prepared,
+    state: State,
+    judged: dict[str, Any],
+) -> dict[str, Any]:
+    assert state.best is not None
+    best, history, split = state.best.epoch, state.history, prepared.split
+    chose = f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"
     images = sum(epoch.training.images for epoch in history)
     return {
         "recipe": name,
@@ -237,8 +242,8 @@ def _result(
         "rules": rules,
         "weights": assembled.weights.to_dict(),
         "training": best.training.to_dict(),
-        "validation": figures | {"chose": f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"},
-        "calibration": calibration,
+        "validation": judged["validation"] | {"chose": chose},
+        "calibration": judged["calibration"],
         "test": None,
         "test_evaluations": 0,
         "epochs": len(history),
