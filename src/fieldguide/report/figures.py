@@ -18,6 +18,7 @@ from fieldguide.storage import write_bytes
 
 TRAINING, VALIDATION, RATE, BORDER = "#8a6d3b", "#1f6f8b", "#5b5b5b", "#b5b5b5"
 Epochs = Sequence[dict[str, Any]]
+MOST_RATES = 4
 MAP_STRENGTH = 0.65
 
 
@@ -102,17 +103,30 @@ def _dress(axes: Axes, epochs: Epochs, *, whole: bool) -> None:
         if i:
             axes.axvline(epoch["epoch"] - 0.5, color=BORDER, linewidth=1)
         place = (epoch["epoch"] - 0.42, 1.0)
-        said = axes.annotate(epoch["stage"], place, xycoords=("data", "axes fraction"), fontsize=8, color=RATE)
+        said = axes.annotate(
+            epoch["stage"], place, xycoords=("data", "axes fraction"), fontsize=8, color=RATE, va="bottom"
+        )
         said.set_in_layout(False)  # a name may be longer than its epochs are wide
+    axes.set_title(" ", fontsize=8)  # room for these names
 
 
 def _rate(axes: Axes, epochs: Epochs) -> None:
-    axes.step([e["epoch"] for e in epochs], [e["learning_rate"] for e in epochs], where="mid", color=RATE)
-    axes.set_yscale("log")
+    rates = [epoch["learning_rate"] for epoch in epochs]
+    axes.step([epoch["epoch"] for epoch in epochs], rates, where="mid", color=RATE)
+    _scale_for_rates(axes, rates)
     axes.set_ylabel("rate", fontsize=8)
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale_for_rates(axes: Axes, rates: Sequence[float]) -> None:
+    """Logarithmic, with the rates themselves as ticks; of many, the lowest and the highest."""
+    axes.set_yscale("log")
+    distinct = sorted(set(rates))
+    shown = distinct if len(distinct) <= MOST_RATES else [distinct[0], distinct[-1]]
+    axes.set_yticks(shown, [f"{rate:.2g}" for rate in shown])
+    axes.minorticks_off()
 
 
 def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -155,7 +169,7 @@ class Panel:
     def steps(self, across: Sequence[float], values: Sequence[float], color: str) -> None:
         """A line of steps, on a logarithmic scale."""
         self.axes.step(across, values, where="mid", color=color, marker=".")
-        self.axes.set_yscale("log")
+        _scale_for_rates(self.axes, values)
 
     def ring(self, across: float, value: float, color: str) -> None:
         """A mark around one point."""

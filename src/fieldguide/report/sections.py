@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,7 @@ def data(kept: Kept) -> dict[str, Any]:
         "reasons": reasons.most_common(10),
         "remarks": kept.result.get("remarks") or [],
         "check": kept.check,
+        "check_kinds": _by_kind(kept.check["findings"] if kept.check else ()),
         "fingerprint": kept.result["split"]["fingerprint"],
     }
 
@@ -178,3 +179,14 @@ def making(kept: Kept) -> dict[str, Any]:
             name: environment.get(name) for name in ("device", "device_name", "cpus", "threads", "platform", "python")
         },
     }
+
+
+def _by_kind(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The findings' messages, a row a kind, in the order of the findings."""
+    rows: dict[str, dict[str, Any]] = {}
+    for finding in findings:
+        row = rows.setdefault(
+            finding["kind"], {"kind": finding["kind"], "severity": finding["severity"], "messages": []}
+        )
+        row["messages"].append(finding["message"])
+    return list(rows.values())
