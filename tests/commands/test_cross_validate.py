@@ -16,6 +16,7 @@ from fieldguide.commands import train as command
 from fieldguide.data import folds as dealing
 from fieldguide.errors import Interrupted
 from fieldguide.evaluation.intervals import wilson
+from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.predictions import read_predictions
 
 FALSE_ALARM = 1e-4
@@ -56,6 +57,15 @@ def cross_validated(tmp_path_factory):
     shutil.copy(root / "photos/train/ash/000.png", root / "photos/train/ash/copy.png")
     overrides = (*SMALL, *QUICK, "split.folds=3")
     return root / "photos", train(root / "photos", output=root / "run", overrides=overrides, quiet=True)
+
+
+def test_likely_label_errors_are_looked_for_among_all_photos(cross_validated):
+    _, run = cross_validated
+    kept = read_predictions(run.path / "out_of_fold.npz")
+    rows = rows_of(run.path / "label_errors.csv")
+    truth = {row["file"]: row["class"] for row in rows_of(run.path / "out_of_fold.csv")}
+    assert len(rows) == len(suspects(kept)) and all(truth[row["file"]] == row["given"] for row in rows)
+    assert (run.path / "label_errors.csv").read_text().startswith("file,given,suggested,confidence,given_confidence,")
 
 
 def test_each_photo_is_predicted_once_by_the_model_of_its_fold(cross_validated):

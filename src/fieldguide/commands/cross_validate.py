@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.commands.display import Screen, duration
+from fieldguide.commands.keep import label_errors_csv
 from fieldguide.data.folds import Folds, make_folds, write_folds
 from fieldguide.data.split import Split
 from fieldguide.errors import counted, listing
 from fieldguide.evaluation.intervals import spread
+from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.recipe.load import to_yaml
@@ -139,7 +141,7 @@ def _say_what_stays(run: RunFolder, results: Sequence[Mapping[str, Any]], folds:
 
 
 def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
-    """A row a photo as CSV, and the probabilities of all classes beside it."""
+    """A row a photo as CSV, the logits of all classes beside it, and likely label errors among all photos."""
     predictions = found.predictions
     predicted, probabilities = predictions.predicted(), predictions.probabilities()
     lines = [csv_line(HEADER)]
@@ -149,6 +151,7 @@ def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
         lines.append(csv_line((file, truth, label, f"{confidence:.6f}", str(found.fold[place]))))
     write_text(run.out_of_fold, "".join(lines))
     write_predictions(run.out_of_fold_logits, predictions)
+    write_text(run.label_errors, label_errors_csv(suspects(predictions)))
 
 
 def _result(
@@ -226,5 +229,6 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
         style="bold",
     )
     screen.say(
-        f"{result['epochs']} epochs in {duration(result['seconds'])}; run: {run.path}, every photo: {run.out_of_fold}"
+        f"{result['epochs']} epochs in {duration(result['seconds'])}; run: {run.path}, every photo: {run.out_of_fold}, "
+        f"likely label errors: {run.label_errors}"
     )

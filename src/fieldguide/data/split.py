@@ -204,7 +204,10 @@ def _without_split_groups(
         return rows, []
     count = counted(len(elsewhere), "training photo")
     if leaks != "drop":
-        return rows, [f"{count} nearly the same as, or of one group with, photos in val or test: accuracy too high"]
+        return rows, [
+            f"{count} nearly the same as, or of one group with, photos in val or test: accuracy too high "
+            "(fieldguide check names them, data.leaks=drop leaves them out)"
+        ]
     kept = [
         _moved(row, "excluded", f"belongs with {elsewhere[row.file]}") if row.file in elsewhere else row for row in rows
     ]
