@@ -6,7 +6,18 @@ import sys
 
 import pytest
 
-COMMANDS = ["train", "evaluate", "predict", "experiment", "compare", "recipes", "recipes show", "recipes copy"]
+COMMANDS = [
+    "check",
+    "train",
+    "report",
+    "evaluate",
+    "predict",
+    "experiment",
+    "compare",
+    "recipes",
+    "recipes show",
+    "recipes copy",
+]
 
 
 def fieldguide(*arguments, **options):
@@ -84,3 +95,11 @@ def test_the_main_job_from_train_to_prediction(tmp_path, make_photos):
     (photos / "test/broken.jpg").write_bytes(b"x")
     predicted = fieldguide("predict", tmp_path / "run", photos / "test", "-o", tmp_path / "p.csv")
     assert predicted.returncode == 3 and len((tmp_path / "p.csv").read_text().splitlines()) == 5
+
+
+def test_a_reader_who_goes_away_does_no_harm():
+    done = subprocess.run(
+        f"{sys.executable} -m fieldguide recipes show resnet34-adam | head -n 1",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith("# Method 1 of the report") and done.stderr == ""

@@ -52,6 +52,7 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = function(*args, **kwargs) or 0
+            sys.stdout.flush()  # here, so that a reader who has gone is noticed here
         except FieldguideError as error:
             _complain(error)
             code = error.exit_code
