@@ -103,3 +103,17 @@ def test_a_reader_who_goes_away_does_no_harm():
         shell=True, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.startswith("# Method 1 of the report") and done.stderr == ""
+
+
+def test_a_closed_pipe_ends_no_command_and_changes_no_exit_code(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2})
+    command = f"{sys.executable} -m fieldguide"
+    small = "--set model.backbone=test_resnet --set rules.backbones=null --set data.image_size_px=32 --weights none"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} check {photos} | true; echo ${{PIPESTATUS[0]}};"
+         f"{command} train {photos} -o {tmp_path}/run {small} --set training.max_epochs=1 | true;"
+         "echo ${PIPESTATUS[0]}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["0", "0"] and "Traceback" not in done.stderr, done
+    assert (tmp_path / "run/report.html").exists()

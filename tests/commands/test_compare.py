@@ -110,3 +110,10 @@ def test_a_number_of_seeds_that_makes_no_sense_is_refused(trained, tmp_path, see
     with pytest.raises(UsageError, match=f"--seeds {seeds}: must be from 1 to 1,000"):
         experiment(trained[0], ["resnet34-adam"], tmp_path / "x", seeds=seeds, quiet=True)
     assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_not_compared_with_itself(trained):
+    from fieldguide import UsageError, compare
+
+    with pytest.raises(UsageError, match="stands twice"):
+        compare([trained[1].path, f"{trained[1].path}/"], quiet=True)

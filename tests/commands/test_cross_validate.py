@@ -134,7 +134,7 @@ def test_a_fold_is_a_run_and_the_whole_says_so(cross_validated, tmp_path):
     ):
         with pytest.raises(UsageError, match=sentence):
             ask()
-    assert compare([run.path, run.path], quiet=True)[0]["validation_images"] == 16
+    assert compare([run.path], quiet=True)[0]["validation_images"] == 16
     with pytest.raises(UsageError, match="different splits"):
         compare([run.path, run.path / "fold-1"], quiet=True)
     with pytest.raises(UsageError, match="holds a run already"):
@@ -297,3 +297,12 @@ def test_a_validation_with_copies_of_training_photos_would_fail_the_same_test(ra
     run = train(tmp_path / "photos", output=tmp_path / "run", overrides=overrides, quiet=True)
     figures = run.result["validation"]
     assert figures["images"] == CONTENTS and figures["accuracy"] * CONTENTS > bounds(CONTENTS)[1]
+
+
+def test_a_cross_validation_has_a_report_in_each_fold(cross_validated):
+    from fieldguide.commands.report import report
+
+    _, run = cross_validated
+    with pytest.raises(UsageError, match="is a cross-validation; each fold has a report of its own"):
+        report(run.path)
+    assert (run.path / "fold-1" / "report.html").exists()

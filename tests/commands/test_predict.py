@@ -127,3 +127,13 @@ def test_a_batch_size_changes_no_answer(trained):
     one, many = (load(run.path).predict(files, batch_size=size) for size in (1, 64))
     assert [a.label for a in one] == [b.label for b in many]
     assert [a.confidence for a in one] == pytest.approx([b.confidence for b in many], abs=1e-5)
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_predicted(tmp_path):
+    with pytest.raises(UsageError, match=r"-o /proc/x\.csv: cannot be written"):
+        predict(tmp_path / "no-run", [], "/proc/x.csv", quiet=True)
+
+
+def test_a_single_folder_needs_no_list(trained, tmp_path):
+    photos, run = trained
+    assert predict(run.path, photos / "test", tmp_path / "p.csv", quiet=True).images == 9

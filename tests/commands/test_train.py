@@ -311,3 +311,22 @@ def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(p
     with pytest.raises(UsageError, match=r"data\.image_size_px: test_vit does not take 72 x 72 images"):
         train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_inside_class_folders_is_refused_since_it_would_become_a_class(tmp_path, make_photos, small):
+    photos = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6})
+    with pytest.raises(UsageError, match="lies inside the photos, where it would become a class"):
+        train(photos, output=photos / "runs" / "first", overrides=small, quiet=True)
+    assert {path.name for path in photos.iterdir()} == {"ash", "oak"}
+
+
+def test_a_group_pattern_that_joins_nothing_is_refused(tmp_path, make_photos, small):
+    photos = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6})
+    with pytest.raises(UsageError, match=r"split\.group_pattern .* no two photos share a group by it"):
+        train(photos, output=tmp_path / "run", overrides=(*small, "split.group_pattern='(?P<group>x)y'"), quiet=True)
+
+
+def test_an_allowed_leak_is_told_once(photos, tmp_path, small):
+    shutil.copy(photos / "train/2/003.png", photos / "val/2/copy.png")
+    run = train(photos, output=tmp_path / "run", overrides=(*small, "data.leaks=allow"), quiet=True)
+    assert len([remark for remark in run.result["remarks"] if "training photo" in remark]) == 1

@@ -210,3 +210,11 @@ def test_the_order_does_not_depend_on_the_file_system(photos):
     root = photos({f"train/{number}": 1 for number in (10, 2, 0, 1)})
     assert scan(root).classes == ["0", "1", "10", "2"]
     assert sorted(["10", "2", "b", "B1", "a"], key=natural) == ["2", "10", "a", "b", "B1"]
+
+
+def test_a_class_folder_that_begins_with_a_dot_is_named(tmp_path, make_photos):
+    from fieldguide.data.scan import scan
+
+    folder = scan(make_photos(tmp_path / "photos", {"ash": 2, "oak": 2, ".elm": 3}))
+    (remark,) = folder.remarks
+    assert "names begin with a dot: .elm/ (3 photos)" in remark and folder.classes == ["ash", "oak"]

@@ -46,6 +46,8 @@ def compare(
             results.append((name, RunFolder(Path(run)).read_result()))
         except UsageError as error:
             problems += error.problems
+    places = [Path(run).resolve() for run in runs]
+    problems += [f"{run}: stands twice" for i, run in enumerate(runs) if places[i] in places[:i]]
     if problems:
         raise UsageError(*problems)
     rows = comparison.table(results)

@@ -1,5 +1,7 @@
 """What a person sees while a training runs: a live table on a terminal, plain lines elsewhere."""
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +18,20 @@ SHOWN_EPOCHS = 12
 WIDTH_OF_A_FILE = 200
 
 
+class _Console(Console):
+    """rich's console ends the program when its reader goes away; ours goes on in silence, for the work counts."""
+
+    def on_broken_pipe(self) -> None:
+        """Shows nothing any more."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Screen:
     """Where a command writes for people. Names of files and classes are never read as markup."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = console or _Console(highlight=False, soft_wrap=True, quiet=quiet)
         if not self.console.is_terminal:
             self.console.width = WIDTH_OF_A_FILE
 

@@ -111,6 +111,8 @@ def read_labels(path: Path) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = [line for line in csv.reader(file) if line]
+    except FileNotFoundError:
+        raise UsageError(f"--labels {path}: there is no such file") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"--labels {path}: cannot be read as CSV ({error})") from None
     found: dict[str, str] = {}

@@ -119,6 +119,8 @@ def macro_sentence(figures: Mapping[str, Any]) -> str:
 def calibration_sentence(calibration: Mapping[str, Any]) -> str:
     """What calibration did, on which photos that was judged, and what must be known of the fit."""
     note = calibration.get("temperature_note")
+    if note is None and calibration["log_loss_after"] > calibration["log_loss_before"]:
+        note = "it made photos that it was not fitted on worse: too few photos to calibrate on, so do not lean on it"
     return (
         f"temperature {calibration['temperature']:.4g}: log loss {calibration['log_loss_before']:.4f} before and "
         f"{calibration['log_loss_after']:.4f} after, calibration error {calibration['ece_before']:.4f} before and "

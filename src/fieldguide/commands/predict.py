@@ -1,6 +1,7 @@
 """`fieldguide predict`: photos to a CSV, one row an input, whatever happens to it."""
 
 import io
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Predicted:
 
 def predict(
     run: str | Path,
-    images: Sequence[str | Path],
+    images: str | Path | Sequence[str | Path],
     output: str | Path = "prediction.csv",
     *,
     top: int = 1,
@@ -92,12 +93,14 @@ def predict(
     return Predicted(target, len(inputs), tuple(failed), found.unsure)
 
 
-def gather(images: Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
+def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
     """All inputs with the names their rows will have, in a stable order, and how many other files there are.
 
     Raises:
         UsageError: nothing to predict, or paths that do not exist, all of them named.
     """
+    if isinstance(images, str | Path):
+        images = [images]
     missing = [f"{path}: there is no such file or folder" for path in images if not Path(path).exists()]
     if missing:
         raise UsageError(*missing)
@@ -136,8 +139,19 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
         problems.append(f"-o {output}: is a folder; give a file such as {output / 'prediction.csv'}")
     elif not output.absolute().parent.is_dir():
         problems.append(f"-o {output}: there is no folder {output.parent}")
+    else:
+        problems += _not_writable(output)
     if problems:
         raise UsageError(*problems)
+
+
+def _not_writable(output: Path) -> list[str]:
+    """Why nothing can be written beside `output`, before minutes are spent on what it should hold."""
+    try:
+        with tempfile.TemporaryFile(dir=output.absolute().parent):
+            return []
+    except OSError as error:
+        return [f"-o {output}: cannot be written ({error.strerror or error})"]
 
 
 def _stem(name: str) -> str:

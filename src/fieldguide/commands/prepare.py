@@ -58,8 +58,9 @@ def demand_request(
     """
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
     problems = [*draft.problems, *assemble.problems_with_model(draft.recipe)]
-    for problem in (problem_with_folder(root), *(_problem_with_output(run) for run in outputs), _problem_with(device)):
-        problems += [problem] if problem else []
+    found = [problem_with_folder(root), _problem_with(device)]
+    found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
+    problems += [problem for problem in found if problem]
     pattern = draft.recipe.split.group_pattern
     if pattern is not None and (problem := problem_with_pattern(pattern)):
         problems.append(problem)
@@ -73,6 +74,14 @@ def _problem_with_output(run: RunFolder) -> str | None:
     if problem is None and (problem := problem_with_output_folder(run.path)):
         problem = f"-o {problem}"
     return problem
+
+
+def _problem_with_place(root: Path, run: RunFolder) -> str | None:
+    """Without train/, every folder of the photos is a class: also one with runs in it, at the next training."""
+    inside = run.path.resolve().is_relative_to(root.resolve())
+    if inside and root.is_dir() and not any(entry.name.lower() == "train" for entry in root.iterdir()):
+        return f"-o {run.path}: lies inside the photos, where it would become a class; choose a folder outside {root}"
+    return None
 
 
 def _problem_with(device: str) -> str | None:
@@ -101,11 +110,8 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         _demand_no_validation_folder(folder)
     facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting)
     remarks = [*_deal_with_unreadable(facts, recipe.data.unreadable), *_chains(checked)]
-    pattern = recipe.split.group_pattern
-    groups = [
-        *checked.groups,
-        *(groups_by_pattern([photo.file for photo in folder.photos], pattern) if pattern else []),
-    ]
+    named = _groups_by_name(folder, recipe.split.group_pattern, screen)
+    groups = [*checked.groups, *named]
     assert recipe.split.seed is not None, "the recipe is not resolved"
     split, more = make_split(
         [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts],
@@ -139,6 +145,22 @@ def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[str]:
             "Mend or remove them, or add --set data.unreadable=exclude to train without them"
         )
     return [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"]
+
+
+def _groups_by_name(folder: PhotoFolder, pattern: str | None, screen: Screen) -> list[list[str]]:
+    """The groups of the pattern; one that joins no photos is a mistake, since it would protect nothing."""
+    if pattern is None:
+        return []
+    groups = groups_by_pattern([photo.file for photo in folder.photos], pattern)
+    if not groups:
+        first = folder.photos[0].path.name
+        raise UsageError(
+            f"split.group_pattern {pattern!r}: no two photos share a group by it; "
+            f"it is searched in names such as {first}"
+        )
+    joined = sum(map(len, groups))
+    screen.say(f"split.group_pattern keeps {counted(joined, 'photo')} together in {counted(len(groups), 'group')}")
+    return groups
 
 
 def _chains(checked: CheckReport) -> list[str]:

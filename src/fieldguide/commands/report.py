@@ -21,6 +21,10 @@ def report(run: str | Path) -> Path:
         UsageError: no finished run, a damaged file in it, or it cannot be written.
     """
     folder = RunFolder(Path(run))
+    if folder.folds.exists():
+        raise UsageError(
+            f"{run}: is a cross-validation; each fold has a report of its own, such as {folder.fold(1).path}"
+        )
     content = page(folder)
     try:
         write_text(folder.report, content)

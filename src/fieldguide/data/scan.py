@@ -225,12 +225,15 @@ class _Collector:
         self.empty: list[str] = []
         self.strays: list[str] = []
         self.others = 0
+        self.hidden: list[str] = []
 
     def add_classes(self, part: str, folder: Path) -> None:
         for entry in sorted(folder.iterdir()):
             if entry.is_dir():
                 if not _hidden(entry.name):
                     self._add(part, entry, printable(entry.name))
+                elif images := images_below(entry)[0]:
+                    self.hidden.append(f"{relative_name(entry, self.root)}/ ({len(images):,} photos)")
             else:
                 self.add_strays([entry])
 
@@ -260,6 +263,11 @@ class _Collector:
         self.add_classes("test", folder)
         return True
 
+    def _about_hidden(self) -> list[str]:
+        if not self.hidden:
+            return []
+        return [f"passed over, because their names begin with a dot: {', '.join(self.hidden)}; rename what is a class"]
+
     def _add(self, part: str, folder: Path, class_name: str | None) -> None:
         images, others = images_below(folder)
         self.others += others
@@ -279,7 +287,7 @@ class _Collector:
             empty_classes=tuple(self.empty),
             others=self.others,
             strays=tuple(self.strays),
-            remarks=tuple(remarks),
+            remarks=(*remarks, *self._about_hidden()),
         )
 
 

@@ -194,7 +194,8 @@ def _without_split_groups(
     rows: list[Row], leaks: str, together: Sequence[Sequence[str]]
 ) -> tuple[list[Row], list[str]]:
     """Deals with groups of which the folders hold some photos in training and others elsewhere."""
-    part = {row.file: row.part for row in rows}
+    exact = {row.content_hash for row in rows if row.part in ("val", "test")}  # these are leaks, dealt with before
+    part = {row.file: row.part for row in rows if row.part != "train" or row.content_hash not in exact}
     elsewhere: dict[str, str] = {}
     for files in joined(together):
         outside = [file for file in files if part.get(file) in ("val", "test")]

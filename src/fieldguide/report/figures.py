@@ -64,7 +64,7 @@ def _draw(epochs: Epochs, *, whole: bool) -> Figure:
     for axes, key, label in panels:
         _curve(axes, epochs, key, label)
         _dress(axes, epochs, whole=whole)
-    panels[1][0].legend(loc="lower right", frameon=False)
+    panels[1][0].legend(loc="best", frameon=False, fontsize=9)
     if whole:
         for column in range(2):
             _rate(figure.add_subplot(grid[1, column], sharex=panels[column][0]), epochs)
