@@ -330,3 +330,9 @@ def test_an_allowed_leak_is_told_once(photos, tmp_path, small):
     shutil.copy(photos / "train/2/003.png", photos / "val/2/copy.png")
     run = train(photos, output=tmp_path / "run", overrides=(*small, "data.leaks=allow"), quiet=True)
     assert len([remark for remark in run.result["remarks"] if "training photo" in remark]) == 1
+
+
+def test_a_limit_that_leaves_a_phase_without_an_epoch_is_told(photos, tmp_path, small, capsys):
+    run = train(photos, output=tmp_path / "run", overrides=(*small, "training.max_epochs=2"))
+    assert [stage["name"] for stage in run.result["stages"]] == ["standard"]
+    assert "training.max_epochs was used up before phase strong could begin" in capsys.readouterr().out

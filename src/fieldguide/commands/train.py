@@ -203,6 +203,8 @@ def _train(assembled: assemble.Assembled, run: RunFolder, seed: int, split: Spli
         raise TrainingError(state.stopped)
     if state.stopped:
         screen.warn(f"{state.stopped}; the best model so far, of epoch {state.best.epoch.epoch}, is kept")
+    elif waiting := [stage.label for stage in assembled.plan.phases[len(state.ended) :]]:
+        screen.warn(f"training.max_epochs was used up before {', '.join(waiting)} could begin")
     return state
 
 
