@@ -6,7 +6,6 @@ from fieldguide import errors
 from fieldguide.errors import (
     FieldguideError,
     Interrupted,
-    MissingExtraError,
     PhotosError,
     TrainingError,
     UsageError,
@@ -21,7 +20,6 @@ from fieldguide.errors import (
         (UsageError("a"), 2),
         (PhotosError("a"), 1),
         (TrainingError("a"), 1),
-        (MissingExtraError("a"), 2),
         (Interrupted("SIGINT", "a"), 130),
         (Interrupted("SIGTERM", "a"), 143),
     ],

@@ -4,8 +4,7 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
 ├── PhotosError       1    the photos themselves stand in the way
 ├── TrainingError     1    the training cannot go on (a loss that is not finite)
-├── Interrupted 130, 143   a signal came before there was anything to keep
-└── MissingExtraError 2    an optional library is not installed
+└── Interrupted 130, 143   a signal came before there was anything to keep
 """
 
 from collections.abc import Sequence
@@ -41,12 +40,6 @@ class TrainingError(FieldguideError):
     """The training cannot go on; what was good before is kept."""
 
     exit_code = 1
-
-
-class MissingExtraError(FieldguideError):
-    """An optional library is not installed."""
-
-    exit_code = 2
 
 
 class Interrupted(FieldguideError):
