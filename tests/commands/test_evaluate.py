@@ -102,6 +102,9 @@ def test_labels_of_a_flat_test_come_from_a_csv(trained, run, tmp_path):
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     found = evaluate(run, flat, labels=tmp_path / "labels.csv", quiet=True)
     assert found.part == "test" and found.figures["per_class"] == labelled.figures["per_class"]
+    (tmp_path / "labels.csv").write_text("\n".join([*lines, "nowhere,2"]))
+    again = evaluate(run, flat, labels=tmp_path / "labels.csv", quiet=True)
+    assert again.remarks[0] == "1 label of no photo here, first nowhere"
     (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
     with pytest.raises(UsageError, match="has no class for 1 of 9 photos"):
         evaluate(run, flat, labels=tmp_path / "labels.csv", quiet=True)

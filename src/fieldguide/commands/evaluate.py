@@ -80,13 +80,15 @@ def evaluate(
     if json_file is not None and not Path(json_file).absolute().parent.is_dir():
         raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
     predictor, folder = load_predictor(path, device), scan(root)
+    given: dict[str, str] = {}
     if labels is not None:
-        folder = with_labels(folder, read_labels(Path(labels)), Path(labels))
+        given = read_labels(Path(labels))
+        folder = with_labels(folder, given, Path(labels))
     split = _split_of(path)
     chosen, wanted, remarks = choose_part(folder, split, part)
     _demand_known_classes(wanted, predictor.classes, root)
     known = _known_photos(wanted, chosen, split, predictor.max_megapixels)
-    remarks += _remarks(wanted, chosen, known, predictor)
+    remarks += [*_labels_of_nothing(folder, given), *_remarks(wanted, chosen, known, predictor)]
     rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
     with screen.counting("evaluating", len(rows)) as advance:
         judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
@@ -133,9 +135,7 @@ def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> P
         raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder that they could be for")
     labelled, without = [], []
     for photo in test:
-        name = PurePosixPath(photo.file)
-        inside = name.relative_to(name.parts[0])
-        label = labels.get(str(inside), labels.get(name.name, labels.get(name.stem)))
+        label = next((labels[name] for name in _names_of(photo) if name in labels), None)
         if label is None:
             without.append(photo.file)
         labelled.append(replace(photo, class_name=label))
@@ -145,6 +145,18 @@ def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> P
         )
     others = tuple(photo for photo in folder.photos if photo.part != "test")
     return replace(folder, photos=(*others, *labelled), test_is_labelled=True)
+
+
+def _names_of(photo: Photo) -> tuple[str, str, str]:
+    """What a CSV may call a test photo: its path below test/, its name, its name without the ending."""
+    path = PurePosixPath(photo.file)
+    return str(path.relative_to(path.parts[0])), path.name, path.stem
+
+
+def _labels_of_nothing(folder: PhotoFolder, labels: Mapping[str, str]) -> list[str]:
+    known = {name for photo in folder.part("test") for name in _names_of(photo)}
+    unused = [name for name in labels if name not in known]
+    return [f"{counted(len(unused), 'label')} of no photo here, first {unused[0]}"] if unused else []
 
 
 def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:
