@@ -2,11 +2,42 @@
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from fieldguide.world import is_out_of_memory
+
+FEWEST = 2  # photos at once, for batch normalisation needs two
+
+
+@dataclass
+class MicroBatch:
+    """How many photos go through the network at once; a step's gradient is the same sum over all of its photos.
+
+    Attributes:
+        photos: at most so many at once.
+        said: called with the new number when it was halved because memory ran out.
+    """
+
+    photos: int
+    said: Callable[[int], None] = lambda _: None
+
+    def pieces(self, images: torch.Tensor, labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """A batch in as few pieces of nearly the same size as there can be."""
+        count = -(-len(images) // self.photos)
+        return list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
+
+    def halve(self, batch: int) -> bool:
+        """Goes on with half as many; false where no fewer can be."""
+        half = min(self.photos, batch) // 2
+        if half < FEWEST:
+            return False
+        self.photos = half
+        self.said(half)
+        return True
 
 
 @dataclass(frozen=True)
@@ -17,11 +48,13 @@ class StepSettings:
         label_smoothing: of the cross-entropy, in [0, 1).
         gradient_clip_norm: gradients are scaled down to this norm; None: not at all.
         precision: a context in which the forward pass runs (autocast, or nothing).
+        micro_batch: how many photos go through the network at once.
     """
 
     label_smoothing: float
     gradient_clip_norm: float | None
     precision: Callable[[], contextlib.AbstractContextManager[object]]
+    micro_batch: MicroBatch = field(default_factory=lambda: MicroBatch(2**31))
 
 
 def train_step(
@@ -43,16 +76,53 @@ def train_step(
     Returns:
         The mean loss and the count of right answers, as tensors on the device, so that nothing waits for them.
     """
-    with settings.precision():
-        logits = model(images)
-    loss = functional.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    statistics = _Statistics(model)
+    while True:
+        try:
+            loss, correct = _gradients(model, optimizer, images, labels, settings)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or not settings.micro_batch.halve(len(images)):
+                raise
+        statistics.restore()
     if settings.gradient_clip_norm is not None:
         nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip_norm)
     optimizer.step()
-    correct = (logits.detach().argmax(dim=1) == labels).sum()
-    return loss.detach(), correct
+    return loss, correct
+
+
+def _gradients(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    settings: StepSettings,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean loss's gradient over the batch, a micro-batch after the other."""
+    optimizer.zero_grad(set_to_none=True)
+    losses, correct = [], []
+    for some, their in settings.micro_batch.pieces(images, labels):
+        with settings.precision():
+            logits = model(some)
+        loss = functional.cross_entropy(logits.float(), their, label_smoothing=settings.label_smoothing)
+        loss = loss * (len(some) / len(images))
+        torch.autograd.backward(loss)
+        losses.append(loss.detach())
+        correct.append((logits.detach().argmax(dim=1) == their).sum())
+    return torch.stack(losses).sum(), torch.stack(correct).sum()
+
+
+class _Statistics:
+    """A network's buffers before a step, so that a step that is repeated meets the same ones."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = [buffer for buffer in model.buffers() if buffer.numel()]
+        self._before = [buffer.clone() for buffer in self._buffers] if model.training else []
+
+    def restore(self) -> None:
+        """Puts them back."""
+        for buffer, before in zip(self._buffers, self._before, strict=False):
+            buffer.copy_(before)
 
 
 def training_mode(module: nn.Module) -> None:
