@@ -29,18 +29,20 @@ from fieldguide.model.classifier import (
     trainable_names,
 )
 from fieldguide.model.weights import LoadedWeights, load_weights, problem_with_weights, what_pretrained
-from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.resolve import BATCH_SIZE, resolve, settle
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import Recipe
 from fieldguide.training.loop import Tools
+from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Plan, Rounds, Stage
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
 from fieldguide.training.state import Scores
-from fieldguide.training.step import StepSettings
-from fieldguide.world import multiplies_bfloat16, repeatable
+from fieldguide.training.step import MicroBatch, StepSettings
+from fieldguide.world import available_bytes, compiler, multiplies_bfloat16, repeatable
 
 Paths = dict[str, Path]
+STEPS_TO_COMPILE = 2_000  # below, compiling takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Assembled:
     """Everything that a training needs.
 
     Attributes:
+        recipe: with every `auto` replaced by what this machine made of it.
         model: with its first weights, on the device.
         plan: phases and rounds.
         tools: what the loop works with.
@@ -65,6 +68,7 @@ class Assembled:
         weights: where the first weights came from.
     """
 
+    recipe: Recipe
     model: Classifier
     plan: Plan
     tools: Tools
@@ -148,18 +152,40 @@ def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, w
         model = make_classifier(described)
     weights = load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
     preprocessing = preprocessing_of(recipe)
-    is_fast = recipe.execution == "fast"
     model = model.to(device)
-    if is_fast:
+    if recipe.execution == "fast":
         model = model.to(memory_format=torch.channels_last)
+    plan = make_plan(recipe)
+    recipe = _settled(recipe, model, plan.most_epochs() * len(split.part("train")), device)
     return Assembled(
+        recipe=recipe,
         model=model,
-        plan=make_plan(recipe),
+        plan=plan,
         tools=_make_tools(recipe, split, paths, preprocessing, device, workers),
         description=Description(described, tuple(classes), preprocessing.to_dict(), weights.pretrained_on),
         parameters=count_parameters(model),
         weights=weights,
     )
+
+
+def _settled(recipe: Recipe, model: Classifier, images: int, device: torch.device) -> Recipe:
+    """The recipe with every `auto` decided: by the device, the number of images in all, and the memory."""
+    training = recipe.training
+    assert training.batch_size and recipe.data.image_size_px, "the recipe is not resolved"
+    if training.compile == "always" and device.type == "cpu" and not compiler():
+        raise UsageError(
+            "training.compile: always needs a C++ compiler, and none is found; install one or choose never"
+        )
+    if training.precision == "bf16" and not multiplies_bfloat16(device):
+        raise UsageError(f"training.precision: {device} does not multiply bf16 natively; choose auto or fp32")
+    is_bfloat16 = training.precision == "bf16" or (training.precision == "auto" and multiplies_bfloat16(device))
+    size = training.micro_batch_size
+    if size is None:
+        kept = kept_bytes_per_image(model, recipe.data.image_size_px, _autocast(is_bfloat16, device))
+        size = fitting(training.batch_size, kept, available_bytes(device))
+    steps = images // training.batch_size
+    pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast"
+    return settle(recipe, bfloat16=is_bfloat16, compile=pays, micro_batch_size=size)
 
 
 def make_plan(recipe: Recipe) -> Plan:
@@ -177,6 +203,7 @@ def make_plan(recipe: Recipe) -> Plan:
                 trainable=phase.trainable,
                 min_improvement=phase.min_improvement,
                 patience_epochs=phase.patience_epochs,
+                batch_norm=phase.batch_norm or "train",
             )
             for phase in training.phases
         ),
@@ -207,11 +234,12 @@ def _make_tools(
         [LabelledPhoto(paths[row.file], row.file, label_of[row.class_name]) for row in split.part("train")],
         augmentations(recipe, preprocessing),
         seed=training.seed,
-        batch_size=training.batch_size,
+        batch_size=training.batch_size or BATCH_SIZE,
         max_megapixels=recipe.data.max_megapixels,
         workers=workers,
     )
-    precision = _precision(recipe, device)
+    assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
+    precision = _autocast(training.precision == "bf16", device)
 
     def on_device(augmentation: str, epoch: int) -> Iterator[DeviceBatch]:
         for batch in batches.epoch(augmentation, epoch):
@@ -231,10 +259,13 @@ def _make_tools(
             kind=training.optimizer,
             momentum=training.momentum or 0.0,
             weight_decay=training.weight_decay,
+            fused=recipe.execution == "fast",
         ),
         make_schedule=_make_schedule(recipe),
         set_trainable=_set_trainable,
-        step=StepSettings(training.label_smoothing, training.gradient_clip_norm, precision),
+        step=StepSettings(
+            training.label_smoothing, training.gradient_clip_norm, precision, MicroBatch(training.micro_batch_size)
+        ),
         seed_step=seed_step,
     )
 
@@ -252,10 +283,8 @@ def augmentations(recipe: Recipe, preprocessing: Preprocessing) -> dict[str, Aug
     }
 
 
-def _precision(recipe: Recipe, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
-    if recipe.execution == "exact" or not multiplies_bfloat16(device):
-        return contextlib.nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+def _autocast(is_bfloat16: bool, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    return (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if is_bfloat16 else contextlib.nullcontext
 
 
 def _to_device(
@@ -297,7 +326,7 @@ def _make_evaluation(
         model.eval()
         loss_sum, correct = 0.0, 0
         with torch.inference_mode(), precision():
-            for inputs in in_order(rows, load, recipe.training.batch_size):
+            for inputs in in_order(rows, load, recipe.training.batch_size or BATCH_SIZE):
                 for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
                     if reason:
                         raise PhotosError(f"{row.file} {reason}; it could be read when the training began")

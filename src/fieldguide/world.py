@@ -4,6 +4,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,11 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+
+
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile uses on a CPU; None if there is none."""
+    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

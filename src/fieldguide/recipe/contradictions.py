@@ -22,6 +22,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         *_ignored(recipe),
         *_unknown_augmentations(recipe),
         *_ranges(recipe),
+        *_of_speed(recipe),
         *_against_rules(recipe),
     ]
 
@@ -129,6 +130,35 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
                 ("data.crop_share", "data.image_size_px"),
                 f"data.crop_share: {share:g} with data.image_size_px {size} resizes the shorter side to "
                 f"{round(size / share):,} px, and {MOST_RESIZED_PX:,} are allowed; choose a larger share",
+            )
+        )
+    return found
+
+
+def _of_speed(recipe: Recipe) -> list[Contradiction]:
+    training, found = recipe.training, []
+    if recipe.execution == "exact" and training.precision == "bf16":
+        found.append(
+            Contradiction(
+                ("training.precision", "execution"),
+                "training.precision is bf16, but execution exact computes in fp32; choose fp32, or execution fast",
+            )
+        )
+    batch, micro = training.batch_size, training.micro_batch_size
+    if batch is not None and micro is not None and micro > batch:
+        found.append(
+            Contradiction(
+                ("training.micro_batch_size", "training.batch_size"),
+                f"training.micro_batch_size is {micro}, more than training.batch_size {batch}; choose {batch} or fewer",
+            )
+        )
+    first = training.phases[0].batch_norm
+    if first in ("frozen", "folded") and recipe.model.weights == "none":
+        found.append(
+            Contradiction(
+                ("training.phases.0.batch_norm", "model.weights"),
+                f"training.phases.0.batch_norm: {first} keeps the statistics that the backbone came with, but "
+                "model.weights none has none; choose train, or other weights",
             )
         )
     return found

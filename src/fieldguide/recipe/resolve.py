@@ -5,6 +5,7 @@ from typing import Any
 from fieldguide.recipe.schema import Plateau, Recipe
 
 VALIDATION_SHARE = 0.15
+BATCH_SIZE = 64
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 
@@ -46,6 +47,8 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             ),
             "training": training.model_copy(
                 update={
+                    "batch_size": training.batch_size or BATCH_SIZE,
+                    "precision": "fp32" if recipe.execution == "exact" else training.precision,
                     "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
                     "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
                     "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
@@ -54,6 +57,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
                             update={
                                 "name": phase.name or phase.augmentation,
                                 "learning_rate": phase.learning_rate or training.learning_rate,
+                                "batch_norm": phase.batch_norm or "train",
                             }
                         )
                         for phase in training.phases
@@ -65,6 +69,24 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             ),
         }
     )
+
+
+def settle(recipe: Recipe, *, bfloat16: bool, compile: bool, micro_batch_size: int) -> Recipe:
+    """A resolved recipe with every `auto` replaced by what this machine made of it.
+
+    Args:
+        recipe: of `resolve`.
+        bfloat16: whether to compute in it.
+        compile: whether compiling pays.
+        micro_batch_size: what fits, at most the batch.
+    """
+    training = recipe.training
+    update = {
+        "micro_batch_size": training.micro_batch_size or micro_batch_size,
+        "precision": training.precision if training.precision != "auto" else "bf16" if bfloat16 else "fp32",
+        "compile": training.compile if training.compile != "auto" else "always" if compile else "never",
+    }
+    return recipe.model_copy(update={"training": training.model_copy(update=update)})
 
 
 def _default(value: Any, otherwise: Any, applies: bool) -> Any:

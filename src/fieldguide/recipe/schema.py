@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
 Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
+BatchNorm = Literal["train", "frozen", "folded"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
@@ -134,6 +135,11 @@ class Phase(Section):
     max_epochs: int = Field(default=15, ge=1, le=100_000)
     learning_rate: Rate | None = Field(default=None, description="null: training.learning_rate")
     trainable: Trainable = "all"
+    batch_norm: BatchNorm | None = Field(
+        default=None,
+        description="of the backbone; train: statistics of each batch; frozen: those that it came with; "
+        "folded: those, merged into the convolutions; null: train",
+    )
     min_improvement: float = Field(default=0.001, ge=0, description="of the validation loss")
     patience_epochs: int = Field(default=3, ge=1, description="converged after so many epochs without it")
 
@@ -162,11 +168,26 @@ def _rounds_from_number(value: Any) -> Any:
     return {"max_rounds": value} if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _auto_is_null(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
 class Training(Section):
     """The method: optimiser, schedule, phases, rounds, and which epoch's model is kept."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    batch_size: int = Field(default=64, ge=2, le=65_536)
+    batch_size: Annotated[int | None, BeforeValidator(_auto_is_null)] = Field(
+        default=64, ge=2, le=65_536, description="photos a step; null or auto: 64"
+    )
+    micro_batch_size: Annotated[int | None, BeforeValidator(_auto_is_null)] = Field(
+        default=None, ge=2, le=65_536, description="photos at once; null or auto: what memory holds, at most the batch"
+    )
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="auto: bf16 where the device multiplies it natively; fp32 with execution exact"
+    )
+    compile: Literal["auto", "never", "always"] = Field(
+        default="auto", description="torch.compile; auto: on a GPU, in a training of 2,000 steps or more"
+    )
     max_epochs: int | None = Field(default=None, ge=1, description="a limit over all phases and rounds; null: none")
     max_minutes: Any = Field(default=None, description="reserved")
     more_epochs: Any = Field(default=None, description="reserved")

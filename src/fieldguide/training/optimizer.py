@@ -9,7 +9,7 @@ MakeOptimizer = Callable[[nn.Module, float], torch.optim.Optimizer]
 
 
 def make_optimizer(
-    model: nn.Module, learning_rate: float, *, kind: str, momentum: float, weight_decay: float
+    model: nn.Module, learning_rate: float, *, kind: str, momentum: float, weight_decay: float, fused: bool = False
 ) -> torch.optim.Optimizer:
     """Builds an optimiser over every parameter of `model` that requires a gradient.
 
@@ -19,16 +19,19 @@ def make_optimizer(
         kind: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019) or `sgd`.
         momentum: of sgd.
         weight_decay: of all three; adam adds it to the gradient, adamw takes it off the weights.
+        fused: one kernel over all parameters: the same update, its rounding aside.
     """
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer: torch.optim.Optimizer
     if kind == "sgd":
-        optimizer = torch.optim.SGD(learning, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+        optimizer = torch.optim.SGD(
+            learning, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused
+        )
     elif kind == "adamw":
-        optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=weight_decay)
+        optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     else:
         assert kind == "adam", kind
-        optimizer = torch.optim.Adam(learning, lr=learning_rate, weight_decay=weight_decay)
+        optimizer = torch.optim.Adam(learning, lr=learning_rate, weight_decay=weight_decay, fused=fused)
     assert_complete(model, optimizer)
     return optimizer
 

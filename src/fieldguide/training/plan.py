@@ -17,6 +17,7 @@ class Stage:
         trainable: what `set_trainable` is asked for.
         min_improvement: of the validation loss; a smaller one counts as none.
         patience_epochs: it has converged after so many epochs without an improvement.
+        batch_norm: what the backbone's does: `train`, `frozen` or `folded`.
     """
 
     kind: str
@@ -27,6 +28,7 @@ class Stage:
     trainable: str
     min_improvement: float
     patience_epochs: int
+    batch_norm: str = "train"
 
     @property
     def label(self) -> str:
@@ -97,6 +99,7 @@ def next_stage(plan: Plan, ended: Sequence[Ended]) -> Stage | None:
         trainable=plan.phases[-1].trainable,
         min_improvement=rounds.min_improvement,
         patience_epochs=rounds.patience_epochs,
+        batch_norm=plan.phases[-1].batch_norm,
     )
 
 
