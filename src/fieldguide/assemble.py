@@ -129,7 +129,14 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     )
 
 
-def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, workers: int | None = None) -> Assembled:
+def assemble(
+    recipe: Recipe,
+    split: Split,
+    paths: Paths,
+    device: torch.device,
+    workers: int | None = None,
+    loaded: LoadedWeights | None = None,
+) -> Assembled:
     """Builds all that a training needs.
 
     Args:
@@ -138,6 +145,7 @@ def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, w
         paths: where each file of the split lies.
         device: where to train.
         workers: processes that load photos; None: chosen by the machine. Results do not depend on it.
+        loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
 
     Raises:
         UsageError: the weights cannot be had or do not fit.
@@ -146,7 +154,7 @@ def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, w
     described = architecture(recipe, len(classes))
     with repeatable(recipe.training.seed):
         model = make_classifier(described)
-    weights = load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
+    weights = loaded or load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
     preprocessing = preprocessing_of(recipe)
     is_fast = recipe.execution == "fast"
     model = model.to(device)
@@ -213,8 +221,8 @@ def _make_tools(
     )
     precision = _precision(recipe, device)
 
-    def on_device(augmentation: str, epoch: int) -> Iterator[DeviceBatch]:
-        for batch in batches.epoch(augmentation, epoch):
+    def on_device(augmentation: str, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
+        for batch in batches.epoch(augmentation, epoch, first_step):
             images = _to_device(batch.images, preprocessing, recipe, device)
             yield DeviceBatch(images, batch.labels.to(device), batch.files)
 
