@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from fieldguide.commands.evaluate import Evaluation, evaluate
     from fieldguide.commands.experiment import Experiment, experiment
     from fieldguide.commands.predict import Predicted, predict
-    from fieldguide.commands.train import Run, train
+    from fieldguide.commands.resume import resume
+    from fieldguide.commands.train import train
+    from fieldguide.commands.trial import Run
     from fieldguide.deploy.predictor import Prediction, Predictor
     from fieldguide.deploy.predictor import load_predictor as load
-    from fieldguide.errors import FieldguideError, PhotosError, TrainingError, UsageError
+    from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
 
 __all__ = [
     "CheckReport",
     "Evaluation",
     "Experiment",
     "FieldguideError",
+    "MachineError",
     "PhotosError",
     "Predicted",
     "Prediction",
@@ -39,6 +42,7 @@ __all__ = [
     "experiment",
     "load",
     "predict",
+    "resume",
     "train",
 ]
 
@@ -47,11 +51,12 @@ _PLACES = {
     "Evaluation": ("commands.evaluate", "Evaluation"),
     "Experiment": ("commands.experiment", "Experiment"),
     "FieldguideError": ("errors", "FieldguideError"),
+    "MachineError": ("errors", "MachineError"),
     "PhotosError": ("errors", "PhotosError"),
     "Predicted": ("commands.predict", "Predicted"),
     "Prediction": ("deploy.predictor", "Prediction"),
     "Predictor": ("deploy.predictor", "Predictor"),
-    "Run": ("commands.train", "Run"),
+    "Run": ("commands.trial", "Run"),
     "TrainingError": ("errors", "TrainingError"),
     "UsageError": ("errors", "UsageError"),
     "check": ("commands.check", "check"),
@@ -60,6 +65,7 @@ _PLACES = {
     "experiment": ("commands.experiment", "experiment"),
     "load": ("deploy.predictor", "load_predictor"),
     "predict": ("commands.predict", "predict"),
+    "resume": ("commands.resume", "resume"),
     "train": ("commands.train", "train"),
 }
 

@@ -133,7 +133,14 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     )
 
 
-def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, workers: int | None = None) -> Assembled:
+def assemble(
+    recipe: Recipe,
+    split: Split,
+    paths: Paths,
+    device: torch.device,
+    workers: int | None = None,
+    loaded: LoadedWeights | None = None,
+) -> Assembled:
     """Builds all that a training needs.
 
     Args:
@@ -142,6 +149,7 @@ def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, w
         paths: where each file of the split lies.
         device: where to train.
         workers: processes that load photos; None: chosen by the machine. Results do not depend on it.
+        loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
 
     Raises:
         UsageError: the weights cannot be had or do not fit.
@@ -150,7 +158,7 @@ def assemble(recipe: Recipe, split: Split, paths: Paths, device: torch.device, w
     described = architecture(recipe, len(classes))
     with repeatable(recipe.training.seed):
         model = make_classifier(described)
-    weights = load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
+    weights = loaded or load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
     preprocessing = preprocessing_of(recipe)
     model = model.to(device)
     if recipe.execution == "fast":
@@ -241,8 +249,8 @@ def _make_tools(
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     precision = _autocast(training.precision == "bf16", device)
 
-    def on_device(augmentation: str, epoch: int) -> Iterator[DeviceBatch]:
-        for batch in batches.epoch(augmentation, epoch):
+    def on_device(augmentation: str, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
+        for batch in batches.epoch(augmentation, epoch, first_step):
             images = _to_device(batch.images, preprocessing, recipe, device)
             yield DeviceBatch(images, batch.labels.to(device), batch.files)
 

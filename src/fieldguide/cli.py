@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, ParamSpec, TextIO
 
 import typer
 
@@ -52,15 +52,15 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = function(*args, **kwargs) or 0
-            sys.stdout.flush()  # here, so that a reader who has gone is noticed here
+            _flush(sys.stdout)
         except FieldguideError as error:
             _complain(error)
             code = error.exit_code
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            _tell("interrupted")
             code = INTERRUPTED
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: no harm
+            _write_nowhere(sys.stdout)  # nobody reads on: no harm
             code = 0
         if code:
             raise typer.Exit(code)
@@ -71,7 +71,27 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
 def _complain(error: FieldguideError) -> None:
     problems = error.problems if isinstance(error, UsageError) else [str(error)]
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        _tell(f"error: {problem}")
+
+
+def _tell(text: str) -> None:
+    """On stderr; where nobody reads it any more, the exit code has to do."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _write_nowhere(sys.stderr)
+
+
+def _flush(stream: TextIO) -> None:
+    """Here, so that a reader or a terminal that has gone is noticed here, and changes no exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        _write_nowhere(stream)
+
+
+def _write_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @app.command(epilog="Example: fieldguide check photos --html check.html")
@@ -95,17 +115,37 @@ def check(
 @app.command(epilog="Example: fieldguide train photos -o runs/first --recipe resnet50-adam")
 @_command
 def train(
-    photos: Photos,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="RUN", help="the run's folder, made anew")],
-    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="a preset or a YAML file")] = DEFAULT_RECIPE,
+    photos: Annotated[
+        Path | None, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="RUN", help="the run's folder, made anew")
+    ] = None,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help=f"a preset or a YAML file; default {DEFAULT_RECIPE}")
+    ] = None,
     settings: Settings = None,
     weights: Weights = None,
-    device: Device = "auto",
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:N", metavar="DEVICE")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="go on with a run, from its last saved step")
+    ] = None,
 ) -> int:
-    """Train a classifier on a folder of photos."""
+    """Train a classifier on a folder of photos, or go on with a training (--resume RUN)."""
+    if resume is not None:
+        from fieldguide.commands.resume import resume as go_on
+
+        given = {"-o": output, "--recipe": recipe, "--weights": weights}
+        if ignored := [name for name, value in given.items() if value is not None]:
+            raise UsageError(f"--resume: the run has its own; leave out {', '.join(ignored)}")
+        return go_on(resume, photos, overrides=settings or (), device=device).exit_code
+    if photos is None or output is None:
+        missing = "PHOTOS" if photos is None else "-o RUN"
+        raise UsageError(f"{missing} is missing: fieldguide train PHOTOS -o RUN, or fieldguide train --resume RUN")
     from fieldguide.commands.train import train as run
 
-    return run(photos, recipe, output, overrides=settings or (), weights=weights, device=device).exit_code
+    chosen, device = recipe or DEFAULT_RECIPE, device or "auto"
+    return run(photos, chosen, output, overrides=settings or (), weights=weights, device=device).exit_code
 
 
 @app.command(epilog="Example: fieldguide evaluate runs/first photos --json figures.json")

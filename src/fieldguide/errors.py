@@ -4,7 +4,8 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
 ├── PhotosError       1    the photos themselves stand in the way
 ├── TrainingError     1    the training cannot go on (a loss that is not finite)
-└── Interrupted 130, 143   a signal came before there was anything to keep
+├── MachineError      1    the machine stands in the way: a full disk, no memory, a worker that died
+└── Interrupted            a signal ended it (129, 130 or 143)
 """
 
 from collections.abc import Sequence
@@ -42,16 +43,25 @@ class TrainingError(FieldguideError):
     exit_code = 1
 
 
+class MachineError(FieldguideError):
+    """The machine stands in the way: a full disk, no memory, a worker that died; what was saved is kept."""
+
+    exit_code = 1
+
+
+SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
+
+
 class Interrupted(FieldguideError):
-    """A signal came before there was anything to keep.
+    """A signal ended it, with nothing to show yet, or at once.
 
     Args:
-        signal_name: `SIGINT` or `SIGTERM`.
+        signal_name: `SIGINT`, `SIGTERM` or `SIGHUP`.
         message: what it ended.
     """
 
     def __init__(self, signal_name: str, message: str) -> None:
-        self.exit_code = 143 if signal_name == "SIGTERM" else 130
+        self.exit_code = SIGNAL_EXIT_CODES[signal_name]
         super().__init__(message)
 
 

@@ -1,14 +1,16 @@
 """The files of a run. The only one that knows their names."""
 
+import contextlib
 import json
+import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fieldguide.errors import UsageError
-from fieldguide.storage import read_json, write_json, write_text
+from fieldguide.storage import LOCK, is_empty, locked, read_json, remove_half_written, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,16 @@ class RunFolder:
     def result(self) -> Path:
         """The figures at the end."""
         return self.path / "result.json"
+
+    @property
+    def request(self) -> Path:
+        """What is needed to go on with it: where the photos lie, the recipe as it was, checksums."""
+        return self.path / "resume.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The last two saved steps."""
+        return self.path / "checkpoint"
 
     @property
     def bundle(self) -> Path:
@@ -107,27 +119,75 @@ class RunFolder:
             return None
         if not self.path.is_dir():
             return f"-o {self.path}: is a file; choose another name for the run's folder"
-        if not any(self.path.iterdir()):
+        if is_empty(self.path):
             return None
+        if self.can_go_on and not self.is_finished:
+            return f"-o {self.path}: holds a run that is not finished; go on with it: {self.command_to_go_on()}"
         what = "holds a run already" if self.recipe.exists() else "exists and is not empty"
         return f"-o {self.path}: {what}, and nothing is overwritten; choose another folder, or move this one away"
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it knows what is needed to go on with it."""
+        return self.request.exists()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it came to its own end."""
+        return self.result.exists() and not self.read_result()["stopped"]
+
+    def command_to_go_on(self) -> str:
+        """What to type."""
+        return f"fieldguide train --resume {shlex.quote(str(self.path))}"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Makes the folder, keeps other processes out of it, and cleans up after one that was killed.
+
+        Raises:
+            UsageError: another process is at work on this run.
+            OSError: the folder cannot be written.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with locked(self.path / LOCK, str(self.path)):
+            remove_half_written(self.path)
+            yield
+
+    def demand_nothing_in_it(self) -> None:
+        """Once more while it is held, for another process may have been quicker.
+
+        Raises:
+            UsageError: there is a run in it.
+        """
+        if problem := self.problem_with_making():
+            raise UsageError(problem)
+
     def make(self) -> None:
-        """Makes the folder and those inside it."""
+        """Makes the folders inside it."""
         for folder in (self.path, self.bundle, self.figures):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def remove_without_model(self) -> None:
-        """Takes the folder away again, if no model is in it or its folds: then nothing that took time is lost."""
-        if not self.path.exists() or (self.bundle / "model.json").exists():
+    def remove_without_checkpoint(self) -> None:
+        """Takes the folder away again, if neither a model nor a saved step is in it: then nothing is lost."""
+        if not self.path.exists() or any(self.path.glob("**/model.json")) or any(self.path.glob("**/checkpoint/*")):
             return
-        if not any(self.path.glob("fold-*/bundle/model.json")):
-            shutil.rmtree(self.path)
+        shutil.rmtree(self.path)
 
-    def add_to_history(self, epoch: Mapping[str, Any]) -> None:
-        """Appends an epoch's line; the file is whole after each."""
-        before = self.history.read_text(encoding="utf-8") if self.history.exists() else ""
-        write_text(self.history, before + json.dumps(epoch, allow_nan=False) + "\n")
+    def set_result_aside(self, number: int) -> Path:
+        """The result of a training that goes on beyond its end gets a name of its own; so does its report.
+
+        Args:
+            number: how often it went on beyond its end, from 1.
+        """
+        aside = self.path / f"result.before-{number}.json"
+        self.result.replace(aside)
+        if self.report.exists():
+            self.report.replace(self.path / f"report.before-{number}.html")
+        return aside
+
+    def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
+        """Writes a line an epoch; the file is whole at any time."""
+        write_text(self.history, "".join(json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs))
 
     def read_history(self) -> list[dict[str, Any]]:
         """All epochs.

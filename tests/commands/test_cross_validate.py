@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections import Counter
 
@@ -12,7 +13,7 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from fieldguide import PhotosError, TrainingError, UsageError, compare, evaluate, experiment, load, predict, train
-from fieldguide.commands import train as command
+from fieldguide.commands import trial
 from fieldguide.data import folds as dealing
 from fieldguide.errors import Interrupted
 from fieldguide.evaluation.intervals import wilson
@@ -35,7 +36,7 @@ MEMORISING = (  # in one epoch, since the choice among several would be made on 
 def no_curves():
     """The curves are tested elsewhere, and cost as much as such a small training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "draw_curves", lambda run: [])
+        patch.setattr(trial, "draw_curves", lambda run: [])
         yield
 
 
@@ -175,22 +176,25 @@ def test_a_refused_request_leaves_nothing_behind(cross_validated, tmp_path, smal
 @pytest.mark.parametrize("kind", ["keyboard", "signal", "loss"])
 def test_what_ends_a_fold_keeps_the_folds_before_it(cross_validated, tmp_path, small, monkeypatch, capsys, kind):
     photos, _ = cross_validated
-    error = {"keyboard": KeyboardInterrupt(), "signal": Interrupted("SIGTERM", "x"), "loss": TrainingError("x")}[kind]
-    real, called = command.train_loop, []
+    error = {"keyboard": Interrupted("SIGINT", "x"), "signal": Interrupted("SIGTERM", "x"), "loss": TrainingError("x")}[
+        kind
+    ]
+    real, called, go_on = trial.train_loop, [], f"fieldguide train --resume {tmp_path / 'run'}"
 
     def second_fails(*arguments):
         called.append(1)
         if len(called) == 2:
-            raise error
+            raise KeyboardInterrupt if kind == "keyboard" else error
         return real(*arguments)
 
-    monkeypatch.setattr(command, "train_loop", second_fails)
+    monkeypatch.setattr(trial, "train_loop", second_fails)
     with pytest.raises(type(error)):
         train(photos, output=tmp_path / "run", overrides=(*small, *QUICK, "split.folds=3"))
-    assert "(1 of 3 folds finished) and is not gone on with: to cross-validate again" in capsys.readouterr().out
+    assert f"(1 of 3 folds finished); what was saved is kept; go on with {go_on}" in capsys.readouterr().out
     assert load(tmp_path / "run" / "fold-1").classes == ("ash", "beech", "oak", "yew")
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {"recipe.yaml", "folds.csv", "fold-1"}
-    with pytest.raises(UsageError, match="holds a run already, and nothing is overwritten; choose another"):
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names - {"fold-2"} == {"recipe.yaml", "resume.json", "folds.csv", "fold-1"}
+    with pytest.raises(UsageError, match=f"holds a run that is not finished; go on with it: {re.escape(go_on)}"):
         train(photos, output=tmp_path / "run", overrides=("split.folds=3",), quiet=True)
     with pytest.raises(UsageError, match="is no finished run"):
         compare([tmp_path / "run"], quiet=True)
@@ -198,14 +202,14 @@ def test_what_ends_a_fold_keeps_the_folds_before_it(cross_validated, tmp_path, s
 
 def test_a_signal_in_mid_fold_keeps_its_best_model_and_ends_all(cross_validated, tmp_path, small, monkeypatch):
     photos, _ = cross_validated
-    real = command.train_loop
+    real = trial.train_loop
 
     def stopping(*arguments):
         state = real(*arguments)
         state.stopped = "interrupted by SIGINT"
         return state
 
-    monkeypatch.setattr(command, "train_loop", stopping)
+    monkeypatch.setattr(trial, "train_loop", stopping)
     run = train(photos, output=tmp_path / "run", overrides=(*small, *QUICK, "split.folds=3"), quiet=True)
     assert run.exit_code == 130 and run.result["fold"] == 1
     assert (tmp_path / "run/fold-1/result.json").exists() and not (tmp_path / "run/result.json").exists()

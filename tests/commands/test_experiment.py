@@ -45,10 +45,11 @@ def test_called_again_it_trains_only_what_is_missing(done, small, tmp_path, monk
     shutil.copytree(folder, tmp_path / "again")
     (tmp_path / "again" / "resnet34-sgd" / "result.json").unlink()
     trained = []
-    real = command.run_trial
-    monkeypatch.setattr(command, "run_trial", lambda name, *rest: trained.append(name) or real(name, *rest))
+    real = command.go_on
+    monkeypatch.setattr(command, "go_on", lambda *all: trained.append(all[0].recipe_name) or real(*all))
+    monkeypatch.setattr(command, "run_trial", lambda *all: pytest.fail("a trial began again"))
     again = experiment(photos, RECIPES, tmp_path / "again", overrides=small, quiet=True)
-    assert trained == ["resnet34-sgd"] and (tmp_path / "again/resnet34-sgd.unfinished-1/split.csv").exists()
+    assert trained == ["resnet34-sgd"] and not (tmp_path / "again/resnet34-sgd.unfinished-1").exists()
     assert [row["validation_accuracy"] for row in again.rows] == [row["validation_accuracy"] for row in found.rows]
 
 

@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, train
+from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, resume, train
 from fieldguide.commands import prepare as preparing
 from fieldguide.commands import train as command
+from fieldguide.commands import trial
 from fieldguide.commands.display import Screen
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
@@ -176,7 +177,7 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
     for part in (
         "learning_rat: there is no such field (did you mean learning_rate?)",
         "training.momentum would be ignored, because training.optimizer is adam",
-        "training.more_epochs: reserved",
+        "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN",
         "timm has no network 'resnet35' (did you mean",
         "nowhere: there is no such folder",
         "cannot be written",
@@ -295,15 +296,20 @@ def test_a_signal_ends_cleanly_and_keeps_the_best_model_so_far(photos, tmp_path,
 
 
 def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small, monkeypatch):
-    real = command.train_loop
+    photo = (photos / "train/cat/004.png").read_bytes()
+    real = trial.train_loop
 
     def losing(*arguments):
         (photos / "train/cat/004.png").unlink()
         return real(*arguments)
 
-    monkeypatch.setattr(command, "train_loop", losing)
-    with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when"):
+    monkeypatch.setattr(trial, "train_loop", losing)
+    with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when") as error:
         train(photos, output=tmp_path / "run", overrides=small, quiet=True)
+    assert f"go on with fieldguide train --resume {tmp_path / 'run'}" in str(error.value)
+    (photos / "train/cat/004.png").write_bytes(photo)
+    monkeypatch.setattr(trial, "train_loop", real)
+    assert resume(tmp_path / "run", quiet=True).exit_code == 0
 
 
 def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(photos, tmp_path, small):

@@ -70,7 +70,7 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
         "training.phases.1",
         "training.momentum",
     ]
-    draft = read_draft(recipe_file("data: {mean: [a, b, 0.1], leaks: dropp}\ntraining: {more_epochs: 2}"))
+    draft = read_draft(recipe_file("data: {mean: [a, b, 0.1], leaks: dropp}\ntraining: {max_minutes: 2}"))
     assert len(draft.problems) == 4, draft.problems
 
 
@@ -79,7 +79,6 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
     [
         "training.max_minutes=10",
         "training.max_minutes=soon",
-        "training.more_epochs=3",
         "augmentation.engine=fused",
     ],
 )

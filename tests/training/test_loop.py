@@ -36,6 +36,9 @@ class Diary:
     def stage_begins(self, stage, state):
         self.stages.append(stage)
 
+    def stage_goes_on(self, stage, state, running):
+        self.stages.append(stage)
+
     def step_done(self, images):
         self.steps.append(images)
 
@@ -55,7 +58,7 @@ def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, tra
     """Batches of random photos, and a validation whose losses are given."""
     remaining = iter(losses)
 
-    def batches(augmentation, epoch):
+    def batches(augmentation, epoch, first_step):
         if asked is not None:
             asked.append((augmentation, epoch))
         draw = torch.Generator().manual_seed(epoch)
@@ -63,7 +66,9 @@ def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, tra
             images = torch.randn(size, 3, 2, 2, generator=draw)
             if bad_step == (epoch, step):
                 images[0] = float("nan")
-            yield Batch(images, torch.randint(3, (size,), generator=draw), tuple(f"train/{i}.jpg" for i in range(size)))
+            labels = torch.randint(3, (size,), generator=draw)
+            if step >= first_step:
+                yield Batch(images, labels, tuple(f"train/{i}.jpg" for i in range(size)))
 
     def optimizer(model, rate):
         if rates is not None:
@@ -149,7 +154,7 @@ def test_counts_are_summed_and_divided_once():
     train(model, one, inner, Watch(model), lambda: "")
     again, loss_sum, correct = network(), 0.0, 0
     optimizer = torch.optim.SGD(again.parameters(), lr=0.1, momentum=0.9)
-    for batch in tools([1.0]).batches("standard", 1):
+    for batch in tools([1.0]).batches("standard", 1, 0):
         logits = again(batch.images)
         loss = nn.functional.cross_entropy(logits, batch.labels)
         optimizer.zero_grad()

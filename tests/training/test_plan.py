@@ -51,9 +51,15 @@ def test_the_most_epochs_are_those_of_all_phases_and_rounds_or_the_limit(limit, 
 def test_converged_means_not_better_by_the_least_improvement_for_the_patience():
     convergence = Convergence(min_improvement=0.001, patience_epochs=3)
     losses = [1.0, 0.9, 0.8995, 0.8992, 0.8991]
-    assert [convergence.reached(loss) for loss in losses] == [False, False, False, False, True]
+    reached = []
+    for loss in losses:
+        convergence.take(loss)
+        reached.append(convergence.is_reached)
+    assert reached == [False, False, False, False, True]
 
 
 def test_small_steps_that_add_up_to_an_improvement_count():
     convergence = Convergence(min_improvement=0.001, patience_epochs=3)
-    assert not any(convergence.reached(1 - 0.0006 * step) for step in range(20))
+    for step in range(20):
+        convergence.take(1 - 0.0006 * step)
+        assert not convergence.is_reached

@@ -1,5 +1,6 @@
 """Cross-validation, which `train` does where the recipe has `split.folds`: a fresh model a fold, and what they say."""
 
+import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.commands.display import Screen, duration
+from fieldguide.commands.faults import explained, how_to_go_on
 from fieldguide.commands.keep import label_errors_csv
-from fieldguide.data.folds import Folds, make_folds, write_folds
+from fieldguide.commands.prepare import Prepared
+from fieldguide.commands.request import Request, read_request, write_recipe, write_request
+from fieldguide.data.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split import Split
-from fieldguide.errors import counted, listing
+from fieldguide.errors import PhotosError, counted, listing
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
-from fieldguide.recipe.load import to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
@@ -43,57 +46,65 @@ class OutOfFold:
 def cross_validate(
     name: str,
     recipe: Recipe,
-    split: Split,
-    remarks: Sequence[str],
+    prepared: Prepared,
     run: RunFolder,
     screen: Screen,
     train_fold: TrainFold,
-    groups: Sequence[Sequence[str]] = (),
+    *,
+    device: str,
 ) -> dict[str, Any]:
     """Trains a fresh model a fold, and judges each photo by the model that never saw it.
 
     Args:
         name: the recipe's.
         recipe: resolved, with `split.folds`.
-        split: every photo; training and validation are dealt into folds.
-        remarks: sentences about the photos, for the result.
-        run: where to; each fold becomes a run in it.
+        prepared: every photo; training and validation are dealt into folds.
+        run: where to; each fold becomes a run in it. Where one is there already, it goes on with its folds.
         screen: where to show it.
         train_fold: trains a split into a run with these remarks, and returns the run's result.
-        groups: names of files that belong together.
+        device: as the user named it.
 
     Returns:
         What stands in `result.json`: as a run's, with the out-of-fold figures as `validation`, and `folds`. Where a
         fold was stopped, that fold's result with the fold's number; then no `result.json` is written.
 
     Raises:
-        PhotosError: fewer photos than folds.
+        PhotosError: fewer photos than folds; or, where it goes on, photos that are dealt otherwise than before.
         FieldguideError: as one training raises; finished folds stay.
     """
     assert recipe.split.folds is not None and recipe.split.seed is not None, "the recipe is not resolved"
-    folds = make_folds(split, seed=recipe.split.seed, folds=recipe.split.folds, groups=groups)
+    split, remarks = prepared.split, prepared.remarks
+    folds = make_folds(split, seed=recipe.split.seed, folds=recipe.split.folds, groups=prepared.groups)
     new = [remark for remark in folds.remarks if remark not in remarks]
     for remark in new:
         screen.warn(remark)
     everything = (*remarks, *new)
+    with explained(run), run.held():
+        _begin_or_go_on(name, recipe, prepared, folds, run, device)
+        return _train_folds(recipe, folds, everything, run, screen, train_fold)
+
+
+def _train_folds(
+    recipe: Recipe, folds: Folds, remarks: Sequence[str], run: RunFolder, screen: Screen, train_fold: TrainFold
+) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     try:
-        _write_request(name, recipe, folds, run)
         for number, of_fold in enumerate(folds.splits, start=1):
             screen.say(f"\nfold {number} of {len(folds.splits)}", style="bold")
-            result = train_fold(of_fold, run.fold(number), everything)
+            result = train_fold(of_fold, run.fold(number), remarks)
             if result["stopped"]:
                 _say_what_stays(run, results, len(folds.splits), screen)
                 return {**result, "fold": number}
             results.append(result)
     except BaseException:
-        run.remove_without_model()
+        if not any(run.fold(number).can_go_on for number in range(1, len(folds.splits) + 1)):
+            run.remove_without_checkpoint()
         if run.path.exists():
             _say_what_stays(run, results, len(folds.splits), screen)
         raise
     out_of_fold = gather_out_of_fold(folds, run)
     _write_out_of_fold(out_of_fold, run)
-    result = _result(recipe, folds, results, out_of_fold, everything)
+    result = _result(recipe, folds, results, out_of_fold, remarks)
     run.write_result(result)
     _report(run, result, screen)
     return result
@@ -124,19 +135,42 @@ def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
     return OutOfFold(predictions, np.array(fold_of, dtype=np.int64), tuple(failed))
 
 
-def _write_request(name: str, recipe: Recipe, folds: Folds, run: RunFolder) -> None:
-    run.path.mkdir(parents=True, exist_ok=True)
-    write_text(
-        run.recipe, to_yaml(recipe, f"fieldguide train PHOTOS --recipe recipe.yaml -o RUN\nResolved from {name}")
+def _begin_or_go_on(name: str, recipe: Recipe, prepared: Prepared, folds: Folds, run: RunFolder, device: str) -> None:
+    """Writes what the folds have in common; where it is there, the photos must be dealt as they were.
+
+    Raises:
+        PhotosError: they are dealt otherwise, for photos have changed.
+    """
+    text = folds_csv(folds)
+    if run.can_go_on:
+        if read_request(run).split_sha256 != digest(text.encode()):
+            raise PhotosError(_what_changed(run, text))
+    else:
+        run.demand_nothing_in_it()
+        root = str(prepared.folder.root.resolve())
+        data = recipe.model_dump(mode="json")
+        asked = Request(root, name, data, digest(text.encode()), prepared.remarks, {}, {}, device, True)
+        write_request(run, asked)
+    if not run.recipe.exists():
+        write_recipe(run, recipe, name)
+    write_text(run.folds, text)
+
+
+def _what_changed(run: RunFolder, text: str) -> str:
+    """The photos whose line in folds.csv would be another."""
+    before = run.folds.read_text(encoding="utf-8").splitlines() if run.folds.exists() else []
+    changed = sorted(set(before) ^ set(text.splitlines()))
+    files = list(dict.fromkeys(next(csv.reader([line]))[0] for line in changed))
+    return (
+        f"{run.path}: {counted(len(files), 'photo')} changed since this cross-validation began, or would be in another "
+        f"fold:\n{listing(files)}\nPut them back to go on, or train anew with another -o"
     )
-    write_folds(run.folds, folds)
 
 
 def _say_what_stays(run: RunFolder, results: Sequence[Mapping[str, Any]], folds: int, screen: Screen) -> None:
     screen.warn(
         f"the cross-validation stops here, without a figure over all folds; what was trained stays in {run.path} "
-        f"({len(results)} of {folds} folds finished) and is not gone on with: to cross-validate again, choose another "
-        "-o or move the folder away"
+        f"({len(results)} of {folds} folds finished); {how_to_go_on(run)}"
     )
 
 

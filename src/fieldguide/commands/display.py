@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from fieldguide.training.plan import Ended, Stage
-from fieldguide.training.state import Epoch, State
+from fieldguide.training.state import Epoch, Running, State
 
 SHOWN_EPOCHS = 12
 WIDTH_OF_A_FILE = 200
@@ -21,9 +21,17 @@ WIDTH_OF_A_FILE = 200
 class _Console(Console):
     """rich's console ends the program when its reader goes away; ours goes on in silence, for the work counts."""
 
+    def _check_buffer(self) -> None:
+        """rich notices a closed pipe, but not a terminal that went away (EIO) or a full disk behind `> file`."""
+        try:
+            super()._check_buffer()
+        except OSError:
+            self.on_broken_pipe()
+
     def on_broken_pipe(self) -> None:
         """Shows nothing any more."""
         self.quiet = True
+        del self._buffer[:]
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -68,6 +76,7 @@ class TrainingDisplay:
         self.epochs: list[Epoch] = []
         self.epoch_began = time.perf_counter()
         self.images_done = 0
+        self.images_before = 0
         self.is_live = screen.console.is_terminal and not screen.console.quiet
         columns = (
             TextColumn("{task.description}"),
@@ -102,12 +111,19 @@ class TrainingDisplay:
             )
         self._begin_epoch()
 
+    def stage_goes_on(self, stage: Stage, state: State, running: Running) -> None:
+        """Where a saved training goes on in mid-stage."""
+        self.stage = stage
+        self.screen.say(f"{stage.label} goes on in epoch {len(state.history) + 1}, after {running.steps} of its steps")
+        self._begin_epoch()
+        self.images_before = self.images_done = running.images
+
     def step_done(self, images: int) -> None:
         """After a step."""
         self.images_done += images
         if self.is_live:
             seconds = max(time.perf_counter() - self.epoch_began, 1e-9)
-            note = f"{self.images_done / seconds:.0f} images/s{self._time_left()}"
+            note = f"{(self.images_done - self.images_before) / seconds:.0f} images/s{self._time_left()}"
             self._progress.update(self._task, completed=self.images_done, note=note)
 
     def epoch_done(self, epoch: Epoch, state: State) -> None:
@@ -133,7 +149,7 @@ class TrainingDisplay:
             self.screen.say(text)
 
     def _begin_epoch(self) -> None:
-        self.epoch_began, self.images_done = time.perf_counter(), 0
+        self.epoch_began, self.images_done, self.images_before = time.perf_counter(), 0, 0
         stage = self.stage.label if self.stage else ""
         description = f"{stage}, epoch {len(self.epochs) + 1}"
         self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="")

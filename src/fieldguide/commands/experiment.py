@@ -8,7 +8,10 @@ from fieldguide.commands.compare import show, write_tables
 from fieldguide.commands.display import Screen
 from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.prepare import Prepared, demand_request, prepare
-from fieldguide.commands.train import Run, run_trial
+from fieldguide.commands.request import demand_same_recipe, read_request
+from fieldguide.commands.resume import go_on
+from fieldguide.commands.train import run_trial
+from fieldguide.commands.trial import Run
 from fieldguide.data.split import Split, read_split, write_split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.load import to_yaml
@@ -17,6 +20,7 @@ from fieldguide.report import comparison
 from fieldguide.report.pairs import pair_runs
 from fieldguide.report.seeds import seeds_row
 from fieldguide.run_folder import RunFolder
+from fieldguide.storage import is_empty
 
 SPLIT_FILE = "split.csv"
 MOST_SEEDS = 1_000
@@ -176,20 +180,31 @@ def _demand_same_split(path: Path, split: Split) -> None:
 
 
 def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen) -> Run:
-    """The trial's run: from disk where it was finished before, else trained, else trained again."""
-    if run.result.exists() and not run.read_result()["stopped"]:
+    """The trial's run: from disk where it was finished before, else gone on with, else trained."""
+    if run.is_finished:
         _demand_same_recipe(run, trial.recipe)
         screen.say(f"{run.path}: finished before")
         finished = Run(run.path, run.read_result())
+    elif run.can_go_on:
+        finished = _go_on(trial, prepared, run, device, screen)
     else:
-        if run.path.exists():
+        if run.path.exists() and not is_empty(run.path):
             aside = _free_name(run.path)
             run.path.rename(aside)
-            screen.warn(f"{run.path} was not finished: it is now {aside}, and the trial begins again")
+            screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
         finished = run_trial(trial.recipe_name, trial.recipe, prepared, run, device, screen)
     if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
         evaluate(run.path, root, part="test", device=device, quiet=True)
     return finished
+
+
+def _go_on(trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
+    request = read_request(run)
+    demand_same_recipe(run, request, ())
+    _demand_same_recipe(run, trial.recipe)
+    if run.split.exists():
+        _demand_same_split(run.split, prepared.split)
+    return go_on(request, trial.recipe, prepared, run, device, screen)
 
 
 def _demand_same_recipe(run: RunFolder, recipe: Recipe) -> None:

@@ -1,17 +1,25 @@
-"""SIGINT and SIGTERM while a training runs: the step is finished and what is good is kept; a second SIGINT stops."""
+"""Signals while a training runs: the step is finished and all is saved; a second SIGINT stops at once."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+from fieldguide.errors import SIGNAL_EXIT_CODES
+
+EXIT_CODES = SIGNAL_EXIT_CODES  # SIGHUP: the terminal went away
 
 
 class Interrupts:
-    """Notes signals while it is entered; elsewhere, and outside the main thread, they do what they always do."""
+    """Notes signals while it is entered; elsewhere, and outside the main thread, they do what they always do.
+
+    Attributes:
+        received: the name of the last signal, or an empty text.
+        at_once: where set, a signal stops what runs at once, for there is no step to finish.
+    """
 
     def __init__(self) -> None:
         self.received = ""
+        self.at_once = False
         self._before: dict[int, object] = {}
 
     def reason(self) -> str:
@@ -20,8 +28,10 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for name in EXIT_CODES:
+                number = getattr(signal, name, None)  # SIGHUP is not everywhere
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -31,6 +41,7 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        again = bool(self.received)
         self.received = signal.Signals(number).name
+        if self.at_once or (again and number == signal.SIGINT):
+            raise KeyboardInterrupt(self.received)

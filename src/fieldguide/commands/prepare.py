@@ -58,6 +58,11 @@ def demand_request(
     """
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
     problems = [*draft.problems, *assemble.problems_with_model(draft.recipe)]
+    if draft.recipe.training.more_epochs is not None:
+        problems.append(
+            "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN "
+            "--set training.more_epochs=10; leave it out here, or raise the phases' max_epochs"
+        )
     found = [problem_with_folder(root), _problem_with(device)]
     found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
     problems += [problem for problem in found if problem]

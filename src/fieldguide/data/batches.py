@@ -118,12 +118,13 @@ class TrainingBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch.
 
         Args:
             augmentation: one of the names given.
             epoch: counted over the whole run.
+            first_step: the batches before it are left out, and are not read.
 
         Raises:
             PhotosError: a photo that could be read before cannot be read any more.
@@ -131,7 +132,7 @@ class TrainingBatches:
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.photos)).tolist()
         self._sampler.batches = [
             [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file)) for i in batch]
-            for batch in cut(order, self.batch_size)
+            for batch in cut(order, self.batch_size)[first_step:]
         ]
         for made in self._loader:
             if isinstance(made, str):

@@ -73,12 +73,17 @@ def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence
 
 def write_folds(path: Path, folds: Folds) -> None:
     """Writes which fold holds out which photo, as CSV (UTF-8, `\\n`); see `Folds.place_of`."""
+    write_text(path, folds_csv(folds))
+
+
+def folds_csv(folds: Folds) -> str:
+    """Which fold holds out which photo, the same text for the same folds."""
     place = folds.place_of()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(HEADER)
     writer.writerows((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
-    write_text(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:

@@ -106,8 +106,13 @@ def make_split(
 
 def write_split(path: Path, split: Split) -> None:
     """Writes a split as CSV (UTF-8, `\\n`)."""
+    write_text(path, split_csv(split))
+
+
+def split_csv(split: Split) -> str:
+    """A split as CSV, the same text for the same split."""
     rows = [HEADER, *((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)]
-    write_text(path, "".join(csv_line(row) for row in rows))
+    return "".join(csv_line(row) for row in rows)
 
 
 def read_split(path: Path) -> Split:

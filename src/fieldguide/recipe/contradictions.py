@@ -28,10 +28,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
 
 
 def _reserved(recipe: Recipe) -> list[Contradiction]:
-    values = {
-        "training.max_minutes": recipe.training.max_minutes,
-        "training.more_epochs": recipe.training.more_epochs,
-    }
+    values = {"training.max_minutes": recipe.training.max_minutes}
     found = [
         Contradiction((name,), f"{name}: reserved for a later version; leave it out")
         for name, value in values.items()

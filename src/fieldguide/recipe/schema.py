@@ -190,7 +190,15 @@ class Training(Section):
     )
     max_epochs: int | None = Field(default=None, ge=1, description="a limit over all phases and rounds; null: none")
     max_minutes: Any = Field(default=None, description="reserved")
-    more_epochs: Any = Field(default=None, description="reserved")
+    more_epochs: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="with --resume, after a finished training: so many in a further stage",
+    )
+    checkpoint_every_minutes: float = Field(
+        default=10, ge=0, le=100_000, description="and after each epoch; 0: after each step"
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Rate = 1e-3
     momentum: float | None = Field(default=None, ge=0, lt=1, description="sgd only; null: 0.9")

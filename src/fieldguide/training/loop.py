@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from fieldguide.errors import FieldguideError, TrainingError
+from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
 from fieldguide.training.optimizer import MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
-from fieldguide.training.schedule import MakeSchedule, Schedule
-from fieldguide.training.state import Best, Epoch, Scores, State
+from fieldguide.training.schedule import MakeSchedule
+from fieldguide.training.state import Best, Epoch, Running, Scores, State
 from fieldguide.training.step import StepSettings, train_step, training_mode
 
 
@@ -38,7 +39,7 @@ class Tools:
     """What the loop works with; it knows nothing else.
 
     Attributes:
-        batches: (augmentation, epoch) to that epoch's batches.
+        batches: (augmentation, epoch, first step) to that epoch's batches from that step on.
         steps_per_epoch: how many there are.
         evaluate: a network to its validation figures.
         make_optimizer: (network, rate) to an optimiser.
@@ -48,7 +49,7 @@ class Tools:
         seed_step: called with (epoch, step) before each step; dropout depends on it alone.
     """
 
-    batches: Callable[[str, int], Iterator[TrainingBatch]]
+    batches: Callable[[str, int, int], Iterator[TrainingBatch]]
     steps_per_epoch: int
     evaluate: Callable[[nn.Module], Scores]
     make_optimizer: MakeOptimizer
@@ -64,6 +65,9 @@ class Observer(Protocol):
     def stage_begins(self, stage: Stage, state: State) -> None:
         """Before a stage's first epoch."""
 
+    def stage_goes_on(self, stage: Stage, state: State, running: Running) -> None:
+        """In place of `stage_begins`, where a saved training goes on in mid-stage."""
+
     def step_done(self, images: int) -> None:
         """After a step on so many photos."""
 
@@ -74,7 +78,47 @@ class Observer(Protocol):
         """After a stage's last epoch."""
 
 
-def train(model: nn.Module, plan: Plan, tools: Tools, observer: Observer, stop: Callable[[], str]) -> State:
+class Keeper(Protocol):
+    """Saves where the training stands, so that another process can go on from there."""
+
+    def is_due(self) -> bool:
+        """Whether the last time is long enough ago; asked after each step."""
+
+    def keep(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
+        """Saves."""
+
+
+class _NoKeeper:
+    """For a training that nobody goes on with."""
+
+    def is_due(self) -> bool:
+        """Never."""
+        return False
+
+    def keep(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
+        """Saves nothing."""
+
+
+NO_KEEPER = _NoKeeper()
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A training that goes on: what was reached, and the stage in whose middle it was, if it was in one."""
+
+    state: State
+    snapshot: Snapshot | None = None
+
+
+def train(
+    model: nn.Module,
+    plan: Plan,
+    tools: Tools,
+    observer: Observer,
+    stop: Callable[[], str],
+    keeper: Keeper = NO_KEEPER,
+    saved: Saved | None = None,
+) -> State:
     """Trains `model` by `plan`.
 
     Args:
@@ -82,18 +126,20 @@ def train(model: nn.Module, plan: Plan, tools: Tools, observer: Observer, stop: 
         plan: phases and rounds.
         tools: data, optimiser, schedule.
         observer: is told what happens.
-        stop: asked after each step; a reason other than an empty text ends the training there, and the unfinished
-            epoch is dropped.
+        stop: asked after each step; a reason other than an empty text ends the training there.
+        keeper: saves after each epoch, whenever it says that it is due, and where the training is stopped.
+        saved: where to go on; None: from the beginning.
 
     Returns:
         The state at the end: `state.best` is the best model by `plan.best_by`, and `state.stopped` says why it ended
         early (a signal, a loss that was not finite, a photo that went away).
     """
-    training = _Training(model, plan, tools, observer, stop, State())
+    training = _Training(model, plan, tools, observer, stop, keeper, saved.state if saved else State())
     try:
-        training.run()
+        training.run(saved.snapshot if saved else None)
     except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
         training.state.stopped = str(error)
+        training.save_unless_spoilt(error)
     training.go_back_to_best()
     model.eval()
     return training.state
@@ -108,106 +154,139 @@ class _Training:
     tools: Tools
     observer: Observer
     stop: Callable[[], str]
+    keeper: Keeper
     state: State
+    under_way: UnderWay | None = None
 
-    def run(self) -> None:
-        """Phases, then rounds."""
-        state = self.state
-        while not state.stopped and not self._is_used_up() and (stage := next_stage(self.plan, state.ended)):
-            self.observer.stage_begins(stage, state)
-            ended = self._run_stage(stage)
-            state.ended.append(ended)
+    def run(self, snapshot: Snapshot | None) -> None:
+        """Phases, then rounds; first the rest of the stage in whose middle the training was saved."""
+        self.under_way = self._go_on(snapshot) if snapshot else self._begin_next()
+        while (under_way := self.under_way) is not None:
+            reason = self._run_stage(under_way)
+            ended = Ended(under_way.stage, under_way.epochs, under_way.improved, reason)
+            self.state.ended.append(ended)
             self.observer.stage_done(ended)
+            self.under_way = self._begin_next()
 
     def go_back_to_best(self) -> None:
         """Loads the best weights so far, if there are any."""
         if self.state.best is not None:
             self.model.load_state_dict(self.state.best.weights)
 
-    def _run_stage(self, stage: Stage) -> Ended:
-        """One phase or round, from the best model so far, with a fresh optimiser and schedule."""
+    def save_unless_spoilt(self, error: FieldguideError) -> None:
+        """After a photo that went away the steps before it are good; after a loss that is not finite they are not."""
+        self.state.spoilt = isinstance(error, TrainingError)
+        if self.under_way is not None and not self.state.spoilt:
+            self.keeper.keep(self.model, self.state, self.under_way)
+
+    def _begin_next(self) -> UnderWay | None:
+        """The next phase or round, from the best model so far; None at the end."""
+        stage = None if self.state.stopped or self._is_used_up() else self._next_stage()
+        if stage is None:
+            return None
+        self.observer.stage_begins(stage, self.state)
         self.go_back_to_best()
+        return self._prepare(stage)
+
+    def _go_on(self, snapshot: Snapshot) -> UnderWay:
+        stage = self._next_stage()
+        assert stage is not None, "a stage was under way"
+        under_way = self._prepare(stage)
+        restore(snapshot, self.model, under_way)
+        self.observer.stage_goes_on(stage, self.state, under_way.running)
+        return under_way
+
+    def _prepare(self, stage: Stage) -> UnderWay:
+        """A fresh optimiser and schedule over what learns in the stage."""
         self.tools.set_trainable(self.model, stage.trainable)
         optimizer = self.tools.make_optimizer(self.model, stage.learning_rate)
         schedule = self.tools.make_schedule(optimizer, stage, self.tools.steps_per_epoch)
-        convergence = Convergence(stage.min_improvement, stage.patience_epochs)
-        epochs: list[Epoch] = []
-        reason = "its most epochs"
-        while len(epochs) < stage.max_epochs:
-            if self._is_used_up():
-                reason = "the training's most epochs"
-                break
-            epoch = self._run_epoch(stage, optimizer, schedule, len(epochs) * self.tools.steps_per_epoch)
-            if epoch is None:
-                reason = self.state.stopped
-                break
-            epochs.append(epoch)
-            if convergence.reached(epoch.validation.loss):
-                reason = f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
-                break
-        return Ended(stage, len(epochs), any(epoch.best for epoch in epochs), reason)
+        return UnderWay(stage, optimizer, schedule, Convergence(stage.min_improvement, stage.patience_epochs))
 
-    def _run_epoch(
-        self, stage: Stage, optimizer: torch.optim.Optimizer, schedule: Schedule, first_step: int
-    ) -> Epoch | None:
-        """One epoch and its validation; None where it was stopped in between."""
-        number, began = len(self.state.history) + 1, time.perf_counter()
-        schedule.before_step(first_step)
-        learning_rate = optimizer.param_groups[0]["lr"]
-        training = self._run_steps(stage, optimizer, schedule, first_step, number)
-        if training is None:
+    def _run_stage(self, under_way: UnderWay) -> str:
+        """Its epochs; returns why there are no more."""
+        while not (reason := self._why_it_ends(under_way)):
+            epoch = self._run_epoch(under_way)
+            if epoch is None:
+                return self.state.stopped
+            under_way.epochs += 1
+            under_way.improved |= epoch.best
+            under_way.convergence.take(epoch.validation.loss)
+            under_way.running = Running()
+            self.keeper.keep(self.model, self.state, under_way)
+        return reason
+
+    def _why_it_ends(self, under_way: UnderWay) -> str:
+        stage = under_way.stage
+        if under_way.convergence.is_reached:
+            return f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
+        if under_way.epochs >= stage.max_epochs:
+            return "its most epochs"
+        return "the training's most epochs" if self._is_used_up() else ""
+
+    def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
+        """One epoch, or what is left of it, and its validation; None where it was stopped in between."""
+        number, running = len(self.state.history) + 1, under_way.running
+        running.began = time.perf_counter()
+        if not self._run_steps(under_way, number):
             return None
-        trained = time.perf_counter()
+        trained = running.elapsed()
         validation = self.tools.evaluate(self.model)
         if not math.isfinite(validation.loss):
             raise TrainingError(
                 f"the validation loss of epoch {number} is not finite; try a lower training.learning_rate"
             )
-        schedule.after_epoch(validation)
+        under_way.schedule.after_epoch(validation)
         best = self.state.best
         epoch = Epoch(
             epoch=number,
             stage_number=len(self.state.ended) + 1,
-            kind=stage.kind,
-            stage=stage.name,
-            learning_rate=learning_rate,
-            training=training,
+            kind=under_way.stage.kind,
+            stage=under_way.stage.name,
+            learning_rate=running.learning_rate,
+            training=Scores(running.images, running.loss_sum, running.correct),
             validation=validation,
-            seconds=time.perf_counter() - began,
-            images_per_second=training.images / max(trained - began, 1e-9),
+            seconds=running.elapsed(),
+            images_per_second=running.images / max(trained, 1e-9),
             best=best is None or _is_better(validation, best.epoch.validation, self.plan.best_by),
         )
-        self._keep(epoch)
+        self._record(epoch)
         return epoch
 
-    def _run_steps(
-        self, stage: Stage, optimizer: torch.optim.Optimizer, schedule: Schedule, first_step: int, epoch: int
-    ) -> Scores | None:
-        """The steps of an epoch: running figures under augmentation and dropout; None where it was stopped."""
+    def _run_steps(self, under_way: UnderWay, epoch: int) -> bool:
+        """The steps of an epoch that are not done yet; false where it was stopped between them."""
+        stage, running = under_way.stage, under_way.running
+        before = under_way.epochs * self.tools.steps_per_epoch
         training_mode(self.model)
-        loss_sum, correct, images = 0.0, 0, 0
-        for step, batch in enumerate(self.tools.batches(stage.augmentation, epoch)):
-            schedule.before_step(first_step + step)
-            self.tools.seed_step(epoch, step)
-            loss, right = train_step(self.model, optimizer, batch.images, batch.labels, self.tools.step)
-            _demand_finite(loss, epoch, step, batch.files)
-            count = len(batch.labels)
-            loss_sum, correct, images = loss_sum + float(loss) * count, correct + int(right), images + count
-            self.observer.step_done(count)
+        for batch in self.tools.batches(stage.augmentation, epoch, running.steps):
+            under_way.schedule.before_step(before + running.steps)
+            if running.steps == 0:
+                running.learning_rate = under_way.optimizer.param_groups[0]["lr"]
+            self.tools.seed_step(epoch, running.steps)
+            loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step)
+            _demand_finite(loss, epoch, running.steps, batch.files)
+            running.add(len(batch.labels), float(loss), int(right))
+            self.observer.step_done(len(batch.labels))
             self.state.stopped = self.stop()
+            if self.state.stopped or self.keeper.is_due():
+                self.keeper.keep(self.model, self.state, under_way)
             if self.state.stopped:
-                return None
-        return Scores(images, loss_sum, correct)
+                return False
+        return True
 
-    def _keep(self, epoch: Epoch) -> None:
+    def _record(self, epoch: Epoch) -> None:
         self.state.history.append(epoch)
         if epoch.best:
             weights = {name: value.detach().to("cpu", copy=True) for name, value in self.model.state_dict().items()}
             self.state.best = Best(epoch, weights)
         self.observer.epoch_done(epoch, self.state)
 
+    def _next_stage(self) -> Stage | None:
+        return next_stage(self.plan, self.state.ended, self.state.more)
+
     def _is_used_up(self) -> bool:
-        return self.plan.max_epochs is not None and len(self.state.history) >= self.plan.max_epochs
+        limit = None if self.state.more else self.plan.max_epochs
+        return limit is not None and len(self.state.history) >= limit
 
 
 def _is_better(new: Scores, old: Scores, best_by: str) -> bool:

@@ -80,11 +80,24 @@ class Ended:
     reason: str
 
 
-def next_stage(plan: Plan, ended: Sequence[Ended]) -> Stage | None:
+@dataclass(frozen=True)
+class More:
+    """Epochs asked for after a training was done: a stage of its own, after so many stages."""
+
+    after_stages: int
+    epochs: int
+
+
+def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) -> Stage | None:
     """The stage after those that ended; None when the training is done.
 
-    A round that made no better model is the last one.
+    A round that made no better model is the last one. More epochs are asked for when that point was reached.
     """
+    for number, extension in enumerate(more, start=1):
+        if extension.after_stages == len(ended):
+            return _further(plan, ended[-1].stage, number, extension.epochs)
+    if more and len(ended) > more[0].after_stages:
+        return None
     if len(ended) < len(plan.phases):
         return plan.phases[len(ended)]
     done, last, rounds = len(ended) - len(plan.phases), ended[-1], plan.rounds
@@ -103,6 +116,20 @@ def next_stage(plan: Plan, ended: Sequence[Ended]) -> Stage | None:
     )
 
 
+def _further(plan: Plan, last: Stage, number: int, epochs: int) -> Stage:
+    """As a further round, but all of its epochs are trained: they were asked for by a person."""
+    return Stage(
+        kind="round",
+        name=f"more epochs {number}",
+        augmentation=plan.rounds.augmentation,
+        max_epochs=epochs,
+        learning_rate=last.learning_rate * plan.rounds.learning_rate_factor,
+        trainable=plan.phases[-1].trainable,
+        min_improvement=plan.rounds.min_improvement,
+        patience_epochs=epochs,
+    )
+
+
 class Convergence:
     """Notices that the validation loss gets better no more."""
 
@@ -112,10 +139,14 @@ class Convergence:
         self.lowest = float("inf")
         self.waited = 0
 
-    def reached(self, validation_loss: float) -> bool:
-        """Takes an epoch's validation loss; true after `patience_epochs` without `min_improvement`."""
+    @property
+    def is_reached(self) -> bool:
+        """Whether `patience_epochs` went by without `min_improvement`."""
+        return self.waited >= self.patience_epochs
+
+    def take(self, validation_loss: float) -> None:
+        """Takes an epoch's validation loss."""
         if validation_loss <= self.lowest - self.min_improvement:
             self.lowest, self.waited = validation_loss, 0
         else:
             self.waited += 1
-        return self.waited >= self.patience_epochs

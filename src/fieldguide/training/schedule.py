@@ -1,7 +1,7 @@
 """Learning rates over a stage; epochs become steps here and nowhere else."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol
 
 import torch
@@ -19,6 +19,12 @@ class Schedule(Protocol):
     def after_epoch(self, validation: Scores) -> None:
         """Takes the epoch's validation figures."""
 
+    def memory(self) -> dict[str, float]:
+        """What it remembers from epoch to epoch; the optimiser's rates are the optimiser's."""
+
+    def restore(self, memory: Mapping[str, float]) -> None:
+        """Takes back what `memory` gave."""
+
 
 MakeSchedule = Callable[[torch.optim.Optimizer, Stage, int], Schedule]
 
@@ -31,6 +37,13 @@ class Constant:
 
     def after_epoch(self, validation: Scores) -> None:
         """Leaves the rate."""
+
+    def memory(self) -> dict[str, float]:
+        """Nothing: the rate follows from the step alone."""
+        return {}
+
+    def restore(self, memory: Mapping[str, float]) -> None:
+        """Nothing to take back."""
 
 
 class Plateau:
@@ -49,6 +62,20 @@ class Plateau:
     def after_epoch(self, validation: Scores) -> None:
         """Lowers the rate when the metric has not got better for more than `patience_epochs`."""
         self.scheduler.step(validation.accuracy if self.metric == "validation_accuracy" else validation.loss)
+
+    def memory(self) -> dict[str, float]:
+        """The best metric so far and the epochs since; before the first epoch there is none."""
+        made = self.scheduler
+        if made.last_epoch == 0:
+            return {}
+        return {"best": made.best, "num_bad_epochs": made.num_bad_epochs, "last_epoch": made.last_epoch}
+
+    def restore(self, memory: Mapping[str, float]) -> None:
+        """Takes back what `memory` gave."""
+        if memory:
+            self.scheduler.best = memory["best"]
+            self.scheduler.num_bad_epochs = int(memory["num_bad_epochs"])
+            self.scheduler.last_epoch = int(memory["last_epoch"])
 
 
 class Cosine:
@@ -76,3 +103,10 @@ class Cosine:
 
     def after_epoch(self, validation: Scores) -> None:
         """Leaves the rate."""
+
+    def memory(self) -> dict[str, float]:
+        """Nothing: the rate follows from the step alone."""
+        return {}
+
+    def restore(self, memory: Mapping[str, float]) -> None:
+        """Nothing to take back."""

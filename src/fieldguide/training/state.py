@@ -1,11 +1,12 @@
 """Everything that changes while a training runs."""
 
+import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 
-from fieldguide.training.plan import Ended
+from fieldguide.training.plan import Ended, More
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,46 @@ class State:
         history: every finished epoch.
         ended: every finished stage.
         best: None before the first epoch ended.
+        more: epochs that were asked for after the plan was done.
         stopped: why it ended before its plan did, or an empty text.
+        spoilt: whether going on would end there again: a loss or weights that are not finite.
     """
 
     history: list[Epoch] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     best: Best | None = None
+    more: list[More] = field(default_factory=list)
     stopped: str = ""
+    spoilt: bool = False
+
+
+@dataclass
+class Running:
+    """The epoch that is under way.
+
+    Attributes:
+        steps: so many were done.
+        images, loss_sum, correct: over these steps, under augmentation and dropout.
+        learning_rate: of the first step.
+        seconds: spent on it by processes that ended before this one.
+        began: when this process began with it, on the clock of `time.perf_counter`, which never jumps.
+    """
+
+    steps: int = 0
+    images: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    learning_rate: float = 0.0
+    seconds: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+
+    def elapsed(self) -> float:
+        """Seconds spent on the epoch until now, by all processes."""
+        return self.seconds + time.perf_counter() - self.began
+
+    def add(self, images: int, loss: float, correct: int) -> None:
+        """Adds a step with its mean loss."""
+        self.steps += 1
+        self.images += images
+        self.loss_sum += loss * images
+        self.correct += correct

@@ -1,0 +1,86 @@
+"""What stands in a run's `result.json`, and the last lines on the screen."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fieldguide.assemble import Assembled
+from fieldguide.commands.display import Screen, duration
+from fieldguide.commands.judging import calibration_sentence, macro_sentence
+from fieldguide.data.split import Split
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.training.plan import Ended
+from fieldguide.training.state import State
+
+
+def result_of(
+    name: str,
+    recipe: Recipe,
+    assembled: Assembled,
+    rules: dict[str, Any],
+    split: Split,
+    remarks: Sequence[str],
+    state: State,
+    judged: dict[str, Any],
+) -> dict[str, Any]:
+    """Figures, counts and verdicts of a training that has a model, as plain data."""
+    assert state.best is not None
+    best, history = state.best.epoch, state.history
+    chose = f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"
+    images = sum(epoch.training.images for epoch in history)
+    return {
+        "recipe": name,
+        "backbone": recipe.model.backbone,
+        "optimizer": recipe.training.optimizer,
+        "execution": recipe.execution,
+        "seed": recipe.training.seed,
+        "num_classes": len(split.classes),
+        "parameters": assembled.parameters,
+        "rules": rules,
+        "weights": assembled.weights.to_dict(),
+        "training": best.training.to_dict(),
+        "validation": judged["validation"] | {"chose": chose},
+        "calibration": judged["calibration"],
+        "test": None,
+        "test_evaluations": 0,
+        "epochs": len(history),
+        "best_epoch": best.epoch,
+        "stages": [_stage(ended) for ended in state.ended],
+        "more_epochs": [more.epochs for more in state.more],
+        "stopped": state.stopped,
+        "seconds": sum(epoch.seconds for epoch in history),
+        "images_per_second": images / sum(e.training.images / e.images_per_second for e in history),
+        "split": {
+            "fingerprint": split.fingerprint(),
+            **{part: len(split.part(part)) for part in ("train", "val", "test", "excluded")},
+        },
+        "remarks": list(remarks),
+    }
+
+
+def _stage(ended: Ended) -> dict[str, Any]:
+    stage = ended.stage
+    return {
+        "kind": stage.kind,
+        "name": stage.name,
+        "learning_rate": stage.learning_rate,
+        "epochs": ended.epochs,
+        "improved": ended.improved,
+        "reason": ended.reason,
+    }
+
+
+def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
+    """Says how good the model is, and where it lies."""
+    validation = result["validation"]
+    screen.say(
+        f"validation accuracy {validation['accuracy']:.4f} "
+        f"(95 %: {validation['accuracy_low']:.4f} to {validation['accuracy_high']:.4f}, n = {validation['images']:,}; "
+        f"chosen on these photos: {validation['chose']}, so it is optimistic), {macro_sentence(validation)}",
+        style="bold",
+    )
+    screen.say(calibration_sentence(result["calibration"]))
+    screen.say(
+        f"{result['epochs']} epochs in {duration(result['seconds'])}, {result['images_per_second']:.0f} images/s; "
+        f"run: {run.path}, report: {run.report}"
+    )

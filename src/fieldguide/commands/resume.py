@@ -1,0 +1,199 @@
+"""`fieldguide train --resume`: goes on with a run where its last saved step left it, or beyond its end."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fieldguide import assemble, world
+from fieldguide.commands.cross_validate import cross_validate
+from fieldguide.commands.display import Screen
+from fieldguide.commands.faults import explained
+from fieldguide.commands.prepare import Prepared, prepare
+from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
+from fieldguide.commands.train import run_trial
+from fieldguide.commands.trial import Run, Trial, announce, carry_out, write_rest_of_beginning
+from fieldguide.data.scan import problem_with_folder
+from fieldguide.data.split import Split
+from fieldguide.errors import UsageError, counted
+from fieldguide.model.bundle import read_description, read_weights, write_bundle
+from fieldguide.model.classifier import make_on_meta
+from fieldguide.model.weights import LoadedWeights
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import read_json
+from fieldguide.training.checkpoint import best_weights_of, state_of
+from fieldguide.training.checkpoint_files import Checkpoints, Found
+from fieldguide.training.loop import Saved
+from fieldguide.training.plan import More, next_stage
+from fieldguide.training.state import State
+
+
+def resume(
+    run: str | Path,
+    photos: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Goes on with a run; on a CPU and the same machine, it ends as if it had never been interrupted, bit for bit.
+
+    Args:
+        run: its folder.
+        photos: where the photos lie now; None: where they lay when it began.
+        overrides: `training.checkpoint_every_minutes=N`; for a finished run `training.more_epochs=N`, which trains a
+            further stage from the best model, as a further round would: at `training.rounds.learning_rate_factor`
+            times the last stage's starting rate, with a fresh optimiser and schedule, all N epochs of it.
+        device: None: as when it began.
+        quiet: show nothing.
+
+    Raises:
+        UsageError: there is nothing to go on with, recipe or split were changed, or another process is at work on it.
+        PhotosError: photos have changed or are missing since, each named.
+        Interrupted, TrainingError, MachineError: as `train`.
+    """
+    screen, folder = Screen(quiet=quiet), RunFolder(Path(run))
+    request = read_request(folder)
+    recipe = demand_same_recipe(folder, request, overrides)
+    root, device = Path(photos or request.photos), device or request.device
+    if problem := problem_with_folder(root):
+        raise UsageError(f"{problem}; say where the photos lie now: fieldguide train PHOTOS --resume {folder.path}")
+    if request.is_cross_validation:
+        return _resume_folds(folder, request, recipe, root, device, screen)
+    if folder.is_finished and folder.report.exists() and recipe.training.more_epochs is None:
+        raise UsageError(
+            f"--resume {folder.path}: is finished; to train it longer: {folder.command_to_go_on()} "
+            "--set training.more_epochs=10"
+        )
+    prepared = same_photos(folder, request, root, recipe, screen)
+    return go_on(request, recipe, prepared, folder, device, screen)
+
+
+def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
+    """The rest of a training whose photos, split and recipe are those that it began with.
+
+    Raises:
+        UsageError: its saved steps are damaged, or another process is at work on it.
+    """
+    chosen_device, split = world.choose_device(device), prepared.split
+    with explained(run), run.held():
+        checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
+        found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
+        _demand_whole(found, run, screen)
+        paths = {photo.file: photo.path for photo in prepared.folder.photos}
+        loaded = LoadedWeights(**request.weights) if found.snapshot else None
+        assembled = assemble.assemble(recipe, split, paths, chosen_device, loaded=loaded)
+        trial = Trial(request.recipe_name, recipe, prepared, run, device, assembled, dict(request.rules), screen)
+        write_rest_of_beginning(trial)
+        _compare_machines(trial)
+        announce(trial)
+        return carry_out(trial, _saved(found, trial, checkpoints))
+
+
+def _demand_whole(found: Found, run: RunFolder, screen: Screen) -> None:
+    for sentence in found.damaged:
+        screen.warn(f"{sentence}; the one before it is used" if found.snapshot else sentence)
+    if found.damaged and found.snapshot is None:
+        raise UsageError(
+            *found.damaged,
+            f"--resume {run.path}: no saved step is whole; train anew, from the best model if there is one: "
+            f"fieldguide train PHOTOS --weights {run.path} -o ANOTHER",
+        )
+
+
+def _compare_machines(trial: Trial) -> None:
+    """Bits hold on the same machine and versions; elsewhere the training goes on just as well, and this is said."""
+    now, before = world.describe_machine(world.choose_device(trial.device)), read_json(trial.run.environment)
+    changed = [key for key in now if isinstance(before, dict) and before.get(key) != now[key]]
+    if changed:
+        trial.screen.warn(
+            f"the run began on another machine or with other versions ({', '.join(changed)} differ), so it may end in "
+            f"other bits than it would have; {trial.run.environment} tells of the first"
+        )
+
+
+def _saved(found: Found, trial: Trial, checkpoints: Checkpoints) -> Saved | None:
+    """Where to go on, with history and bundle put back to it; None: at the beginning, for no step was saved."""
+    run, recipe, snapshot = trial.run, trial.recipe, found.snapshot
+    if snapshot is None:
+        if recipe.training.more_epochs is not None:
+            raise _not_finished(run)
+        trial.screen.say(f"{run.path}: no step was saved yet, so it begins at its beginning")
+        return None
+    weights = read_weights(run.bundle, read_description(run.bundle)) if found.is_done else best_weights_of(snapshot)
+    state = state_of(snapshot.plain["state"], trial.assembled.plan, weights)
+    if recipe.training.more_epochs is not None:
+        _ask_for_more(state, recipe.training.more_epochs, found.is_done, trial, checkpoints)
+    _set_results_aside(state, run)
+    run.write_history([epoch.to_dict() for epoch in state.history])
+    if state.best is not None and not found.is_done:
+        write_bundle(run.bundle, trial.assembled.description, state.best.weights)
+    done = counted(len(state.history), "epoch")
+    trial.screen.say(f"{run.path}: goes on after {done}")
+    return Saved(state, snapshot if "under_way" in snapshot.plain else None)
+
+
+def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial, checkpoints: Checkpoints) -> None:
+    """Adds a further stage; asked again while it is under way, it is the same one.
+
+    Raises:
+        UsageError: the training itself, or other more epochs, are not done yet.
+    """
+    if not is_done:
+        if not state.more or state.more[-1].epochs != epochs or len(state.ended) > state.more[-1].after_stages:
+            raise _not_finished(trial.run)
+        return
+    if state.best is None or not state.ended:
+        raise UsageError(f"--resume {trial.run.path}: has no model to train longer")
+    state.more.append(More(len(state.ended), epochs))
+    stage = next_stage(trial.assembled.plan, state.ended, state.more)
+    assert stage is not None
+    checkpoints.extend(state)
+    trial.screen.say(
+        f"{epochs} more epochs, as a further round: from the model of epoch {state.best.epoch.epoch}, learning rate "
+        f"{stage.learning_rate:g} ({trial.recipe.training.rounds.learning_rate_factor:g} times the last stage's), "
+        f"{stage.augmentation} augmentation, a fresh optimiser and {trial.recipe.training.schedule} schedule; all of "
+        "them are trained, and the model stays what it is unless one of them is better"
+    )
+
+
+def _not_finished(run: RunFolder) -> UsageError:
+    return UsageError(
+        f"--resume {run.path}: is not finished, so there are no more epochs to ask for; go on with it first: "
+        f"{run.command_to_go_on()}"
+    )
+
+
+def _set_results_aside(state: State, run: RunFolder) -> None:
+    """A finished result of before keeps its figures under another name; one of an interruption makes room."""
+    if run.is_finished and len(run.read_result().get("more_epochs", [])) < len(state.more):
+        run.set_result_aside(len(state.more))
+    run.report.unlink(missing_ok=True)
+
+
+def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, device: str, screen: Screen) -> Run:
+    """Folds that are finished stay, one that is not goes on, the others begin.
+
+    Raises:
+        UsageError: it is finished, or the photos are dealt otherwise than when it began.
+    """
+    if recipe.training.more_epochs is not None:
+        raise UsageError(f"--resume {run.path}: training.more_epochs is not for a cross-validation; leave it out")
+    if run.is_finished:
+        raise UsageError(f"--resume {run.path}: is finished")
+    prepared = prepare(root, recipe, screen)
+
+    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
+        of_fold = replace(prepared, split=split, remarks=tuple(remarks))
+        if fold.is_finished:
+            screen.say(f"{fold.path}: finished before")
+            return fold.read_result()
+        if not fold.can_go_on:
+            return run_trial(request.recipe_name, recipe, of_fold, fold, device, screen).result
+        asked = read_request(fold)
+        demand_same_recipe(fold, asked, ())
+        return go_on(asked, recipe, of_fold, fold, device, screen).result
+
+    result = cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)
+    return Run(run.path, result)

@@ -1,0 +1,251 @@
+"""One training in its run's folder, from live objects to a result; the same whether it begins or goes on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldguide import assemble, world
+from fieldguide.commands.display import Screen, TrainingDisplay
+from fieldguide.commands.faults import how_to_go_on
+from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
+from fieldguide.commands.judging import judge_photos
+from fieldguide.commands.keep import keep_for_report
+from fieldguide.commands.prepare import Prepared
+from fieldguide.commands.report import report as write_report
+from fieldguide.commands.request import Request, write_recipe, write_request
+from fieldguide.commands.result import report_result, result_of
+from fieldguide.data.split import Split, split_csv, write_split
+from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.errors import Interrupted, TrainingError
+from fieldguide.evaluation.calibration import calibration_summary
+from fieldguide.evaluation.predictions import read_predictions, write_predictions
+from fieldguide.model.bundle import write_bundle, write_temperature
+from fieldguide.recipe.schema import Recipe
+from fieldguide.report.figures import draw_curves
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import digest, write_json
+from fieldguide.training.checkpoint_files import Checkpoints
+from fieldguide.training.loop import Saved
+from fieldguide.training.loop import train as train_loop
+from fieldguide.training.state import Epoch, State
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that ended.
+
+    Attributes:
+        path: the run's folder.
+        result: what stands in its `result.json`.
+    """
+
+    path: Path
+    result: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """0; 129, 130 or 143 where a signal ended it; 1 where something else did."""
+        stopped = self.result["stopped"]
+        return 0 if not stopped else next((c for name, c in EXIT_CODES.items() if stopped.endswith(name)), 1)
+
+    def load(self, device: str = "auto") -> Predictor:
+        """The trained classifier."""
+        return load_predictor(self.path, device)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All that one training consists of.
+
+    Attributes:
+        name: the recipe's.
+        recipe: resolved.
+        prepared: photos and split.
+        run: its folder, held by this process.
+        device: as the user named it.
+        assembled: the live objects.
+        rules: the verdict.
+        screen: where to show it.
+    """
+
+    name: str
+    recipe: Recipe
+    prepared: Prepared
+    run: RunFolder
+    device: str
+    assembled: assemble.Assembled
+    rules: dict[str, Any]
+    screen: Screen
+
+    @property
+    def split(self) -> Split:
+        """Which photo is in which part."""
+        return self.prepared.split
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Where each file of the split lies."""
+        return {photo.file: photo.path for photo in self.prepared.folder.photos}
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where it saves itself."""
+        return Checkpoints(self.run.checkpoints, self.recipe.training.checkpoint_every_minutes)
+
+
+def write_beginning(trial: Trial) -> None:
+    """What a run holds before its first step. The request comes first: from then on the run can go on."""
+    run = trial.run
+    request = Request(
+        photos=str(trial.prepared.folder.root.resolve()),
+        recipe_name=trial.name,
+        recipe=trial.recipe.model_dump(mode="json"),
+        split_sha256=digest(split_csv(trial.split).encode()),
+        remarks=trial.prepared.remarks,
+        rules=trial.rules,
+        weights=trial.assembled.weights.to_dict(),
+        device=trial.device,
+    )
+    write_request(run, request)
+    write_rest_of_beginning(trial)
+
+
+def write_rest_of_beginning(trial: Trial) -> None:
+    """Writes what is missing of it, for a process may have been killed in between."""
+    run = trial.run
+    run.make()
+    if not run.recipe.exists():
+        write_recipe(run, trial.recipe, trial.name)
+    if not run.environment.exists():
+        write_json(run.environment, world.describe_machine(world.choose_device(trial.device)))
+    if not run.split.exists():
+        write_split(run.split, trial.split)
+    if not run.check.exists():
+        write_json(run.check, trial.prepared.check)
+
+
+def announce(trial: Trial) -> None:
+    """Says what will be trained on what."""
+    recipe, counts, screen = trial.recipe, trial.assembled.parameters, trial.screen
+    screen.say(
+        f"recipe {trial.name}: {recipe.model.backbone} with {recipe.model.head} head, {counts['total']:,} parameters "
+        f"({counts['backbone']:,} + {counts['head']:,}), {recipe.training.optimizer}, "
+        f"on {world.choose_device(trial.device)}"
+    )
+    screen.say(trial.assembled.weights.sentence())
+    screen.say(
+        f"training on {len(trial.split.part('train')):,} photos, validation on {len(trial.split.part('val')):,}, "
+        f"{len(trial.split.classes):,} classes"
+    )
+    for sentence in trial.rules["unverified"]:
+        screen.warn(sentence)
+
+
+def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
+    """Trains, judges the bundle that was written, and leaves result and report.
+
+    Raises:
+        Interrupted: a signal came before the first epoch ended; what was done is saved.
+        TrainingError: something else ended it before the first epoch ended.
+        KeyboardInterrupt: a second SIGINT in the training, or any signal after it.
+    """
+    run, screen = trial.run, trial.screen
+    with Interrupts() as interrupts:
+        state = _train(trial, saved, interrupts)
+        interrupts.at_once = True
+        judged = _judge(run, trial.split, trial.paths, trial.device)
+        draw_curves(run)
+        screen.say("drawing the report")
+        keep_for_report(run, read_predictions(run.predictions), trial.paths, trial.device)
+        result = result_of(
+            trial.name,
+            trial.recipe,
+            trial.assembled,
+            trial.rules,
+            trial.split,
+            trial.prepared.remarks,
+            state,
+            judged,
+        )
+        run.write_result(result)
+        write_report(run.path)
+    report_result(run, result, screen)
+    return Run(run.path, result)
+
+
+class _Recorder(TrainingDisplay):
+    """Shows the training, and writes each epoch and each better model as soon as it is there."""
+
+    def __init__(self, trial: Trial, state: State) -> None:
+        most = trial.assembled.plan.most_epochs() + sum(more.epochs for more in state.more)
+        super().__init__(trial.screen, most, len(trial.split.part("train")))
+        self.epochs = list(state.history)
+        self.assembled = trial.assembled
+        self.run = trial.run
+
+    def epoch_done(self, epoch: Epoch, state: State) -> None:
+        """Writes, then shows."""
+        if epoch.best and state.best is not None:
+            write_bundle(self.run.bundle, self.assembled.description, state.best.weights)
+        self.run.write_history([done.to_dict() for done in state.history])
+        super().epoch_done(epoch, state)
+
+
+def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
+    """Trains and says why it ended, if that was before its end."""
+    assembled, checkpoints = trial.assembled, trial.checkpoints
+    recorder = _Recorder(trial, saved.state if saved else State())
+    with world.repeatable(trial.recipe.training.seed), recorder.running():
+        state = train_loop(
+            assembled.model, assembled.plan, assembled.tools, recorder, interrupts.reason, checkpoints, saved
+        )
+    if not state.stopped:
+        checkpoints.finish(state)
+        waiting = [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]
+        if waiting:
+            trial.screen.warn(f"training.max_epochs was used up before {', '.join(waiting)} could begin")
+        return state
+    if state.best is None:
+        _give_up(trial, state, interrupts)
+    assert state.best is not None
+    trial.screen.warn(f"{state.stopped}; the best model so far, of epoch {state.best.epoch.epoch}, is kept")
+    trial.screen.warn(_what_now(trial, state))
+    return state
+
+
+def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:
+    """No epoch was finished: there is nothing to judge.
+
+    Raises:
+        Interrupted, TrainingError: always.
+    """
+    if interrupts.received and not state.spoilt:
+        raise Interrupted(
+            interrupts.received,
+            f"{state.stopped} before the first epoch ended: no model yet; {how_to_go_on(trial.run)}",
+        )
+    trial.run.remove_without_checkpoint()
+    raise TrainingError(f"{state.stopped}\n{_what_now(trial, state)}" if trial.run.can_go_on else state.stopped)
+
+
+def _what_now(trial: Trial, state: State) -> str:
+    if not state.spoilt:
+        return how_to_go_on(trial.run)
+    rate = trial.recipe.training.learning_rate / 10
+    return (
+        "going on would come to the same; train anew from the best model with another setting, such as: fieldguide "
+        f"train PHOTOS --weights {trial.run.path} --set training.learning_rate={rate:g} -o ANOTHER"
+    )
+
+
+def _judge(run: RunFolder, split: Split, paths: Mapping[str, Path], device: str) -> dict[str, Any]:
+    """Judges the bundle that was written on the validation photos, keeps its predictions and fits its temperature."""
+    judged = judge_photos(load_predictor(run.path, device), split.part("val"), paths)
+    write_predictions(run.predictions, judged.predictions)
+    calibration = calibration_summary(judged.predictions.logits, judged.predictions.labels)
+    write_temperature(
+        run.bundle, calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
+    )
+    figures = {key: value for key, value in judged.figures().items() if key not in ("per_class", "confused_pairs")}
+    return {"validation": figures, "calibration": calibration}

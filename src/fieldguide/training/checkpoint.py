@@ -1,0 +1,186 @@
+"""What a training in its middle consists of, as tensors and plain data, and back; nothing here is ever code.
+
+Random numbers are not in it: a photo's depend on (seed, epoch, name) and dropout's on (seed, epoch, step) alone, so
+that no generator goes on from one step to the next.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from fieldguide.errors import TrainingError, UsageError
+from fieldguide.training.plan import Convergence, Ended, More, Plan, Stage, next_stage
+from fieldguide.training.schedule import Schedule
+from fieldguide.training.state import Best, Epoch, Running, Scores, State
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class UnderWay:
+    """The stage that is being trained, with all that changes in it besides the network.
+
+    Attributes:
+        epochs: so many of it are done.
+        improved: whether one of them made a new best model.
+        running: the epoch after these.
+    """
+
+    stage: Stage
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    convergence: Convergence
+    epochs: int = 0
+    improved: bool = False
+    running: Running = field(default_factory=Running)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A training in its middle.
+
+    Attributes:
+        tensors: `model.NAME`, `best.NAME` (left out where the model is the best) and `optimizer.PLACE.NAME`.
+        plain: everything else, ready for JSON.
+    """
+
+    tensors: Tensors
+    plain: dict[str, Any]
+
+
+def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
+    """Where a training stands, between two steps.
+
+    Raises:
+        TrainingError: a weight is not finite, so that this is nothing to go on from.
+    """
+    tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
+    if state.best is not None and not _is_best(state, under_way):
+        tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
+    for place, memory in under_way.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{place}.{name}": value for name, value in memory.items() if value is not None}
+    _demand_finite(tensors, len(state.history) + 1, under_way.running.steps)
+    running = asdict(under_way.running) | {"seconds": under_way.running.elapsed()}
+    del running["began"]
+    lowest = under_way.convergence.lowest
+    plain = {
+        "epochs": under_way.epochs,
+        "improved": under_way.improved,
+        "rates": [group["lr"] for group in under_way.optimizer.param_groups],
+        "schedule": under_way.schedule.memory(),
+        "convergence": {
+            "lowest": lowest if math.isfinite(lowest) else None,
+            "waited": under_way.convergence.waited,
+        },
+        "running": running,
+    }
+    return Snapshot(tensors, {"state": plain_state(state), "under_way": plain})
+
+
+def _is_best(state: State, under_way: UnderWay) -> bool:
+    """Whether the network, as it is now, is the best model: right after the epoch that made it so."""
+    return under_way.running.steps == 0 and bool(state.history) and state.history[-1].best
+
+
+def _demand_finite(tensors: Mapping[str, torch.Tensor], epoch: int, steps: int) -> None:
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise TrainingError(
+                f"{name} is not finite before step {steps + 1} of epoch {epoch}, so this is not saved; try a lower "
+                "training.learning_rate, training.gradient_clip_norm=1, or execution=exact"
+            )
+
+
+def plain_state(state: State) -> dict[str, Any]:
+    """A state without its weights, ready for JSON."""
+    return {
+        "history": [asdict(epoch) for epoch in state.history],
+        "ended": [[ended.epochs, ended.improved, ended.reason] for ended in state.ended],
+        "best_epoch": state.best.epoch.epoch if state.best else None,
+        "more": [[more.after_stages, more.epochs] for more in state.more],
+    }
+
+
+def state_of(plain: Mapping[str, Any], plan: Plan, best_weights: Tensors | None) -> State:
+    """The state that `plain_state` told of.
+
+    Args:
+        plain: what it gave.
+        plan: of the training; the stages that ended follow from it.
+        best_weights: of the best epoch; None where there is none.
+
+    Raises:
+        UsageError: it is none of such a plan.
+    """
+    try:
+        state = State(more=[More(int(after), int(epochs)) for after, epochs in plain["more"]])
+        for epochs, improved, reason in plain["ended"]:
+            stage = next_stage(plan, state.ended, state.more)
+            if stage is None:
+                raise ValueError("more stages ended than there are")
+            state.ended.append(Ended(stage, int(epochs), bool(improved), str(reason)))
+        state.history += [_epoch(entry) for entry in plain["history"]]
+        if plain["best_epoch"] is not None:
+            if best_weights is None or not 1 <= plain["best_epoch"] <= len(state.history):
+                raise ValueError("the best model is missing")
+            state.best = Best(state.history[plain["best_epoch"] - 1], best_weights)
+    except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+        raise UsageError(f"the saved state is damaged ({type(error).__name__}: {error})") from None
+    return state
+
+
+def _epoch(entry: Mapping[str, Any]) -> Epoch:
+    return Epoch(**{**entry, "training": Scores(**entry["training"]), "validation": Scores(**entry["validation"])})
+
+
+def best_weights_of(snapshot: Snapshot) -> Tensors | None:
+    """A copy of the best weights on the CPU; None before the first epoch ended."""
+    if snapshot.plain["state"]["best_epoch"] is None:
+        return None
+    own = part_of(snapshot.tensors, "best.") or part_of(snapshot.tensors, "model.")
+    return {name: value.clone() for name, value in own.items()}
+
+
+def part_of(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
+    """The tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
+    """Puts a network, and a stage that was made anew, where `capture` found them.
+
+    Raises:
+        UsageError: the snapshot is not of this network and stage.
+    """
+    try:
+        plain = snapshot.plain["under_way"]
+        model.load_state_dict(part_of(snapshot.tensors, "model."))
+        _restore_optimizer(under_way.optimizer, part_of(snapshot.tensors, "optimizer."), plain["rates"])
+        under_way.schedule.restore(plain["schedule"])
+        lowest = plain["convergence"]["lowest"]
+        under_way.convergence.lowest = math.inf if lowest is None else float(lowest)
+        under_way.convergence.waited = int(plain["convergence"]["waited"])
+        under_way.epochs, under_way.improved = int(plain["epochs"]), bool(plain["improved"])
+        under_way.running = Running(**plain["running"])
+    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise UsageError(f"the saved state does not fit this training ({type(error).__name__}: {error})") from None
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, memory: Tensors, rates: Sequence[float]) -> None:
+    made = optimizer.state_dict()
+    for group, rate in zip(made["param_groups"], rates, strict=True):
+        group["lr"] = float(rate)
+    of_place: dict[int, Tensors] = {}
+    for key, value in memory.items():
+        place, _, name = key.partition(".")
+        of_place.setdefault(int(place), {})[name] = value
+    optimizer.load_state_dict({"state": of_place, "param_groups": made["param_groups"]})
+    for parameter, own in optimizer.state.items():
+        for name, value in own.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                # in the parameter's memory format (channels last), so that sums run in the order they ran before
+                own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,0 +1,193 @@
+"""Checkpoints on disk: two are kept, each a JSON and a safetensors file with checksums; a damaged one is passed over.
+
+The tensors are written first; a checkpoint is there once its JSON is, and it goes away with its JSON first.
+"""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import load, save
+from torch import nn
+
+from fieldguide.errors import UsageError
+from fieldguide.storage import digest, read_json, write_bytes, write_text
+from fieldguide.training.checkpoint import Snapshot, UnderWay, capture, plain_state
+from fieldguide.training.state import State
+
+FORMAT = 1
+KEPT = 2
+MOST_JSON_BYTES = 100_000_000
+MOST_HEADER_BYTES = 100_000_000
+OPTIMIZER_TENSORS = 4  # a parameter's, at the most: two moments, a third of amsgrad, a step
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder of checkpoints holds.
+
+    Attributes:
+        snapshot: the newest that is whole; its tensors are empty once the training is done. None: there is none.
+        is_done: whether it was written at the end of the training.
+        damaged: a sentence each about newer ones that were passed over.
+    """
+
+    snapshot: Snapshot | None
+    is_done: bool
+    damaged: tuple[str, ...]
+
+
+class Checkpoints:
+    """Saves a training into a folder; the loop's `Keeper`."""
+
+    def __init__(self, folder: Path, every_minutes: float) -> None:
+        self.folder = folder
+        self.every_seconds = 60 * every_minutes
+        self._last = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Whether `every_minutes` went by since the last one, on a clock that never jumps."""
+        return time.monotonic() - self._last >= self.every_seconds
+
+    def keep(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
+        """Writes a checkpoint, then removes all but two.
+
+        Raises:
+            TrainingError: a weight is not finite; nothing was written.
+            OSError: it cannot be written; the ones before are as they were.
+        """
+        snapshot = capture(model, state, under_way)
+        self._write(snapshot.plain, save({name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}))
+        self._last = time.monotonic()
+
+    def finish(self, state: State) -> None:
+        """Writes that the training is done; the bundle has the best weights, so no tensors are kept."""
+        self._write({"state": plain_state(state)}, None)
+        for number in self.numbers()[:-1]:
+            self._remove(number)
+
+    def extend(self, state: State) -> None:
+        """Writes that a training which was done goes on, with the best weights: the bundle may change soon."""
+        assert state.best is not None
+        weights = {f"best.{name}": value.contiguous() for name, value in state.best.weights.items()}
+        self._write({"state": plain_state(state)}, save(weights))
+
+    def numbers(self) -> list[int]:
+        """The checkpoints that are there, the oldest first."""
+        return sorted(int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal())
+
+    def newest(self, model: nn.Module) -> Found:
+        """The newest checkpoint that is whole.
+
+        Args:
+            model: whose shapes its tensors must have.
+        """
+        damaged: list[str] = []
+        for number in reversed(self.numbers()):
+            try:
+                plain, tensors = self._read(number, model)
+            except UsageError as error:
+                damaged.append(str(error))
+                continue
+            return Found(Snapshot(tensors or {}, plain), tensors is None, tuple(damaged))
+        return Found(None, False, tuple(damaged))
+
+    def _write(self, plain: Mapping[str, Any], tensors: bytes | None) -> None:
+        self.folder.mkdir(exist_ok=True)
+        there = self.numbers()
+        number = there[-1] + 1 if there else 1
+        told = None
+        if tensors is not None:
+            write_bytes(self._tensors(number), tensors)
+            told = {"bytes": len(tensors), "sha256": digest(tensors)}
+        body = {"format": FORMAT, **plain, "tensors": told}
+        write_text(self._json(number), json.dumps({"sha256": _checksum(body), "checkpoint": body}) + "\n")
+        for old in there[: len(there) + 1 - KEPT]:
+            self._remove(old)
+        for orphan in self.folder.glob("*.safetensors"):  # of a process that died between the two files
+            if not orphan.with_suffix(".json").exists():
+                orphan.unlink()
+
+    def _read(self, number: int, model: nn.Module) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None]:
+        path = self._json(number)
+        body = _read_body(path)
+        if body["tensors"] is None:
+            return body, None
+        path = self._tensors(number)
+        try:
+            _demand_sizes(path, model)
+            content = path.read_bytes()
+            if digest(content) != body["tensors"]["sha256"]:
+                raise UsageError(f"{path}: is damaged (its checksum differs)")
+            return body, dict(load(content))
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise UsageError(f"{path}: is damaged ({error})") from None
+
+    def _remove(self, number: int) -> None:
+        self._json(number).unlink(missing_ok=True)
+        self._tensors(number).unlink(missing_ok=True)
+
+    def _json(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.json"
+
+    def _tensors(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.safetensors"
+
+
+def _checksum(body: Mapping[str, Any]) -> str:
+    return digest(json.dumps(body, sort_keys=True).encode())
+
+
+def _read_body(path: Path) -> dict[str, Any]:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    if size > MOST_JSON_BYTES:
+        raise UsageError(f"{path}: is damaged ({size:,} bytes)")
+    data = read_json(path)
+    body = data.get("checkpoint") if isinstance(data, dict) else None
+    if not isinstance(body, dict) or data.get("sha256") != _checksum(body):
+        raise UsageError(f"{path}: is damaged (its checksum differs)")
+    if body.get("format") != FORMAT:
+        raise UsageError(f"{path}: is of format {body.get('format')!r}, and this version reads format {FORMAT}")
+    if not isinstance(body.get("state"), dict) or "tensors" not in body:
+        raise UsageError(f"{path}: is damaged (there is no state in it)")
+    return body
+
+
+def _demand_sizes(path: Path, model: nn.Module) -> None:
+    """Holds the file's size and its header against the network, before any of its tensors takes memory.
+
+    Raises:
+        UsageError: it is not of this network.
+        ValueError: the header is none.
+    """
+    own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    values = sum(math.prod(shape) for shape in own.values())
+    size = path.stat().st_size
+    if size > 8 * values * (2 + OPTIMIZER_TENSORS) + MOST_HEADER_BYTES:
+        raise UsageError(f"{path}: is damaged ({size:,} bytes, more than such a network can have)")
+    shapes = {tuple(value.shape) for value in model.parameters()} | {()}
+    for name, shape in _header_shapes(path, size).items():
+        part, _, rest = name.partition(".")
+        if own.get(rest) != shape if part in ("model", "best") else part != "optimizer" or shape not in shapes:
+            raise UsageError(f"{path}: is damaged or of another network ({name} has the shape {shape})")
+
+
+def _header_shapes(path: Path, size: int) -> dict[str, tuple[int, ...]]:
+    """The shapes by name, from the head of a safetensors file (8 bytes of length, then JSON)."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(size, MOST_HEADER_BYTES):
+            raise ValueError("its header is longer than the file")
+        header = json.loads(file.read(length))
+    return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}

@@ -1,0 +1,1 @@
+"""Kills small trainings at random moments, lets others go on with them, and compares the ends bit for bit."""
