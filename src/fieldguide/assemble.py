@@ -17,6 +17,7 @@ from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels,
 from fieldguide.data.split import Row, Split
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.model import backbone as backbones
+from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
 from fieldguide.model.bundle import Description
 from fieldguide.model.classifier import (
     Architecture,
@@ -270,7 +271,9 @@ def _make_tools(
             fused=recipe.execution == "fast",
         ),
         make_schedule=_make_schedule(recipe),
-        set_trainable=_set_trainable,
+        prepare=_make_prepare(recipe),
+        weights=_weights,
+        load=_load,
         step=StepSettings(
             training.label_smoothing, training.gradient_clip_norm, precision, MicroBatch(training.micro_batch_size)
         ),
@@ -278,9 +281,28 @@ def _make_tools(
     )
 
 
-def _set_trainable(model: nn.Module, part: str) -> None:
+def _make_prepare(recipe: Recipe) -> Callable[[nn.Module, Stage], None]:
+    size, compiles = recipe.data.image_size_px, recipe.training.compile == "always"
+    assert size is not None, "the recipe is not resolved"
+
+    def prepare(model: nn.Module, stage: Stage) -> None:
+        assert isinstance(model, Classifier)
+        set_batch_norm(model, stage.batch_norm, size)
+        set_trainable(model, stage.trainable)
+        if compiles:
+            model.compile(dynamic=False)
+
+    return prepare
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
     assert isinstance(model, Classifier)
-    set_trainable(model, part)
+    return as_built(model)
+
+
+def _load(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    assert isinstance(model, Classifier)
+    load_as_built(model, weights)
 
 
 def augmentations(recipe: Recipe, preprocessing: Preprocessing) -> dict[str, Augment]:

@@ -31,7 +31,7 @@ class Diary:
     """An observer that keeps what it is told."""
 
     def __init__(self, model):
-        self.model, self.stages, self.steps, self.epochs, self.ended = model, [], [], [], []
+        self.model, self.stages, self.steps, self.epochs, self.ended, self.memory = model, [], [], [], [], []
 
     def stage_begins(self, stage, state):
         self.stages.append(stage)
@@ -47,6 +47,9 @@ class Diary:
 
     def stage_done(self, ended):
         self.ended.append(ended)
+
+    def halved(self, halved):
+        self.memory.append(halved)
 
 
 def network():
@@ -81,7 +84,9 @@ def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, tra
         evaluate=lambda model: Scores(10, 10 * next(remaining), 5),
         make_optimizer=optimizer,
         make_schedule=lambda *_: Constant(),
-        set_trainable=lambda model, part: trainable.append(part) if trainable is not None else None,
+        prepare=lambda model, stage: trainable.append(stage.trainable) if trainable is not None else None,
+        weights=lambda model: {name: value.clone() for name, value in model.state_dict().items()},
+        load=lambda model, weights: model.load_state_dict(weights),
         step=StepSettings(0.0, None, contextlib.nullcontext),
         seed_step=lambda epoch, step: torch.manual_seed(1000 * epoch + step),
     )

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from fieldguide.training.plan import Ended, Stage
-from fieldguide.training.state import Epoch, Running, State
+from fieldguide.training.state import Epoch, Halved, Running, State
 
 SHOWN_EPOCHS = 12
 WIDTH_OF_A_FILE = 200
@@ -147,6 +147,17 @@ class TrainingDisplay:
             self._live.console.print(text, markup=False)
         else:
             self.screen.say(text)
+
+    def halved(self, halved: Halved) -> None:
+        """After a step that ran out of memory."""
+        text = (
+            f"warning: memory ran out in epoch {halved.epoch}, step {halved.step}: the step was done again, and from "
+            f"now on {halved.photos} photos go through the network at once; a step is as large as before"
+        )
+        if self.is_live:
+            self._live.console.print(text, style="yellow", markup=False)
+        else:
+            self.screen.say(text, style="yellow")
 
     def _begin_epoch(self) -> None:
         self.epoch_began, self.images_done, self.images_before = time.perf_counter(), 0, 0

@@ -14,7 +14,8 @@ from fieldguide.commands.train import run_trial
 from fieldguide.commands.trial import Run
 from fieldguide.data.split import Split, read_split, write_split
 from fieldguide.errors import UsageError
-from fieldguide.recipe.load import to_yaml
+from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report import comparison
 from fieldguide.report.pairs import pair_runs
@@ -200,18 +201,19 @@ def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str,
 
 def _go_on(trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
     request = read_request(run)
-    demand_same_recipe(run, request, ())
+    recipe = demand_same_recipe(run, request, ())
     _demand_same_recipe(run, trial.recipe)
     if run.split.exists():
         _demand_same_split(run.split, prepared.split)
-    return go_on(request, trial.recipe, prepared, run, device, screen)
+    return go_on(request, recipe, prepared, run, device, screen)
 
 
 def _demand_same_recipe(run: RunFolder, recipe: Recipe) -> None:
     def fields(text: str) -> list[str]:
         return [line for line in text.splitlines() if not line.startswith("#")]
 
-    if fields(run.recipe.read_text(encoding="utf-8")) != fields(to_yaml(recipe)):
+    there = read_draft(run.recipe).demand()
+    if fields(to_yaml(there)) != fields(to_yaml(settled_as(recipe, there))):
         raise UsageError(
             f"{run.path}: was trained with another recipe or other --set; choose another -o or move it away"
         )

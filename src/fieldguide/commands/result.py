@@ -1,6 +1,7 @@
 """What stands in a run's `result.json`, and the last lines on the screen."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fieldguide.assemble import Assembled
@@ -49,6 +50,9 @@ def result_of(
         "more_epochs": [more.epochs for more in state.more],
         "stopped": state.stopped,
         "seconds": sum(epoch.seconds for epoch in history),
+        "precision": recipe.training.precision,
+        "micro_batch_size": recipe.training.micro_batch_size,
+        "halved": [asdict(halved) for halved in state.halved],
         "images_per_second": images / sum(e.training.images / e.images_per_second for e in history),
         "split": {
             "fingerprint": split.fingerprint(),

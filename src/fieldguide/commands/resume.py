@@ -84,7 +84,9 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         paths = {photo.file: photo.path for photo in prepared.folder.photos}
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
         assembled = assemble.assemble(recipe, split, paths, chosen_device, loaded=loaded)
-        trial = Trial(request.recipe_name, recipe, prepared, run, device, assembled, dict(request.rules), screen)
+        trial = Trial(
+            request.recipe_name, assembled.recipe, prepared, run, device, assembled, dict(request.rules), screen
+        )
         write_rest_of_beginning(trial)
         _compare_machines(trial)
         announce(trial)

@@ -93,7 +93,7 @@ def run_trial(
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     assembled = assemble.assemble(recipe, prepared.split, paths, chosen_device, workers)
-    trial = Trial(name, recipe, prepared, run, device, assembled, rules, screen)
+    trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen)
     announce(trial)
     with explained(run), run.held():
         run.demand_nothing_in_it()

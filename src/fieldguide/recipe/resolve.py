@@ -89,6 +89,13 @@ def settle(recipe: Recipe, *, bfloat16: bool, compile: bool, micro_batch_size: i
     return recipe.model_copy(update={"training": training.model_copy(update=update)})
 
 
+def settled_as(recipe: Recipe, other: Recipe) -> Recipe:
+    """The same recipe with what another one made of its `auto`."""
+    names = ("micro_batch_size", "precision", "compile")
+    update = {name: getattr(other.training, name) for name in names if getattr(recipe.training, name) in (None, "auto")}
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=update)})
+
+
 def _default(value: Any, otherwise: Any, applies: bool) -> Any:
     return otherwise if value is None and applies else value
 

@@ -15,7 +15,7 @@ from torch import nn
 from fieldguide.errors import TrainingError, UsageError
 from fieldguide.training.plan import Convergence, Ended, More, Plan, Stage, next_stage
 from fieldguide.training.schedule import Schedule
-from fieldguide.training.state import Best, Epoch, Running, Scores, State
+from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
 
 Tensors = dict[str, torch.Tensor]
 
@@ -59,7 +59,7 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
         TrainingError: a weight is not finite, so that this is nothing to go on from.
     """
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
-    if state.best is not None and not _is_best(state, under_way):
+    if state.best is not None and not _is_best(model, state, under_way):
         tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
     for place, memory in under_way.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value for name, value in memory.items() if value is not None}
@@ -81,8 +81,13 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
     return Snapshot(tensors, {"state": plain_state(state), "under_way": plain})
 
 
-def _is_best(state: State, under_way: UnderWay) -> bool:
-    """Whether the network, as it is now, is the best model: right after the epoch that made it so."""
+def _is_best(model: nn.Module, state: State, under_way: UnderWay) -> bool:
+    """Whether the network, as it is now, is the best model: right after the epoch that made it so.
+
+    A network whose batch normalisation is folded holds other tensors than the model that is made of it.
+    """
+    if state.best is None or list(state.best.weights) != list(model.state_dict()):
+        return False
     return under_way.running.steps == 0 and bool(state.history) and state.history[-1].best
 
 
@@ -102,6 +107,7 @@ def plain_state(state: State) -> dict[str, Any]:
         "ended": [[ended.epochs, ended.improved, ended.reason] for ended in state.ended],
         "best_epoch": state.best.epoch.epoch if state.best else None,
         "more": [[more.after_stages, more.epochs] for more in state.more],
+        "halved": [[halved.epoch, halved.step, halved.photos] for halved in state.halved],
     }
 
 
@@ -123,6 +129,7 @@ def state_of(plain: Mapping[str, Any], plan: Plan, best_weights: Tensors | None)
             if stage is None:
                 raise ValueError("more stages ended than there are")
             state.ended.append(Ended(stage, int(epochs), bool(improved), str(reason)))
+        state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
         state.history += [_epoch(entry) for entry in plain["history"]]
         if plain["best_epoch"] is not None:
             if best_weights is None or not 1 <= plain["best_epoch"] <= len(state.history):

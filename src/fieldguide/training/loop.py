@@ -14,8 +14,8 @@ from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
 from fieldguide.training.optimizer import MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule
-from fieldguide.training.state import Best, Epoch, Running, Scores, State
-from fieldguide.training.step import StepSettings, train_step, training_mode
+from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
+from fieldguide.training.step import OnDevice, StepSettings, train_step, training_mode
 
 
 class TrainingBatch(Protocol):
@@ -44,7 +44,9 @@ class Tools:
         evaluate: a network to its validation figures.
         make_optimizer: (network, rate) to an optimiser.
         make_schedule: (optimiser, stage, steps an epoch) to a schedule.
-        set_trainable: lets a part of the network learn and freezes the rest.
+        prepare: makes the network ready for a stage: which part of it learns, what its batch normalisation does.
+        weights: a copy of a network's weights on the CPU, as it is built, whatever a stage made of it.
+        load: puts such weights into a network.
         step: loss, clipping, precision.
         seed_step: called with (epoch, step) before each step; dropout depends on it alone.
     """
@@ -54,7 +56,9 @@ class Tools:
     evaluate: Callable[[nn.Module], Scores]
     make_optimizer: MakeOptimizer
     make_schedule: MakeSchedule
-    set_trainable: Callable[[nn.Module, str], None]
+    prepare: Callable[[nn.Module, Stage], None]
+    weights: Callable[[nn.Module], dict[str, torch.Tensor]]
+    load: Callable[[nn.Module, dict[str, torch.Tensor]], None]
     step: StepSettings
     seed_step: Callable[[int, int], None]
 
@@ -76,6 +80,9 @@ class Observer(Protocol):
 
     def stage_done(self, ended: Ended) -> None:
         """After a stage's last epoch."""
+
+    def halved(self, halved: Halved) -> None:
+        """After a step that ran out of memory and was done with smaller micro-batches."""
 
 
 class Keeper(Protocol):
@@ -135,6 +142,8 @@ def train(
         early (a signal, a loss that was not finite, a photo that went away).
     """
     training = _Training(model, plan, tools, observer, stop, keeper, saved.state if saved else State())
+    if training.state.halved:
+        tools.step.micro_batch.photos = training.state.halved[-1].photos
     try:
         training.run(saved.snapshot if saved else None)
     except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
@@ -171,7 +180,7 @@ class _Training:
     def go_back_to_best(self) -> None:
         """Loads the best weights so far, if there are any."""
         if self.state.best is not None:
-            self.model.load_state_dict(self.state.best.weights)
+            self.tools.load(self.model, self.state.best.weights)
 
     def save_unless_spoilt(self, error: FieldguideError) -> None:
         """After a photo that went away the steps before it are good; after a loss that is not finite they are not."""
@@ -198,7 +207,7 @@ class _Training:
 
     def _prepare(self, stage: Stage) -> UnderWay:
         """A fresh optimiser and schedule over what learns in the stage."""
-        self.tools.set_trainable(self.model, stage.trainable)
+        self.tools.prepare(self.model, stage)
         optimizer = self.tools.make_optimizer(self.model, stage.learning_rate)
         schedule = self.tools.make_schedule(optimizer, stage, self.tools.steps_per_epoch)
         return UnderWay(stage, optimizer, schedule, Convergence(stage.min_improvement, stage.patience_epochs))
@@ -255,7 +264,7 @@ class _Training:
 
     def _run_steps(self, under_way: UnderWay, epoch: int) -> bool:
         """The steps of an epoch that are not done yet; false where it was stopped between them."""
-        stage, running = under_way.stage, under_way.running
+        stage, running, waiting = under_way.stage, under_way.running, OnDevice()
         before = under_way.epochs * self.tools.steps_per_epoch
         training_mode(self.model)
         for batch in self.tools.batches(stage.augmentation, epoch, running.steps):
@@ -264,21 +273,33 @@ class _Training:
                 running.learning_rate = under_way.optimizer.param_groups[0]["lr"]
             self.tools.seed_step(epoch, running.steps)
             loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step)
-            _demand_finite(loss, epoch, running.steps, batch.files)
-            running.add(len(batch.labels), float(loss), int(right))
+            waiting.add(loss, right, batch.files)
+            running.steps += 1
+            self._note_halving(epoch, running.steps)
             self.observer.step_done(len(batch.labels))
             self.state.stopped = self.stop()
-            if self.state.stopped or self.keeper.is_due():
+            is_due = bool(self.state.stopped) or self.keeper.is_due()
+            if is_due or waiting.is_full:
+                waiting.collect(running, epoch)
+            if is_due:
                 self.keeper.keep(self.model, self.state, under_way)
             if self.state.stopped:
                 return False
+        waiting.collect(running, epoch)
         return True
+
+    def _note_halving(self, epoch: int, step: int) -> None:
+        """What ran out of memory is part of the run, since batch normalisation sees the micro-batch."""
+        photos = self.tools.step.micro_batch.photos
+        if self.tools.step.micro_batch.was_halved:
+            self.tools.step.micro_batch.was_halved = False
+            self.state.halved.append(Halved(epoch, step, photos))
+            self.observer.halved(self.state.halved[-1])
 
     def _record(self, epoch: Epoch) -> None:
         self.state.history.append(epoch)
         if epoch.best:
-            weights = {name: value.detach().to("cpu", copy=True) for name, value in self.model.state_dict().items()}
-            self.state.best = Best(epoch, weights)
+            self.state.best = Best(epoch, self.tools.weights(self.model))
         self.observer.epoch_done(epoch, self.state)
 
     def _next_stage(self) -> Stage | None:
@@ -294,12 +315,3 @@ def _is_better(new: Scores, old: Scores, best_by: str) -> bool:
     if best_by == "validation_accuracy" and new.correct != old.correct:
         return new.correct > old.correct
     return new.loss < old.loss
-
-
-def _demand_finite(loss: torch.Tensor, epoch: int, step: int, files: tuple[str, ...]) -> None:
-    if not math.isfinite(float(loss)):
-        raise TrainingError(
-            f"the loss is not finite in epoch {epoch}, step {step + 1} (photos {', '.join(files[:3])} and "
-            f"{max(0, len(files) - 3)} more); try a lower training.learning_rate, training.gradient_clip_norm=1, or "
-            "execution=exact"
-        )

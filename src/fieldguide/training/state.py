@@ -76,6 +76,15 @@ class Best:
     weights: dict[str, torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Halved:
+    """Memory ran out in a step: from it on, so many photos went through the network at once."""
+
+    epoch: int
+    step: int
+    photos: int
+
+
 @dataclass
 class State:
     """Where the training stands.
@@ -87,6 +96,7 @@ class State:
         more: epochs that were asked for after the plan was done.
         stopped: why it ended before its plan did, or an empty text.
         spoilt: whether going on would end there again: a loss or weights that are not finite.
+        halved: each time that memory ran out.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -95,6 +105,7 @@ class State:
     more: list[More] = field(default_factory=list)
     stopped: str = ""
     spoilt: bool = False
+    halved: list[Halved] = field(default_factory=list)
 
 
 @dataclass
@@ -122,8 +133,7 @@ class Running:
         return self.seconds + time.perf_counter() - self.began
 
     def add(self, images: int, loss: float, correct: int) -> None:
-        """Adds a step with its mean loss."""
-        self.steps += 1
+        """Adds a step's mean loss and its count of right answers."""
         self.images += images
         self.loss_sum += loss * images
         self.correct += correct

@@ -1,6 +1,7 @@
 """One training step, and the modes of a network of which parts are frozen."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fieldguide.errors import TrainingError
+from fieldguide.training.state import Running
 from fieldguide.world import is_out_of_memory
 
 FEWEST = 2  # photos at once, for batch normalisation needs two
@@ -19,11 +22,11 @@ class MicroBatch:
 
     Attributes:
         photos: at most so many at once.
-        said: called with the new number when it was halved because memory ran out.
+        was_halved: because memory ran out; whoever tells of it takes it back.
     """
 
     photos: int
-    said: Callable[[int], None] = lambda _: None
+    was_halved: bool = False
 
     def pieces(self, images: torch.Tensor, labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A batch in as few pieces of nearly the same size as there can be."""
@@ -35,8 +38,7 @@ class MicroBatch:
         half = min(self.photos, batch) // 2
         if half < FEWEST:
             return False
-        self.photos = half
-        self.said(half)
+        self.photos, self.was_halved = half, True
         return True
 
 
@@ -123,6 +125,45 @@ class _Statistics:
         """Puts them back."""
         for buffer, before in zip(self._buffers, self._before, strict=False):
             buffer.copy_(before)
+
+
+class OnDevice:
+    """Losses and counts of steps that the host has not waited for; a GPU goes on meanwhile."""
+
+    MOST_STEPS = 16  # between two looks at the loss on a GPU; on a CPU there is nothing to wait for
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
+
+    def add(self, loss: torch.Tensor, correct: torch.Tensor, files: tuple[str, ...]) -> None:
+        """Takes a step's mean loss and count of right answers, and the names of its photos."""
+        self._steps.append((loss, correct, files))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time for a look."""
+        return len(self._steps) >= (self.MOST_STEPS if self._steps[-1][0].is_cuda else 1)
+
+    def collect(self, running: Running, epoch: int) -> None:
+        """Adds the steps to the epoch's sums. The only place within an epoch that waits for the device.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        if not self._steps:
+            return
+        losses = torch.stack([loss for loss, _, _ in self._steps]).tolist()
+        counts = torch.stack([correct for _, correct, _ in self._steps]).tolist()
+        first = running.steps - len(self._steps)
+        for step, (loss, correct, (_, _, files)) in enumerate(zip(losses, counts, self._steps, strict=True), first + 1):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"the loss is not finite in epoch {epoch}, step {step} (photos {', '.join(files[:3])} and "
+                    f"{max(0, len(files) - 3)} more); try a lower training.learning_rate, "
+                    "training.gradient_clip_norm=1, or execution=exact"
+                )
+            running.add(len(files), loss, correct)
+        self._steps.clear()
 
 
 def training_mode(module: nn.Module) -> None:
