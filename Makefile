@@ -1,5 +1,6 @@
 # make demo: sets up .venv and does the main job on photos that need no download
 # make test: sets up .venv and runs the tests
+# make torture: kills 200 small trainings at random moments, goes on with each, compares the ends (half an hour)
 # make check: the developer's gate: lint, format, types, quick tests
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 PROGRAM := $(VENV)/.program-installed
 TOOLS := $(VENV)/.tools-installed
 
-.PHONY: demo test check clean help
+.PHONY: demo test torture check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -23,7 +24,11 @@ check: $(TOOLS)
 	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not torture"
+
+torture: $(TOOLS)
+	$(BIN)/python -m pytest -m torture
+	$(BIN)/python -m tests.torture 200
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

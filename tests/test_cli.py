@@ -14,6 +14,7 @@ COMMANDS = [
     "predict",
     "experiment",
     "compare",
+    "env",
     "recipes",
     "recipes show",
     "recipes copy",

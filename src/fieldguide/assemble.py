@@ -15,6 +15,7 @@ from fieldguide.data.batches import LabelledPhoto, TrainingBatches, in_order
 from fieldguide.data.decode import read_photo
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels, resized_side
 from fieldguide.data.split import Row, Split
+from fieldguide.data.steady import steady
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
@@ -141,6 +142,7 @@ def assemble(
     device: torch.device,
     workers: int | None = None,
     loaded: LoadedWeights | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Assembled:
     """Builds all that a training needs.
 
@@ -151,6 +153,7 @@ def assemble(
         device: where to train.
         workers: processes that load photos; None: chosen by the machine. Results do not depend on it.
         loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
+        tell: takes a sentence about what happened to the processes that load photos.
 
     Raises:
         UsageError: the weights cannot be had or do not fit.
@@ -170,7 +173,7 @@ def assemble(
         recipe=recipe,
         model=model,
         plan=plan,
-        tools=_make_tools(recipe, split, paths, preprocessing, device, workers),
+        tools=_make_tools(recipe, split, paths, preprocessing, device, workers, tell),
         description=Description(described, tuple(classes), preprocessing.to_dict(), weights.pretrained_on),
         parameters=count_parameters(model),
         weights=weights,
@@ -236,6 +239,7 @@ def _make_tools(
     preprocessing: Preprocessing,
     device: torch.device,
     workers: int | None,
+    tell: Callable[[str], None],
 ) -> Tools:
     training = recipe.training
     label_of = {name: index for index, name in enumerate(split.classes)}
@@ -251,7 +255,7 @@ def _make_tools(
     precision = _autocast(training.precision == "bf16", device)
 
     def on_device(augmentation: str, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
-        for batch in batches.epoch(augmentation, epoch, first_step):
+        for batch in steady(batches, augmentation, epoch, first_step, tell):
             images = _to_device(batch.images, preprocessing, recipe, device)
             yield DeviceBatch(images, batch.labels.to(device), batch.files)
 

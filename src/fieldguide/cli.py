@@ -9,11 +9,13 @@ from typing import Annotated, ParamSpec, TextIO
 
 import typer
 
+from fieldguide.commands.allocator import start_again_with_settings
 from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.recipe import DEFAULT_RECIPE
 
 P = ParamSpec("P")
 INTERRUPTED = 130
+COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
 
 app = typer.Typer(
     help="Turn a folder of photos into an image classifier you can trust.",
@@ -231,6 +233,16 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished r
     print(f"report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
+@app.command(epilog="Example: fieldguide env")
+@_command
+def env(device: Device = "auto") -> None:
+    """Show the machine, the versions, and what they make of a recipe's `auto`."""
+    from fieldguide.commands.env import env as tell
+
+    for name, value in tell(device):
+        print(f"{name:<14} {value}")
+
+
 @recipes_app.callback()
 @_command
 def list_recipes(context: typer.Context) -> None:
@@ -266,4 +278,6 @@ def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[P
 
 def main() -> None:
     """The program."""
+    if len(sys.argv) > 1 and sys.argv[1] in COMPUTE and sys.orig_argv[1:2] != ["-c"]:
+        start_again_with_settings(os.environ)
     app()

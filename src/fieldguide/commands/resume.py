@@ -83,7 +83,7 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         _demand_whole(found, run, screen)
         paths = {photo.file: photo.path for photo in prepared.folder.photos}
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
-        assembled = assemble.assemble(recipe, split, paths, chosen_device, loaded=loaded)
+        assembled = assemble.assemble(recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn)
         trial = Trial(
             request.recipe_name, assembled.recipe, prepared, run, device, assembled, dict(request.rules), screen
         )

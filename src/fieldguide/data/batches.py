@@ -1,6 +1,7 @@
 """Batches of photos: augmented and shuffled for training, in order and untouched for everything else."""
 
 import collections
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,7 +105,8 @@ class TrainingBatches:
         if workers is None:
             workers = min(os.cpu_count() or 1, 16) if len(photos) >= FEW_PHOTOS else 0
         self._sampler = _Plan()
-        self._loader = DataLoader(
+        self._make_loader: Callable[[], DataLoader[Item]] = functools.partial(
+            DataLoader,
             _Augmented(photos, augmentations, max_megapixels),
             batch_sampler=self._sampler,
             num_workers=workers,
@@ -112,6 +114,11 @@ class TrainingBatches:
             collate_fn=_collate,
             generator=torch.Generator(),  # the loader's own draw must not touch the training's generator
         )
+        self._loader = self._make_loader()
+
+    def restart(self) -> None:
+        """Gives up the workers, one of which died; the next epoch starts new ones."""
+        self._loader = self._make_loader()
 
     @property
     def steps_per_epoch(self) -> int:

@@ -1,11 +1,13 @@
 """A file to RGB pixels, the same way for training, validation and prediction. The only one that knows the codec."""
 
 import contextlib
+import errno
 import io
 import stat
 import threading
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fieldguide.errors import PhotosError
 
 MAX_FILE_BYTES = 2**30
+PAUSES_S = (0.1, 0.5, 2.0)
+MAY_PASS = {
+    number
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EINTR", "EREMOTEIO", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN")
+    if (number := getattr(errno, name, None)) is not None
+}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
@@ -132,7 +140,19 @@ def read_photo(path: Path, max_megapixels: float = 200) -> Image.Image:
     Raises:
         UnreadableError: with the reason.
     """
-    return decode(read_bytes(path), max_megapixels)
+    return decode(_patiently(lambda: read_bytes(path)), max_megapixels)
+
+
+def _patiently(read: Callable[[], bytes]) -> bytes:
+    """Tries again after errors of a device or a network, which may pass; never after one that will not."""
+    for pause in PAUSES_S:
+        try:
+            return read()
+        except UnreadableError as error:
+            if getattr(error.__context__, "errno", None) not in MAY_PASS:
+                raise
+        time.sleep(pause)
+    return read()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,30 @@
+"""`fieldguide env`: what the machine makes of a recipe's `auto`, and what a report of a problem should say."""
+
+import os
+from collections.abc import Iterator
+
+from fieldguide import world
+from fieldguide.commands import allocator
+
+GIB = 2**30
+
+
+def env(device: str = "auto") -> Iterator[tuple[str, str]]:
+    """Names and values, for people.
+
+    Raises:
+        UsageError: no such device.
+    """
+    chosen = world.choose_device(device)
+    machine = world.describe_machine(chosen)
+    available = world.available_bytes(chosen)
+    is_bfloat16 = machine["multiplies_bfloat16"]
+    yield "device", f"{machine['device']} ({machine['device_name']}), {machine['threads']} threads of {machine['cpus']}"
+    yield "memory", "the system does not tell" if available is None else f"{available / GIB:.1f} GiB are free"
+    yield "precision", "bf16, which the device multiplies natively" if is_bfloat16 else "fp32 (no native bf16)"
+    yield "compile", "for trainings of 2,000 steps or more" if chosen.type == "cuda" else "never (it does not pay)"
+    yield "compiler", world.compiler() or "none found; torch.compile on a CPU needs one"
+    yield "allocator", allocator.setting(os.environ)
+    yield "platform", f"{machine['platform']}, Python {machine['python']}"
+    for name, version in machine["libraries"].items():
+        yield name, version or "not installed"

@@ -1,0 +1,87 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fieldguide.commands import allocator
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What would be started in this process's place."""
+    calls = []
+    monkeypatch.setattr(allocator, "_is_glibc", lambda: True)
+    monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    return calls
+
+
+def test_a_command_starts_itself_again_with_the_settings_and_the_same_arguments(started, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "fieldguide", "train", "a b", "-o", "x"])
+    allocator.start_again_with_settings({"HOME": "/h"})
+    ((program, arguments, environment),) = started
+    assert program == sys.executable and arguments == [sys.executable, "-m", "fieldguide", "train", "a b", "-o", "x"]
+    assert environment == {"HOME": "/h", "GLIBC_TUNABLES": allocator.TUNABLES}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"GLIBC_TUNABLES": allocator.TUNABLES},
+        {"GLIBC_TUNABLES": "glibc.malloc.check=1"},
+        {"FIELDGUIDE_ALLOCATOR": "system"},
+    ],
+)
+def test_it_starts_once_and_leaves_a_persons_own_settings_alone(started, environment):
+    allocator.start_again_with_settings(environment)
+    assert started == []
+
+
+def test_elsewhere_than_on_glibc_nothing_happens(started, monkeypatch):
+    monkeypatch.setattr(allocator, "_is_glibc", lambda: False)
+    allocator.start_again_with_settings({})
+    assert started == [] and "outside glibc" in allocator.setting({})
+
+
+def test_where_it_cannot_start_again_the_command_goes_on_as_it_is(started, monkeypatch):
+    def refuse(*_):
+        raise OSError("no")
+
+    monkeypatch.setattr(os, "execve", refuse)
+    allocator.start_again_with_settings({})
+
+
+def test_every_state_is_told_apart():
+    environments = [{"GLIBC_TUNABLES": allocator.TUNABLES}, {"GLIBC_TUNABLES": "x"}, {"FIELDGUIDE_ALLOCATOR": "system"}]
+    told = [allocator.setting(environment) for environment in (*environments, {})]
+    assert len(set(told)) == 4
+
+
+@pytest.mark.skipif(not allocator._is_glibc(), reason="glibc alone has these settings")
+def test_glibc_takes_every_setting():
+    """glibc passes over what it does not know; its loader lists what it took."""
+    loader = next((line.split()[-1] for line in open("/proc/self/maps") if "/ld-linux" in line), None)
+    if loader is None:
+        pytest.skip("the program's loader is not found")
+    done = subprocess.run(
+        [loader, "--list-tunables"], env={"GLIBC_TUNABLES": allocator.TUNABLES}, capture_output=True, text=True
+    )
+    if done.returncode:
+        pytest.skip("this glibc does not list its tunables")
+    listed = dict(line.split(" (")[0].split(": ") for line in done.stdout.splitlines() if ": " in line)
+    for pair in allocator.TUNABLES.split(":"):
+        name, _, value = pair.partition("=")
+        assert int(listed[name], 16) == int(value), name
+
+
+def test_train_runs_with_the_settings(tmp_path):
+    """The command's own process has the variable; it tells so through an override that is wrong."""
+    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    code = (
+        "import os, sys; sys.argv = ['fieldguide', 'train']; sys.orig_argv = ['python', '-c', "
+        "'import os; print(os.environ[\"GLIBC_TUNABLES\"])']\n"
+        "from fieldguide.commands.allocator import start_again_with_settings\n"
+        "start_again_with_settings(os.environ)\nprint('no glibc')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in (allocator.TUNABLES, "no glibc")

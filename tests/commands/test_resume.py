@@ -1,0 +1,378 @@
+"""A training that was interrupted goes on and ends as if it had not been; what stands in the way is named."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+
+import pytest
+from safetensors.torch import load_file
+
+from fieldguide import MachineError, PhotosError, UsageError, experiment, resume, train
+from fieldguide.commands import trial
+from fieldguide.errors import Interrupted, TrainingError
+from tests.torture.runner import EVERY_STEP, Torture, differences, without_times
+
+STEPS_PER_EPOCH = 5  # of the fixture `trained`: 37 photos in batches of 8
+CHANGED = r"training\.learning_rate is 0\.5, and was 0\.003"
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """at_step(7, act): calls `act` after the seventh step of the next training in this process."""
+
+    def arrange(number, act):
+        real, done = trial._Recorder.step_done, []
+
+        def step_done(self, images):
+            real(self, images)
+            done.append(images)
+            if len(done) == number:
+                act()
+
+        monkeypatch.setattr(trial._Recorder, "step_done", step_done)
+
+    return arrange
+
+
+@pytest.fixture
+def interrupted(trained, tmp_path, small, at_step):
+    """(photos, run) of a training that got SIGTERM in its second epoch; as `trained`, but for that."""
+    at_step(STEPS_PER_EPOCH + 2, lambda: signal.raise_signal(signal.SIGTERM))
+    run = train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    assert run.exit_code == 143 and len(run.result["stages"]) == 1
+    return trained[0], run.path
+
+
+def same(run, other):
+    return differences(run, other) == []
+
+
+def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(interrupted, trained, tmp_path):
+    _, run = interrupted
+    done = resume(run, quiet=True)
+    assert done.exit_code == 0 and same(trained[1].path, run)
+    with pytest.raises(
+        UsageError, match=r"is finished; to train it longer: fieldguide train --resume .*more_epochs=10"
+    ):
+        resume(run, quiet=True)
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_in_the_first_epoch_keeps_the_steps_done(trained, tmp_path, small, at_step, name, code):
+    at_step(3, lambda: signal.raise_signal(getattr(signal, name)))
+    with pytest.raises(Interrupted, match=f"interrupted by {name} before the first epoch ended: no model yet") as error:
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    assert error.value.exit_code == code and f"go on with fieldguide train --resume {tmp_path / 'run'}" in str(
+        error.value
+    )
+    with pytest.raises(UsageError, match="holds a run that is not finished; go on with it: fieldguide train --resume"):
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    resume(tmp_path / "run", quiet=True)
+    assert same(trained[1].path, tmp_path / "run")
+
+
+def test_a_second_sigint_stops_at_once_and_the_saved_step_stays(trained, tmp_path, small, at_step):
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    at_step(STEPS_PER_EPOCH + 2, twice)
+    with pytest.raises(Interrupted, match="stopped at once by SIGINT; what was saved is kept; go on with") as error:
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    assert error.value.exit_code == 130 and not (tmp_path / "run/result.json").exists()
+    resume(tmp_path / "run", quiet=True)
+    assert same(trained[1].path, tmp_path / "run")
+
+
+def test_a_signal_while_the_model_is_judged_loses_nothing(trained, tmp_path, small, monkeypatch):
+    monkeypatch.setattr(trial, "draw_curves", lambda run: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted, match="stopped at once by SIGTERM") as error:
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    assert error.value.exit_code == 143
+    monkeypatch.undo()
+    resume(tmp_path / "run", quiet=True)
+    assert same(trained[1].path, tmp_path / "run")
+
+
+def test_a_signal_that_is_ignored_stays_ignored(trained, tmp_path, small, at_step):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        at_step(2, lambda: signal.raise_signal(signal.SIGHUP))
+        run = train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert run.exit_code == 0
+
+
+def test_other_settings_are_refused_by_name(interrupted):
+    _, run = interrupted
+    with pytest.raises(UsageError, match=CHANGED):
+        resume(run, overrides=["training.learning_rate=0.5"], quiet=True)
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("learning_rate: 0.003", "learning_rate: 0.5", 1))
+    with pytest.raises(UsageError, match=CHANGED):
+        resume(run, quiet=True)
+    with pytest.raises(
+        UsageError, match="is not finished, so there are no more epochs to ask for; go on with it first"
+    ):
+        (run / "recipe.yaml").write_text(text)
+        resume(run, overrides=["training.more_epochs=2"], quiet=True)
+    resume(run, overrides=["training.checkpoint_every_minutes=1"], quiet=True)
+
+
+def test_changed_photos_and_a_changed_split_are_named(interrupted, tmp_path, capsys):
+    photos, run = shutil.copytree(interrupted[0], tmp_path / "photos"), interrupted[1]
+    shutil.copy(photos / "train/2/001.png", photos / "train/2/000.png")
+    (photos / "val/cat/002.png").unlink()
+    shutil.copy(photos / "train/2/001.png", photos / "train/2/new.png")
+    with pytest.raises(PhotosError, match="2 photos changed since") as error:
+        resume(run, photos, quiet=True)
+    assert "train/2/000.png has another content" in str(error.value)
+    assert "val/cat/002.png is missing" in str(error.value)
+    split = (run / "split.csv").read_text()
+    (run / "split.csv").write_text(split.replace(",val,", ",train,", 1))
+    with pytest.raises(UsageError, match=r"split\.csv: was changed since this run began"):
+        resume(run, quiet=True)
+    (run / "split.csv").write_text(split)
+    with pytest.raises(
+        UsageError, match="there is no such folder; say where the photos lie now: fieldguide train PHOTOS"
+    ):
+        resume(run, tmp_path / "nowhere", quiet=True)
+
+
+def test_photos_may_have_moved_and_new_ones_are_told(interrupted, trained, tmp_path, capsys):
+    photos, run = shutil.copytree(interrupted[0], tmp_path / "photos"), interrupted[1]
+    shutil.copy(photos / "train/2/001.png", photos / "train/2/new.png")
+    resume(run, photos)
+    assert "1 photo came since this run began and are no part of it" in capsys.readouterr().out.replace(
+        "is no", "are no"
+    )
+    assert same(trained[1].path, run)
+
+
+def test_of_a_damaged_checkpoint_the_one_before_is_used(interrupted, trained, capsys):
+    _, run = interrupted
+    _, second = sorted((run / "checkpoint").glob("*.safetensors"))
+    content = bytearray(second.read_bytes())
+    content[-5] ^= 1
+    second.write_bytes(content)
+    resume(run)
+    assert f"{second}: is damaged (its checksum differs); the one before it is used" in capsys.readouterr().out
+    assert same(trained[1].path, run)
+
+
+def test_where_no_checkpoint_is_whole_the_run_is_left_as_it_is(interrupted):
+    _, run = interrupted
+    for path in (run / "checkpoint").glob("*.json"):
+        path.write_text("{}")
+    with pytest.raises(UsageError, match="no saved step is whole; train anew, from the best model"):
+        resume(run, quiet=True)
+    assert (run / "bundle/model.safetensors").exists()
+
+
+def test_what_cannot_go_on_says_so(tmp_path, trained):
+    with pytest.raises(UsageError, match="there is no such run"):
+        resume(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is no run"):
+        resume(tmp_path)
+    old = shutil.copytree(trained[1].path, tmp_path / "old")
+    (old / "resume.json").unlink()
+    with pytest.raises(UsageError, match="was made by an earlier version"):
+        resume(old)
+    (old / "resume.json").write_text('{"format": 1, "photos": 3}')
+    with pytest.raises(UsageError, match=r"resume\.json: is damaged"):
+        resume(old)
+
+
+def test_a_finished_run_is_trained_longer_and_the_old_result_stays(trained, tmp_path, capsys):
+    run = shutil.copytree(trained[1].path, tmp_path / "run")
+    before = json.loads((run / "result.json").read_text())
+    done = resume(run, overrides=["training.more_epochs=2"])
+    shown = capsys.readouterr().out
+    assert (
+        "2 more epochs, as a further round: from the model of epoch" in shown and "0.5 times the last stage's" in shown
+    )
+    assert json.loads((run / "result.before-1.json").read_text()) == before and (run / "report.before-1.html").exists()
+    assert done.result["epochs"] == before["epochs"] + 2 and done.result["more_epochs"] == [2]
+    last, further = before["stages"][-1], done.result["stages"][-1]
+    assert further["name"] == "more epochs 1" and further["epochs"] == 2
+    assert further["learning_rate"] == last["learning_rate"] * 0.5
+    if not further["improved"]:
+        assert (run / "bundle/model.safetensors").read_bytes() == (
+            trained[1].path / "bundle/model.safetensors"
+        ).read_bytes()
+    again = resume(run, overrides=["training.more_epochs=1"], quiet=True)
+    assert again.result["more_epochs"] == [2, 1] and (run / "result.before-2.json").exists()
+
+
+def test_more_epochs_can_be_interrupted_too(trained, tmp_path, at_step, monkeypatch):
+    whole, cut = (shutil.copytree(trained[1].path, tmp_path / name) for name in ("whole", "cut"))
+    resume(whole, overrides=["training.more_epochs=2"], quiet=True)
+    at_step(2, lambda: signal.raise_signal(signal.SIGINT))
+    assert resume(cut, overrides=["training.more_epochs=2"], quiet=True).exit_code == 130
+    with pytest.raises(UsageError, match="is not finished, so there are no more epochs to ask for"):
+        resume(cut, overrides=["training.more_epochs=5"], quiet=True)
+    assert resume(cut, overrides=["training.more_epochs=2"], quiet=True).exit_code == 0  # the same command again
+    assert same(whole, cut) and (cut / "result.before-1.json").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_state_and_says_what_to_change(
+    trained, tmp_path, small, monkeypatch
+):
+    real, calls = trial.train_loop, []
+
+    def poisoning(model, *arguments):
+        def poison(module, inputs):
+            calls.append(1)
+            return (inputs[0] * float("nan"),) if module.training and len(calls) > 12 else None
+
+        model.register_forward_pre_hook(poison)
+        return real(model, *arguments)
+
+    monkeypatch.setattr(trial, "train_loop", poisoning)
+    run = train(trained[0], output=tmp_path / "run", overrides=(*small, EVERY_STEP), quiet=True)
+    assert run.exit_code == 1 and "the loss is not finite in epoch 2, step" in run.result["stopped"]
+    assert "train/" in run.result["stopped"] and "learning_rate" in run.result["stopped"]
+    for path in (run.path / "checkpoint").glob("*.safetensors"):
+        assert all(value.isfinite().all() for value in load_file(path).values())
+
+
+def test_a_full_disk_ends_with_a_sentence_and_the_run_goes_on_after_room_was_made(trained, tmp_path, small, at_step):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "none", disk], check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a file system of its own cannot be mounted here ({mounted.stderr.decode().strip()})")
+    try:
+
+        def fill():
+            with open(disk / "other", "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+                while True:
+                    file.write(bytes(100_000))
+
+        at_step(STEPS_PER_EPOCH + 2, fill)
+        with pytest.raises(
+            MachineError, match=r"cannot go on \(No space left on device.*go on with fieldguide"
+        ) as error:
+            train(trained[0], output=disk / "run", overrides=small, quiet=True)
+        assert error.value.exit_code == 1
+        with pytest.raises(MachineError, match="No space left"):  # it is still full
+            resume(disk / "run", quiet=True)
+        (disk / "other").unlink()
+        resume(disk / "run", quiet=True)
+        assert same(trained[1].path, disk / "run")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), OSError(30, "Read-only file system")]
+)
+def test_what_the_machine_does_is_a_sentence_and_the_run_can_go_on(trained, tmp_path, small, at_step, error):
+    def fail():
+        raise error
+
+    at_step(STEPS_PER_EPOCH + 2, fail)
+    with pytest.raises(MachineError, match=r"not enough memory|Read-only file system") as told:
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    assert f"go on with fieldguide train --resume {tmp_path / 'run'}" in str(told.value)
+    resume(tmp_path / "run", quiet=True)
+    assert same(trained[1].path, tmp_path / "run")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback_and_what_was_saved(trained, tmp_path, small, at_step):
+    def fail():
+        raise ZeroDivisionError
+
+    at_step(STEPS_PER_EPOCH + 2, fail)
+    with pytest.raises(ZeroDivisionError):
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    resume(tmp_path / "run", quiet=True)
+    assert same(trained[1].path, tmp_path / "run")
+
+
+def test_a_second_process_on_a_run_is_refused(interrupted, at_step):
+    _, run = interrupted
+    told = []
+
+    def again():
+        with pytest.raises(UsageError, match=f"another process is at work on it \\(process {os.getpid()} on") as error:
+            resume(run, quiet=True)
+        told.append(error)
+
+    at_step(1, again)
+    assert resume(run, quiet=True).exit_code == 0 and told
+    assert not (run / ".lock").exists()
+
+
+def test_folds_go_on_where_they_were(tmp_path, make_photos, small, at_step):
+    photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
+    overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
+    train(photos, output=tmp_path / "whole", overrides=overrides, quiet=True)
+    at_step(6, lambda: signal.raise_signal(signal.SIGTERM))
+    assert train(photos, output=tmp_path / "cut", overrides=overrides, quiet=True).exit_code == 143
+    stopped = tmp_path / "cut/fold-2/result.json"
+    assert not (tmp_path / "cut/result.json").exists() and (stopped.exists() or not (tmp_path / "cut/fold-2").exists())
+    assert resume(tmp_path / "cut", quiet=True).exit_code == 0
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("whole", "cut")]
+    assert without_times(results[0]) == without_times(results[1])
+    for name in ("out_of_fold.csv", "out_of_fold.npz", "folds.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+    with pytest.raises(UsageError, match="is finished"):
+        resume(tmp_path / "cut", quiet=True)
+
+
+def test_folds_over_other_photos_do_not_go_on(tmp_path, make_photos, small, at_step):
+    photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
+    overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
+    at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(Interrupted):
+        train(photos, output=tmp_path / "run", overrides=overrides, quiet=True)
+    shutil.move(photos / "ash/003.png", photos / "ash/other.png")
+    with pytest.raises(PhotosError, match="changed since this cross-validation began") as error:
+        resume(tmp_path / "run", quiet=True)
+    assert "ash/003.png" in str(error.value) and "ash/other.png" in str(error.value)
+
+
+def test_an_experiment_goes_on_with_its_trials_by_itself(trained, tmp_path, small, at_step):
+    at_step(STEPS_PER_EPOCH + 2, lambda: signal.raise_signal(signal.SIGTERM))
+    first = experiment(trained[0], ["resnet34-adam"], tmp_path / "table", overrides=small, quiet=True)
+    assert first.exit_code == 143
+    again = experiment(trained[0], ["resnet34-adam"], tmp_path / "table", overrides=small, quiet=True)
+    assert again.exit_code == 0 and len(again.rows) == 1
+    run = tmp_path / "table/resnet34-adam"
+    one, other = (path / "bundle/model.safetensors" for path in (trained[1].path, run))
+    assert one.read_bytes() == other.read_bytes()
+    assert not list((tmp_path / "table").glob("*.unfinished-*"))
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_bit_for_bit_as_the_uninterrupted_one(tmp_path):
+    draw = random.Random(5)
+    with Torture(tmp_path) as torture:
+        reference = torture.reference()
+        for number in range(5):
+            assert torture.trial(f"run-{number}", reference, EVERY_STEP, draw) == []
+        assert sum(torture.hits.values()) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.torture
+def test_killed_at_twenty_random_moments(tmp_path):
+    draw = random.Random(20)
+    with Torture(tmp_path) as torture:
+        reference = torture.reference()
+        assert [torture.trial(f"run-{number}", reference, EVERY_STEP, draw) for number in range(20)] == [[]] * 20
+
+
+def test_the_comparison_can_fail(trained, tmp_path):
+    other = shutil.copytree(trained[1].path, tmp_path / "other")
+    assert differences(trained[1].path, other) == []
+    result = json.loads((other / "result.json").read_text())
+    (other / "result.json").write_text(json.dumps(result | {"best_epoch": 99}))
+    (other / ".writing-x").write_text("")
+    assert differences(trained[1].path, other) == ["result.json", ".writing-x"]
+    assert issubclass(TrainingError, ValueError)
