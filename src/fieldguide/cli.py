@@ -1,6 +1,7 @@
 """Arguments to one command, whose code is imported only when it is called."""
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from fieldguide.errors import FieldguideError, UsageError
+from fieldguide.errors import FieldguideError, UsageError, shown
 from fieldguide.recipe import DEFAULT_RECIPE
 
 P = ParamSpec("P")
@@ -71,7 +72,7 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
 def _complain(error: FieldguideError) -> None:
     problems = error.problems if isinstance(error, UsageError) else [str(error)]
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        print(f"error: {shown(problem)}", file=sys.stderr)
 
 
 @app.command(epilog="Example: fieldguide check photos --html check.html")
@@ -139,12 +140,24 @@ def predict(
     unsure_below: Annotated[
         float | None, typer.Option(metavar="SHARE", help="status `unsure` for less confidence, such as 0.8")
     ] = None,
+    spreadsheet_safe: Annotated[
+        bool, typer.Option("--spreadsheet-safe", help="put a ' before names that a spreadsheet takes for formulas")
+    ] = False,
     device: Device = "auto",
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
     from fieldguide.commands.predict import predict as write
 
-    return write(run, images, output, top=top, format=format, unsure_below=unsure_below, device=device).exit_code
+    return write(
+        run,
+        images,
+        output,
+        top=top,
+        format=format,
+        unsure_below=unsure_below,
+        spreadsheet_safe=spreadsheet_safe,
+        device=device,
+    ).exit_code
 
 
 @app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
@@ -226,4 +239,7 @@ def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[P
 
 def main() -> None:
     """The program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends nothing
     app()

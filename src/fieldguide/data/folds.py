@@ -1,7 +1,5 @@
 """Cross-validation's folds: every photo is held out once, and what belongs together is held out together."""
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +9,7 @@ import numpy as np
 
 from fieldguide.data.split import Row, Split, whole_groups
 from fieldguide.errors import PhotosError, counted, listing
-from fieldguide.storage import write_text
+from fieldguide.storage import csv_line, write_text
 
 HEADER = ("file", "class", "fold", "content_hash")
 DEALT = ("train", "val")
@@ -74,11 +72,8 @@ def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence
 def write_folds(path: Path, folds: Folds) -> None:
     """Writes which fold holds out which photo, as CSV (UTF-8, `\\n`); see `Folds.place_of`."""
     place = folds.place_of()
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
-    write_text(path, buffer.getvalue())
+    rows = ((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
+    write_text(path, "".join(map(csv_line, (HEADER, *rows))))
 
 
 def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:
