@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
 from fieldguide.data.decode import decode
 from fieldguide.data.facts import facts_of
@@ -104,6 +105,10 @@ def _state_dicts() -> list[bytes]:
     return found
 
 
+def _safetensors() -> list[bytes]:
+    return [save({"a": torch.zeros(3, 4), "b.c": torch.ones(2, dtype=torch.int64)})]
+
+
 def _splits() -> list[bytes]:
     first, second = Row('a "b",\n.jpg', "x", "train", "0" * 64), Row("c\r.jpg", "=y", "val", "1" * 64)
     rows = (first, second, Row("d", "", "excluded", "", "?"))
@@ -141,7 +146,7 @@ AREAS = {
     "bundle": Area(_descriptions, _read_description, "model.json"),
     "bundle weights": Area(lambda: [_bundle()[1]], _read_bundle_weights, "model.safetensors"),
     "weights .pth": Area(_state_dicts, read_file, "w.pth"),
-    "weights .safetensors": Area(lambda: [_bundle()[1]], read_file, "w.safetensors"),
+    "weights .safetensors": Area(_safetensors, read_file, "w.safetensors"),
     "split": Area(_splits, read_split, "split.csv"),
     "predictions": Area(_predictions, read_predictions, "predictions.npz"),
     "image": Area(_images, _read_image, "x.jpg"),
