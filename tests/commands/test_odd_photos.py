@@ -72,6 +72,17 @@ def test_train_accounts_for_every_file_in_its_split(odd, run):
     assert not run.result["validation"]["failed"]
 
 
+def test_the_report_of_such_photos_shows_names_as_text_and_none_of_their_metadata(run):
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<script>") == 1 and "onload=" not in page and "alert(1)" not in page
+
+
+def test_every_csv_of_the_run_reads_back(run, odd):
+    known = {f"odd/{name}" for name in odd[1]} | {f"good/{number}.png" for number in range(12)}
+    errors = pandas.read_csv(run.path / "label_errors.csv", **READING)
+    assert set(errors["file"]) <= known and list(errors.columns)[-1] == "correct_class"
+
+
 def test_predict_accounts_for_every_file_with_the_reason_that_train_gives(odd, run, tmp_path):
     photos, names = odd
     done = predict(run.path, [photos / "odd"], tmp_path / "p.csv", quiet=True)
