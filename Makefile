@@ -1,6 +1,7 @@
 # make demo: sets up .venv and does the main job on photos that need no download
 # make test: sets up .venv and runs the tests
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends (half an hour)
+# make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
 # make check: the developer's gate: lint, format, types, quick tests
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 PROGRAM := $(VENV)/.program-installed
 TOOLS := $(VENV)/.tools-installed
 
-.PHONY: demo test torture check clean help
+.PHONY: demo test torture fuzz check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -19,6 +20,9 @@ demo: $(PROGRAM)
 
 test: $(TOOLS)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+fuzz: $(TOOLS)
+	$(BIN)/python -m tests.fuzz.run $(or $(FUZZ_MINUTES),10)
 
 check: $(TOOLS)
 	$(BIN)/ruff check src tests examples benchmarks

@@ -51,3 +51,9 @@ def test_a_long_list_says_how_many_more_there_are():
     assert listing(["a", "b"]) == "  a\n  b"
     assert listing([str(number) for number in range(1_012)], most=2) == "  0\n  1\n  ... and 1,010 more"
     assert listing(["a", "b"], most=2) == "  a\n  b"
+
+
+def test_what_would_command_a_terminal_is_written_as_an_escape():
+    assert errors.shown("a\x1b[2Jb\x07\r\x9b") == "a\\x1b[2Jb\\x07\\x0d\\x9b"
+    assert errors.shown("caf\udce9 \u202egpj.exe \u2028") == "caf\\xe9 \\u202egpj.exe \\u2028"
+    assert errors.shown("käse 🧀 👩‍🌾\nnext") == "käse 🧀 👩‍🌾\nnext"

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import os
 import platform
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 
+import pandas
 import pytest
 
 from fieldguide import storage
@@ -197,3 +199,31 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     (tmp_path / "whole").write_text("whole")
     remove_half_written(tmp_path)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "whole"]
+
+
+def test_every_name_reads_back_from_a_line_of_csv():
+    for name in ("a,b", 'say "so"', "two\nlines", "old\rmac", "both\r\n", " edge ", "'quoted'", "", "=1+1", "🌿", "\t"):
+        frame = pandas.read_csv(
+            io.StringIO("n,m\n" + storage.csv_line((name, "x")), newline=""), dtype=str, keep_default_na=False
+        )
+        assert frame["n"].tolist() == [name] and frame["m"].tolist() == ["x"]
+
+
+def test_a_name_that_a_spreadsheet_takes_for_a_formula_gets_a_mark():
+    assert [storage.no_formula(name) for name in ("=1", "+1", "-1", "@a", "\t=1", "\r=1", "a=1", "")] == [
+        "'=1", "'+1", "'-1", "'@a", "'\t=1", "'\r=1", "a=1", "",
+    ]  # fmt: skip
+
+
+def test_bytes_that_are_no_utf_8_can_be_written_in_text_and_json(tmp_path):
+    storage.write_text(tmp_path / "a.txt", "caf\udce9\n")
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\\xe9\n"
+    storage.write_json(tmp_path / "a.json", {"caf\udce9": ["\ud800", "\\"]})
+    assert storage.read_json(tmp_path / "a.json") == {"caf\\xe9": ["\\xed\\xa0\\x80", "\\"]}
+
+
+def test_a_json_of_gigabytes_is_not_read(tmp_path):
+    (tmp_path / "a.json").touch()
+    os.truncate(tmp_path / "a.json", 2**33)
+    with pytest.raises(UsageError, match=r"a\.json: .*8,589,934,592 bytes, and at most 536,870,912 are read"):
+        storage.read_json(tmp_path / "a.json")

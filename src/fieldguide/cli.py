@@ -1,6 +1,7 @@
 """Arguments to one command, whose code is imported only when it is called."""
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Annotated, ParamSpec, TextIO
 import typer
 
 from fieldguide.commands.allocator import start_again_with_settings
-from fieldguide.errors import FieldguideError, UsageError
+from fieldguide.errors import FieldguideError, UsageError, shown
 from fieldguide.recipe import DEFAULT_RECIPE
 
 P = ParamSpec("P")
@@ -73,7 +74,7 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
 def _complain(error: FieldguideError) -> None:
     problems = error.problems if isinstance(error, UsageError) else [str(error)]
     for problem in problems:
-        _tell(f"error: {problem}")
+        _tell(f"error: {shown(problem)}")
 
 
 def _tell(text: str) -> None:
@@ -181,12 +182,24 @@ def predict(
     unsure_below: Annotated[
         float | None, typer.Option(metavar="SHARE", help="status `unsure` for less confidence, such as 0.8")
     ] = None,
+    spreadsheet_safe: Annotated[
+        bool, typer.Option("--spreadsheet-safe", help="put a ' before names that a spreadsheet takes for formulas")
+    ] = False,
     device: Device = "auto",
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
     from fieldguide.commands.predict import predict as write
 
-    return write(run, images, output, top=top, format=format, unsure_below=unsure_below, device=device).exit_code
+    return write(
+        run,
+        images,
+        output,
+        top=top,
+        format=format,
+        unsure_below=unsure_below,
+        spreadsheet_safe=spreadsheet_safe,
+        device=device,
+    ).exit_code
 
 
 @app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
@@ -280,4 +293,7 @@ def main() -> None:
     """The program."""
     if len(sys.argv) > 1 and sys.argv[1] in COMPUTE and sys.orig_argv[1:2] != ["-c"]:
         start_again_with_settings(os.environ)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends nothing
     app()

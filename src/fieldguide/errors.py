@@ -8,7 +8,11 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 └── Interrupted            a signal ended it (129, 130 or 143)
 """
 
+import re
 from collections.abc import Sequence
+
+# controls but the newline, marks that turn the reading order, line separators, what is no character
+NOT_SHOWN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class FieldguideError(ValueError):
@@ -63,6 +67,18 @@ class Interrupted(FieldguideError):
     def __init__(self, signal_name: str, message: str) -> None:
         self.exit_code = SIGNAL_EXIT_CODES[signal_name]
         super().__init__(message)
+
+
+def shown(text: str) -> str:
+    """A message for a terminal: what would command it, or turn the reading order, in a name is written as an escape."""
+    return NOT_SHOWN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def counted(number: int, thing: str) -> str:

@@ -17,6 +17,9 @@ from fieldguide.errors import UsageError
 
 WRITING = ".writing-"  # the beginning of a temporary file's name
 LOCK = ".lock"
+MOST_TEXT_BYTES = 2**29
+SURROGATE = re.compile("[\ud800-\udfff]")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula when it opens a CSV
 
 
 @contextlib.contextmanager
@@ -152,27 +155,42 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes UTF-8 text whole or not at all; `\\n` stays `\\n`."""
-    write_bytes(path, content.encode("utf-8"))
+    """Writes UTF-8 text whole or not at all; `\\n` stays `\\n`, and a name's bytes that are no UTF-8 become `\\xNN`."""
+    write_bytes(path, printable(content).encode("utf-8"))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes indented JSON that any reader takes (no NaN, no Infinity)."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Writes indented JSON that any reader takes (no NaN, no Infinity, no half of a surrogate pair)."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, SURROGATE.sub(lambda found: printable(found[0]).replace("\\", "\\\\"), text))
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> Any:
+    """Reads a JSON file of at most `most_bytes`.
 
     Raises:
-        UsageError: the file is missing or is no JSON; the message names it.
+        UsageError: the file is missing, larger, or no JSON; the message names it.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path, most_bytes))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except (OSError, ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise UsageError(f"{path}: cannot be read as JSON ({error})") from None
+
+
+def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
+    """Reads UTF-8 text of at most `most_bytes`, newlines as they are.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is larger, or no UTF-8.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise ValueError(f"it is a file of {size:,} bytes, and at most {most_bytes:,} are read")
+        return file.read(size + 1).decode("utf-8")
 
 
 def csv_line(fields: Sequence[str]) -> str:
@@ -180,6 +198,11 @@ def csv_line(fields: Sequence[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\r\n").writerow(fields)  # what ends a line is what it quotes
     return buffer.getvalue().removesuffix("\r\n") + "\n"
+
+
+def no_formula(name: str) -> str:
+    """A name for a spreadsheet: one that it would take for a formula gets a `'` before it."""
+    return f"'{name}" if name.startswith(FORMULA_STARTS) else name
 
 
 def digest(content: bytes) -> str:
@@ -195,7 +218,11 @@ def file_digest(path: Path) -> str:
 
 def printable(name: str) -> str:
     """A file name as valid UTF-8: bytes that are none are written as `\\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        content = name.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a surrogate pair, which no file name holds but any JSON may
+        content = name.encode("utf-8", "surrogatepass")
+    return content.decode("utf-8", "backslashreplace")
 
 
 def is_empty(folder: Path) -> bool:

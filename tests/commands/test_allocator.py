@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,8 @@ def test_every_state_is_told_apart():
 @pytest.mark.skipif(not allocator._is_glibc(), reason="glibc alone has these settings")
 def test_glibc_takes_every_setting():
     """glibc passes over what it does not know; its loader lists what it took."""
-    loader = next((line.split()[-1] for line in open("/proc/self/maps") if "/ld-linux" in line), None)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    loader = next((line.split()[-1] for line in lines if "/ld-linux" in line), None)
     if loader is None:
         pytest.skip("the program's loader is not found")
     done = subprocess.run(

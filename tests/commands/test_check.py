@@ -1,7 +1,9 @@
+import base64
 import json
 import re
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from fieldguide.commands.check import CheckReport, check, show
@@ -72,6 +74,39 @@ def test_the_page_shows_both_photos_of_a_pair_and_reads_no_name_as_markup(photos
     assert "bee &lt;i&gt;" in page and "<i>" not in page
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
     assert not re.search(r"(src|href)=.https?:|<script", page)
+
+
+HOSTILE_NAMES = (
+    "</script><script>alert(1)<", "\" onerror='alert(2)'", "<img src=x onerror=alert(3)>", "{{ 7*7 }}", "&lt;u&gt;",
+)  # fmt: skip
+
+
+def test_names_and_metadata_of_photos_are_text_on_the_page_and_run_nothing(tmp_path):
+    for number, name in enumerate(HOSTILE_NAMES):
+        folder = tmp_path / "photos" / name.replace("/", "∕")
+        folder.mkdir(parents=True)
+        exif = Image.Exif()
+        exif[0x010E] = "<script>alert(4)</script>"  # the image's description
+        for place in (2 * number, 2 * number + 1):
+            scene(place).save(folder / f"{name.replace('/', '∕')}{place}.jpg", exif=exif, comment=b"<script>alert(5)")
+        (folder / "broken<svg onload=alert(6)>.jpg").write_bytes(b"<svg onload='alert(7)'/>")
+    check(tmp_path / "photos", html_file=tmp_path / "found.html")
+    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    tags = re.findall(r"<(\w+)([^>]*)>", page)
+    assert {name for name, _ in tags}.isdisjoint({"script", "svg", "u", "iframe"})
+    assert not [attributes for _, attributes in tags if re.search(r"\son\w+\s*=", attributes)]
+    assert all(attributes.startswith(' src="data:image/jpeg;base64,') for name, attributes in tags if name == "img")
+    assert "{{ 7*7 }}" in page and "alert(4)" not in page and "alert(5)" not in page
+    for made in re.findall(r"data:image/jpeg;base64,([\w+/=]+)", page):
+        assert b"alert" not in base64.b64decode(made)
+    assert "Content-Security-Policy" in page and "default-src 'none'" in page
+
+
+def test_a_folder_whose_name_is_no_utf_8_can_be_checked(photos, tmp_path):
+    root = photos.rename(tmp_path / "caf\udce9")
+    check(root, json_file=tmp_path / "c.json", html_file=tmp_path / "c.html")
+    assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["photos"] == f"{tmp_path}/caf\\xe9"
+    assert "caf\\xe9" in (tmp_path / "c.html").read_text(encoding="utf-8")
 
 
 def test_a_photo_that_cannot_be_decoded_is_on_the_page_by_its_name(photos, tmp_path):

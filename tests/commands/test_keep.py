@@ -1,16 +1,18 @@
 """What a run keeps for its report."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from PIL import Image
 
 from fieldguide.commands.judging import judge_photos
-from fieldguide.commands.keep import keep_for_report
+from fieldguide.commands.keep import LABEL_ERRORS_HEADER, keep_for_report, label_errors_csv
 from fieldguide.data.split import Row, Split
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.evaluation.predictions import Predictions
@@ -88,7 +90,17 @@ def test_a_network_without_spatial_features_has_photos_and_says_why_there_are_no
     run = run_with_model(tmp_path / "run", "vit_tiny_patch16_224")
     description = json.loads((run.bundle / "model.json").read_text())
     description["preprocessing"] |= {"image_size_px": 224, "resize_px": 256}
+    del description["description_sha256"]
     (run.bundle / "model.json").write_text(json.dumps(description))
     keep_for_report(run, said(run, split, paths), paths, "cpu")
     index = json.loads(run.gallery_index.read_text())
     assert "no spatial features" in index["no_maps"] and index["photos"]
+
+
+def test_odd_names_read_back_from_the_likely_label_errors():
+    names = ['a "b",.jpg', "old\rmac.jpg", "two\nlines.jpg", "=1+1.jpg", "NA"]
+    shares = {"confidence": 0.75, "given_confidence": 0.1}
+    text = label_errors_csv([{"file": name, "given": name, "suggested": "x", **shares, "other": 1} for name in names])
+    table = pandas.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
+    assert table["file"].tolist() == table["given"].tolist() == names
+    assert table.columns.tolist() == list(LABEL_ERRORS_HEADER) and set(table["correct_class"]) == {""}

@@ -98,6 +98,34 @@ def test_names_come_back_from_the_csv_as_they_were(trained, tmp_path):
     assert sorted(row["image"] for row in rows_of(tmp_path / "p.csv")) == sorted(names)
 
 
+def test_spreadsheet_safe_marks_photos_and_classes_that_look_like_formulas(trained, tmp_path):
+    photos, run = trained
+    for name in ("=sum.png", "-dash.png", "+x.png", "@a.png", "plain.png"):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(photos / "test/2/000.png", tmp_path / "in" / name)
+    shutil.copytree(run.path / "bundle", tmp_path / "bundle")
+    said = json.loads((tmp_path / "bundle/model.json").read_text())
+    said["classes"] = [f"={name}" for name in said["classes"]]
+    del said["description_sha256"]
+    (tmp_path / "bundle/model.json").write_text(json.dumps(said))
+    predict(tmp_path / "bundle", [tmp_path / "in"], tmp_path / "p.csv", top=2, spreadsheet_safe=True, quiet=True)
+    rows = rows_of(tmp_path / "p.csv")
+    assert [row["image"] for row in rows] == ["'+x.png", "'-dash.png", "'=sum.png", "'@a.png", "plain.png"]
+    assert all(row["label"].startswith("'=") and row["label_2"].startswith("'=") for row in rows)
+    with pytest.raises(UsageError, match="--spreadsheet-safe: changes names, and --format submission holds exact ones"):
+        predict(run.path, [tmp_path / "in"], tmp_path / "s.csv", format="submission", spreadsheet_safe=True)
+
+
+def test_two_files_that_would_be_written_alike_and_a_name_beyond_the_system_are_refused(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("\udcff.png", "\\xff.png"):
+        (tmp_path / "in" / name).touch()
+    with pytest.raises(UsageError, match=r"two files would both be written as \\xff\.png"):
+        predict(tmp_path, [tmp_path / "in"], tmp_path / "p.csv", quiet=True)
+    with pytest.raises(UsageError, match="File name too long"):
+        predict(tmp_path, [tmp_path / ("x" * 300)], tmp_path / "p.csv", quiet=True)
+
+
 def test_the_library_takes_paths_images_and_arrays_alike(trained):
     photos, run = trained
     path = photos / "test/cat/000.png"

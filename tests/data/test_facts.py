@@ -10,6 +10,7 @@ from PIL import Image
 from fieldguide.data.decode import UnreadableError, decode
 from fieldguide.data.facts import facts_of, look_at
 from fieldguide.data.scan import Photo
+from tests import odd_photos
 from tests.data.scenes import encoded, save, scene, write
 
 
@@ -127,3 +128,13 @@ def test_photos_come_back_in_order_and_each_is_counted(tmp_path):
     done = []
     assert [entry.photo for entry in look_at(photos, 200, done.append)] == photos
     assert done == [1, 1, 1]
+
+
+def test_a_png_whose_pixels_are_broken_is_no_photo_with_broken_exif(tmp_path):
+    """Pillow decodes a PNG when it is asked for its EXIF data; its complaint must not pass for that of broken EXIF."""
+    content = bytearray(odd_photos.encoded(odd_photos.picture(3), "PNG"))
+    content[-40] ^= 0xFF
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UnreadableError) as refused:
+        decode(bytes(content))
+    assert facts_of(Photo(tmp_path / "a.png", "a.png", "train", "x")).reason == str(refused.value)

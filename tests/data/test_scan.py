@@ -206,6 +206,21 @@ def test_two_files_that_would_be_written_alike_are_refused(tmp_path):
         scan(tmp_path / "photos")
 
 
+def test_two_classes_that_would_be_written_alike_are_refused(tmp_path):
+    for place, name in enumerate(("\udcff", "\\xff")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{place}.jpg").touch()
+    with pytest.raises(PhotosError, match=r"two classes would both be written as \\xff"):
+        scan(tmp_path)
+
+
+def test_a_folder_called_like_a_photo_is_a_folder_and_a_link_to_itself_a_file(tmp_path):
+    (tmp_path / "a" / "x.jpg").mkdir(parents=True)
+    (tmp_path / "a" / "x.jpg" / "in.jpg").touch()
+    (tmp_path / "a" / "ring.jpg").symlink_to("ring.jpg")
+    assert [photo.file for photo in scan(tmp_path).photos] == ["a/ring.jpg", "a/x.jpg/in.jpg"]
+
+
 def test_the_order_does_not_depend_on_the_file_system(photos):
     root = photos({f"train/{number}": 1 for number in (10, 2, 0, 1)})
     assert scan(root).classes == ["0", "1", "10", "2"]

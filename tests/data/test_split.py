@@ -231,6 +231,15 @@ def test_a_damaged_csv_is_told_with_its_line(tmp_path, content, words):
     assert words in str(caught.value) and "split.csv: " in str(caught.value)
 
 
+def test_a_field_of_megabytes_and_a_file_of_gigabytes_are_told(tmp_path):
+    (tmp_path / "split.csv").write_text(HEADER + "a" * 200_000 + ",cat,train,1,\n")
+    with pytest.raises(UsageError, match="line 2 is damaged"):
+        read_split(tmp_path / "split.csv")
+    os.truncate(tmp_path / "split.csv", 2**32)
+    with pytest.raises(UsageError, match="at most 536,870,912 are read"):
+        read_split(tmp_path / "split.csv")
+
+
 def test_a_missing_or_binary_csv_is_told(tmp_path):
     with pytest.raises(UsageError, match="there is no such file"):
         read_split(tmp_path / "split.csv")

@@ -1,5 +1,7 @@
 """What is written comes back; what is damaged is named."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -95,6 +97,45 @@ def test_what_is_no_archive_is_named(tmp_path, content):
 def test_an_archive_without_an_array_is_named(tmp_path):
     np.savez(tmp_path / "x.npz", files=np.array(["a"]))
     with pytest.raises(UsageError, match="labels"):
+        read_predictions(tmp_path / "x.npz")
+
+
+def test_compressed_arrays_are_refused_before_they_take_memory(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", **parts(), more=np.zeros(10**7))
+    with pytest.raises(UsageError, match="is compressed, which fieldguide never writes"):
+        read_predictions(tmp_path / "x.npz")
+
+
+def archive_of(path, headers):
+    """An archive of arrays whose headers promise what they like, without any data."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, (dtype, shape) in headers.items():
+            with archive.open(f"{name}.npy", "w") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+
+
+NOTHING = {"files": ("<U1", (0,)), "labels": ("<i8", (0,)), "logits": ("<f4", (0, 2)), "classes": ("<U1", (0,))}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        NOTHING | {"files": ("<U0", (10**12,))},
+        NOTHING | {"logits": ("<f4", (0, 10**12)), "classes": ("<U0", (10**12,))},
+        NOTHING | {"files": ("<U9", (10**12,))},
+        NOTHING | {"files": ("|V0", (10**12,))},
+        NOTHING | {"labels": ("<i8", (10**15,))},
+    ],
+)
+def test_arrays_that_promise_more_than_the_file_holds_take_no_memory(tmp_path, headers):
+    archive_of(tmp_path / "x.npz", headers)
+    with pytest.raises(UsageError, match="cannot be read as predictions"):
+        read_predictions(tmp_path / "x.npz")
+
+
+def test_a_name_that_no_file_could_hold_is_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", **parts(files=("a", "\ud800")))
+    with pytest.raises(UsageError, match="a name in it is no text"):
         read_predictions(tmp_path / "x.npz")
 
 

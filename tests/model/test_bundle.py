@@ -33,6 +33,7 @@ def change(folder, edit):
     path = folder / "model.json"
     data = json.loads(path.read_text())
     edit(data)
+    data.pop("description_sha256", None)  # a stranger's bundle can have any, or none as earlier ones
     path.write_text(json.dumps(data))
 
 
@@ -129,6 +130,7 @@ HOSTILE = {
     "a backbone of a list": lambda data: data.update(backbone=["resnet10t"]),
     "a backbone from elsewhere": lambda data: data.update(backbone="hf-hub:evil/model"),
     "a backbone that is not there": lambda data: data.update(backbone="resnet10x"),
+    "half a character in a name": lambda data: data.update(classes=["a", "b", "\ud800"]),
     "no checksum": lambda data: data.pop("weights_sha256"),
     "preprocessing of text": lambda data: data.update(preprocessing="abc"),
 }
@@ -139,6 +141,35 @@ def test_a_description_without_sense_is_refused(bundle, what):
     change(bundle[0], HOSTILE[what])
     with pytest.raises(UsageError):
         load_classifier(bundle[0])
+
+
+@pytest.mark.parametrize("name", ["classes", "preprocessing", "temperature"])
+def test_a_description_that_was_changed_by_hand_says_so(bundle, name):
+    path = bundle[0] / "model.json"
+    data = json.loads(path.read_text())
+    data[name] = {
+        "classes": data["classes"][::-1],
+        "preprocessing": {**data["preprocessing"], "mean": [0.1, 0.2, 0.3]},
+        "temperature": 2.5,
+    }[name]
+    path.write_text(json.dumps(data))
+    with pytest.raises(UsageError, match=r"model\.json: was changed after fieldguide wrote it"):
+        load_classifier(bundle[0])
+
+
+def test_a_description_of_gigabytes_is_not_read(bundle):
+    os.truncate(bundle[0] / "model.json", 2**32)
+    with pytest.raises(UsageError, match=r"model\.json: .*4,294,967,296 bytes, and at most 67,108,864 are read"):
+        load_classifier(bundle[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, torch.bool])
+def test_weights_of_another_kind_of_number_are_refused(bundle, dtype):
+    folder, classifier = bundle
+    weights = {name: value.to(dtype) for name, value in classifier.state_dict().items()}
+    write_bundle(folder, read_description(folder), weights)
+    with pytest.raises(UsageError, match="its tensors are not those of"):
+        load_classifier(folder)
 
 
 @pytest.mark.parametrize("width", [65_536, 60_000])

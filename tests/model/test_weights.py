@@ -1,6 +1,7 @@
 """Weights from files and earlier runs: what fits is used, what does not is told, code is never executed."""
 
 import os
+import zipfile
 
 import pytest
 import timm
@@ -136,6 +137,39 @@ def test_a_damaged_file_is_told_in_words(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=rf"model\.weights: {tmp_path / name} (cannot be read|holds)"):
         read_file(tmp_path / name)
+
+
+def test_a_compressed_archive_is_refused_before_it_takes_memory(source, tmp_path):
+    torch.save(state(source) | {"more": torch.zeros(50_000_000)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "a.pth", "w", 8) as bomb:
+        for entry in whole.infolist():
+            bomb.writestr(entry.filename, whole.read(entry))
+    os.truncate(tmp_path / "whole.pth", 0)
+    with pytest.raises(UsageError, match="is a compressed archive"):
+        read_file(tmp_path / "a.pth")
+
+
+ODD_TENSORS = {
+    "sparse": torch.zeros(64).to_sparse(),
+    "of no device": torch.zeros(64, device="meta"),
+    "complex": torch.zeros(64, dtype=torch.complex64),
+    "whole numbers": torch.zeros(64, dtype=torch.int64),
+    "endless": torch.zeros(1).expand(10**6, 10**6),
+    "no tensor": [1, 2],
+}
+
+
+@pytest.mark.parametrize("odd", ODD_TENSORS)
+def test_a_tensor_that_is_not_plain_numbers_counts_as_missing(source, tmp_path, odd):
+    tensors = state(source)
+    name = next(name for name, value in tensors.items() if value.shape == (64,) and value.is_floating_point())
+    torch.save(tensors | {name: ODD_TENSORS[odd]}, tmp_path / "a.pth")
+    try:
+        _, loaded = load(tmp_path / "a.pth")
+    except UsageError as error:  # a tensor of a terabyte is a larger network; torch itself reads no sparse one
+        assert odd in ("endless", "sparse") and ("no place" in str(error) or "cannot be read" in str(error))
+    else:
+        assert loaded.not_filled == (name,)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {}, 5, torch.zeros(3)])

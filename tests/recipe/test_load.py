@@ -161,7 +161,7 @@ def test_an_empty_list_has_no_places():
     ("content", "words"),
     [
         (b"\xff\xd8\xff\xe0", "is not UTF-8 text"),
-        (b"x" * 1_000_001, "over 1,000,000 bytes"),
+        (b"x" * 100_001, "over 100,000 bytes"),
         ("training: [1", "is not YAML in line 1"),
         ("a: &x [1]\nb: *x", "aliases (*name) are not allowed"),
         ("- a\n- b", "this is a list"),

@@ -16,7 +16,7 @@ from fieldguide.data.scan import PhotoFolder, scan
 from fieldguide.errors import UsageError
 from fieldguide.report.check_page import check_page
 from fieldguide.report.check_screen import check_lines
-from fieldguide.storage import write_json, write_text
+from fieldguide.storage import printable, write_json, write_text
 
 THUMBNAIL_SIDE_PX = 160
 MOST_THUMBNAILS = 2_000  # some 8 MB of page
@@ -136,7 +136,7 @@ def _report(folder: PhotoFolder, checked: Checked) -> CheckReport:
         for name in counts.classes
     )
     groups = tuple(map(tuple, checked.duplicates.file_groups))
-    return CheckReport(str(folder.root), checked.used, checked.findings, classes, groups)
+    return CheckReport(printable(str(folder.root)), checked.used, checked.findings, classes, groups)
 
 
 def _write(

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from fieldguide.commands.display import Screen
-from fieldguide.errors import UsageError
+from fieldguide.errors import UsageError, shown
 from fieldguide.report import comparison
 from fieldguide.report.pairs import Pairs, pair_runs
 from fieldguide.run_folder import RunFolder
@@ -103,7 +104,7 @@ def show(rows: Sequence[comparison.Row], pairs: Pairs, screen: Screen) -> None:
     for title in comparison.TITLES:
         table.add_column(title, justify="right" if title in ("parameters", "minutes") else "left")
     for row in rows:
-        table.add_row(*comparison.cells(row))
+        table.add_row(*(Text(shown(cell)) for cell in comparison.cells(row)))  # no name is markup
     screen.show(table)
     screen.say(comparison.footnote(rows))
     for sentence in pairs.sentences:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fieldguide.errors import shown
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, Halved, Running, State
 
@@ -45,11 +46,11 @@ class Screen:
 
     def say(self, text: str, style: str | None = None) -> None:
         """One or more lines."""
-        self.console.print(text, style=style, markup=False)
+        self.console.print(shown(text), style=style, markup=False)
 
     def warn(self, text: str) -> None:
         """A line that should not be overlooked."""
-        self.console.print(f"warning: {text}", style="yellow", markup=False)
+        self.console.print(f"warning: {shown(text)}", style="yellow", markup=False)
 
     def show(self, table: Table) -> None:
         """A table."""

@@ -1,7 +1,5 @@
 """What `train` keeps in a run, so that its report can be made again without the model and without the photos."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from fieldguide.model.classifier import Classifier
 from fieldguide.report.choice import choose
 from fieldguide.report.figures import overlay
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import write_bytes, write_json, write_text
+from fieldguide.storage import csv_line, write_bytes, write_json, write_text
 
 THUMBNAIL_PX = 224
 MAPS_AT_ONCE = 8
@@ -56,13 +54,11 @@ def keep_for_report(run: RunFolder, predictions: Predictions, paths: Mapping[str
 
 def label_errors_csv(suspected: Sequence[Mapping[str, Any]]) -> str:
     """Likely label errors, the likeliest first, with an empty column for the class that a person finds."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, LABEL_ERRORS_HEADER, lineterminator="\n", extrasaction="ignore", restval="")
-    writer.writeheader()
+    lines = [csv_line(LABEL_ERRORS_HEADER)]
     for row in suspected:
         shares = {name: f"{row[name]:.4f}" for name in ("confidence", "given_confidence")}
-        writer.writerow({**row, **shares})
-    return buffer.getvalue()
+        lines.append(csv_line([str({**row, **shares}.get(name, "")) for name in LABEL_ERRORS_HEADER]))
+    return "".join(lines)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import io
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -12,7 +13,7 @@ from fieldguide.commands.display import Screen
 from fieldguide.data.scan import images_below, relative_name
 from fieldguide.deploy.predictor import Prediction, load_predictor, problem_with_threshold
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.storage import csv_line, printable, replacing
+from fieldguide.storage import csv_line, no_formula, printable, replacing
 
 FORMATS = ("csv", "submission")
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions give the same file
@@ -48,6 +49,7 @@ def predict(
     top: int = 1,
     format: str = "csv",
     unsure_below: float | None = None,
+    spreadsheet_safe: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> Predicted:
@@ -60,6 +62,7 @@ def predict(
         top: how many classes a row holds, with their confidences.
         format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
         unsure_below: in (0, 1]; a row with less confidence keeps it and its label, and its status is `unsure`.
+        spreadsheet_safe: put a `'` before names of photos and classes that a spreadsheet takes for formulas.
         device: `auto`, `cpu` or `cuda:N`.
         quiet: show nothing.
 
@@ -70,7 +73,7 @@ def predict(
         UsageError: wrong paths or options; in the submission format, two images of one name.
     """
     screen, target = Screen(quiet=quiet), Path(output)
-    _demand_options(target, top, format, unsure_below)
+    _demand_options(target, top, format, unsure_below, spreadsheet_safe)
     inputs, others = gather(images)
     if format == "submission":
         _demand_different_stems(name for name, _ in inputs)
@@ -83,7 +86,8 @@ def predict(
     screen.say(f"predicting {counted(len(inputs), 'photo')}{passed_over}")
     with screen.counting("predicting", len(inputs)) as advance:
         predictions = predictor.stream([path for _, path in inputs], top=top, unsure_below=unsure_below)
-        found = _write(target, _with_names(inputs, predictions, advance), format, top)
+        rows = _with_names(inputs, predictions, advance)
+        found = _write(target, rows, format, top, no_formula if spreadsheet_safe else str)
     failed = found.failed
     if failed:
         lines = [f"{name} {reason}" for name, reason in failed]
@@ -101,7 +105,7 @@ def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, P
     """
     if isinstance(images, str | Path):
         images = [images]
-    missing = [f"{path}: there is no such file or folder" for path in images if not Path(path).exists()]
+    missing = [problem for path in images if (problem := _problem_with_input(Path(path)))]
     if missing:
         raise UsageError(*missing)
     inputs: list[tuple[str, Path]] = []
@@ -110,7 +114,9 @@ def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, P
         if given.is_dir():
             found, passed_over = images_below(given)
             others += passed_over
-            inputs += [(relative_name(path, given), path) for path in found]
+            named = [(relative_name(path, given), path) for path in found]
+            _demand_different_names(given, [name for name, _ in named])
+            inputs += named
         else:
             inputs.append((printable(str(given)), given))
     if not inputs:
@@ -118,7 +124,21 @@ def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, P
     return inputs, others
 
 
-def _demand_options(output: Path, top: int, format: str, unsure_below: float | None) -> None:
+def _problem_with_input(path: Path) -> str | None:
+    try:
+        return None if path.exists() else f"{path}: there is no such file or folder"
+    except OSError as error:  # a name that is too long, a folder that cannot be entered
+        return f"{path}: cannot be read ({error.strerror})"
+
+
+def _demand_different_names(folder: Path, names: Sequence[str]) -> None:
+    """Bytes that are no UTF-8 are written as `\\xNN`, which may be another file's very name."""
+    if len(set(names)) < len(names):
+        same = next(name for name, count in Counter(names).items() if count > 1)
+        raise UsageError(f"{folder}: two files would both be written as {same}; rename one of them")
+
+
+def _demand_options(output: Path, top: int, format: str, unsure_below: float | None, spreadsheet_safe: bool) -> None:
     problems = []
     if format not in FORMATS:
         problems.append(f"--format {format}: must be csv or submission")
@@ -131,6 +151,11 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
     if unsure_below is not None and format == "submission":
         problems.append(
             "--unsure-below: --format submission has no status to say it in; leave one of them out, "
+            "or choose --format csv"
+        )
+    if spreadsheet_safe and format == "submission":
+        problems.append(
+            "--spreadsheet-safe: changes names, and --format submission holds exact ones; leave one of them out, "
             "or choose --format csv"
         )
     if output.suffix == ".zip" and format != "submission":
@@ -188,7 +213,13 @@ class _Found:
     unsure: int = 0
 
 
-def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, top: int) -> _Found:
+def _write(
+    target: Path,
+    stream: Iterable[tuple[str, Prediction]],
+    format: str,
+    top: int,
+    written: Callable[[str], str],
+) -> _Found:
     """Writes all rows, whole or not at all."""
     found = _Found([])
     try:
@@ -198,17 +229,24 @@ def _write(target: Path, stream: Iterable[tuple[str, Prediction]], format: str, 
                     entry = zipfile.ZipInfo("prediction.csv", ZIP_DATE)
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     with archive.open(entry, "w") as inner, io.TextIOWrapper(inner, "utf-8", newline="") as text:
-                        _write_rows(text, stream, format, top, found)
+                        _write_rows(text, stream, format, top, found, written)
             else:
                 text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-                _write_rows(text, stream, format, top, found)
+                _write_rows(text, stream, format, top, found, written)
                 text.detach()
     except OSError as error:
         raise UsageError(f"-o {target}: cannot be written ({error.strerror or error})") from None
     return found
 
 
-def _write_rows(file: TextIO, stream: Iterable[tuple[str, Prediction]], format: str, top: int, found: _Found) -> None:
+def _write_rows(
+    file: TextIO,
+    stream: Iterable[tuple[str, Prediction]],
+    format: str,
+    top: int,
+    found: _Found,
+    written: Callable[[str], str],
+) -> None:
     if format == "submission":
         file.write(csv_line(("image_name", "pred_label")))
     else:
@@ -222,6 +260,6 @@ def _write_rows(file: TextIO, stream: Iterable[tuple[str, Prediction]], format: 
             file.write(csv_line((_stem(name), prediction.label)))
             continue
         confidence = "" if prediction.confidence is None else f"{prediction.confidence:.6f}"
-        more = [text for label, value in prediction.top[1:] for text in (label, f"{value:.6f}")]
+        more = [text for label, value in prediction.top[1:] for text in (written(label), f"{value:.6f}")]
         more += [""] * (2 * (top - 1) - len(more))
-        file.write(csv_line((name, prediction.label, confidence, prediction.status, *more)))
+        file.write(csv_line((written(name), written(prediction.label), confidence, prediction.status, *more)))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from fieldguide.data.findings import Finding, some
 from fieldguide.data.scan import IMAGE_ENDINGS, Photo, PhotoFolder, natural, relative_name
+from fieldguide.storage import FORMULA_STARTS
 
 FEW_PHOTOS = 20
 IMBALANCE = 10
-FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True)

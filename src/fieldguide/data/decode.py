@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import os
 import stat
 import threading
 import time
@@ -13,9 +14,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fieldguide.data.bombs import problem_with_size, problem_with_structure
 from fieldguide.errors import PhotosError
+from fieldguide.storage import printable
 
-MAX_FILE_BYTES = 2**30
+MAX_FILE_BYTES = 2**29
+LARGE_MEGAPIXELS = 32  # photos above are decoded one at a time in a process, however many threads there are
+STRIP_PIXELS = 2_000_000  # modes that need a detour are converted so many at a time
 PAUSES_S = (0.1, 0.5, 2.0)
 MAY_PASS = {
     number
@@ -70,6 +75,21 @@ class _QuietCodec:
 _quiet_codec = _QuietCodec()
 
 
+class _OneAtATime:
+    """A lock of this process; one that a worker inherited in a moment when it was held would never be free again."""
+
+    def __init__(self) -> None:
+        self._of_process = (os.getpid(), threading.RLock())
+
+    def __call__(self) -> contextlib.AbstractContextManager[bool]:
+        if self._of_process[0] != os.getpid():
+            self._of_process = (os.getpid(), threading.RLock())
+        return self._of_process[1]
+
+
+_large_photo = _OneAtATime()
+
+
 def read_bytes(path: Path) -> bytes:
     """A regular file's content.
 
@@ -77,20 +97,30 @@ def read_bytes(path: Path) -> bytes:
         UnreadableError: not a regular file, empty, too large, or the system refuses.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
-        if status.st_size == 0:
-            raise UnreadableError("is empty", "empty")
-        if status.st_size > MAX_FILE_BYTES:
-            raise UnreadableError(f"is a file of {status.st_size:,} bytes")
-        return path.read_bytes()
+        _demand_regular(path.stat())
+        # A name may have got another meaning since; without O_NONBLOCK, opening a pipe waits for its writer.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            return file.read(_demand_regular(os.fstat(handle)))
     except UnreadableError:
         raise
     except FileNotFoundError:
         raise UnreadableError("does not exist") from None
+    except MemoryError:
+        raise UnreadableError("needs more memory than there is") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise UnreadableError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
+
+
+def _demand_regular(status: os.stat_result) -> int:
+    """The size in bytes."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    if status.st_size == 0:
+        raise UnreadableError("is empty", "empty")
+    if status.st_size > MAX_FILE_BYTES:
+        raise UnreadableError(f"is a file of {status.st_size:,} bytes")
+    return status.st_size
 
 
 def decode(content: bytes, max_megapixels: float = 200) -> Image.Image:
@@ -117,13 +147,19 @@ def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]
     """
     with _quiet_codec():
         try:
+            if problem := problem_with_structure(content):
+                raise UnreadableError(problem, "bomb")
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > max_megapixels * 1e6:
+                width, height = image.size
+                if width * height > max_megapixels * 1e6:
                     raise UnreadableError(
-                        f"has {image.width:,} x {image.height:,} pixels, over data.max_megapixels {max_megapixels:g}",
-                        "bomb",
+                        f"has {width:,} x {height:,} pixels, over data.max_megapixels {max_megapixels:g}", "bomb"
                     )
-                yield image
+                if problem := problem_with_size(content, width, height, max_megapixels):
+                    raise UnreadableError(problem, "bomb")
+                is_large = width * height > LARGE_MEGAPIXELS * 1e6
+                with _large_photo() if is_large else contextlib.nullcontext():
+                    yield image
         except UnreadableError:
             raise
         except UnidentifiedImageError:
@@ -156,38 +192,66 @@ def _patiently(read: Callable[[], bytes]) -> bytes:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, 16 bits divided by 257."""
+    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, 16 bits divided by 257.
+
+    What needs a detour goes strip by strip, so that a large photo takes the memory of its pixels and of the result.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return _from_deep_gray(image)
+        return _in_strips(image, _from_deep_gray(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
+        return _in_strips(image, _on_white)
     return image.convert("RGB")
 
 
-def _from_deep_gray(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
-    if not np.isfinite(values).all():
-        raise UnreadableError("holds pixels that are no numbers")
-    largest = float(values.max(initial=0))
+def _in_strips(image: Image.Image, converted: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    rows = max(1, STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return converted(image)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        whole.paste(converted(image.crop((0, top, image.width, min(top + rows, image.height)))), (0, top))
+    return whole
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layer = image.convert("RGBA")
+    white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, layer).convert("RGB")
+
+
+def _from_deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """How this photo's values become 8 bits, which its largest value decides."""
+    largest = 0.0
+    for top in range(0, image.height, rows := max(1, STRIP_PIXELS // image.width)):
+        values = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
+        if not np.isfinite(values).all():
+            raise UnreadableError("holds pixels that are no numbers")
+        largest = max(largest, float(values.max(initial=0)))
+    multiplied = 1.0
     if image.mode == "F" and largest <= 1:
-        values = values * 255
+        multiplied = 255.0
     elif image.mode.startswith("I;16") or largest > 255:
         if largest > 65_535:
             raise UnreadableError(f"has pixel values up to {largest:g}, over 16 bits")
-        values = values / 257
-    return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+        multiplied = 1 / 257
+
+    def converted(strip: Image.Image) -> Image.Image:
+        values = np.asarray(strip).astype(np.float64) * multiplied
+        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
+
+    return converted
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; broken EXIF data counts as none."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the orientation is a courtesy of the camera: unreadable means not given
-        return image
+    """Turns a photo by its EXIF orientation, in place, for a copy would take as much memory again; gives it back.
+
+    Broken EXIF data counts as none.
+    """
+    with contextlib.suppress(Exception):  # the orientation is a courtesy of the camera: unreadable means not given
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def shrunk(image: Image.Image, side_px: int) -> Image.Image:
@@ -212,7 +276,8 @@ def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) ->
 
 
 def _reason(error: Exception) -> UnreadableError:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said = printable(str(error)).strip().splitlines()
+    text = "".join(c if c.isprintable() else " " for c in said[0])[:200] if said else type(error).__name__
     lowered = text.lower()
     if "truncated" in lowered or "unexpected end" in lowered or "not enough data" in lowered:
         return UnreadableError(f"is cut off ({text})", "truncated")

@@ -112,17 +112,20 @@ def facts_of(photo: Photo, max_megapixels: float = 200) -> Facts:
 
 
 def _facts(photo: Photo, content_hash: str, image: "Image.Image") -> Facts:
-    # All that the header tells comes first: a draft changes the size, and turning upright drops the rest.
+    # What the header tells comes first, for a draft changes the size. The orientation has to wait for the pixels: to
+    # ask a PNG for it decodes them, and what goes wrong there would be taken for broken EXIF data.
     kind = image.format or ""
     traits = set(_traits(image))
     width, height = image.size
-    turned = _orientation(image) >= 5
     image.draft(None, (DRAFT_SIDE_PX, DRAFT_SIDE_PX))  # a JPEG's entropy code is still read to its end
     image.load()
+    orientation = _orientation(image)
     made = _print(to_rgb(upright(image)))
     if PurePosixPath(photo.file).suffix.lower() not in ENDINGS[kind]:
         traits.add("wrong_ending")
-    if turned:
+    if orientation != 1:
+        traits.add("exif_rotated")
+    if orientation >= 5:
         width, height = height, width
     return Facts(photo, content_hash, "", "", kind, width, height, frozenset(traits), made)
 
@@ -143,8 +146,6 @@ def _traits(image: "Image.Image") -> Iterator[str]:
         yield "tiny"
     if long > ELONGATED_RATIO * short:
         yield "elongated"
-    if _orientation(image) != 1:
-        yield "exif_rotated"
     if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16"):
         yield "grayscale"
     if image.mode == "CMYK":

@@ -19,7 +19,10 @@ KINDS: dict[str, Kind] = {
     "truncated": Kind("harm", "A photo whose file ends before the picture does."),
     "empty_file": Kind("harm", "A file of zero bytes."),
     "not_an_image": Kind("harm", "A file with an image's ending that holds no image."),
-    "bomb": Kind("harm", "A picture of so many pixels that decoding it would take the machine's memory."),
+    "bomb": Kind(
+        "harm",
+        "A picture of so many pixels or scans, or so much metadata, that it would take hours or all memory.",
+    ),
     "same_photo_two_labels": Kind("harm", "The same file lies in two classes, so one of the labels is wrong."),
     "near_duplicate_two_labels": Kind("harm", "Nearly the same photo lies in two classes."),
     "same_photo_across_parts": Kind("harm", "The same file stands in two of train, val and test: accuracy too high."),

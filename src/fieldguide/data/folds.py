@@ -1,7 +1,5 @@
 """Cross-validation's folds: every photo is held out once, and what belongs together is held out together."""
 
-import csv
-import io
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +9,7 @@ import numpy as np
 
 from fieldguide.data.split import Row, Split, whole_groups
 from fieldguide.errors import PhotosError, counted, listing
-from fieldguide.storage import write_text
+from fieldguide.storage import csv_line, write_text
 
 HEADER = ("file", "class", "fold", "content_hash")
 DEALT = ("train", "val")
@@ -79,11 +77,8 @@ def write_folds(path: Path, folds: Folds) -> None:
 def folds_csv(folds: Folds) -> str:
     """Which fold holds out which photo, the same text for the same folds."""
     place = folds.place_of()
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
-    return buffer.getvalue()
+    rows = ((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
+    return "".join(map(csv_line, (HEADER, *rows)))
 
 
 def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:

@@ -81,7 +81,7 @@ def scan(root: Path) -> PhotoFolder:
     problem = problem_with_folder(root)
     if problem:
         raise UsageError(problem)
-    folders = {entry.name: entry for entry in sorted(root.iterdir()) if entry.is_dir() and not _hidden(entry.name)}
+    folders = {entry.name: entry for entry in _entries(root) if _is_folder(entry) and not _hidden(entry.name)}
     parts = _parts(root, folders)
     return _scan_parts(root, parts) if parts else _scan_classes(root, folders)
 
@@ -143,10 +143,25 @@ def _files(top: Path) -> Iterator[Path]:
         entered.add(identity)
         for entry in entries:
             path = Path(entry.path)
-            if not path.is_dir():
+            if not _is_folder(path):
                 yield path
             elif not _hidden(entry.name):
                 folders.append(path)
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it can be looked into; a link in a circle and what the system does not tell are files, which fail."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise PhotosError(f"{folder}: cannot be read ({error.strerror})") from None
 
 
 def _identity(folder: Path) -> tuple[int, int]:
@@ -201,10 +216,10 @@ def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
     classes = {photo.class_name for photo in collector.photos}
     remarks = [
         f"{entry.name}/ beside train/ is not used"
-        for entry in sorted(root.iterdir())
-        if entry.is_dir() and not _hidden(entry.name) and entry not in parts.values()
+        for entry in _entries(root)
+        if _is_folder(entry) and not _hidden(entry.name) and entry not in parts.values()
     ]
-    collector.add_strays(entry for entry in sorted(root.iterdir()) if not entry.is_dir())
+    collector.add_strays(entry for entry in _entries(root) if not _is_folder(entry))
     if "val" in parts:
         collector.add_classes("val", parts["val"])
     labelled = False
@@ -228,10 +243,14 @@ class _Collector:
         self.hidden: list[str] = []
 
     def add_classes(self, part: str, folder: Path) -> None:
-        for entry in sorted(folder.iterdir()):
-            if entry.is_dir():
+        names: dict[str, Path] = {}
+        for entry in _entries(folder):
+            if _is_folder(entry):
                 if not _hidden(entry.name):
-                    self._add(part, entry, printable(entry.name))
+                    name = printable(entry.name)
+                    if names.setdefault(name, entry) != entry:
+                        raise PhotosError(f"{folder}: two classes would both be written as {name}; rename one of them")
+                    self._add(part, entry, name)
                 elif images := images_below(entry)[0]:
                     self.hidden.append(f"{relative_name(entry, self.root)}/ ({len(images):,} photos)")
             else:
@@ -247,8 +266,8 @@ class _Collector:
 
     def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
         """Adds test photos; says whether they lie in class folders."""
-        inside = [entry for entry in folder.iterdir() if entry.is_dir() and not _hidden(entry.name)]
-        flat = [entry for entry in folder.iterdir() if entry.is_file() and _is_image(entry)]
+        inside = [entry for entry in _entries(folder) if _is_folder(entry) and not _hidden(entry.name)]
+        flat = [entry for entry in _entries(folder) if not _is_folder(entry) and _is_image(entry)]
         unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
         if not inside or flat or len(unknown) == len(inside):
             if inside:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from fieldguide.data.groups import joined
 from fieldguide.data.inspect import Inspected
 from fieldguide.errors import PhotosError, UsageError, counted, listing
-from fieldguide.storage import csv_line, write_text
+from fieldguide.storage import csv_line, read_text, write_text
 
 PARTS = ("train", "val", "test", "excluded")
 HEADER = ("file", "class", "part", "content_hash", "reason")
@@ -122,14 +123,13 @@ def read_split(path: Path) -> Split:
         UsageError: missing or damaged; the message names file and line.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            numbered = [(reader.line_num, line) for line in reader]
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        numbered = [(reader.line_num, line) for line in reader]
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except csv.Error as error:
         raise UsageError(f"{path}: line {reader.line_num} is damaged ({error})") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
     if not numbered or tuple(numbered[0][1]) != HEADER:
         raise UsageError(f"{path}: the first line must be {','.join(HEADER)}")

@@ -5,14 +5,14 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
 from fieldguide.errors import UsageError
-from fieldguide.storage import replacing
+from fieldguide.storage import SURROGATE, replacing
 
 ARRAYS = ("files", "labels", "logits", "classes")
 
@@ -103,13 +103,34 @@ def read_predictions(path: Path) -> Predictions:
     """
     try:
         # np.load leaves a damaged file open; the outer `open` does not
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            files, labels, logits, classes = (stored[name] for name in ARRAYS)
+        with path.open("rb") as file:
+            _demand_plain_archive(file)
+            with np.load(file, allow_pickle=False) as stored:
+                files, labels, logits, classes = (stored[name] for name in ARRAYS)
+        _demand_names(files, classes)
         return Predictions(tuple(files.tolist()), labels, logits, tuple(classes.tolist()))
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except DAMAGE as error:
         raise UsageError(f"{path}: cannot be read as predictions ({error}); evaluate the run again") from None
+
+
+def _demand_plain_archive(file: BinaryIO) -> None:
+    """numpy's savez does not compress; what is compressed may hold a thousand times what the file is large."""
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                raise ValueError(f"{entry.filename[:40]} in it is compressed, which fieldguide never writes")
+    file.seek(0)
+
+
+def _demand_names(*arrays: npt.NDArray[Any]) -> None:
+    """Names take room in the file, so that there are not more of them than it can hold; none holds half a character."""
+    for array in arrays:
+        if array.ndim != 1 or array.dtype.kind != "U" or not array.itemsize:
+            raise ValueError(f"names are {array.dtype} of shape {array.shape}")
+        if any(SURROGATE.search(name) for name in array.tolist()):
+            raise ValueError("a name in it is no text")
 
 
 # One wrong byte may hit the archive, its compression, an array's header (which is Python) or an array's name.

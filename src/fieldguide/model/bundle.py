@@ -1,23 +1,24 @@
 """The part of a run that is needed to use the model: weights, classes and preprocessing, as data and never as code."""
 
 import importlib.metadata
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import load, save
 
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier, make_on_meta
-from fieldguide.storage import digest, file_digest, read_json, write_bytes, write_json
+from fieldguide.storage import SURROGATE, digest, file_digest, read_json, write_bytes, write_json
 
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+MOST_DESCRIPTION_BYTES = 2**26  # a million names of classes
 TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
 
 
@@ -106,33 +107,36 @@ def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: 
 
 def _write_description(folder: Path, description: Description) -> None:
     architecture, size = description.architecture, description.preprocessing["image_size_px"]
-    write_json(
-        folder / DESCRIPTION_FILE,
-        {
-            "format": FORMAT,
-            "classes": list(description.classes),
-            "preprocessing": dict(description.preprocessing),
-            "input": {
-                "name": "images",
-                "shape": ["batch", 3, size, size],
-                "dtype": "float32",
-                "color": "RGB",
-            },
-            "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
-            "backbone": architecture.backbone,
-            "head": {
-                "kind": architecture.head,
-                "width": architecture.head_width,
-                "dropout": architecture.head_dropout,
-            },
-            "temperature": description.temperature,
-            "calibration": None if description.calibration is None else dict(description.calibration),
-            "pretrained_on": description.pretrained_on,
-            "weights_sha256": description.weights_sha256,
-            "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
-        }
-        | ({"weights_sha256_before": before} if (before := description.weights_sha256_before) else {}),
-    )
+    content = {
+        "format": FORMAT,
+        "classes": list(description.classes),
+        "preprocessing": dict(description.preprocessing),
+        "input": {
+            "name": "images",
+            "shape": ["batch", 3, size, size],
+            "dtype": "float32",
+            "color": "RGB",
+        },
+        "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
+        "backbone": architecture.backbone,
+        "head": {
+            "kind": architecture.head,
+            "width": architecture.head_width,
+            "dropout": architecture.head_dropout,
+        },
+        "temperature": description.temperature,
+        "calibration": None if description.calibration is None else dict(description.calibration),
+        "pretrained_on": description.pretrained_on,
+        "weights_sha256": description.weights_sha256,
+        "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
+    } | ({"weights_sha256_before": before} if (before := description.weights_sha256_before) else {})
+    write_json(folder / DESCRIPTION_FILE, content | {"description_sha256": _digest_of(content)})
+
+
+def _digest_of(content: Mapping[str, Any]) -> str:
+    """Checksum of a description without its own checksum."""
+    rest = {name: value for name, value in content.items() if name != "description_sha256"}
+    return digest(json.dumps(rest, sort_keys=True).encode())
 
 
 def read_description(folder: Path) -> Description:
@@ -142,10 +146,12 @@ def read_description(folder: Path) -> Description:
         UsageError: missing, damaged, or of another version.
     """
     path = folder / DESCRIPTION_FILE
-    data = read_json(path)
+    data = read_json(path, MOST_DESCRIPTION_BYTES)
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
-        raise UsageError(f"{path}: is of format {found!r}, and this version of fieldguide reads format {FORMAT}")
+        raise UsageError(
+            f"{path}: is of format {str(found)[:40]}, and this version of fieldguide reads format {FORMAT}"
+        )
     temperature = _read_temperature(data.get("temperature", 1.0), path)
     try:
         if not isinstance(data["classes"], list):
@@ -169,8 +175,13 @@ def read_description(folder: Path) -> Description:
             calibration=None if data.get("calibration") is None else dict(data["calibration"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{path}: is damaged ({type(error).__name__}: {error})") from None
+        raise UsageError(f"{path}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
     _demand_sense(description, path)
+    if "description_sha256" in data and data["description_sha256"] != _digest_of(data):
+        raise UsageError(
+            f"{path}: was changed after fieldguide wrote it (its checksum differs), so its classes and preprocessing "
+            "may not be those of the model; take it from its run again"
+        )
     return description
 
 
@@ -199,8 +210,10 @@ def _demand_sense(description: Description, path: Path) -> None:
         and (width is None if made.head == "linear" else isinstance(width, int) and 1 <= width <= 65_536)
         and 0 <= made.head_dropout < 1
         and 2 <= made.num_classes <= 1_000_000
-        and all(isinstance(name, str) for name in description.classes)
+        and all(isinstance(name, str) and not SURROGATE.search(name) for name in description.classes)
         and len(set(description.classes)) == made.num_classes
+        and isinstance(description.weights_sha256, str)
+        and (description.pretrained_on is None or isinstance(description.pretrained_on, str))
     )
     if not right:
         raise UsageError(f"{path}: is damaged (a field has a value that no bundle of fieldguide has)")
@@ -223,8 +236,16 @@ def read_weights(folder: Path, description: Description) -> dict[str, torch.Tens
         return dict(load(content))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except safetensors.SafetensorError as error:
-        raise UsageError(f"{path}: is damaged ({error})") from None
+    except MemoryError:
+        raise UsageError(f"{path}: needs more memory than there is") from None
+    except Exception as error:  # safetensors' own errors, and what its Python part raises for types that torch lacks
+        raise UsageError(f"{path}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
+
+
+def fits(value: torch.Tensor, own: torch.Tensor) -> bool:
+    """Whether a tensor has the shape of its place, and numbers that become no others there."""
+    same_kind = value.dtype == own.dtype or (value.is_floating_point() and own.is_floating_point())
+    return value.shape == own.shape and same_kind
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, Description]:
@@ -236,7 +257,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Description]:
     description = read_description(folder)
     weights = read_weights(folder, description)
     own = make_on_meta(description.architecture).state_dict()  # held together before the network takes memory
-    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in weights.items()}:
+    if own.keys() != weights.keys() or not all(fits(value, own[name]) for name, value in weights.items()):
         raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors are not those of {description.architecture.backbone}")
     classifier = make_classifier(description.architecture)
     classifier.load_state_dict(weights)

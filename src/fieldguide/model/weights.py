@@ -1,6 +1,7 @@
 """Weights from the Hub, a file or an earlier run into a network; what did not fit is told, never passed over."""
 
 import pickle
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
-from fieldguide.model.bundle import find_bundle, read_description, read_weights
+from fieldguide.model.bundle import find_bundle, fits, read_description, read_weights
 from fieldguide.model.classifier import Classifier
 
 WRAPPERS = ("module.", "backbone.", "model.", "_orig_mod.")
@@ -122,9 +123,14 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
+        _demand_no_bomb(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, safetensors.SafetensorError) as error:
         raise UsageError(f"model.weights: {path} cannot be read ({error})") from None
+    except UsageError:
+        raise
+    except MemoryError:
+        raise UsageError(f"model.weights: {path} needs more memory than there is") from None
     except pickle.UnpicklingError:
         raise UsageError(
             f"model.weights: {path} holds more than tensors, or is damaged, and code from a file is never executed; "
@@ -136,6 +142,18 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     return _tensors(content, path)
 
 
+def _demand_no_bomb(path: Path) -> None:
+    """torch stores without compression, but reads compressed archives, which can hold a thousand times more."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise UsageError(
+                f"model.weights: {path} is a compressed archive, which torch does not write and whose size nobody "
+                "knows before it is read; save the state dict anew, best as .safetensors"
+            )
+
+
 def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """The state dict inside a checkpoint."""
     for key in ("state_dict", "model", "model_state_dict"):
@@ -144,10 +162,19 @@ def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
             break
     if not isinstance(content, dict):
         raise UsageError(f"model.weights: {path} holds no state dict but a {type(content).__name__}")
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    tensors = {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str) and isinstance(value, torch.Tensor) and _is_plain(value)
+    }
     if not tensors:
         raise UsageError(f"model.weights: {path} holds no tensors")
     return tensors
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Numbers in memory: not sparse, not quantised, not of the meta device."""
+    return tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
 
 
 def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -166,7 +193,7 @@ def _fill(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Copies what fits; names what does not."""
     own = network.state_dict()
-    fitting = {name: value for name, value in found.items() if name in own and value.shape == own[name].shape}
+    fitting = {name: value for name, value in found.items() if name in own and fits(value, own[name])}
     not_filled = tuple(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
     share = sum(own[name].numel() for name in fitting) / max(1, sum(value.numel() for value in own.values()))
     not_used = tuple(name for name in found if name not in fitting)
@@ -196,9 +223,11 @@ def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, clas
     not_used, not_filled = _fill(classifier.backbone, backbone, str(run))
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     own = classifier.head.state_dict()
-    head_too = list(description.classes) == list(classes) and {k: v.shape for k, v in head.items()} == {
-        k: v.shape for k, v in own.items()
-    }
+    head_too = (
+        list(description.classes) == list(classes)
+        and head.keys() == own.keys()
+        and all(fits(value, own[name]) for name, value in head.items())
+    )
     if head_too:
         classifier.head.load_state_dict(head)
     else:

@@ -17,7 +17,7 @@ from fieldguide.recipe.names import nearest
 from fieldguide.recipe.schema import BUILT_IN, Recipe
 from fieldguide.recipe.sentences import sentences, shortened
 
-MAX_RECIPE_BYTES = 1_000_000
+MAX_RECIPE_BYTES = 100_000  # the longest preset has 3,000; YAML takes seconds for more than this
 MAX_DEPTH = 30
 OPENING = (
     yaml.FlowSequenceStartToken,

@@ -1,11 +1,10 @@
 """The table of methods: runs side by side, as the report's Table 1."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 from fieldguide.errors import UsageError
+from fieldguide.storage import csv_line
 
 HEADER = (
     "method",
@@ -114,11 +113,8 @@ def footnote(rows: Sequence[Row]) -> str:
 
 def to_csv(rows: Sequence[Row]) -> str:
     """The table as CSV with full precision."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, HEADER, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+    texts = (["" if row[name] is None else str(row[name]) for name in HEADER] for row in rows)
+    return "".join(map(csv_line, (HEADER, *texts)))
 
 
 def to_markdown(rows: Sequence[Row], sentences: Sequence[str] = ()) -> str:

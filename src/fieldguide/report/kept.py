@@ -13,7 +13,7 @@ from typing import Any
 from fieldguide.errors import UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import printable, read_json
+from fieldguide.storage import printable, read_json, read_text
 
 MAPS = ("predicted_map", "actual_map")
 PICTURE_NAME = re.compile(r"[\w-]{1,64}\.jpg")
@@ -87,13 +87,16 @@ def read_kept(run: RunFolder) -> Kept:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read ({error})") from None
 
 
 def _split(path: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader(io.StringIO(_text(path), newline=""), restval=""))
+    try:
+        rows = list(csv.DictReader(io.StringIO(_text(path), newline=""), restkey="beyond", restval=""))
+    except csv.Error as error:
+        raise UsageError(f"{path}: is damaged ({error})") from None
     if not rows or not {"file", "class", "part", "reason"} <= rows[0].keys():
         raise UsageError(f"{path}: is damaged (the columns file, class, part and reason are expected)")
     return rows

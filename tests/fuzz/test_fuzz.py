@@ -1,0 +1,49 @@
+"""A short, repeatable run over every area; `make fuzz` is the long one. What that found stays here."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.areas import AREAS, attempt
+from tests.fuzz.damage import damaged
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_damaged_files_are_taken_or_refused_in_words(name):
+    area = AREAS[name]
+    seeds = area.seeds()
+
+    @settings(max_examples=60, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(damaged(seeds))
+    def feed(content):
+        attempt(area, content)
+
+    feed()
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_a_seed_itself_is_taken(name):
+    taken = [attempt(AREAS[name], content) for content in AREAS[name].seeds()]
+    assert all(taken) if name != "image" else any(taken)
+
+
+def test_the_harness_notices_an_error_that_is_no_persons():
+    broken = type(AREAS["split"])(lambda: [b"x"], lambda path: [][1], "x")
+    with pytest.raises(IndexError):
+        attempt(broken, b"x")
+
+
+FOUND: dict[str, tuple[str, bytes]] = {}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_the_long_run_found_stays_mended(what):
+    name, content = FOUND[what]
+    attempt(AREAS[name], content)
+
+
+@given(st.data())
+@settings(max_examples=20, derandomize=True, database=None, deadline=None)
+def test_damage_changes_files(data):
+    seed = b'{"a": 1, "b": [2, 3]}' * 20
+    assert isinstance(data.draw(damaged([seed])), bytes)
