@@ -97,6 +97,16 @@ def center(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return image.crop((left, top, left + crop, top + crop))
 
 
+def center_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """What `center` cuts out: left, top, width and height in pixels of a photo of that size."""
+    short, crop = preprocessing.resize_px, preprocessing.image_size_px
+    new_width = short if width <= height else int(short * width / height)
+    new_height = int(short * height / width) if width <= height else short
+    left, top = round((new_width - crop) / 2), round((new_height - crop) / 2)
+    across, down = width / new_width, height / new_height
+    return left * across, top * down, crop * across, crop * down
+
+
 def pixels(image: Image.Image) -> torch.Tensor:
     """An RGB photo as (3, height, width) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
