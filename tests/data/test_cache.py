@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from fieldguide.data import cache as caching
-from fieldguide.data.cache import BOUND, PLACE, Cache, Wanted, shrunk_to
+from fieldguide.data.batches import LabelledPhoto
+from fieldguide.data.cache import BOUND, PLACE, Cache, shrunk_to
 from fieldguide.data.decode import read_photo
 from fieldguide.data.pack import DamagedError, Pack, write_pack
 from fieldguide.errors import PhotosError, UsageError
@@ -28,7 +29,7 @@ def wanted_in(folder, count=6, size=(60, 45), first=0):
     for number in range(first, first + count):
         path = folder / f"{number}.png"
         make_photo("x", number, size).save(path)
-        found.append(Wanted(path, path.name, file_digest(path)))
+        found.append(LabelledPhoto(path, path.name, 0, file_digest(path)))
     return found
 
 
@@ -43,7 +44,9 @@ def packs_of(folder):
 def test_cached_pixels_are_decoded_pixels_bit_for_bit(tmp_path):
     photos = wanted_in(tmp_path / "photos")
     Image.fromarray(plain(photos[0])).save(photos[0].path.with_suffix(".jpg"), exif=_turned())
-    turned = Wanted(photos[0].path.with_suffix(".jpg"), "turned", file_digest(photos[0].path.with_suffix(".jpg")))
+    turned = LabelledPhoto(
+        photos[0].path.with_suffix(".jpg"), "turned", 0, file_digest(photos[0].path.with_suffix(".jpg"))
+    )
     cache = Cache(tmp_path / "cache", PLENTY)
     for _ in range(2):
         pixels = cache.pixels_of([*photos, turned], 100, 200)
@@ -91,7 +94,7 @@ def test_another_side_another_decoding_and_another_pillow_have_pixels_of_their_o
 
 def test_the_same_content_under_two_names_is_kept_once(tmp_path):
     (photo,) = wanted_in(tmp_path / "photos", 1)
-    twin = Wanted(photo.path, "twin.png", photo.content_hash)
+    twin = LabelledPhoto(photo.path, "twin.png", 0, photo.content_hash)
     pixels = Cache(tmp_path / "cache", PLENTY).pixels_of([photo, twin], 50, 200)
     assert len(pixels) == 1 and np.array_equal(pixels.read(twin), plain(photo))
 
@@ -227,12 +230,13 @@ def test_several_processes_fill_it_at_once_and_write_no_photo_twice(tmp_path, mo
 def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_used_or_stays(tmp_path):
     photos, folder = wanted_in(tmp_path / "photos"), tmp_path / "cache"
     program = (
-        "import os, sys, signal, pathlib\n"
+        "import os, sys, signal, pathlib, types\n"
         "from fieldguide.data import cache\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "os.fsync = die\n"
         "cache.Cache(pathlib.Path(sys.argv[1]), 10**9).pixels_of(\n"
-        "    [cache.Wanted(pathlib.Path(a), a, h) for a, h in zip(sys.argv[2::2], sys.argv[3::2])], 50, 200)\n"
+        "    [types.SimpleNamespace(path=pathlib.Path(a), file=a, content_hash=h)\n"
+        "     for a, h in zip(sys.argv[2::2], sys.argv[3::2])], 50, 200)\n"
     )
     words = [str(word) for photo in photos for word in (photo.path, photo.content_hash)]
     done = subprocess.run([sys.executable, "-c", program, str(folder), *words], check=False)

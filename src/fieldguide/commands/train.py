@@ -127,7 +127,8 @@ def run_trial(
     chosen_device, split = world.choose_device(device), prepared.split
     rules = assemble.hold_against_rules(recipe, len(split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
-    assembled = assemble.assemble(recipe, split, paths, chosen_device, workers)
+    with screen.counting("caching photos", len(split.part("train"))) as advance:
+        assembled = assemble.assemble(recipe, split, paths, chosen_device, workers, advance)
     _announce(name, recipe, assembled, rules, chosen_device, split, screen)
     run.make()
     write_text(
@@ -144,6 +145,9 @@ def run_trial(
     screen.say("drawing the report")
     keep_for_report(run, read_predictions(run.predictions), paths, device)
     write_report(run.path)
+    for sentence in assembled.feed.remarks_after():
+        screen.warn(sentence)
+    screen.say(assembled.feed.waiting.sentence())
     _report(run, result, screen)
     return Run(run.path, result)
 
@@ -167,7 +171,7 @@ def _announce(
         f"training on {len(split.part('train')):,} photos, validation on {len(split.part('val')):,}, "
         f"{len(split.classes):,} classes"
     )
-    for sentence in rules["unverified"]:
+    for sentence in (*rules["unverified"], *assembled.feed.remarks):
         screen.warn(sentence)
 
 
@@ -254,6 +258,7 @@ def _result(
         "stopped": state.stopped,
         "seconds": sum(epoch.seconds for epoch in history),
         "images_per_second": images / sum(e.training.images / e.images_per_second for e in history),
+        "waited_for_data": assembled.feed.waiting.share,
         "split": {
             "fingerprint": split.fingerprint(),
             **{part: len(split.part(part)) for part in ("train", "val", "test", "excluded")},

@@ -15,8 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import PIL
@@ -35,13 +35,20 @@ MOST_PHOTO_BYTES = 64_000_000
 GB = 1e9
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """A photo whose pixels are wanted: where it lies, its name for messages, and the SHA-256 of its content."""
+class Wanted(Protocol):
+    """A photo whose pixels are wanted."""
 
-    path: Path
-    file: str
-    content_hash: str
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def file(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 of its content in hexadecimal; without one it is not cached."""
 
 
 def shrunk_to(image: Image.Image, side_px: int) -> Image.Image:
@@ -116,10 +123,29 @@ class Cache:
         """What the packs take."""
         return sum(_size(path) for path in self.packs())
 
+    def counts(self) -> list[int]:
+        """How many photos each pack holds; 0 for a damaged one."""
+        found = []
+        for path in self.packs():
+            try:
+                found.append(len(Pack(path)))
+            except (OSError, DamagedError):
+                found.append(0)
+        return found
+
     def clear(self) -> int:
-        """Removes what no live process uses; how many packs stay."""
-        with self._turn():
-            return sum(not remove_unless_used(path) for path in self.packs())
+        """Removes what no live process uses; how many packs stay.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        if not self.folder.exists():
+            return 0
+        try:
+            with self._turn():
+                return sum(not remove_unless_used(path) for path in self.packs())
+        except OSError as error:
+            raise UsageError(f"{self.folder}: cannot be cleared ({error.strerror or error})") from None
 
     def open_packs(self, side_px: int, wanted: set[str], known: set[Path]) -> list[Pack]:
         """Opens the packs of that side which hold something wanted; damaged ones are removed."""

@@ -15,6 +15,7 @@ from fieldguide.data.augment import Policy
 from fieldguide.data.preprocess import Preprocessing, center_box
 
 Matrix = npt.NDArray[np.float64]
+Row = tuple[float, float, float]
 
 TRIES = 10  # torchvision's: after so many crops that do not fit, the centre
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
@@ -103,14 +104,14 @@ def _jitters(policy: Policy, chance: np.random.Generator) -> tuple[tuple[str, fl
     return tuple(drawn)
 
 
-def warp(drawn: Drawn, side: int) -> Matrix:
+def warp(drawn: Drawn, side: int) -> tuple[Row, Row]:
     """The map from the output back into the photo, crop, flips, rotation and translation in one.
 
     Points are continuous: a pixel covers [i, i + 1), its middle is at i + 0.5. The rotation is about the output's
     middle, as Pillow's and torchvision's.
 
     Returns:
-        (2, 3): a point of the output, in pixels, to a point of the photo.
+        Two rows of three: a point of the output, in pixels, to a point of the photo.
     """
     left, top, width, height = drawn.crop
     angle = math.radians(drawn.angle)
@@ -119,19 +120,7 @@ def warp(drawn: Drawn, side: int) -> Matrix:
     cosine, sine = math.cos(angle), math.sin(angle)
     a, b, c, d = across * cosine, -across * sine, down * sine, down * cosine
     x, y = side / 2 + drawn.shift[0], side / 2 + drawn.shift[1]  # what the output's middle became
-    return np.array(
-        [[a, b, left + width / 2 - a * x - b * y], [c, d, top + height / 2 - c * x - d * y]], dtype=np.float64
-    )
-
-
-def corners(drawn: Drawn, side: int) -> Matrix:
-    """Where the crop's corners lie in the output, in turn: (4, 2), x and y; beyond its edges the output is black."""
-    angle = math.radians(drawn.angle)
-    cosine, sine = math.cos(angle), math.sin(angle)
-    square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (side / 2)
-    turned = square @ np.array([[cosine, -sine], [sine, cosine]])
-    turned += side / 2 + np.array(drawn.shift)
-    return np.asarray(turned, dtype=np.float64)
+    return (a, b, left + width / 2 - a * x - b * y), (c, d, top + height / 2 - c * x - d * y)
 
 
 def colours(drawn: Drawn) -> tuple[Matrix, Matrix]:

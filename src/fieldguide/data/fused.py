@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.data.augment import Policy
-from fieldguide.data.draw import Drawn, colours, corners, draw, warp
+from fieldguide.data.draw import Drawn, colours, draw, warp
 from fieldguide.data.preprocess import Preprocessing
 
 Pixels = npt.NDArray[np.uint8]
@@ -80,13 +80,14 @@ def apply(drawn: Drawn, photo: Pixels, output: Pixels) -> None:
         borderMode=cv2.BORDER_REPLICATE,
     )
     if drawn.angle:
-        for beyond in _beyond(corners(drawn, side), side):
+        for beyond in _beyond(drawn, side):
             cv2.fillConvexPoly(output, beyond, (0, 0, 0), shift=SUBPIXEL_BITS)
     across, down = _seen(drawn.shift[0], side), _seen(drawn.shift[1], side)
     if drawn.jitters:
-        direct, of_mean = colours(drawn)
-        mean = np.array(cv2.mean(output[down, across])[:3])
-        cv2.transform(output, np.column_stack([direct, of_mean @ mean]), dst=output)
+        matrix = np.empty((3, 4))
+        matrix[:, :3], of_mean = colours(drawn)
+        matrix[:, 3] = of_mean @ cv2.mean(output[down, across])[:3]
+        cv2.transform(output, matrix, dst=output)
     if any(drawn.shift):
         output[: down.start] = output[down.stop :] = 0
         output[:, : across.start] = output[:, across.stop :] = 0
@@ -105,24 +106,28 @@ def _region(drawn: Drawn, photo: Pixels, side: int) -> tuple[Any, npt.NDArray[np
         new = region.shape[1] // across, region.shape[0] // down
         # Bilinear at exactly half the size is the mean of 2 pixels on each axis.
         region = cv2.resize(region[: new[1] * down, : new[0] * across], new, interpolation=cv2.INTER_LINEAR)
-    matrix = warp(drawn, side)
-    matrix[:, 2] += matrix[:, :2].sum(axis=1) / 2 - first  # from the middles of pixels
-    matrix /= np.exp2(halvings)[:, None]
-    matrix[:, 2] -= 0.5  # to the middles of pixels
-    return region, matrix
+    rows = [
+        (a / 2**halved, b / 2**halved, ((a + b) / 2 + c - start) / 2**halved - 0.5)  # between the middles of pixels
+        for (a, b, c), halved, start in zip(warp(drawn, side), halvings, first, strict=True)
+    ]
+    return region, np.array(rows)
 
 
 SUBPIXEL_BITS = 4
+# What lies above the square from (-1, -1) to (1, 1), as a polygon, and beyond its other edges.
+ABOVE = np.array([[-3.0, -1.0], [3.0, -1.0], [3.0, -3.0], [-3.0, -3.0]])
+BEYOND = np.stack([ABOVE, ABOVE[:, ::-1] * (-1, 1), -ABOVE, ABOVE[:, ::-1] * (1, -1)])
 
 
-def _beyond(corner: npt.NDArray[np.float64], side: int) -> Iterator[npt.NDArray[np.int32]]:
-    """What lies beyond each edge of the turned crop, as a polygon of pixels' middles in fixed point."""
-    for start, end in zip(corner, np.roll(corner, -1, axis=0), strict=True):
-        along = (end - start) / side
-        outwards = np.array([along[1], -along[0]])
-        start, end = start - side * along + outwards / 2, end + side * along + outwards / 2
-        polygon = np.array([start, end, end + side * outwards, start + side * outwards]) - 0.5
-        yield np.rint(polygon * 2**SUBPIXEL_BITS).astype(np.int32)
+def _beyond(drawn: Drawn, side: int) -> npt.NDArray[np.int32]:
+    """What lies beyond the edges of the turned crop: (4, 4, 2), four polygons of pixels' middles in fixed point."""
+    angle = math.radians(drawn.angle)
+    half = side / 2 + 0.5  # a polygon's edge covers the pixels on it, and those belong to the photo
+    cosine, sine = half * math.cos(angle), half * math.sin(angle)
+    turned = BEYOND @ np.array([[cosine, -sine], [sine, cosine]])
+    turned += (side / 2 + drawn.shift[0] - 0.5, side / 2 + drawn.shift[1] - 0.5)
+    fixed_point: npt.NDArray[np.int32] = np.rint(turned * 2**SUBPIXEL_BITS).astype(np.int32)
+    return fixed_point
 
 
 def _seen(shift: int, side: int) -> slice:

@@ -57,7 +57,7 @@ class Pack:
             if os.fstat(file.fileno()).st_size < len(MAGIC) + TRAILER.size:
                 raise DamagedError("is cut off")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # keeps the lock for as long as it lives
-        self._rows = {row["digest"].tobytes().hex(): row for row in self._index()}
+        self._rows = {digest.hex(): tuple(rest) for digest, *rest in self._index().tolist()}
         self._checked: set[str] = set()
 
     def _index(self) -> npt.NDArray[np.void]:
@@ -85,8 +85,7 @@ class Pack:
 
     def shape(self, content_hash: str) -> tuple[int, int]:
         """Height and width of a photo, in pixels."""
-        row = self._rows[content_hash]
-        return int(row["height"]), int(row["width"])
+        return self._rows[content_hash][1:3]
 
     def pixels(self, content_hash: str) -> Pixels:
         """A photo's pixels, (height, width, 3) uint8, read-only: the mapped file itself.
@@ -94,11 +93,10 @@ class Pack:
         Raises:
             DamagedError: they are not what was written.
         """
-        row = self._rows[content_hash]
-        height, width = self.shape(content_hash)
-        flat = np.frombuffer(self._map, np.uint8, height * width * 3, int(row["offset"]))
+        offset, height, width, crc = self._rows[content_hash]
+        flat = np.frombuffer(self._map, np.uint8, height * width * 3, offset)
         if content_hash not in self._checked:
-            if zlib.crc32(flat.data) != row["crc"]:
+            if zlib.crc32(flat.data) != crc:
                 raise DamagedError("holds a damaged photo")
             self._checked.add(content_hash)
         return flat.reshape(height, width, 3)
