@@ -18,6 +18,7 @@ LIBRARIES = (
     "torchvision",
     "timm",
     "numpy",
+    "opencv-python-headless",
     "pillow",
     "scikit-learn",
     "scipy",

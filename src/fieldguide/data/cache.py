@@ -331,8 +331,10 @@ def _kind(side_px: int) -> str:
 def _default_folder() -> Path:
     if place := os.environ.get(PLACE):
         return Path(place)
-    import platformdirs
-
+    try:
+        import platformdirs
+    except ImportError:
+        return Path.home() / ".cache" / "fieldguide" / "photos"
     return platformdirs.user_cache_path("fieldguide", appauthor=False) / "photos"
 
 

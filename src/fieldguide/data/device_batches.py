@@ -19,9 +19,8 @@ from fieldguide.data.draw import Drawn, colours, draw, warp
 from fieldguide.data.prefetch import prefetched
 from fieldguide.data.preprocess import Preprocessing
 
-AHEAD = 4
+RESIDENT_THREADS, STREAMING_THREADS = 2, 8  # the first only draw numbers, the others read and perhaps decode
 PIECE_BYTES = 64_000_000
-SHARE_OF_MEMORY = 0.5  # of what the device has free when the training begins
 MOST_SAMPLES = 3
 
 
@@ -69,7 +68,7 @@ class DeviceBatches:
             seed: of the order and of every photo's random numbers.
             batch_size: photos a step.
             most_resident_bytes: above, each batch's pixels are copied when it is made.
-            workers: threads; None: 4.
+            workers: threads; None: few where the device has the pixels, more where it has not.
         """
         self.photos = photos
         self.policies = policies
@@ -78,7 +77,6 @@ class DeviceBatches:
         self.device = device
         self.seed = seed
         self.batch_size = batch_size
-        self.threads = max(1, AHEAD if workers is None else workers)
         self.samples = samples_for(pixels.side_px, preprocessing.image_size_px)
         self._resident: torch.Tensor | None = None
         self._starts: list[int] = []
@@ -87,6 +85,8 @@ class DeviceBatches:
             if 3 * sum(counts) <= most_resident_bytes:
                 self._starts = [0, *np.cumsum(counts).tolist()]
                 self._resident = self._copied(self._starts[-1])
+        chosen = RESIDENT_THREADS if self.is_resident else STREAMING_THREADS
+        self.threads = max(1, chosen if workers is None else workers)
 
     @property
     def is_resident(self) -> bool:
@@ -106,7 +106,7 @@ class DeviceBatches:
         def work(places: list[int]) -> HostBatch:
             return self._on_host(policy, epoch, places)
 
-        for made in prefetched(order, work, self.threads, AHEAD):
+        for made in prefetched(order, work, self.threads, self.threads + 2):
             numbers, places, labels = (
                 part.to(self.device, non_blocking=True) for part in (made.numbers, made.places, made.labels)
             )
