@@ -108,7 +108,7 @@ def make_feed(
         transforms = {name: reference(policy, preprocessing) for name, policy in policies.items()}
         batches = TrainingBatches(photos, transforms, max_megapixels=max_megapixels, **settings)
         advice = (
-            "torchvision's transforms are slow; execution fast with augmentation.engine fused takes about a tenth of "
+            "torchvision's transforms are slow; execution fast with augmentation.engine fused takes a fraction of "
             "the time, and more processor cores help"
         )
         return Feed(batches, Waiting(advice))
