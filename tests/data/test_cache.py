@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from fieldguide.data import cache as caching
+from fieldguide.data import photo_pixels
 from fieldguide.data.batches import LabelledPhoto
-from fieldguide.data.cache import BOUND, PLACE, Cache, shrunk_to
+from fieldguide.data.cache import BOUND, PLACE, Cache
 from fieldguide.data.decode import read_photo
 from fieldguide.data.pack import DamagedError, Pack, write_pack
+from fieldguide.data.photo_pixels import shrunk_to
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.storage import file_digest
 from tests.data.photo_folders import make_photo
@@ -74,7 +76,7 @@ def test_a_second_training_decodes_nothing(tmp_path, monkeypatch):
     counts = []
     cache.pixels_of(photos, 50, 200, counts.append)
     assert sum(counts) == 6
-    monkeypatch.setattr(caching, "decode", None)
+    monkeypatch.setattr(photo_pixels, "decode", None)
     counts.clear()
     again = cache.pixels_of(photos, 50, 200, counts.append)
     assert again.read(photos[3]).shape == (45, 60, 3) and sum(counts) == 6

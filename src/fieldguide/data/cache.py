@@ -16,67 +16,19 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
-import numpy as np
 import PIL
-from PIL import Image
 
-from fieldguide.data.decode import UnreadableError, decode, read_bytes
 from fieldguide.data.pack import DamagedError, Pack, Pixels, locked, remove_unless_used, write_pack
-from fieldguide.errors import PhotosError, UsageError
-from fieldguide.storage import digest
+from fieldguide.data.photo_pixels import PhotoPixels, Wanted
+from fieldguide.errors import UsageError
 
-DECODING = 1  # raise it when `decode` or `shrunk_to` give other pixels
+DECODING = 1  # raise it when `photo_pixels.read_pixels` gives other pixels
 PLACE, BOUND = "FIELDGUIDE_CACHE", "FIELDGUIDE_CACHE_GB"
 SHARE_OF_DISK = 0.25
 PACK_BYTES = 256_000_000
 MOST_PHOTO_BYTES = 64_000_000
 GB = 1e9
-
-
-class Wanted(Protocol):
-    """A photo whose pixels are wanted."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-
-    @property
-    def file(self) -> str:
-        """Its name, for messages."""
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of its content in hexadecimal; without one it is not cached."""
-
-
-def shrunk_to(image: Image.Image, side_px: int) -> Image.Image:
-    """Resizes with antialias so that the shorter side is `side_px`; a smaller photo stays, and 0 means any size."""
-    short = min(image.size)
-    if side_px == 0 or short <= side_px:
-        return image
-    width, height = (max(1, round(length * side_px / short)) for length in image.size)
-    return image.resize((width, height), Image.Resampling.BILINEAR)
-
-
-def read_pixels(photo: Wanted, side_px: int, max_megapixels: float) -> Pixels:
-    """A photo's pixels, (height, width, 3) uint8, as the cache would give them.
-
-    Raises:
-        PhotosError: it cannot be read, or is another one by now.
-    """
-    try:
-        content = read_bytes(photo.path)
-        if photo.content_hash and digest(content) != photo.content_hash:
-            raise PhotosError(
-                f"{photo.file} is not the photo that it was when the training began, so the training stops here"
-            )
-        return np.asarray(shrunk_to(decode(content, max_megapixels), side_px))
-    except UnreadableError as error:
-        raise PhotosError(
-            f"{photo.file} {error}; it could be read when the training began, so the training stops here"
-        ) from None
 
 
 class Cache:
@@ -199,7 +151,7 @@ class Cache:
         side_px: int,
         max_megapixels: float,
         advance: Callable[[int], None] = lambda _: None,
-    ) -> "PhotoPixels":
+    ) -> PhotoPixels:
         """Opens the pixels of photos, and decodes and keeps those that are missing, on all cores.
 
         Args:
@@ -220,7 +172,7 @@ class Cache:
             made.problem = f"{self.folder} cannot be written ({error.strerror or error})"
         return made
 
-    def _fill(self, made: "PhotoPixels", photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
+    def _fill(self, made: PhotoPixels, photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
         cores = os.cpu_count() or 1
         with ThreadPoolExecutor(max_workers=cores) as pool:
             while not made.problem:
@@ -241,13 +193,13 @@ class Cache:
                     if not len(pack):
                         path.unlink(missing_ok=True)
 
-    def _open(self, made: "PhotoPixels", photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
+    def _open(self, made: PhotoPixels, photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
         before = len(made.missing(photos))
         made.add(self.open_packs(made.side_px, set(photos), made.paths))
         advance(before - len(made.missing(photos)))
 
     def _as_they_fit(
-        self, decoded: Iterator[tuple[Wanted, Pixels]], made: "PhotoPixels", advance: Callable[[int], None]
+        self, decoded: Iterator[tuple[Wanted, Pixels]], made: PhotoPixels, advance: Callable[[int], None]
     ) -> Iterator[tuple[str, Pixels]]:
         """The photos of one pack; it ends when it is full, or when the cache is."""
         written, room = 0, 0
@@ -267,61 +219,6 @@ class Cache:
             advance(1)
             if written >= PACK_BYTES:
                 return
-
-
-class PhotoPixels:
-    """The pixels of a training's photos, from the cache where they are there and from the file where not."""
-
-    def __init__(self, side_px: int, max_megapixels: float) -> None:
-        self.side_px = side_px
-        self.max_megapixels = max_megapixels
-        self.problem = ""
-        self.too_large: set[str] = set()
-        self.damaged: set[str] = set()
-        self._packs: dict[str, Pack] = {}
-
-    def __len__(self) -> int:
-        return len(self._packs)
-
-    def __contains__(self, content_hash: str) -> bool:
-        return content_hash in self._packs
-
-    @property
-    def paths(self) -> set[Path]:
-        """The packs that are open."""
-        return {pack.path for pack in self._packs.values()}
-
-    def add(self, packs: Sequence[Pack]) -> None:
-        """Takes open packs in."""
-        for pack in packs:
-            self._packs |= dict.fromkeys(pack, pack)
-
-    def missing(self, photos: dict[str, Wanted]) -> list[Wanted]:
-        """Those that are not cached and could be."""
-        return [photo for key, photo in photos.items() if key not in self._packs and key not in self.too_large]
-
-    def shape(self, content_hash: str) -> tuple[int, int]:
-        """Height and width of a photo that is cached, in pixels."""
-        return self._packs[content_hash].shape(content_hash)
-
-    def decoded(self, photo: Wanted) -> Pixels:
-        """From the file."""
-        return read_pixels(photo, self.side_px, self.max_megapixels)
-
-    def read(self, photo: Wanted) -> Pixels:
-        """(height, width, 3) uint8, not to be written to.
-
-        Raises:
-            PhotosError: it is not cached, and cannot be read or is another one by now.
-        """
-        pack = self._packs.get(photo.content_hash)
-        if pack is not None:
-            try:
-                return pack.pixels(photo.content_hash)
-            except DamagedError:
-                self.damaged.add(photo.content_hash)
-                pack.path.unlink(missing_ok=True)  # the next training writes it anew
-        return self.decoded(photo)
 
 
 def _kind(side_px: int) -> str:

@@ -14,8 +14,8 @@ import torch
 
 from fieldguide.data.augment import Policy, photo_seed
 from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
-from fieldguide.data.cache import PhotoPixels
 from fieldguide.data.draw import Drawn, colours, draw, warp
+from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 from fieldguide.data.preprocess import Preprocessing
 

@@ -10,9 +10,10 @@ import torch
 from fieldguide.data import fused
 from fieldguide.data.augment import Policy, reference
 from fieldguide.data.batches import Batches, LabelledPhoto, TrainingBatches
-from fieldguide.data.cache import BOUND, Cache, PhotoPixels
+from fieldguide.data.cache import BOUND, Cache
 from fieldguide.data.device_batches import DeviceBatches
 from fieldguide.data.fused_batches import FusedBatches
+from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.preprocess import Preprocessing
 from fieldguide.data.waiting import Waiting
 from fieldguide.errors import UsageError, counted

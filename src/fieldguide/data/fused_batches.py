@@ -8,8 +8,8 @@ import torch
 
 from fieldguide.data.augment import photo_seed
 from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
-from fieldguide.data.cache import PhotoPixels
 from fieldguide.data.fused import FusedAugment, Pixels, one_thread_a_call
+from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 
 PHOTOS_A_TASK = 8  # one task a photo would spend as long on the task as on the photo
