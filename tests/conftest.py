@@ -1,5 +1,7 @@
 """Photos that the tests make."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,18 @@ def write_photo(path, hue, number, size=(40, 30)):
     pixels += coarse + draw.normal(0, 8, pixels.shape)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """No test reads or fills the cache of the person who runs it."""
+    before = os.environ.get("FIELDGUIDE_CACHE")
+    os.environ["FIELDGUIDE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["FIELDGUIDE_CACHE"]
+    else:
+        os.environ["FIELDGUIDE_CACHE"] = before
 
 
 @pytest.fixture

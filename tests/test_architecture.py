@@ -34,6 +34,7 @@ OWNERS = {
     "yaml": {"recipe/load.py"},
     "matplotlib": {"report/figures.py"},
     "typer": {"cli.py"},
+    "cv2": {"data/fused.py"},
 }
 
 

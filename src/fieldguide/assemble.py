@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fieldguide.data.augment import Augment, Policy, reference
-from fieldguide.data.batches import LabelledPhoto, TrainingBatches, in_order
+from fieldguide.data.augment import Policy
+from fieldguide.data.batches import Batch, KeptInputs, LabelledPhoto, TrainingBatches
 from fieldguide.data.decode import read_photo
+from fieldguide.data.feed import NO_OPENCV, WITHOUT_OPENCV, Feed, can_fuse, make_feed
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels, resized_side
 from fieldguide.data.split import Row, Split
 from fieldguide.data.steady import steady
@@ -45,6 +46,7 @@ from fieldguide.world import available_bytes, compiler, multiplies_bfloat16, rep
 
 Paths = dict[str, Path]
 STEPS_TO_COMPILE = 2_000  # below, compiling takes longer than it saves
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Assembled:
         description: what the bundle will say.
         parameters: total, backbone, head.
         weights: where the first weights came from.
+        feed: where the training's batches come from, and how long it waited for them.
     """
 
     recipe: Recipe
@@ -77,6 +80,7 @@ class Assembled:
     description: Description
     parameters: dict[str, int]
     weights: LoadedWeights
+    feed: Feed
 
 
 def problems_with_model(recipe: Recipe) -> list[str]:
@@ -88,9 +92,14 @@ def problems_with_model(recipe: Recipe) -> list[str]:
     return [problem for problem in found if problem]
 
 
-def resolved(recipe: Recipe) -> Recipe:
+def problems_with_input(recipe: Recipe, device: torch.device) -> list[str]:
+    """What of the recipe's input cannot be done on this machine."""
+    return [NO_OPENCV] if recipe.augmentation.engine == "fused" and not can_fuse(device) else []
+
+
+def resolved(recipe: Recipe, device: torch.device = CPU) -> Recipe:
     """The recipe with nothing left open; paths in it hold from anywhere."""
-    made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone))
+    made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone), can_fuse=can_fuse(device))
     weights = made.model.weights
     if weights not in ("hub", "none"):
         made = made.model_copy(
@@ -143,6 +152,7 @@ def assemble(
     workers: int | None = None,
     loaded: LoadedWeights | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Assembled:
     """Builds all that a training needs.
 
@@ -151,12 +161,14 @@ def assemble(
         split: which photo is in which part.
         paths: where each file of the split lies.
         device: where to train.
-        workers: processes that load photos; None: chosen by the machine. Results do not depend on it.
+        workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
         tell: takes a sentence about what happened to the processes that load photos.
+        advance: called with how many more training photos the cache has.
 
     Raises:
         UsageError: the weights cannot be had or do not fit.
+        PhotosError: a photo that the cache lacks cannot be read, or is another one by now.
     """
     classes = split.classes
     described = architecture(recipe, len(classes))
@@ -169,14 +181,16 @@ def assemble(
         model = model.to(memory_format=torch.channels_last)
     plan = make_plan(recipe)
     recipe = _settled(recipe, model, plan.most_epochs() * len(split.part("train")), device)
+    feed = _make_feed(recipe, split, paths, preprocessing, device, workers, advance)
     return Assembled(
         recipe=recipe,
         model=model,
         plan=plan,
-        tools=_make_tools(recipe, split, paths, preprocessing, device, workers, tell),
+        tools=_make_tools(recipe, split, paths, preprocessing, device, feed, tell),
         description=Description(described, tuple(classes), preprocessing.to_dict(), weights.pretrained_on),
         parameters=count_parameters(model),
         weights=weights,
+        feed=feed,
     )
 
 
@@ -232,39 +246,68 @@ def make_plan(recipe: Recipe) -> Plan:
     )
 
 
-def _make_tools(
+def _make_feed(
     recipe: Recipe,
     split: Split,
     paths: Paths,
     preprocessing: Preprocessing,
     device: torch.device,
     workers: int | None,
+    advance: Callable[[int], None],
+) -> Feed:
+    """The training's batches, by the engine that the recipe names."""
+    label_of = {name: index for index, name in enumerate(split.classes)}
+    engine = recipe.augmentation.engine or "reference"
+    feed = make_feed(
+        [
+            LabelledPhoto(paths[row.file], row.file, label_of[row.class_name], row.content_hash)
+            for row in split.part("train")
+        ],
+        {name: Policy(**policy.model_dump()) for name, policy in recipe.augmentation.known().items()},
+        preprocessing,
+        engine=engine,
+        cache_side_px=recipe.data.cache_side_px,
+        seed=recipe.training.seed,
+        batch_size=recipe.training.batch_size or BATCH_SIZE,
+        max_megapixels=recipe.data.max_megapixels,
+        device=device,
+        workers=workers,
+        advance=advance,
+    )
+    missed = recipe.execution == "fast" and engine == "reference" and not can_fuse(device)
+    return replace(feed, remarks=(*feed.remarks, WITHOUT_OPENCV)) if missed else feed
+
+
+def _make_tools(
+    recipe: Recipe,
+    split: Split,
+    paths: Paths,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    feed: Feed,
     tell: Callable[[str], None],
 ) -> Tools:
     training = recipe.training
     label_of = {name: index for index, name in enumerate(split.classes)}
-    batches = TrainingBatches(
-        [LabelledPhoto(paths[row.file], row.file, label_of[row.class_name]) for row in split.part("train")],
-        augmentations(recipe, preprocessing),
-        seed=training.seed,
-        batch_size=training.batch_size or BATCH_SIZE,
-        max_megapixels=recipe.data.max_megapixels,
-        workers=workers,
-    )
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     precision = _autocast(training.precision == "bf16", device)
 
+    def epoch_of(augmentation: str, epoch: int, first_step: int) -> Iterator[Batch]:
+        if isinstance(feed.batches, TrainingBatches):  # processes, and a process may die
+            return steady(feed.batches, augmentation, epoch, first_step, tell)
+        return feed.batches.epoch(augmentation, epoch, first_step)
+
     def on_device(augmentation: str, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
-        for batch in steady(batches, augmentation, epoch, first_step, tell):
+        for batch in feed.waiting.over(epoch_of(augmentation, epoch, first_step)):
             images = _to_device(batch.images, preprocessing, recipe, device)
-            yield DeviceBatch(images, batch.labels.to(device), batch.files)
+            yield DeviceBatch(images, batch.labels.to(device, non_blocking=True), batch.files)
 
     def seed_step(epoch: int, step: int) -> None:
         torch.manual_seed(((training.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
 
     return Tools(
         batches=on_device,
-        steps_per_epoch=batches.steps_per_epoch,
+        steps_per_epoch=feed.batches.steps_per_epoch,
         evaluate=_make_evaluation(recipe, split.part("val"), label_of, paths, preprocessing, device, precision),
         make_optimizer=lambda model, rate: make_optimizer(
             model,
@@ -309,14 +352,6 @@ def _load(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     load_as_built(model, weights)
 
 
-def augmentations(recipe: Recipe, preprocessing: Preprocessing) -> dict[str, Augment]:
-    """The augmentations that a recipe's phases and rounds name."""
-    return {
-        name: reference(Policy(**policy.model_dump()), preprocessing)
-        for name, policy in recipe.augmentation.known().items()
-    }
-
-
 def _autocast(is_bfloat16: bool, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
     return (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if is_bfloat16 else contextlib.nullcontext
 
@@ -356,11 +391,13 @@ def _make_evaluation(
     def load(row: Row) -> torch.Tensor:
         return pixels(center(read_photo(paths[row.file], recipe.data.max_megapixels), preprocessing))
 
+    every_input = KeptInputs(rows, load, recipe.training.batch_size or BATCH_SIZE)
+
     def evaluate(model: nn.Module) -> Scores:
         model.eval()
         loss_sum, correct = 0.0, 0
         with torch.inference_mode(), precision():
-            for inputs in in_order(rows, load, recipe.training.batch_size or BATCH_SIZE):
+            for inputs in every_input:
                 for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
                     if reason:
                         raise PhotosError(f"{row.file} {reason}; it could be read when the training began")

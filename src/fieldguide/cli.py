@@ -256,6 +256,17 @@ def env(device: Device = "auto") -> None:
         print(f"{name:<14} {value}")
 
 
+@app.command(epilog="Example: fieldguide cache --clear")
+@_command
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="remove all that no training uses just now")] = False,
+) -> None:
+    """Show the cache of decoded photos, or clear it."""
+    from fieldguide.commands.cache import cache as look
+
+    print("\n".join(look(clear=clear).sentences()))
+
+
 @recipes_app.callback()
 @_command
 def list_recipes(context: typer.Context) -> None:

@@ -20,6 +20,7 @@ LIBRARIES = (
     "torchvision",
     "timm",
     "numpy",
+    "opencv-python-headless",
     "pillow",
     "scikit-learn",
     "scipy",

@@ -108,7 +108,7 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
         f"{field}: null"
         for field in (
             "backbones", "group_pattern", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
-            "gradient_clip_norm", "warmup_epochs",
+            "gradient_clip_norm", "warmup_epochs", "cache_side_px",
         )
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -79,12 +80,54 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
     [
         "training.max_minutes=10",
         "training.max_minutes=soon",
-        "augmentation.engine=fused",
     ],
 )
 def test_a_reserved_field_is_refused_with_that_word(setting):
     (problem,) = read_draft("resnet34-adam", [setting]).problems
     assert "reserved" in problem and problem.startswith(setting.partition("=")[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields"),
+    [
+        (["augmentation.engine=fused"], ("augmentation.engine: fused", "execution")),
+        (["data.cache_side_px=300"], ("data.cache_side_px", "augmentation.engine")),
+        (["augmentation.engine=null", "data.cache_side_px=300"], ("data.cache_side_px", "execution is exact")),
+        (["execution=fast", "data.cache_side_px=300"], ("data.cache_side_px", "augmentation.engine is reference")),
+        (
+            ["execution=fast", "augmentation.engine=fused", "data.cache_side_px=200"],
+            ("data.cache_side_px: 200", "data.image_size_px 224"),
+        ),
+    ],
+)
+def test_what_the_engine_does_not_do_or_would_ignore_names_both_fields(settings, fields):
+    (problem,) = read_draft("resnet34-adam", settings).problems
+    assert all(field in problem for field in fields)
+
+
+@pytest.mark.parametrize(
+    ("settings", "engine", "side"),
+    [
+        ([], "reference", None),
+        (["execution=fast"], "reference", None),
+        (["execution=fast", "augmentation.engine=null"], "fused", 448),
+        (["execution=fast", "augmentation.engine=fused", "data.cache_side_px=0"], "fused", 0),
+        (["execution=fast", "augmentation.engine=fused", "data.image_size_px=128"], "fused", 256),
+        (["data.cache_side_px=0"], "reference", 0),
+        (["augmentation.engine=null"], "reference", None),
+    ],
+)
+def test_the_engine_follows_the_execution_where_it_is_not_named(settings, engine, side):
+    recipe = read_recipe("resnet34-adam", settings)
+    made = resolve(recipe, {})
+    assert made.augmentation.engine == engine and made.data.cache_side_px == side
+    without_opencv = resolve(recipe, {}, can_fuse=False)
+    assert without_opencv.augmentation.engine == (recipe.augmentation.engine or "reference")
+    assert read_recipe_text(to_yaml(made)) == made
+
+
+def read_recipe_text(text):
+    return Recipe.model_validate(yaml.safe_load(text))
 
 
 @pytest.mark.parametrize("value", ["1", "101", "abc", "2.5", "true"])

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fieldguide import assemble, world
 from fieldguide.commands.check import CheckReport, look_over
 from fieldguide.commands.display import Screen
@@ -63,7 +65,9 @@ def demand_request(
             "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN "
             "--set training.more_epochs=10; leave it out here, or raise the phases' max_epochs"
         )
-    found = [problem_with_folder(root), _problem_with(device)]
+    chosen_device, wrong_device = _device(device)
+    problems += assemble.problems_with_input(draft.recipe, chosen_device)
+    found = [problem_with_folder(root), wrong_device]
     found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
     problems += [problem for problem in found if problem]
     pattern = draft.recipe.split.group_pattern
@@ -71,7 +75,7 @@ def demand_request(
         problems.append(problem)
     if problems:
         raise UsageError(*problems)
-    return draft.name, assemble.resolved(draft.recipe)
+    return draft.name, assemble.resolved(draft.recipe, chosen_device)
 
 
 def _problem_with_output(run: RunFolder) -> str | None:
@@ -89,12 +93,12 @@ def _problem_with_place(root: Path, run: RunFolder) -> str | None:
     return None
 
 
-def _problem_with(device: str) -> str | None:
+def _device(name: str) -> tuple[torch.device, str | None]:
+    """The device of that name; the CPU, and what is wrong, where there is none."""
     try:
-        world.choose_device(device)
+        return world.choose_device(name), None
     except UsageError as error:
-        return str(error)
-    return None
+        return assemble.CPU, str(error)
 
 
 def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:

@@ -54,6 +54,7 @@ def result_of(
         "micro_batch_size": recipe.training.micro_batch_size,
         "halved": [asdict(halved) for halved in state.halved],
         "images_per_second": images / sum(e.training.images / e.images_per_second for e in history),
+        "waited_for_data": assembled.feed.waiting.share,
         "split": {
             "fingerprint": split.fingerprint(),
             **{part: len(split.part(part)) for part in ("train", "val", "test", "excluded")},

@@ -92,7 +92,10 @@ def run_trial(
     chosen_device = world.choose_device(device)
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
-    assembled = assemble.assemble(recipe, prepared.split, paths, chosen_device, workers, tell=screen.warn)
+    with screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
+        assembled = assemble.assemble(
+            recipe, prepared.split, paths, chosen_device, workers, tell=screen.warn, advance=advance
+        )
     trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen)
     announce(trial)
     with explained(run), run.held():

@@ -138,7 +138,7 @@ def announce(trial: Trial) -> None:
         f"training on {len(trial.split.part('train')):,} photos, validation on {len(trial.split.part('val')):,}, "
         f"{len(trial.split.classes):,} classes"
     )
-    for sentence in trial.rules["unverified"]:
+    for sentence in (*trial.rules["unverified"], *trial.assembled.feed.remarks):
         screen.warn(sentence)
 
 
@@ -170,6 +170,9 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
         )
         run.write_result(result)
         write_report(run.path)
+    for sentence in trial.assembled.feed.remarks_after():
+        screen.warn(sentence)
+    screen.say(trial.assembled.feed.waiting.sentence())
     report_result(run, result, screen)
     return Run(run.path, result)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from fieldguide.data.preprocess import pixels
 from fieldguide.errors import PhotosError
 
 Source = TypeVar("Source")
+MOST_KEPT_BYTES = 1_000_000_000  # 6,600 validation photos at 224 px
 FEW_PHOTOS = 256  # below this, starting workers takes longer than they save
 
 
@@ -30,11 +31,13 @@ class LabelledPhoto:
         path: where it lies.
         file: its name in the split; its random numbers depend on it.
         label: index of its class.
+        content_hash: SHA-256 of its content, by which its pixels are cached.
     """
 
     path: Path
     file: str
     label: int
+    content_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,33 @@ def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
     return batches
 
 
+class Batches(Protocol):
+    """Batches to train on; the same for the same (seed, epoch), with any number of workers."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has."""
+
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, from a step on.
+
+        Args:
+            augmentation: one of the names given.
+            epoch: counted over the whole run.
+            first_step: so many batches of the epoch are left out, and none of their photos is read.
+
+        Raises:
+            PhotosError: a photo that could be read before cannot be read any more.
+        """
+
+
+def epoch_order(photos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Which photos are in which batch of an epoch."""
+    return cut(np.random.default_rng([seed, epoch]).permutation(photos).tolist(), batch_size)
+
+
 class TrainingBatches:
-    """Shuffled, augmented batches; the same for the same (seed, epoch), with any number of workers."""
+    """Shuffled batches of photos that worker processes decode and augment one by one."""
 
     def __init__(
         self,
@@ -126,20 +154,10 @@ class TrainingBatches:
         return len(cut(range(len(self.photos)), self.batch_size))
 
     def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch.
-
-        Args:
-            augmentation: one of the names given.
-            epoch: counted over the whole run.
-            first_step: the batches before it are left out, and are not read.
-
-        Raises:
-            PhotosError: a photo that could be read before cannot be read any more.
-        """
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.photos)).tolist()
+        """As `Batches.epoch`."""
         self._sampler.batches = [
             [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file)) for i in batch]
-            for batch in cut(order, self.batch_size)[first_step:]
+            for batch in epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]
         ]
         for made in self._loader:
             if isinstance(made, str):
@@ -226,6 +244,44 @@ def in_order(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+class KeptInputs(Generic[Source]):
+    """What `in_order` gives, loaded again each time it is gone through, or only once where it fits.
+
+    Args:
+        sources, load, batch_size: as for `in_order`.
+        most_bytes: above, nothing is kept.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        load: Callable[[Source], torch.Tensor],
+        batch_size: int,
+        most_bytes: int = MOST_KEPT_BYTES,
+    ) -> None:
+        self._sources = sources
+        self._load = load
+        self._batch_size = batch_size
+        self._most_bytes = most_bytes
+        self._kept: list[Inputs[Source]] | None = None
+
+    def __iter__(self) -> Iterator[Inputs[Source]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[Inputs[Source]] = []
+        taken = 0
+        for inputs in in_order(self._sources, self._load, self._batch_size):
+            taken += inputs.images.nbytes
+            if taken <= self._most_bytes:
+                kept.append(inputs)
+            else:
+                kept.clear()
+            yield inputs
+        if taken <= self._most_bytes and not any(reason for inputs in kept for reason in inputs.reasons):
+            self._kept = kept
 
 
 def _inputs(loaded: Sequence[tuple[Source, torch.Tensor | str]]) -> Inputs[Source]:

@@ -1,5 +1,6 @@
 """An RGB photo to the network's input, without chance: the same for validation, evaluation and prediction."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -97,6 +98,16 @@ def center(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     return image.crop((left, top, left + crop, top + crop))
 
 
+def center_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
+    """What `center` cuts out: left, top, width and height in pixels of a photo of that size."""
+    short, crop = preprocessing.resize_px, preprocessing.image_size_px
+    new_width = short if width <= height else int(short * width / height)
+    new_height = int(short * height / width) if width <= height else short
+    left, top = round((new_width - crop) / 2), round((new_height - crop) / 2)
+    across, down = width / new_width, height / new_height
+    return left * across, top * down, crop * across, crop * down
+
+
 def pixels(image: Image.Image) -> torch.Tensor:
     """An RGB photo as (3, height, width) uint8."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
@@ -104,9 +115,15 @@ def pixels(image: Image.Image) -> torch.Tensor:
 
 def normalize(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """(batch, 3, height, width) uint8 to float32: `(value / 255 - mean) / std`, on the images' device."""
-    mean = torch.tensor(preprocessing.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(preprocessing.std, device=images.device).view(1, 3, 1, 1)
+    mean, std = _constants(preprocessing, images.device)
     return images.float().div_(255).sub_(mean).div_(std)
+
+
+@functools.lru_cache(maxsize=16)
+def _constants(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Made once, since a GPU waits when they are copied to it."""
+    mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
 def _whole(value: Any) -> int:

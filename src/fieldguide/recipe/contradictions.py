@@ -19,6 +19,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     """All pairs of fields that cannot both be meant."""
     return [
         *_reserved(recipe),
+        *_against_exact(recipe),
         *_ignored(recipe),
         *_unknown_augmentations(recipe),
         *_ranges(recipe),
@@ -29,16 +30,33 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
 
 def _reserved(recipe: Recipe) -> list[Contradiction]:
     values = {"training.max_minutes": recipe.training.max_minutes}
-    found = [
+    return [
         Contradiction((name,), f"{name}: reserved for a later version; leave it out")
         for name, value in values.items()
         if value is not None
     ]
-    if recipe.augmentation.engine == "fused":
+
+
+def _against_exact(recipe: Recipe) -> list[Contradiction]:
+    """What is not the report's to the letter cannot stand beside `execution: exact`, nor what only it would use."""
+    engine, side, exact = recipe.augmentation.engine, recipe.data.cache_side_px, recipe.execution == "exact"
+    found = []
+    if engine == "fused" and exact:
         found.append(
             Contradiction(
-                ("augmentation.engine",),
-                "augmentation.engine: fused is reserved for a later version; leave it out or say reference",
+                ("augmentation.engine", "execution"),
+                "augmentation.engine: fused is not torchvision's transforms to the letter, which execution exact asks "
+                "for; set execution to fast or augmentation.engine to reference",
+            )
+        )
+    elif side and (engine == "reference" or exact):
+        other = "augmentation.engine" if engine == "reference" else "execution"
+        value = "reference" if engine == "reference" else "exact"
+        found.append(
+            Contradiction(
+                ("data.cache_side_px", other),
+                f"data.cache_side_px would be ignored, because {other} is {value} and only fused augmentations read "
+                "the cache; set data.cache_side_px to null, or execution to fast and augmentation.engine to fused",
             )
         )
     return found
@@ -121,6 +139,15 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
                 )
             )
     size, share = recipe.data.image_size_px, recipe.data.crop_share
+    side = recipe.data.cache_side_px
+    if size is not None and side and side < size:
+        found.append(
+            Contradiction(
+                ("data.cache_side_px", "data.image_size_px"),
+                f"data.cache_side_px: {side} is below data.image_size_px {size}, so photos would be shrunk and then "
+                "enlarged; choose a larger one, or 0 for no cache",
+            )
+        )
     if size is not None and share is not None and round(size / share) > MOST_RESIZED_PX:
         found.append(
             Contradiction(

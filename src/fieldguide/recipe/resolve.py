@@ -10,16 +10,22 @@ HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 
 
-def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
+CACHE_SIDE_FACTOR = 2
+
+
+def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fuse: bool = True) -> Recipe:
     """The same recipe with nothing left open.
 
     Args:
         recipe: as it was read.
         pretrained_preprocessing: the backbone's own `image_size_px`, `crop_share`, `interpolation`,
             `mean` and `std`; they stand in for what the recipe leaves null.
+        can_fuse: whether fused augmentations can be computed here; if not, null stands for the reference.
     """
     model, data, training = recipe.model, recipe.data, recipe.training
     last_phase = training.phases[-1]
+    engine = recipe.augmentation.engine or ("fused" if recipe.execution == "fast" and can_fuse else "reference")
+    size = data.image_size_px or pretrained_preprocessing["image_size_px"]
     return recipe.model_copy(
         update={
             "model": model.model_copy(
@@ -30,6 +36,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             ),
             "data": data.model_copy(
                 update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
+                | {"cache_side_px": _default(data.cache_side_px, CACHE_SIDE_FACTOR * size, engine == "fused")}
             ),
             "split": recipe.split.model_copy(
                 update={
@@ -41,7 +48,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any]) -> Recipe:
             ),
             "augmentation": recipe.augmentation.model_copy(
                 update={
-                    "engine": recipe.augmentation.engine or "reference",
+                    "engine": engine,
                     "policies": {name: recipe.augmentation.known()[name] for name in _named_policies(recipe)},
                 }
             ),

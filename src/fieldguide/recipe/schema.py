@@ -60,6 +60,13 @@ class Data(Section):
     interpolation: Interpolation | None = None
     mean: Three | None = None
     std: tuple[Rate, Rate, Rate] | None = None
+    cache_side_px: int | None = Field(
+        default=None,
+        ge=0,
+        le=8_192,
+        description="fused only: photos are cached with at most this shorter side; "
+        "null: 2 x image_size_px; 0: no cache, photos in their own size",
+    )
     unreadable: Literal["refuse", "exclude"] = "refuse"
     leaks: Literal["refuse", "drop", "allow"] = "refuse"
     max_megapixels: float = Field(default=200, gt=0, le=2_000, description="a larger photo is unreadable")
@@ -113,7 +120,9 @@ BUILT_IN = {"standard": STANDARD, "strong": STRONG, "none": NONE}
 class Augmentation(Section):
     """The augmentations that phases name, and how they are computed."""
 
-    engine: Literal["reference", "fused"] | None = Field(default=None, description="null: reference; fused is reserved")
+    engine: Literal["reference", "fused"] | None = Field(
+        default=None, description="null: fused for execution fast, reference (torchvision's own) for exact"
+    )
     policies: dict[str, Policy] = Field(
         default={}, description="own ones beside standard, strong and none, or in their place"
     )

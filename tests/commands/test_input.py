@@ -1,0 +1,120 @@
+"""A training with fused augmentations from the cache, as a user runs it."""
+
+import gc
+import json
+
+import numpy as np
+import pytest
+
+from fieldguide import UsageError, train
+from fieldguide.cli import app
+from fieldguide.commands.cache import cache
+from fieldguide.commands.display import Screen
+from fieldguide.data import fused
+from fieldguide.data.pack import Pack
+from fieldguide.recipe.load import read_recipe
+from tests.commands.test_train import history_without_times, same_weights
+
+FUSED = ("execution=fast", "augmentation.engine=null")
+needs_opencv = pytest.mark.skipif(not fused.is_installed(), reason="OpenCV is not installed")
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A cache of this test's own."""
+    monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@needs_opencv
+def test_the_cache_is_filled_once_and_changes_no_number(photos, small, tmp_path, own, monkeypatch, capsys):
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=2")
+    first = train(photos, output=tmp_path / "a", overrides=settings)
+    out = capsys.readouterr().out
+    assert "waited for data" in out and 0 <= first.result["waited_for_data"] <= 1
+    (pack,) = own.glob("*.pack")
+    assert len(Pack(pack)) == 37
+    second = train(photos, output=tmp_path / "b", overrides=settings, quiet=True)
+    assert list(own.glob("*.pack")) == [pack]
+    monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "small"))
+    monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "0")
+    third = train(photos, output=tmp_path / "c", overrides=settings)
+    assert "37 of 37 photos not in the cache" in " ".join(capsys.readouterr().out.split())
+    for other in (second, third):
+        assert same_weights(first.path, other.path)
+        assert history_without_times(first.path) == history_without_times(other.path)
+    recipe = read_recipe(first.path / "recipe.yaml")
+    assert recipe.augmentation.engine == "fused" and recipe.data.cache_side_px == 64
+
+
+@needs_opencv
+def test_a_fused_run_trains_again_from_its_own_recipe(photos, small, tmp_path, own):
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
+    first = train(photos, output=tmp_path / "a", overrides=settings, quiet=True)
+    again = train(photos, first.path / "recipe.yaml", tmp_path / "b", quiet=True)
+    assert same_weights(first.path, again.path)
+
+
+def test_fast_execution_can_keep_the_reference(photos, small, tmp_path, own):
+    settings = (*small, "execution=fast", "training.phases.0.max_epochs=1", "training.rounds=0")
+    run = train(photos, output=tmp_path / "a", overrides=(*settings, "augmentation.engine=reference"), quiet=True)
+    recipe = read_recipe(run.path / "recipe.yaml")
+    assert recipe.execution == "fast" and recipe.augmentation.engine == "reference" and not own.exists()
+    assert 0 <= json.loads((run.path / "result.json").read_text())["waited_for_data"] <= 1
+
+
+def test_without_opencv_null_is_the_reference_with_a_remark_and_fused_is_refused(
+    photos, small, tmp_path, own, monkeypatch, capsys
+):
+    monkeypatch.setattr(fused, "is_installed", lambda: False)
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
+    run = train(photos, output=tmp_path / "a", overrides=settings)
+    assert "OpenCV is not installed" in " ".join(capsys.readouterr().out.split())
+    assert read_recipe(run.path / "recipe.yaml").augmentation.engine == "reference"
+    with pytest.raises(UsageError, match=r"augmentation\.engine: fused needs OpenCV"):
+        train(photos, output=tmp_path / "b", overrides=(*settings, "augmentation.engine=fused"), quiet=True)
+    assert not (tmp_path / "b").exists()
+
+
+@needs_opencv
+def test_the_cache_is_shown_and_cleared(photos, small, tmp_path, own, monkeypatch):
+    assert cache().packs == 0 and "0 decoded photos in 0 files" in cache().sentences()[-1] and not own.exists()
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
+    train(photos, output=tmp_path / "a", overrides=settings, quiet=True)
+    facts = cache()
+    assert facts.photos == 37 and facts.packs == 1 and facts.used_bytes > 37 * 30 * 40 * 3
+    assert str(own) in facts.sentences()[0] and "37 decoded photos in 1 file," in facts.sentences()[1]
+    held = Pack(next(own.glob("*.pack")))
+    kept = cache(clear=True)
+    assert kept.photos == 37 and kept.sentences()[0] == "cleared; 1 file kept, in use by a training"
+    del held
+    gc.collect()  # the training that just ended in this process may not be gone yet
+    assert cache(clear=True).photos == 0 and cache(clear=True).sentences()[0] == "cleared"
+    monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "lots")
+    with pytest.raises(UsageError, match="FIELDGUIDE_CACHE_GB=lots"):
+        cache()
+
+
+def test_the_command_line_shows_the_cache(own, capsys, monkeypatch):
+    monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "2.5")
+    app(["cache"], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert str(own) in out and "0.00 GB of at most 2.5 GB (FIELDGUIDE_CACHE_GB)" in out
+
+
+@needs_opencv
+def test_a_damaged_cache_is_told_after_the_training(photos, small, tmp_path, own):
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
+    first = train(photos, output=tmp_path / "a", overrides=settings, quiet=True)
+    (pack,) = own.glob("*.pack")
+    content = bytearray(pack.read_bytes())
+    content[5_000] ^= 16
+    pack.write_bytes(content)
+    said = []
+    screen_warn, Screen.warn = Screen.warn, lambda self, text: said.append(text)
+    try:
+        second = train(photos, output=tmp_path / "b", overrides=settings, quiet=True)
+    finally:
+        Screen.warn = screen_warn
+    assert same_weights(first.path, second.path) and any("1 damaged photo" in text for text in said)
+    assert np.isclose(first.result["validation"]["accuracy"], second.result["validation"]["accuracy"])
