@@ -1,14 +1,18 @@
 # make demo: sets up .venv and does the main job on photos that need no download
 # make test: sets up .venv and runs the tests
 # make check: the developer's gate: lint, format, types, quick tests
+# make bench-env: sets up benchmarks/.venv with the peers (some GB, some minutes)
+# make bench: the short forms of the benchmarks, under ten minutes on two cores
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROGRAM := $(VENV)/.program-installed
 TOOLS := $(VENV)/.tools-installed
+BENCH := benchmarks/.venv
+PEERS := $(BENCH)/.peers-installed
 
-.PHONY: demo test check clean help
+.PHONY: demo test check bench bench-env clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -25,8 +29,15 @@ check: $(TOOLS)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
+bench-env: $(PEERS)
+
+bench: $(PEERS)
+	@for name in train predict input engines startup; do \
+	  [ ! -f benchmarks/$$name.py ] || $(BENCH)/bin/python benchmarks/$$name.py --short || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,3 +53,13 @@ $(TOOLS): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch is large: the first time takes some minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@ $(PROGRAM)
+
+$(BENCH)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; say which to use: make PYTHON=python3.12 bench-env" >&2; exit 2; }
+	$(PYTHON) -m venv $(BENCH)
+
+$(PEERS): pyproject.toml constraints.txt benchmarks/requirements.txt | $(BENCH)/bin/python
+	@echo "Installing the peers into $(BENCH) (some GB: this takes some minutes)"
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt -e .
+	@touch $@
