@@ -55,7 +55,7 @@ def main() -> None:
             options.timeout,
             functools.partial(_problem, images=options.images),
         )
-    lines = [*side_by_side.table(rows, PLAIN, COLUMNS), "", f"{options.rounds} rounds."]
+    lines = [*side_by_side.table(rows, PLAIN, COLUMNS), "", f"Rounds: {options.rounds}."]
     heading = f"{options.network}, {options.size} px, batch {options.batch}, {what}"
     command = ["python", "benchmarks/predict.py", *sys.argv[1:]]
     side_by_side.save(options.output, "Prediction, side by side", [(heading, lines, rows)], command)

@@ -1,10 +1,12 @@
 """Contestants in turn on the same photos: each in a process of its own, several rounds, one table."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -108,15 +110,18 @@ def _run_once(
         environment["GLIBC_TUNABLES"] = contestant.tunables
     with tempfile.TemporaryDirectory() as folder, open(Path(folder, "stderr"), "w+b") as errors:
         began = time.perf_counter()
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder)
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder, start_new_session=True
+        )
         memory = _Memory(child.pid)
         try:
             output, _ = child.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
             return {}, f"could not run: took more than {timeout_seconds} s"
-        finally:
+        finally:  # with whatever it started, also where this program is interrupted
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
             memory.stop()
         wall = time.perf_counter() - began
         errors.seek(0)

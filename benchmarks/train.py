@@ -54,7 +54,7 @@ def main() -> None:
             rows = side_by_side.run(chosen, common, options.rounds, interpreter, options.timeout)
             lines = side_by_side.table(rows, REPORT, COLUMNS)
             heading = f"{network}, {options.size} px, batch {options.batch}, {what}"
-            lines += ["", f"{options.rounds} rounds of {options.epochs} epochs, the first not counted."]
+            lines += ["", f"Rounds: {options.rounds}, of {options.epochs} epochs each, the first not counted."]
             sections.append((heading, lines, rows))
     command = ["python", "benchmarks/train.py", *sys.argv[1:]]
     side_by_side.save(options.output, "Training, side by side", sections, command)
