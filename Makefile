@@ -3,14 +3,18 @@
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends (half an hour)
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
 # make check: the developer's gate: lint, format, types, quick tests
+# make bench-env: sets up benchmarks/.venv with the peers (some GB, some minutes)
+# make bench: the short forms of the benchmarks, under ten minutes on two cores
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROGRAM := $(VENV)/.program-installed
 TOOLS := $(VENV)/.tools-installed
+BENCH := benchmarks/.venv
+PEERS := $(BENCH)/.peers-installed
 
-.PHONY: demo test torture fuzz check clean help
+.PHONY: demo test torture fuzz bench bench-env check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -34,8 +38,15 @@ torture: $(TOOLS)
 	$(BIN)/python -m pytest -m torture
 	$(BIN)/python -m tests.torture 200
 
+bench-env: $(PEERS)
+
+bench: $(PEERS)
+	@for name in train predict input engines startup; do \
+	  [ ! -f benchmarks/$$name.py ] || $(BENCH)/bin/python benchmarks/$$name.py --short || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BENCH) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,3 +62,13 @@ $(TOOLS): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch is large: the first time takes some minutes)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
 	@touch $@ $(PROGRAM)
+
+$(BENCH)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; say which to use: make PYTHON=python3.12 bench-env" >&2; exit 2; }
+	$(PYTHON) -m venv $(BENCH)
+
+$(PEERS): pyproject.toml constraints.txt benchmarks/requirements.txt | $(BENCH)/bin/python
+	@echo "Installing the peers into $(BENCH) (some GB: this takes some minutes)"
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt -e .
+	@touch $@

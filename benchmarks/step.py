@@ -1,64 +1,90 @@
-"""How many photos a second a preset trains on this machine: bare steps on random photos, without reading any.
+"""How many photos a second a recipe trains on this machine: bare steps of the program's own loop, without loading any.
 
-Usage: python benchmarks/step.py resnet34-adam resnet50-adam resnetrs101-adam --steps 3
-Each preset's own network, input size, batch size, optimiser and precision; the first step is not counted.
+Usage: python benchmarks/step.py resnet34-adam resnet50-adam --steps 3 [--set execution=fast] [--set FIELD=VALUE]
+Each recipe's own network, input size, batch size, optimiser, precision and first phase, weights by chance. The loop
+gets one batch, made once as the program makes them and repeated; the first epoch, of one step, is not counted.
 """
 
 import argparse
-import statistics
-import time
+import dataclasses
+import itertools
+import tempfile
+import types
+from pathlib import Path
 
+import photos
 import torch
 
 from fieldguide import assemble, world
-from fieldguide.model.classifier import count_parameters, make_classifier
+from fieldguide.data.split import Row, Split
 from fieldguide.recipe.load import read_recipe
-from fieldguide.training.optimizer import make_optimizer
-from fieldguide.training.step import StepSettings, train_step, training_mode
+from fieldguide.training.loop import train
+from fieldguide.training.state import Scores
 
 NUM_CLASSES = 100
+LONG = 100_000
 
 
-def images_per_second(preset: str, steps: int, device: torch.device) -> tuple[float, int]:
-    """Median over the steps, and the network's parameters."""
-    recipe = assemble.resolved(read_recipe(preset, ["model.weights=none"]))
-    assert recipe.execution == "exact", "this times the presets of the report"
-    model = make_classifier(assemble.architecture(recipe, NUM_CLASSES)).to(device)
-    training, size = recipe.training, recipe.data.image_size_px
-    optimizer = make_optimizer(
-        model,
-        training.learning_rate,
-        kind=training.optimizer,
-        momentum=training.momentum or 0.0,
-        weight_decay=training.weight_decay,
+def images_per_second(
+    recipe_name: str, overrides: list[str], steps: int, epochs: int, device: torch.device
+) -> tuple[list[float], int]:
+    """Of each epoch after the first, best last; and the network's parameters."""
+    always = ["model.weights=none", "training.rounds=0", f"training.phases.0.patience_epochs={LONG}"]
+    recipe = assemble.resolved(read_recipe(recipe_name, [*always, *overrides]))
+    with tempfile.TemporaryDirectory() as folder:
+        photos.stage(None, Path(folder), recipe.training.batch_size, 0)
+        split, paths = _split(Path(folder))
+        assembled = assemble.assemble(recipe, split, paths, device, workers=0)
+        phase = assembled.plan.phases[0]
+        batch = next(iter(assembled.tools.batches(phase.augmentation, 1)))
+    plan = dataclasses.replace(
+        assembled.plan, phases=(dataclasses.replace(phase, max_epochs=epochs + 1),), max_epochs=None
     )
-    images = torch.randn(training.batch_size, 3, size, size, device=device)
-    labels = torch.randint(NUM_CLASSES, (training.batch_size,), device=device)
-    settings = StepSettings(training.label_smoothing, training.gradient_clip_norm, torch.enable_grad)
-    training_mode(model)
-    seconds = []
-    for _ in range(steps + 1):
-        began = time.perf_counter()
-        train_step(model, optimizer, images, labels, settings)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - began)
-    return training.batch_size / statistics.median(seconds[1:]), count_parameters(model)["total"]
+    tools = dataclasses.replace(
+        assembled.tools,
+        batches=lambda _, epoch: itertools.repeat(batch, steps if epoch > 1 else 1),
+        steps_per_epoch=steps,
+        evaluate=lambda _: Scores(1, 1.0, 0),
+    )
+    nobody = types.SimpleNamespace(
+        **{name: lambda *_: None for name in ("stage_begins", "step_done", "epoch_done", "stage_done")}
+    )
+    with world.repeatable(recipe.training.seed):
+        state = train(assembled.model, plan, tools, nobody, lambda: "")
+    if state.stopped:
+        raise SystemExit(f"{recipe_name}: {state.stopped}")
+    return sorted(epoch.images_per_second for epoch in state.history[1:]), assembled.parameters["total"]
+
+
+def _split(folder: Path) -> tuple[Split, dict[str, Path]]:
+    """The made up photos and as many names more as NUM_CLASSES wants; all are the same few files."""
+    paths = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.jpg"))}
+    rows = [Row(name, f"class_{place % NUM_CLASSES:02}", "train", "") for place, name in enumerate(paths)]
+    first = next(iter(paths))
+    missing = range(len(rows), NUM_CLASSES)
+    rows += [Row(f"{place}", f"class_{place:02}", "train", "") for place in missing]
+    return Split(tuple(rows)), paths | {f"{place}": paths[first] for place in missing}
 
 
 def main() -> None:
-    """Prints a line a preset."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("presets", nargs="+")
-    parser.add_argument("--steps", type=int, default=3)
+    """Prints a line a recipe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", nargs="+", help="presets or files")
+    parser.add_argument("--steps", type=int, default=3, help="of an epoch")
+    parser.add_argument("--epochs", type=int, default=3, help="their median is told, with the range")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     device = world.choose_device(arguments.device)
     machine = world.describe_machine(device)
     print(f"{machine['device_name']}, {machine['cpus']} cores, torch {machine['libraries']['torch']}, on {device}")
-    for preset in arguments.presets:
-        speed, parameters = images_per_second(preset, arguments.steps, device)
-        print(f"{preset:<18} {parameters:>12,} parameters  {speed:8.2f} images/s")
+    for name in arguments.recipes:
+        speeds, parameters = images_per_second(name, arguments.set, arguments.steps, arguments.epochs, device)
+        middle = speeds[len(speeds) // 2]
+        print(
+            f"{name:<18} {parameters:>12,} parameters  {middle:8.2f} images/s "
+            f"({speeds[0]:.2f} to {speeds[-1]:.2f})  {' '.join(arguments.set)}"
+        )
 
 
 if __name__ == "__main__":

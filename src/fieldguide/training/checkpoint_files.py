@@ -179,8 +179,16 @@ def _demand_sizes(path: Path, model: nn.Module) -> None:
     shapes = {tuple(value.shape) for value in model.parameters()} | {()}
     for name, shape in _header_shapes(path, size).items():
         part, _, rest = name.partition(".")
-        if own.get(rest) != shape if part in ("model", "best") else part != "optimizer" or shape not in shapes:
+        if not _is_of(own, rest, shape) if part in ("model", "best") else part != "optimizer" or shape not in shapes:
             raise UsageError(f"{path}: is damaged or of another network ({name} has the shape {shape})")
+
+
+def _is_of(own: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a network has such a tensor, or gets it where its batch normalisation is folded: a filter's bias."""
+    layer, _, kind = name.rpartition(".")
+    return own.get(name) == shape or (
+        kind == "bias" and len(shape) == 1 and own.get(f"{layer}.weight", ())[:1] == shape and name not in own
+    )
 
 
 def _header_shapes(path: Path, size: int) -> dict[str, tuple[int, ...]]:

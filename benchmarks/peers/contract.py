@@ -1,0 +1,108 @@
+"""What every contestant's script takes and prints, so that all of them are timed alike.
+
+Training: an epoch's clock runs from asking the loader for its first batch until the last update is done; decoding,
+augmentation, the loader's own start and its end are in it; process start, imports, building the network and the loader
+object are not. The first epoch warms up (compilation, worker start, caches) and is told apart from the later ones.
+Prediction: the clock runs from listing the folder until the CSV is closed; process start, imports, building the network
+and one warm-up batch (compilation) are not in it.
+The last line that a script prints is one JSON object.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+
+NETWORKS = {"resnet34": "resnet34.tv_in1k", "resnet50": "resnet50.a1_in1k", "resnetrs101": "resnetrs101.tf_in1k"}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options that every contestant takes; a script adds its own."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--photos", required=True, help="holds train/CLASS and val/CLASS; to predict, any photos")
+    parser.add_argument("--network", choices=NETWORKS, default="resnet50")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=3, help="the first is not counted")
+    parser.add_argument("--output", default="prediction.csv", help="where a prediction goes")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--fused", action="store_true", help="a fused Adam")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
+    return parser
+
+
+def device():
+    """A GPU where there is one."""
+    import torch
+
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def set_threads(count: int) -> None:
+    """Threads of torch's arithmetic."""
+    import torch
+
+    if count:
+        torch.set_num_threads(count)
+
+
+class Stopwatch:
+    """Seconds of each stretch."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = 0.0
+
+    def start(self) -> None:
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        _wait_for_gpu()
+        self.seconds.append(time.perf_counter() - self._began)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        self.start()
+        yield
+        self.stop()
+
+
+def _wait_for_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def report_training(stopwatch: Stopwatch, images_per_epoch: int, libraries: tuple[str, ...], **more: object) -> None:
+    """Prints the result of a training."""
+    first, *later = stopwatch.seconds
+    _print(
+        {
+            "images_per_second": images_per_epoch * len(later) / sum(later),
+            "first_epoch_images_per_second": images_per_epoch / first,
+            "images_per_epoch": images_per_epoch,
+            "epoch_seconds": stopwatch.seconds,
+            **more,
+        },
+        libraries,
+    )
+
+
+def report_prediction(stopwatch: Stopwatch, images: int, libraries: tuple[str, ...], **more: object) -> None:
+    """Prints the result of a prediction."""
+    (seconds,) = stopwatch.seconds
+    _print({"images_per_second": images / seconds, "images": images, "seconds": seconds, **more}, libraries)
+
+
+def _print(result: dict[str, object], libraries: tuple[str, ...]) -> None:
+    result["versions"] = {name: importlib.metadata.version(name) for name in ("torch", *libraries)}
+    tunables = os.environ.get("GLIBC_TUNABLES")
+    print(json.dumps(result | ({"GLIBC_TUNABLES": tunables} if tunables else {})), flush=True)

@@ -1,0 +1,99 @@
+"""Prediction, side by side: ResNet50 from JPEG files to a closed CSV, fieldguide beside its peers.
+
+Usage: python benchmarks/predict.py [--photos PHOTOS] [--network resnet50] [--short]
+What is compared, what is timed and why it is fair stands in benchmarks/README.md.
+"""
+
+import argparse
+import csv
+import functools
+import sys
+import tempfile
+from pathlib import Path
+
+import photos
+import side_by_side
+from side_by_side import ALLOCATOR, Contestant
+
+PLAIN = "torchvision loop, fp32"
+AUTOCAST = ("--precision", "bf16", "--channels-last")
+FROZEN = ("--bf16-weights", "--channels-last", "--compile", "--freeze")
+CONTESTANTS = (
+    Contestant(PLAIN, "torchvision_predict.py"),
+    Contestant("torchvision loop, bf16", "torchvision_predict.py", AUTOCAST),
+    Contestant("torchvision loop, compiled and frozen bf16", "torchvision_predict.py", FROZEN),
+    Contestant("timm, bf16", "timm_predict.py", AUTOCAST),
+    Contestant("timm, compiled and frozen bf16", "timm_predict.py", FROZEN),
+    Contestant("the same with fieldguide's allocator settings", "timm_predict.py", FROZEN, ALLOCATOR),
+    Contestant("fastai", "fastai_predict.py", AUTOCAST),
+    Contestant("Ultralytics", "ultralytics_predict.py", ("--channels-last",)),
+    Contestant("fieldguide", "fieldguide_predict.py", is_ours=True),
+    Contestant("fieldguide, by the difference of two commands", "fieldguide_predict.py", ("--command",), is_ours=True),
+)
+IN_SHORT = (PLAIN, "timm, compiled and frozen bf16", "fastai", "Ultralytics", "fieldguide")
+COLUMNS = (("memory, GB", "private_gb", 2), ("whole process, s", "wall_seconds", 0))
+
+
+def main() -> None:
+    """Prints and saves a table."""
+    options = _options()
+    chosen = [
+        contestant
+        for contestant in CONTESTANTS
+        if (not options.only or any(part in contestant.name for part in options.only))
+        and (not options.short or options.only or contestant.name in IN_SHORT)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        what = photos.stage_flat(options.photos, Path(folder), options.images)
+        common = ["--photos", folder, "--network", options.network, "--batch", str(options.batch)]
+        common += ["--size", str(options.size), "--output", "prediction.csv"]
+        rows = side_by_side.run(
+            chosen,
+            common,
+            options.rounds,
+            side_by_side.python(options.python),
+            options.timeout,
+            functools.partial(_problem, images=options.images),
+        )
+    lines = [*side_by_side.table(rows, PLAIN, COLUMNS), "", f"Rounds: {options.rounds}."]
+    heading = f"{options.network}, {options.size} px, batch {options.batch}, {what}"
+    command = ["python", "benchmarks/predict.py", *sys.argv[1:]]
+    side_by_side.save(options.output, "Prediction, side by side", [(heading, lines, rows)], command)
+
+
+def _problem(folder: Path, images: int) -> str:
+    """What is wrong with a contestant's CSV: a heading and a row a photo, each photo once."""
+    file = folder / "prediction.csv"
+    if not file.exists():
+        return "it wrote no CSV"
+    with open(file, newline="", encoding="utf-8") as opened:
+        _, *rows = csv.reader(opened)
+    names = {Path(row[0]).stem for row in rows}
+    return "" if len(rows) == len(names) == images else f"{len(rows)} rows, {len(names)} names, {images} photos"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="holds train/CLASS; left out: photos of 500x375 are made up")
+    parser.add_argument("--network", default="resnet50", choices=("resnet34", "resnet50", "resnetrs101"))
+    parser.add_argument("--images", type=int, help="photos; a multiple of the batch, for compiled networks' sake")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--only", nargs="+", metavar="PART", help="contestants whose names hold one of these")
+    parser.add_argument("--timeout", type=int, default=1800, metavar="SECONDS", help="of one run")
+    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
+    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="STEM.md and STEM.json are written")
+    parser.add_argument("--short", action="store_true", help="few photos and contestants, once: a few minutes")
+    options = parser.parse_args()
+    short = options.short
+    options.images = options.images or (256 if short else 2048)
+    options.rounds = options.rounds or (1 if short else 3)
+    options.output = options.output or side_by_side.HERE / "results" / ("predict-short" if short else "predict")
+    if options.images % options.batch:
+        parser.error(f"--images {options.images}: must be a multiple of --batch {options.batch}")
+    return options
+
+
+if __name__ == "__main__":
+    main()

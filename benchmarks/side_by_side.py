@@ -1,0 +1,296 @@
+"""Contestants in turn on the same photos: each in a process of its own, several rounds, one table."""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ALLOCATOR = (  # what fieldguide's command sets for itself; see README.md
+    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
+    "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
+)
+SAMPLE_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """One row of a table.
+
+    Attributes:
+        name: as the table shows it.
+        script: in benchmarks/peers.
+        options: for the script.
+        tunables: GLIBC_TUNABLES that it is started with.
+        is_ours: fieldguide; not counted among the peers.
+    """
+
+    name: str
+    script: str
+    options: tuple[str, ...] = ()
+    tunables: str = ""
+    is_ours: bool = False
+
+
+@dataclasses.dataclass
+class Row:
+    """What a contestant's rounds gave."""
+
+    contestant: Contestant
+    results: list[dict[str, object]] = dataclasses.field(default_factory=list)
+    failure: str = ""
+
+    def values(self, key: str) -> list[float]:
+        return [float(result[key]) for result in self.results if result.get(key) is not None]
+
+    def median(self, key: str) -> float | None:
+        values = self.values(key)
+        return statistics.median(values) if values else None
+
+
+def python(chosen: str | None) -> str:
+    """The benchmarks' own interpreter, where `make bench-env` made one."""
+    own = HERE / ".venv" / "bin" / "python"
+    return chosen or (str(own) if own.exists() else sys.executable)
+
+
+def run(
+    contestants: Sequence[Contestant],
+    common: Sequence[str],
+    rounds: int,
+    interpreter: str,
+    timeout_seconds: int,
+    check: Callable[[Path], str] = lambda _: "",
+) -> list[Row]:
+    """Every contestant once a round; every second round in the opposite order.
+
+    Args:
+        contestants: in the table's order.
+        common: options that every script gets.
+        rounds: how often.
+        interpreter: that runs the scripts.
+        timeout_seconds: for one run; what takes longer failed.
+        check: the folder that a script wrote into to what is wrong with it, or an empty text.
+    """
+    rows = [Row(contestant) for contestant in contestants]
+    for number in range(rounds):
+        for row in rows if number % 2 == 0 else reversed(rows):
+            if row.failure:
+                continue
+            print(f"round {number + 1} of {rounds}: {row.contestant.name} ...", file=sys.stderr, end=" ", flush=True)
+            result, row.failure = _run_once(row.contestant, common, interpreter, timeout_seconds, check)
+            if result:
+                row.results.append(result)
+            print(row.failure or f"{result['images_per_second']:.1f} images/s", file=sys.stderr)
+    return rows
+
+
+def _run_once(
+    contestant: Contestant,
+    common: Sequence[str],
+    interpreter: str,
+    timeout_seconds: int,
+    check: Callable[[Path], str],
+) -> tuple[dict[str, object], str]:
+    command = [interpreter, str(HERE / "peers" / contestant.script), *common, *contestant.options]
+    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
+    environment["PYTHONPATH"] = str(HERE.parent / "src")  # fieldguide as it stands beside these scripts
+    if contestant.tunables:
+        environment["GLIBC_TUNABLES"] = contestant.tunables
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder, "stderr"), "w+b") as errors:
+        began = time.perf_counter()
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder, start_new_session=True
+        )
+        memory = _Memory(child.pid)
+        try:
+            output, _ = child.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return {}, f"could not run: took more than {timeout_seconds} s"
+        finally:  # with whatever it started, also where this program is interrupted
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            memory.stop()
+        wall = time.perf_counter() - began
+        errors.seek(0)
+        complaint = errors.read().decode(errors="replace")
+        if child.returncode:
+            return {}, f"could not run: {_reason(complaint)}"
+        result = json.loads(output.decode().strip().splitlines()[-1])
+        if problem := check(Path(folder)):
+            return {}, f"could not run: {problem}"
+    return result | {"wall_seconds": wall, **memory.peaks()}, ""
+
+
+def _reason(complaint: str) -> str:
+    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "it ended without a word"
+
+
+class _Memory:
+    """Peaks of a process and all below it, sampled, since the kernel keeps none for a family of processes.
+
+    `private_gb` is proportional memory (PSS) that is anonymous or shared memory, without mapped files: what the
+    machine must hold in RAM. `resident_gb` is the sum of resident sets, pages that processes share counted in each.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.private = self.resident = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._sample, args=(pid,), daemon=True)
+        self._thread.start()
+
+    def _sample(self, pid: int) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            readings = [_memory_of(process) for process in _family(pid)]
+            self.private = max(self.private, sum(private for private, _ in readings))
+            self.resident = max(self.resident, sum(resident for _, resident in readings))
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def peaks(self) -> dict[str, float | None]:
+        return {
+            "private_gb": self.private * 1024 / 1e9 if self.private else None,
+            "resident_gb": self.resident * 1024 / 1e9 if self.resident else None,
+        }
+
+
+def _family(pid: int) -> list[int]:
+    found, waiting = [], [pid]
+    while waiting:
+        process = waiting.pop()
+        found.append(process)
+        for children in Path(f"/proc/{process}/task").glob("*/children"):
+            try:
+                waiting += [int(child) for child in children.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def _memory_of(pid: int) -> tuple[int, int]:
+    """(anonymous and shared PSS, RSS) in kB."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return 0, 0
+    fields = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+    return fields.get("Pss_Anon", 0) + fields.get("Pss_Shmem", 0), fields.get("Rss", 0)
+
+
+def machine() -> dict[str, object]:
+    """What the figures depend on besides the contestants."""
+    processor, memory = platform.machine(), 0
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            processor = line.partition(":")[2].strip()
+            break
+    for line in _lines("/proc/meminfo"):
+        if line.startswith("MemTotal"):
+            memory = int(line.split()[1])
+    flags = next((line.split() for line in _lines("/proc/cpuinfo") if line.startswith("flags")), [])
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 1e6, 1),
+        "matrix_units": [flag for flag in flags if flag.startswith("amx") or flag == "avx512_bf16"],
+        "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _commit() -> str:
+    asked = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
+    return asked.stdout.strip() or "unknown"
+
+
+def table(rows: Sequence[Row], yardstick: str, columns: Sequence[tuple[str, str, int]]) -> list[str]:
+    """A Markdown table: images/s with its range, ratios, and more columns.
+
+    Args:
+        rows: what was measured.
+        yardstick: the name of the contestant that the first ratio is against.
+        columns: (heading, key of a result, decimals) each.
+    """
+    base = next((row.median("images_per_second") for row in rows if row.contestant.name == yardstick), None)
+    peers = [row for row in rows if not row.contestant.is_ours and row.results]
+    fastest = max((row.median("images_per_second") for row in peers), default=None)
+    heads = ["contestant", "images/s", "range", f"/ {yardstick}", "/ fastest peer", *(head for head, _, _ in columns)]
+    lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
+    for row in rows:
+        speed = row.median("images_per_second")
+        if speed is None:
+            lines.append(f"| {row.contestant.name} | {row.failure} |{' |' * (len(heads) - 2)}")
+            continue
+        values = row.values("images_per_second")
+        cells = [f"{speed:.1f}", f"{min(values):.1f} to {max(values):.1f}", _ratio(speed, base), _ratio(speed, fastest)]
+        for _, key, decimals in columns:
+            value = row.median(key)
+            cells.append("" if value is None else f"{value:.{decimals}f}")
+        name = row.contestant.name + (f" (then {row.failure})" if row.failure else "")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _ratio(value: float, base: float | None) -> str:
+    return f"{value / base:.2f}" if base else ""
+
+
+def save(stem: Path, title: str, sections: Sequence[tuple[str, list[str], list[Row]]], command: Sequence[str]) -> None:
+    """Writes STEM.md and STEM.json, and prints the former."""
+    about = machine()
+    text = [f"# {title}", ""]
+    text += [f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, {about['system']}, "]
+    versions: dict[str, str] = {}
+    for _, _, rows in sections:
+        for row in rows:
+            for result in row.results:
+                versions |= result["versions"]
+    text += [", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".  "]
+    text += [f"{about['date']}, {about['commit']}, `{' '.join(command)}`", ""]
+    for heading, lines, _ in sections:
+        text += [f"## {heading}", "", *lines, ""]
+    written = "\n".join(text)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".md").write_text(written)
+    plain = {
+        "title": title,
+        "machine": about,
+        "versions": versions,
+        "command": list(command),
+        "sections": [
+            {
+                "heading": heading,
+                "rows": [
+                    {**dataclasses.asdict(row.contestant), "failure": row.failure, "results": row.results}
+                    for row in rows
+                ],
+            }
+            for heading, _, rows in sections
+        ],
+    }
+    stem.with_suffix(".json").write_text(json.dumps(plain, indent=1) + "\n")
+    print(written)
+    print(f"saved as {stem.with_suffix('.md')} and {stem.with_suffix('.json').name}", file=sys.stderr)
