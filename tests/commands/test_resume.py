@@ -147,9 +147,7 @@ def test_photos_may_have_moved_and_new_ones_are_told(interrupted, trained, tmp_p
     photos, run = shutil.copytree(interrupted[0], tmp_path / "photos"), interrupted[1]
     shutil.copy(photos / "train/2/001.png", photos / "train/2/new.png")
     resume(run, photos)
-    assert "1 photo came since this run began and are no part of it" in capsys.readouterr().out.replace(
-        "is no", "are no"
-    )
+    assert "1 photo came since this run began, and it does without" in capsys.readouterr().out
     assert same(trained[1].path, run)
 
 
@@ -227,7 +225,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state_and_says_what_to_ch
     def poisoning(model, *arguments):
         def poison(module, inputs):
             calls.append(1)
-            return (inputs[0] * float("nan"),) if module.training and len(calls) > 12 else None
+            return (inputs[0] * float("nan"),) if module.training and len(calls) > 9 else None
 
         model.register_forward_pre_hook(poison)
         return real(model, *arguments)
@@ -329,8 +327,7 @@ def test_folds_over_other_photos_do_not_go_on(tmp_path, make_photos, small, at_s
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
     overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
     at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
-    with pytest.raises(Interrupted):
-        train(photos, output=tmp_path / "run", overrides=overrides, quiet=True)
+    assert train(photos, output=tmp_path / "run", overrides=overrides, quiet=True).exit_code == 143
     shutil.move(photos / "ash/003.png", photos / "ash/other.png")
     with pytest.raises(PhotosError, match="changed since this cross-validation began") as error:
         resume(tmp_path / "run", quiet=True)

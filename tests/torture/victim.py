@@ -1,6 +1,7 @@
 """One training in a process of its own, which may end itself with SIGKILL in the middle of writing a file."""
 
 import io
+import json
 import os
 import signal
 import sys
@@ -70,6 +71,12 @@ def kind(name):
     return "its temporary file" if first.startswith(".writing-") else first
 
 
+def is_done(run):
+    """Whether it was killed after its last file was written."""
+    result = run / "result.json"
+    return result.exists() and not json.loads(result.read_text())["stopped"] and (run / "report.html").exists()
+
+
 def carry_out(job):
     """Trains or goes on, as the job says; the process ends here.
 
@@ -87,7 +94,8 @@ def carry_out(job):
         if job["go_on"]:
             if not (run / "resume.json").exists():
                 os._exit(3)
-            resume(run)
+            if not is_done(run):
+                resume(run)
         else:
             train(job["photos"], output=run, overrides=job["settings"], device="cpu")
         Path(job["report"]).write_text(f"done {traps.count}")

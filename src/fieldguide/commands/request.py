@@ -163,4 +163,4 @@ def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_meg
         )
     new = [photo.file for photo in folder.photos if photo.file not in known]
     if new:
-        screen.warn(f"{counted(len(new), 'photo')} came since this run began and are no part of it:\n{listing(new)}")
+        screen.warn(f"{counted(len(new), 'photo')} came since this run began, and it does without:\n{listing(new)}")

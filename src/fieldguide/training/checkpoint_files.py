@@ -126,6 +126,8 @@ class Checkpoints:
             if digest(content) != body["tensors"]["sha256"]:
                 raise UsageError(f"{path}: is damaged (its checksum differs)")
             return body, dict(load(content))
+        except UsageError:  # a ValueError, too
+            raise
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
