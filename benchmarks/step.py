@@ -42,12 +42,12 @@ def images_per_second(
     )
     tools = dataclasses.replace(
         assembled.tools,
-        batches=lambda _, epoch: itertools.repeat(batch, steps if epoch > 1 else 1),
+        batches=lambda _, epoch, __: itertools.repeat(batch, steps if epoch > 1 else 1),
         steps_per_epoch=steps,
         evaluate=lambda _: Scores(1, 1.0, 0),
     )
     nobody = types.SimpleNamespace(
-        **{name: lambda *_: None for name in ("stage_begins", "step_done", "epoch_done", "stage_done")}
+        **{name: lambda *_: None for name in ("stage_begins", "step_done", "epoch_done", "stage_done", "halved")}
     )
     with world.repeatable(recipe.training.seed):
         state = train(assembled.model, plan, tools, nobody, lambda: "")

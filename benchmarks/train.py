@@ -26,6 +26,12 @@ CONTESTANTS = (
     Contestant("fieldguide, exact", "fieldguide_train.py", ("--execution", "exact"), is_ours=True),
     Contestant("fieldguide, batch norm trained", "fieldguide_train.py", ("--batch-norm", "train"), is_ours=True),
     Contestant("fieldguide, batch norm folded", "fieldguide_train.py", ("--batch-norm", "folded"), is_ours=True),
+    Contestant(
+        "fieldguide, folded, last two stages",
+        "fieldguide_train.py",
+        ("--batch-norm", "folded", "--trainable", "last_two_stages"),
+        is_ours=True,
+    ),
 )
 IN_SHORT = (REPORT, "timm", "fastai", "fieldguide, batch norm trained", "fieldguide, batch norm folded")
 COLUMNS = (

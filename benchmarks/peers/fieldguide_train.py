@@ -13,19 +13,32 @@ import time
 from pathlib import Path
 
 import contract
+import timm
 import yaml
+from safetensors.torch import save_file
 
 LIBRARIES = ("fieldguide", "timm", "torchvision", "pillow")
 
 
-def recipe(options, epochs: int) -> dict[str, object]:
+def weights_by_chance(options, folder: Path) -> Path:
+    """A file of them, since statistics that are to be kept must come from somewhere; speed does not depend on which."""
+    file = folder / "weights.safetensors"
+    if not file.exists():
+        network = timm.create_model(contract.NETWORKS[options.network], num_classes=0)
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, file)
+    return file
+
+
+def recipe(options, epochs: int, weights: Path) -> dict[str, object]:
     """The report's first phase, for so many epochs, whatever becomes of the validation figures."""
     phase = {"augmentation": "standard", "max_epochs": epochs, "patience_epochs": 100_000}
     if options.batch_norm:
         phase["batch_norm"] = options.batch_norm
+    if options.trainable:
+        phase["trainable"] = options.trainable
     return {
         "execution": options.execution,
-        "model": {"backbone": contract.NETWORKS[options.network], "weights": "none", "head": "linear"},
+        "model": {"backbone": contract.NETWORKS[options.network], "weights": str(weights), "head": "linear"},
         "data": {
             "image_size_px": options.size,
             "crop_share": 0.875,
@@ -47,7 +60,7 @@ def recipe(options, epochs: int) -> dict[str, object]:
 def run(options, epochs: int, folder: Path) -> tuple[float, Path]:
     """Seconds of a whole `fieldguide train`, and the run's folder."""
     file, made = folder / f"{epochs}.yaml", folder / f"run-{epochs}"
-    file.write_text(yaml.safe_dump(recipe(options, epochs)))
+    file.write_text(yaml.safe_dump(recipe(options, epochs, weights_by_chance(options, folder))))
     command = [sys.executable, "-m", "fieldguide", "train", options.photos, "--recipe", str(file), "-o", str(made)]
     command += [part for setting in options.set for part in ("--set", setting)]
     began = time.perf_counter()
@@ -61,6 +74,7 @@ def main() -> None:
     parser = contract.arguments(__doc__)
     parser.add_argument("--execution", choices=("fast", "exact"), default="fast")
     parser.add_argument("--batch-norm", help="train, frozen or folded; left out: the phase does not say")
+    parser.add_argument("--trainable", help="all, last_two_stages, last_stage or head; left out: all")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--command-difference", action="store_true")
     options = parser.parse_args()

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from fieldguide.training.optimizer import assert_complete, make_optimizer
-from fieldguide.training.step import StepSettings, train_step, training_mode
+from fieldguide.training.step import MicroBatch, StepSettings, train_step, training_mode
 
 IMAGES = torch.randn(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -90,3 +90,76 @@ def test_frozen_parts_keep_their_batch_normalisation_statistics_and_drop_nothing
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("0."))
     assert not torch.equal(before["1.2.running_mean"], after["1.2.running_mean"])
+
+
+def convolutions():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.mark.parametrize("photos", [2, 3, 4, 5])
+def test_micro_batches_make_the_step_of_the_whole_batch(photos):
+    """Where no batch normalisation trains: the same sums in another order."""
+    whole, pieces = convolutions(), convolutions()
+    loss, correct = train_step(whole, torch.optim.SGD(whole.parameters(), lr=0.1), IMAGES, LABELS, settings())
+    optimizer = torch.optim.SGD(pieces.parameters(), lr=0.1)
+    own = settings(micro_batch=MicroBatch(photos))
+    piece_loss, piece_correct = train_step(pieces, optimizer, IMAGES, LABELS, own)
+    assert float(piece_loss) == pytest.approx(float(loss), rel=1e-6) and int(piece_correct) == int(correct)
+    for mine, right in zip(pieces.parameters(), whole.parameters(), strict=True):
+        assert torch.allclose(mine, right, rtol=1e-5, atol=1e-7)
+
+
+def test_micro_batches_are_of_nearly_the_same_size():
+    sizes = [len(some) for some, _ in MicroBatch(4).pieces(torch.zeros(9, 1), torch.zeros(9))]
+    assert sizes == [3, 3, 3]
+
+
+class Cramped(nn.Module):
+    """Has no memory for more than so many photos at once; its batch normalisation has seen them by then."""
+
+    def __init__(self, network, most, error):
+        super().__init__()
+        self.network, self.most, self.error = network, most, error
+        self.asked = []
+
+    def forward(self, images):
+        self.asked.append(len(images))
+        made = self.network(images)
+        if len(images) > self.most:
+            raise self.error
+        return made
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_a_step_without_memory_is_done_again_with_half_as_many_at_once(error):
+    model, reference = Cramped(network(), 3, error), network()
+    own = settings(micro_batch=MicroBatch(6))
+    train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), IMAGES, LABELS, own)
+    assert model.asked == [6, 3, 3] and own.micro_batch == MicroBatch(3, was_halved=True)
+    train_step(
+        reference, torch.optim.SGD(reference.parameters(), lr=0.1), IMAGES, LABELS, settings(micro_batch=MicroBatch(3))
+    )
+    for name, value in model.network.state_dict().items():  # statistics too: what failed has left no trace
+        assert torch.equal(value, reference.state_dict()[name]), name
+
+
+def test_where_two_photos_are_too_many_the_error_stays():
+    model = Cramped(network(), 1, MemoryError())
+    with pytest.raises(MemoryError):
+        train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), IMAGES, LABELS, settings())
+    assert model.asked == [6, 3, 3][:2]
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory():
+    model = Cramped(network(), 0, RuntimeError("shapes do not match"))
+    with pytest.raises(RuntimeError, match="shapes"):
+        train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), IMAGES, LABELS, settings())
+    assert model.asked == [6]
