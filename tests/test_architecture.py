@@ -34,6 +34,7 @@ OWNERS = {
     "yaml": {"recipe/load.py"},
     "matplotlib": {"report/figures.py"},
     "typer": {"cli.py"},
+    "openvino": {"deploy/openvino_engine.py"},
 }
 
 
