@@ -31,15 +31,16 @@ def openvino(classifier: Classifier, device: torch.device, batch_size: int, imag
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    shape = (batch_size, 3, image_size_px, image_size_px)
+    side = image_size_px
+    example = torch.zeros(2, 3, side, side)  # tracing computes it four times, so a whole batch would take seconds
     # Not inside catch_warnings: threads that decode photos have the filters open as well.
     warnings.filterwarnings("ignore", r"`torch\.jit\.", category=FutureWarning)  # OpenVINO's way in, not ours
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
     with torch.no_grad():
-        decoder = TorchScriptPythonDecoder(classifier.cpu().eval(), example_input=(torch.zeros(shape),))
+        decoder = TorchScriptPythonDecoder(classifier.cpu().eval(), example_input=(example,))
         frontend = FrontEndManager().load_by_framework("pytorch")
         model = frontend.convert(frontend.load(decoder))
-    model.reshape({model.input(0): ov.PartialShape(list(shape))})
+    model.reshape({model.input(0): ov.PartialShape([batch_size, 3, side, side])})
     hint = "bf16" if precision(device) is torch.bfloat16 else "f32"
     settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
     network = ov.Core().compile_model(model, "CPU", settings)
