@@ -55,12 +55,12 @@ $(BIN)/python:
 
 $(PROGRAM): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch is large: the first time takes some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[openvino]"
 	@touch $@
 
 $(TOOLS): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch is large: the first time takes some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,openvino]"
 	@touch $@ $(PROGRAM)
 
 $(BENCH)/bin/python:

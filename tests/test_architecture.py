@@ -35,6 +35,7 @@ OWNERS = {
     "matplotlib": {"report/figures.py"},
     "typer": {"cli.py"},
     "cv2": {"data/fused.py"},
+    "openvino": {"deploy/openvino_engine.py"},
 }
 
 

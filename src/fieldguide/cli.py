@@ -37,6 +37,9 @@ recipes_app = typer.Typer(
 app.add_typer(recipes_app, name="recipes")
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N", metavar="DEVICE")]
+Engine = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="auto, plain (fp32, as judged), folded, compiled or openvino")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated"),
@@ -164,11 +167,13 @@ def evaluate(
     ] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the figures there")] = None,
     device: Device = "auto",
+    engine: Engine = "plain",
 ) -> int:
     """Judge a trained classifier on labelled photos."""
     from fieldguide.commands.evaluate import evaluate as judge
 
-    return judge(run, photos, part=part, labels=labels, json_file=json, device=device).exit_code
+    done = judge(run, photos, part=part, labels=labels, json_file=json, device=device, engine=engine)
+    return done.exit_code
 
 
 @app.command(epilog="Example: fieldguide predict runs/first new_photos -o prediction.csv --top 5")
@@ -186,6 +191,7 @@ def predict(
         bool, typer.Option("--spreadsheet-safe", help="put a ' before names that a spreadsheet takes for formulas")
     ] = False,
     device: Device = "auto",
+    engine: Engine = "auto",
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
     from fieldguide.commands.predict import predict as write
@@ -199,6 +205,7 @@ def predict(
         unsure_below=unsure_below,
         spreadsheet_safe=spreadsheet_safe,
         device=device,
+        engine=engine,
     ).exit_code
 
 

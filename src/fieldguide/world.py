@@ -25,6 +25,7 @@ LIBRARIES = (
     "scikit-learn",
     "scipy",
     "safetensors",
+    "openvino",
 )
 
 

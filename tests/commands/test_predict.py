@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldguide import UsageError, load, predict
+from fieldguide import UsageError, evaluate, load, predict
+from fieldguide.deploy import predictor as predictor_module
 
 
 def rows_of(path):
@@ -165,3 +166,67 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_predicted(t
 def test_a_single_folder_needs_no_list(trained, tmp_path):
     photos, run = trained
     assert predict(run.path, photos / "test", tmp_path / "p.csv", quiet=True).images == 9
+
+
+def test_few_photos_are_served_by_the_plain_model_and_that_is_said(trained, tmp_path, capsys):
+    photos, run = trained
+    done = predict(run.path, photos / "test", tmp_path / "p.csv")
+    assert done.engine == "plain in fp32" and done.images_per_second > 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("images/s by plain in fp32")
+
+
+def test_an_engine_asked_for_gives_the_plain_answers_within_tolerance(trained, tmp_path):
+    photos, run = trained
+    predict(run.path, photos / "test", tmp_path / "p.csv", engine="plain", quiet=True)
+    done = predict(run.path, photos / "test", tmp_path / "f.csv", engine="folded", quiet=True)
+    assert done.engine.startswith("folded in ")
+    for one, other in zip(rows_of(tmp_path / "p.csv"), rows_of(tmp_path / "f.csv"), strict=True):
+        assert one["image"] == other["image"] and float(one["confidence"]) == pytest.approx(
+            float(other["confidence"]), abs=0.05
+        )
+
+
+def test_an_engine_that_does_not_exist_is_refused_with_the_names_that_do(trained, tmp_path):
+    photos, run = trained
+    for call in (lambda: predict(run.path, photos / "test", tmp_path / "p.csv", engine="turbo", quiet=True),
+                 lambda: load(run.path, engine="turbo"),
+                 lambda: evaluate(run.path, photos, engine="turbo", quiet=True)):  # fmt: skip
+        with pytest.raises(UsageError, match="--engine turbo: must be one of auto, plain, openvino, folded, compiled"):
+            call()
+    assert not (tmp_path / "p.csv").exists()
+
+
+def test_judging_is_plain_and_figures_of_another_engine_name_it(trained):
+    photos, run = trained
+    assert "engine" not in evaluate(run.path, photos, part="val", quiet=True).figures
+    made = evaluate(run.path, photos, part="val", engine="folded", quiet=True)
+    assert made.figures["engine"].startswith("folded in ") and "computed by engine folded" in made.remarks[-1]
+    assert load(run.path)._engine._wanted == "plain" and run.load()._engine._wanted == "plain"
+
+
+def test_large_photos_are_decoded_smaller_but_for_the_plain_engine(trained, tmp_path, monkeypatch):
+    _, run = trained
+    Image.new("RGB", (1200, 900), "green").save(tmp_path / "a.jpg")
+    seen = []
+    center = predictor_module.center
+    monkeypatch.setattr(predictor_module, "center", lambda image, how: seen.append(image.size) or center(image, how))
+    for engine in ("auto", "plain"):
+        predict(run.path, tmp_path / "a.jpg", tmp_path / "p.csv", engine=engine, quiet=True)
+    load(run.path).predict([tmp_path / "a.jpg"])
+    assert seen == [(150, 113), (1200, 900), (1200, 900)]
+
+
+def test_memory_is_bounded_however_many_photos_there_are(trained):
+    photos, run = trained
+    taken = 0
+
+    def many():
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield photos / "test/2/000.png"
+
+    predictor = load(run.path)
+    for done, _ in enumerate(predictor.stream(many(), batch_size=8), start=1):
+        assert taken - done <= 3 * 8
+    assert done == taken == 1000

@@ -228,3 +228,44 @@ def test_decoding_in_many_threads_leaves_pillow_and_warnings_as_they_were():
     for thread in threads:
         thread.join()
     assert list(warnings.filters) == filters and bound == Image.MAX_IMAGE_PIXELS and bound is not None
+
+
+def smooth_jpeg(path, size, orientation=None):
+    """A photo with detail at every scale down to 4 px, as a camera's would have."""
+    draw = np.random.default_rng(7)
+
+    def detail(scale):
+        values = draw.normal(128, 60, (-(-size[1] // scale), -(-size[0] // scale), 3)).clip(0, 255).astype(np.uint8)
+        return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC), dtype=float)
+
+    image = sum(detail(scale) for scale in (4, 16, 64, 256)) / 4
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path, quality=92, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("size, least_px, expected", [
+    ((1600, 1200), 512, (800, 600)), ((1600, 1200), 300, (400, 300)), ((1600, 1200), 601, (1600, 1200)),
+    ((500, 375), 512, (500, 375)), ((1601, 1203), 512, (801, 602)), ((300, 2400), 64, (75, 600)),
+])  # fmt: skip
+def test_a_large_jpeg_is_decoded_smaller_but_never_below_what_is_asked_for(tmp_path, size, least_px, expected):
+    path = smooth_jpeg(tmp_path / "a.jpg", size)
+    assert read_photo(path, least_px=least_px).size == expected
+    assert read_photo(path).size == size
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_smaller_decoding_is_upright_and_the_same_photo_within_tolerance(tmp_path, orientation):
+    path = smooth_jpeg(tmp_path / "a.jpg", (1200, 900), orientation)
+    whole, small = read_photo(path), read_photo(path, least_px=400)
+    assert small.size == ((600, 450) if orientation < 5 else (450, 600))
+    side = (200, 150) if orientation < 5 else (150, 200)
+    one, other = (np.asarray(image.resize(side, Image.Resampling.BILINEAR), dtype=float) for image in (whole, small))
+    assert np.abs(one - other).mean() < 1 and np.abs(one - other).max() < 12
+
+
+def test_other_formats_are_decoded_at_their_own_size(tmp_path):
+    Image.fromarray(np.zeros((900, 1200, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    assert read_photo(tmp_path / "a.png", least_px=100).size == (1200, 900)

@@ -13,6 +13,7 @@ from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
 from fieldguide.data.split import Row, Split, read_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json
@@ -50,6 +51,7 @@ def evaluate(
     labels: str | Path | None = None,
     json_file: str | Path | None = None,
     device: str = "auto",
+    engine: str = PLAIN,
     quiet: bool = False,
 ) -> Evaluation:
     """Judges a run's or a bundle's model on labelled photos.
@@ -63,6 +65,8 @@ def evaluate(
             second names their classes.
         json_file: where to write the figures.
         device: `auto`, `cpu` or `cuda:N`.
+        engine: as for `predict`; plain unless another is asked for, which the figures then name. Photos are decoded at
+            their own size whatever it is.
         quiet: show nothing.
 
     Returns:
@@ -79,7 +83,7 @@ def evaluate(
         raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
     if json_file is not None and not Path(json_file).absolute().parent.is_dir():
         raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
-    predictor, folder = load_predictor(path, device), scan(root)
+    predictor, folder = load_predictor(path, device, engine), scan(root)
     given: dict[str, str] = {}
     if labels is not None:
         given = read_labels(Path(labels))
@@ -95,6 +99,10 @@ def evaluate(
     fitted_on = False if chosen == "test" or known.in_validation == 0 else bool(known.in_validation) or None
     calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=fitted_on)
     figures = {"part": chosen, **judged.figures(), "calibration": calibration}
+    remarks += predictor.remarks
+    if engine != PLAIN:
+        figures["engine"] = predictor.served_by
+        remarks.append(f"computed by engine {predictor.served_by}")
     if chosen == "test":
         _keep_in_run(RunFolder(path), figures)
     if json_file is not None:

@@ -123,17 +123,21 @@ def _demand_regular(status: os.stat_result) -> int:
     return status.st_size
 
 
-def decode(content: bytes, max_megapixels: float = 200) -> Image.Image:
+def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = None) -> Image.Image:
     """Decodes a photo to mode RGB, upright, its first frame, transparency on white.
 
     Args:
         content: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
         max_megapixels: a larger photo is refused before its pixels take memory.
+        least_px: decode a JPEG at a half, a quarter or an eighth of its size as long as both sides keep this many
+            pixels (libjpeg scales in the frequency domain; Pillow's draft mode). None: at its own size.
 
     Raises:
         UnreadableError: with the reason.
     """
     with opened(content, max_megapixels) as image:
+        if least_px is not None:
+            image.draft(None, (least_px, least_px))
         image.load()
         return to_rgb(upright(image))
 
@@ -170,13 +174,13 @@ def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]
             raise _reason(error) from None
 
 
-def read_photo(path: Path, max_megapixels: float = 200) -> Image.Image:
-    """A file to an RGB image.
+def read_photo(path: Path, max_megapixels: float = 200, least_px: int | None = None) -> Image.Image:
+    """A file to an RGB image; see `decode`.
 
     Raises:
         UnreadableError: with the reason.
     """
-    return decode(_patiently(lambda: read_bytes(path)), max_megapixels)
+    return decode(_patiently(lambda: read_bytes(path)), max_megapixels, least_px)
 
 
 def _patiently(read: Callable[[], bytes]) -> bytes:

@@ -1,6 +1,6 @@
 """Photos to probabilities: one path for evaluate, predict and the library."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from scipy.special import softmax
 from fieldguide.data.batches import in_order
 from fieldguide.data.decode import UnreadableError, read_photo, to_rgb
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
-from fieldguide.deploy.engines import Engine, plain
+from fieldguide.deploy.choice import Speeds, cache_folder, key
+from fieldguide.deploy.engines import Engine
+from fieldguide.deploy.serving import PLAIN, Serving
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import find_bundle, load_classifier
 from fieldguide.world import choose_device
@@ -22,6 +24,8 @@ from fieldguide.world import choose_device
 Image8 = npt.NDArray[np.uint8]
 Source = str | Path | Image.Image | Image8
 BATCH_SIZE = 64
+ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched from the system and given back each time
+DRAFT_FACTOR = 2  # a JPEG decoded at reduced size keeps at least so many times the side it is resized to
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class Predictor:
         preprocessing: Preprocessing,
         max_megapixels: float = 200,
         temperature: float | None = None,
+        *,
+        draft: bool = False,
     ) -> None:
         self.classes = tuple(classes)
         self.preprocessing = preprocessing
@@ -65,6 +71,22 @@ class Predictor:
         self.temperature = 1.0 if temperature is None else temperature
         self.is_calibrated = temperature is not None
         self._engine = engine
+        self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
+
+    @property
+    def served_by(self) -> str:
+        """Which engine computed what was predicted so far, such as `openvino in bf16`; empty where nobody can tell."""
+        return self._engine.sentence() if isinstance(self._engine, Serving) else ""
+
+    @property
+    def engine_batch_size(self) -> int:
+        """How many photos its engine takes best at once."""
+        return self._engine.batch_size if isinstance(self._engine, Serving) else BATCH_SIZE
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What must be known of its engines: those that were left, and why."""
+        return tuple(self._engine.remarks) if isinstance(self._engine, Serving) else ()
 
     def predict(
         self,
@@ -128,6 +150,8 @@ class Predictor:
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
         """Each source with its (num_classes,) logits as the network gave them, or with None and the reason."""
+        if isinstance(self._engine, Serving):
+            self._engine.expect(len(images) if isinstance(images, Sized) else None)
         for inputs in in_order(images, self._load, batch_size):
             answers = iter(self._answers(inputs.images))
             for source, reason in zip(inputs.sources, inputs.reasons, strict=True):
@@ -142,7 +166,7 @@ class Predictor:
         return np.asarray(softmax(logits.astype(np.float64) / self.temperature))
 
     def _load(self, source: Source) -> torch.Tensor:
-        return pixels(center(_as_image(source, self.max_megapixels), self.preprocessing))
+        return pixels(center(_as_image(source, self.max_megapixels, self._least_px), self.preprocessing))
 
 
 def problem_with_threshold(unsure_below: float) -> str | None:
@@ -150,9 +174,9 @@ def problem_with_threshold(unsure_below: float) -> str | None:
     return None if 0 < unsure_below <= 1 else "must be above 0 and at most 1"
 
 
-def _as_image(source: Source, max_megapixels: float) -> Image.Image:
+def _as_image(source: Source, max_megapixels: float, least_px: int | None) -> Image.Image:
     if isinstance(source, str | Path):
-        return read_photo(Path(source), max_megapixels)
+        return read_photo(Path(source), max_megapixels, least_px)
     if isinstance(source, np.ndarray):
         if (
             source.dtype != np.uint8
@@ -171,22 +195,31 @@ def _as_image(source: Source, max_megapixels: float) -> Image.Image:
     return to_rgb(source)
 
 
-def load_predictor(path: str | Path, device: str = "auto") -> Predictor:
+def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, *, draft: bool = False) -> Predictor:
     """Loads a run's or a bundle's model.
 
     Args:
         path: a run or a bundle.
         device: `auto`, `cpu` or `cuda:N`.
+        engine: what computes: `plain` (fp32, as it was judged), `folded`, `compiled`, `openvino`, or `auto` (the
+            fastest for this machine, network and number of photos). One that is not plain is held against the plain one
+            on the first photos; see `docs/performance.md`.
+        draft: decode a large JPEG at a half, a quarter or an eighth of its size, where that leaves twice the side that
+            it is resized to; much faster, and its pixels differ a little.
 
     Raises:
-        UsageError: no bundle there, a damaged one, or no such device.
+        UsageError: no bundle there, a damaged one, no such device, or no such engine.
     """
     chosen = choose_device(device)
     classifier, description = load_classifier(find_bundle(Path(path)))
     is_as_trained = description.calibration is None and description.temperature == 1.0
+    preprocessing = Preprocessing.from_dict(description.preprocessing)
+    side, batch = preprocessing.image_size_px, ENGINE_BATCH[chosen.type]
+    speeds = Speeds(key(description.architecture, side, batch, chosen), cache_folder())
     return Predictor(
-        plain(classifier, chosen),
+        Serving(classifier, chosen, engine, side, batch, speeds),
         description.classes,
-        Preprocessing.from_dict(description.preprocessing),
+        preprocessing,
         temperature=None if is_as_trained else description.temperature,
+        draft=draft,
     )

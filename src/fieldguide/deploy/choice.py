@@ -1,0 +1,101 @@
+"""How fast each engine was for a network on this machine, measured once and kept in the user's cache folder."""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fieldguide import world
+from fieldguide.errors import UsageError
+from fieldguide.model.classifier import Architecture
+from fieldguide.storage import digest, read_json, write_json
+
+PLACE = "FIELDGUIDE_CACHE"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How an engine did.
+
+    Attributes:
+        images_per_second: once it serves.
+        ready_seconds: until it could serve: converted, compiled, warm.
+    """
+
+    images_per_second: float
+    ready_seconds: float
+
+    def seconds(self, photos: int, *, is_ready: bool = False) -> float:
+        """What so many photos would take."""
+        return photos / self.images_per_second + (0 if is_ready else self.ready_seconds)
+
+
+@dataclass
+class Speeds:
+    """What is known about one network on one machine, in a file that may be lost at any time.
+
+    Attributes:
+        key: what the figures depend on, as plain data.
+        folder: where they are kept; None: nowhere.
+        of: an engine's name to its speed.
+    """
+
+    key: Mapping[str, Any]
+    folder: Path | None
+    of: dict[str, Speed] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path | None:
+        """The file."""
+        return (
+            None
+            if self.folder is None
+            else self.folder / f"{digest(json.dumps(dict(self.key), sort_keys=True).encode())[:32]}.json"
+        )
+
+    def recall(self) -> None:
+        """Takes what is kept; a file that is missing, damaged or of other things counts as none."""
+        if self.path is None:
+            return
+        with contextlib.suppress(UsageError, KeyError, TypeError, ValueError, AttributeError):
+            data = read_json(self.path)
+            if data["key"] == dict(self.key):
+                self.of = {str(name): _speed(**kept) for name, kept in data["engines"].items()} | self.of
+
+    def keep(self) -> None:
+        """Writes what is known; where that cannot be done, it is measured again next time."""
+        engines = {
+            name: {"images_per_second": speed.images_per_second, "ready_seconds": speed.ready_seconds}
+            for name, speed in sorted(self.of.items())
+        }
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(self.path, {"key": dict(self.key), "engines": engines})
+
+
+def _speed(images_per_second: float, ready_seconds: float) -> Speed:
+    if not (0 < images_per_second < math.inf and 0 <= ready_seconds < math.inf):
+        raise ValueError("no speed")
+    return Speed(float(images_per_second), float(ready_seconds))
+
+
+def key(architecture: Architecture, image_size_px: int, batch_size: int, device: torch.device) -> dict[str, Any]:
+    """What an engine's speed depends on: machine, versions, network, sizes. Not the weights' values."""
+    network = {"backbone": architecture.backbone, "head": architecture.head, "classes": architecture.num_classes}
+    return {"machine": world.describe_machine(device), **network, "image_size_px": image_size_px, "batch": batch_size}
+
+
+def cache_folder() -> Path:
+    """Where measurements are kept: below `FIELDGUIDE_CACHE`, or the user's cache folder."""
+    if place := os.environ.get(PLACE):
+        return Path(place) / "engines"
+    import platformdirs
+
+    return platformdirs.user_cache_path("fieldguide", appauthor=False) / "engines"

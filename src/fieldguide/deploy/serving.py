@@ -1,0 +1,238 @@
+"""Which engine serves: chosen for the machine and the work, checked against the plain one, and left if it fails."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from fieldguide.deploy.choice import Speed, Speeds
+from fieldguide.deploy.compiled import compiled, problem_with_compiling
+from fieldguide.deploy.engines import Engine, Logits, folded, plain, precision
+from fieldguide.deploy.openvino_engine import openvino, problem_with_openvino
+from fieldguide.errors import UsageError, counted
+from fieldguide.model.classifier import Classifier
+
+AUTO, PLAIN = "auto", "plain"
+TOLERANCE = 0.05  # of the range of a photo's plain logits
+TIMED_CALLS = 2
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An engine that may serve.
+
+    Attributes:
+        problem: why it cannot serve on a device, as a sentence; None if it can.
+        make: from (classifier, device, batch size, image size in px).
+        worth_seconds: it is only tried where so much work is left; what finding out about it takes, and more.
+    """
+
+    problem: Callable[[torch.device], str | None]
+    make: Callable[[Classifier, torch.device, int, int], Engine]
+    worth_seconds: float
+
+
+OFFERS = {
+    "openvino": Offer(problem_with_openvino, openvino, 8),
+    "folded": Offer(lambda _: None, folded, 8),
+    "compiled": Offer(problem_with_compiling, compiled, 120),
+}
+NAMES = (AUTO, PLAIN, *OFFERS)
+
+
+def demand_engine(name: str, device: torch.device) -> None:
+    """Holds a name that a person gave against what there is.
+
+    Raises:
+        UsageError: no such engine, or it cannot serve here; the message says what to do.
+    """
+    if name not in NAMES:
+        raise UsageError(f"--engine {name}: must be one of {', '.join(NAMES)}")
+    if name in OFFERS and (problem := OFFERS[name].problem(device)):
+        raise UsageError(f"--engine {name}: {problem}")
+
+
+class Serving:
+    """An engine that chooses, checks and, where need be, replaces the one that computes.
+
+    On the first batch the plain model answers as well, and another engine serves only if its logits agree: for each
+    photo they may differ by `TOLERANCE` times the range of the plain logits. An engine that raises, or whose answers
+    are no finite numbers, is left for the plain one at once, for that batch and all after it.
+
+    Attributes:
+        served: photos by the engine that computed them.
+        remarks: sentences that a person should read.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        device: torch.device,
+        engine: str,
+        image_size_px: int,
+        batch_size: int,
+        speeds: Speeds,
+    ) -> None:
+        """Prepares; nothing is built before there are photos.
+
+        Args:
+            classifier: in evaluation mode.
+            device: where it computes.
+            engine: one of `NAMES`.
+            image_size_px: side of the input.
+            batch_size: images that engines of one shape take at once.
+            speeds: what is known about engines here.
+
+        Raises:
+            UsageError: the engine cannot serve here.
+        """
+        demand_engine(engine, device)
+        self.batch_size = batch_size
+        self.served: dict[str, int] = {}
+        self.remarks: list[str] = []
+        self._wanted, self._device = engine, device
+        self._classifier, self._image_size_px = classifier, image_size_px
+        self._plain = plain(classifier, device)
+        self._speeds = speeds
+        self._clock = time.perf_counter
+        self._photos = 0
+        self._name: str | None = PLAIN if engine == PLAIN else None
+        self._engines: dict[str, Engine] = {PLAIN: self._plain}
+        self._refused: set[str] = set()
+
+    def expect(self, photos: int | None) -> None:
+        """Before the first batch: how many photos will come; None: nobody knows, which counts as few."""
+        self._photos = photos or 0
+        if self._wanted == AUTO:
+            self._name = None
+
+    def __call__(self, images: torch.Tensor) -> Logits:
+        """(batch, 3, height, width) float32 to (batch, num_classes) logits."""
+        if self._name is None:
+            logits = self._begin(images)
+        elif self._name == PLAIN:
+            logits = self._plain(images)
+        else:
+            logits = self._guarded(images)
+        self.served[self._name or PLAIN] = self.served.get(self._name or PLAIN, 0) + len(images)
+        return logits
+
+    def sentence(self) -> str:
+        """Who served, such as `openvino in bf16`."""
+        short = "bf16" if precision(self._device) is torch.bfloat16 else "fp32"
+        names = [f"{name} in {'fp32' if name == PLAIN else short}" for name in self.served]
+        if len(names) == 1:
+            return names[0]
+        return ", ".join(
+            f"{name} ({counted(self.served[key], 'photo')})" for name, key in zip(names, self.served, strict=True)
+        )
+
+    def _begin(self, images: torch.Tensor) -> Logits:
+        expected, seconds = self._timed(self._plain, images)
+        if not np.isfinite(expected).all():  # nothing to hold an engine against; the caller says what is wrong
+            self._name = PLAIN
+            return expected
+        if self._wanted == AUTO:
+            self._name = self._choose(images, expected, seconds)
+        else:
+            self._name = self._wanted if self._ready(self._wanted, images, expected) is not None else PLAIN
+        return expected if self._name == PLAIN else self._guarded(images)
+
+    def _guarded(self, images: torch.Tensor) -> Logits:
+        assert self._name is not None
+        try:
+            logits = self._engines[self._name](images)
+            if len(logits) == len(images) and np.isfinite(logits).all():
+                return logits
+            reason = "its answers are not one for each photo, or no finite numbers"
+        except Exception as error:  # each engine fails in its own way
+            reason = _first_line(error)
+        self._refuse(self._name, f"failed after {counted(self.served.get(self._name, 0), 'photo')}: {reason}")
+        self._name = PLAIN
+        return self._plain(images)
+
+    def _choose(self, images: torch.Tensor, expected: Logits, plain_seconds: float) -> str:
+        """The engine that should be done first with the photos that are left."""
+        left = self._photos - len(images)
+        if left <= 0:
+            return PLAIN
+        if not self._speeds.of:
+            self._speeds.recall()
+        self._speeds.of.setdefault(PLAIN, Speed(len(images) / plain_seconds, 0.0))
+        known = self._speeds.of
+        for name, offer in OFFERS.items():
+            best = min(speed.seconds(left) for other, speed in known.items() if self._may_serve(other))
+            if name in known or not self._may_serve(name) or best < offer.worth_seconds:
+                continue
+            if (ready_seconds := self._ready(name, images, expected)) is not None:
+                known[name] = Speed(len(images) / self._fastest(name, images), ready_seconds)
+                self._speeds.keep()
+        names = [name for name in known if self._may_serve(name)]
+        for name in sorted(names, key=lambda name: known[name].seconds(left, is_ready=name in self._engines)):
+            if name == PLAIN or self._ready(name, images, expected) is not None:
+                self._engines = {PLAIN: self._plain, name: self._engines[name]}  # the others' memory is let go
+                return name
+        return PLAIN
+
+    def _may_serve(self, name: str) -> bool:
+        if name in self._refused:
+            return False
+        return name == PLAIN or (name in OFFERS and OFFERS[name].problem(self._device) is None)
+
+    def _ready(self, name: str, images: torch.Tensor, expected: Logits) -> float | None:
+        """Builds an engine and holds its answers against the plain ones.
+
+        Returns:
+            How many seconds that took; None where it may not serve, which is remarked on.
+        """
+        began = self._clock()
+        try:
+            engine = self._engines.get(name) or self._make(name)
+            difference = relative_difference(engine(images), expected)
+        except Exception as error:  # each engine fails in its own way
+            self._refuse(name, f"cannot compute this network ({_first_line(error)})")
+            return None
+        if not difference <= TOLERANCE:
+            self._refuse(
+                name,
+                f"differs from the plain model on the first {counted(len(images), 'photo')}: logits by up to "
+                f"{difference:.2g} of their range, and {TOLERANCE:g} is allowed",
+            )
+            return None
+        self._engines[name] = engine
+        return self._clock() - began
+
+    def _make(self, name: str) -> Engine:
+        return OFFERS[name].make(self._classifier, self._device, self.batch_size, self._image_size_px)
+
+    def _fastest(self, name: str, images: torch.Tensor) -> float:
+        return min(self._timed(self._engines[name], images)[1] for _ in range(TIMED_CALLS))
+
+    def _timed(self, engine: Engine, images: torch.Tensor) -> tuple[Logits, float]:
+        began = self._clock()
+        logits = engine(images)
+        return logits, max(self._clock() - began, 1e-9)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._refused.add(name)
+        self._engines.pop(name, None)
+        self.remarks.append(f"engine {name} {reason}; it is left for another")
+
+
+def relative_difference(logits: Any, expected: Logits) -> float:
+    """The largest difference of any photo's logits, in units of the range of its expected logits.
+
+    Returns:
+        Not a finite number where the logits are none, or are of another shape.
+    """
+    if np.shape(logits) != expected.shape:
+        return float("inf")
+    spread = np.maximum(np.ptp(expected, axis=1), 1e-6)  # (batch,)
+    return float((np.abs(np.asarray(logits) - expected).max(axis=1) / spread).max())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
