@@ -50,10 +50,20 @@ def same(run, other):
     return differences(run, other) == []
 
 
+def seconds_beside(run):
+    """Seconds waited for data and seconds in all, as the newest checkpoint tells."""
+    newest = max((run / "checkpoint").glob("*.json"))
+    return json.loads(newest.read_text())["checkpoint"]["beside"]["waited_for_data"]
+
+
 def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(interrupted, trained, tmp_path):
     _, run = interrupted
+    before = seconds_beside(run)
     done = resume(run, quiet=True)
     assert done.exit_code == 0 and same(trained[1].path, run)
+    waited, seconds = seconds_beside(run)
+    assert waited > before[0] > 0 and seconds > before[1] > before[0]  # of both processes, as all other figures
+    assert done.result["waited_for_data"] == waited / seconds
     with pytest.raises(
         UsageError, match=r"is finished; to train it longer: fieldguide train --resume .*more_epochs=10"
     ):

@@ -227,3 +227,23 @@ def test_prefetched_work_comes_in_order_and_a_mistake_in_it_is_raised():
     next(work)
     work.close()
     assert len(taken_tasks) <= 5
+
+
+def test_waiting_goes_on_in_another_process_where_it_was_saved_in_mid_epoch(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(waiting.time, "perf_counter", lambda: now[0])
+
+    def batches():
+        for number in range(2):
+            now[0] += 1
+            yield number
+
+    first, second, saved = Waiting(), Waiting(), []
+    for _ in first.over(batches()):
+        saved = first.told()
+        now[0] += 9
+    assert saved == [2, 11]  # after the second batch came, before its step
+    second.go_on(saved)
+    for _ in second.over(batches()):
+        now[0] += 9
+    assert second.told() == [4, 31] and first.told() == [2, 20]

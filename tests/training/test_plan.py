@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from fieldguide.training.plan import Convergence, Ended, Plan, Rounds, Stage, next_stage
+from fieldguide.training.plan import Convergence, Ended, More, Plan, Rounds, Stage, next_stage
 
 FIRST = Stage("phase", "standard", "standard", 15, 0.001, "all", 0.001, 3)
 SECOND = dataclasses.replace(FIRST, name="strong", augmentation="strong")
@@ -63,3 +63,12 @@ def test_small_steps_that_add_up_to_an_improvement_count():
     for step in range(20):
         convergence.take(1 - 0.0006 * step)
         assert not convergence.is_reached
+
+
+def test_more_epochs_keep_what_the_last_phase_did_with_batch_normalisation():
+    last = dataclasses.replace(SECOND, batch_norm="folded", trainable="head")
+    plan = dataclasses.replace(PLAN, phases=(FIRST, last))
+    done = [ended(FIRST), ended(last)]
+    further = [next_stage(plan, done), next_stage(plan, done, [More(2, 5)])]
+    assert [(stage.batch_norm, stage.trainable) for stage in further] == [("folded", "head")] * 2
+    assert further[1].max_epochs == 5 and further[1].augmentation == ROUNDS.augmentation

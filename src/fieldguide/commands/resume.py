@@ -12,7 +12,7 @@ from fieldguide.commands.faults import explained
 from fieldguide.commands.prepare import Prepared, prepare
 from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
 from fieldguide.commands.train import run_trial
-from fieldguide.commands.trial import Run, Trial, announce, carry_out, write_rest_of_beginning
+from fieldguide.commands.trial import WAITED, Run, Trial, announce, carry_out, write_rest_of_beginning
 from fieldguide.data.scan import problem_with_folder
 from fieldguide.data.split import Split
 from fieldguide.errors import UsageError, counted
@@ -90,7 +90,7 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         write_rest_of_beginning(trial)
         _compare_machines(trial)
         announce(trial)
-        return carry_out(trial, _saved(found, trial, checkpoints))
+        return carry_out(trial, _saved(found, trial))
 
 
 def _demand_whole(found: Found, run: RunFolder, screen: Screen) -> None:
@@ -115,7 +115,7 @@ def _compare_machines(trial: Trial) -> None:
         )
 
 
-def _saved(found: Found, trial: Trial, checkpoints: Checkpoints) -> Saved | None:
+def _saved(found: Found, trial: Trial) -> Saved | None:
     """Where to go on, with history and bundle put back to it; None: at the beginning, for no step was saved."""
     run, recipe, snapshot = trial.run, trial.recipe, found.snapshot
     if snapshot is None:
@@ -125,8 +125,9 @@ def _saved(found: Found, trial: Trial, checkpoints: Checkpoints) -> Saved | None
         return None
     weights = read_weights(run.bundle, read_description(run.bundle)) if found.is_done else best_weights_of(snapshot)
     state = state_of(snapshot.plain["state"], trial.assembled.plan, weights)
+    trial.assembled.feed.waiting.go_on(snapshot.plain.get("beside", {}).get(WAITED, (0, 0)))
     if recipe.training.more_epochs is not None:
-        _ask_for_more(state, recipe.training.more_epochs, found.is_done, trial, checkpoints)
+        _ask_for_more(state, recipe.training.more_epochs, found.is_done, trial)
     _set_results_aside(state, run)
     run.write_history([epoch.to_dict() for epoch in state.history])
     if state.best is not None and not found.is_done:
@@ -136,7 +137,7 @@ def _saved(found: Found, trial: Trial, checkpoints: Checkpoints) -> Saved | None
     return Saved(state, snapshot if "under_way" in snapshot.plain else None)
 
 
-def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial, checkpoints: Checkpoints) -> None:
+def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> None:
     """Adds a further stage; asked again while it is under way, it is the same one.
 
     Raises:
@@ -151,7 +152,7 @@ def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial, checkp
     state.more.append(More(len(state.ended), epochs))
     stage = next_stage(trial.assembled.plan, state.ended, state.more)
     assert stage is not None
-    checkpoints.extend(state)
+    trial.checkpoints.extend(state)
     trial.screen.say(
         f"{epochs} more epochs, as a further round: from the model of epoch {state.best.epoch.epoch}, learning rate "
         f"{stage.learning_rate:g} ({trial.recipe.training.rounds.learning_rate_factor:g} times the last stage's), "

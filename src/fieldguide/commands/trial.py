@@ -30,6 +30,8 @@ from fieldguide.training.loop import Saved
 from fieldguide.training.loop import train as train_loop
 from fieldguide.training.state import Epoch, State
 
+WAITED = "waited_for_data"  # seconds waited and seconds in all, beside a checkpoint
+
 
 @dataclass(frozen=True)
 class Run:
@@ -91,7 +93,9 @@ class Trial:
     @property
     def checkpoints(self) -> Checkpoints:
         """Where it saves itself."""
-        return Checkpoints(self.run.checkpoints, self.recipe.training.checkpoint_every_minutes)
+        waiting = self.assembled.feed.waiting
+        minutes = self.recipe.training.checkpoint_every_minutes
+        return Checkpoints(self.run.checkpoints, minutes, lambda: {WAITED: waiting.told()})
 
 
 def write_beginning(trial: Trial) -> None:

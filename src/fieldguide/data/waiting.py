@@ -1,7 +1,7 @@
 """How long a training waits for its photos."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,19 +22,31 @@ class Waiting:
 
     def over(self, batches: Iterator[T]) -> Iterator[T]:
         """The same batches, counted."""
-        began = time.perf_counter()
-        try:
-            while True:
-                asked = time.perf_counter()
-                try:
-                    batch = next(batches)
-                except StopIteration:
-                    return
-                finally:
-                    self.seconds_waited += time.perf_counter() - asked
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            finally:
+                waited = time.perf_counter() - asked
+                self.seconds_waited += waited
+                self.seconds += waited
+            given = time.perf_counter()
+            try:
                 yield batch
-        finally:
-            self.seconds += time.perf_counter() - began
+            finally:
+                self.seconds += time.perf_counter() - given
+
+    def told(self) -> list[float]:
+        """Both counts, so that another process can go on with them."""
+        return [self.seconds_waited, self.seconds]
+
+    def go_on(self, told: Sequence[float]) -> None:
+        """Takes in what `told` gave in a process that ended before this one."""
+        waited, seconds = map(float, told)
+        self.seconds_waited += waited
+        self.seconds += seconds
 
     @property
     def share(self) -> float:

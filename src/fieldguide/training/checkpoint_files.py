@@ -6,7 +6,7 @@ The tensors are written first; a checkpoint is there once its JSON is, and it go
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,20 @@ class Found:
 
 
 class Checkpoints:
-    """Saves a training into a folder; the loop's `Keeper`."""
+    """Saves a training into a folder; the loop's `Keeper`.
 
-    def __init__(self, folder: Path, every_minutes: float) -> None:
+    Args:
+        folder: made when the first one is written.
+        every_minutes: when `is_due` says so again.
+        beside: numbers that the loop does not know and that another process goes on with.
+    """
+
+    def __init__(
+        self, folder: Path, every_minutes: float, beside: Callable[[], Mapping[str, list[float]]] = dict
+    ) -> None:
         self.folder = folder
         self.every_seconds = 60 * every_minutes
+        self.beside = beside
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
@@ -106,7 +115,7 @@ class Checkpoints:
         if tensors is not None:
             write_bytes(self._tensors(number), tensors)
             told = {"bytes": len(tensors), "sha256": digest(tensors)}
-        body = {"format": FORMAT, **plain, "tensors": told}
+        body = {"format": FORMAT, **plain, "beside": self.beside(), "tensors": told}
         write_text(self._json(number), json.dumps({"sha256": _checksum(body), "checkpoint": body}) + "\n")
         for old in there[: len(there) + 1 - KEPT]:
             self._remove(old)

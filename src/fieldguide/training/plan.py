@@ -127,6 +127,7 @@ def _further(plan: Plan, last: Stage, number: int, epochs: int) -> Stage:
         trainable=plan.phases[-1].trainable,
         min_improvement=plan.rounds.min_improvement,
         patience_epochs=epochs,
+        batch_norm=plan.phases[-1].batch_norm,
     )
 
 
