@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -26,6 +27,10 @@ LIBRARIES = (
     "scipy",
     "safetensors",
     "openvino",
+)
+NO_MEMORY = (
+    *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
+    "status_alloc_failed",  # of cuBLAS and cuDNN
 )
 
 
@@ -55,6 +60,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has matrix units or instructions for bf16."""
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    if not hasattr(torch.cpu, "get_capabilities"):  # earlier versions of torch, which tell of x86 alone
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
 
@@ -64,12 +71,20 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 
 
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs: a C++ compiler on a CPU, Triton and a C compiler on a GPU."""
+    if device.type != "cuda":
+        return compiler() is not None
+    c_compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
+    return importlib.util.find_spec("triton") is not None and any(map(shutil.which, c_compilers))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device or the machine has no memory left."""
+    """Whether an error says that the device or the machine has no memory left; torch often says it in words alone."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
     text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("not enough memory" in text or "can't allocate memory" in text)
-    )
+    return isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
 
 
 def available_bytes(device: torch.device) -> int | None:

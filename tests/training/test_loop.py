@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from fieldguide.errors import TrainingError
-from fieldguide.training.loop import Tools, train
+from fieldguide.errors import PhotosError, TrainingError, UsageError
+from fieldguide.training.checkpoint import Snapshot
+from fieldguide.training.loop import Saved, Tools, train
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Plan, Rounds, Stage
 from fieldguide.training.schedule import Constant
-from fieldguide.training.state import Scores
-from fieldguide.training.step import StepSettings
+from fieldguide.training.state import Scores, State
+from fieldguide.training.step import OnDevice, StepSettings
 
 PHASES = (
     Stage("phase", "standard", "standard", 4, 0.1, "all", 0.001, 3),
@@ -209,3 +210,33 @@ def test_a_mistake_in_the_program_is_not_taken_for_a_training_error():
     with pytest.raises(StopIteration):
         run([])
     assert issubclass(TrainingError, ValueError)
+
+
+def test_where_a_photo_goes_away_the_steps_before_it_are_saved_with_their_figures(monkeypatch):
+    """Also those that the host has not looked at yet, as on a GPU."""
+    monkeypatch.setattr(OnDevice, "is_full", property(lambda self: False))
+    inner, saved = tools(falling(13)), []
+
+    def batches(augmentation, epoch, first_step):
+        for step, batch in enumerate(inner.batches(augmentation, epoch, first_step)):
+            if step == 2:
+                raise PhotosError("train/7.jpg is gone")
+            yield batch
+
+    class Keeper:
+        def is_due(self):
+            return False
+
+        def keep(self, model, state, under_way):
+            saved.append((under_way.running.steps, under_way.running.images, under_way.running.loss_sum > 0))
+
+    model = network()
+    made = dataclasses.replace(inner, batches=batches)
+    state = train(model, PLAN, made, Diary(model), lambda: "", Keeper())
+    assert "is gone" in state.stopped and saved == [(2, 8, True)] and not state.spoilt
+
+
+def test_a_saved_step_of_another_training_is_refused_and_no_training_ends_with_it():
+    model = network()
+    with pytest.raises(UsageError, match="does not fit this training"):
+        train(model, PLAN, tools([]), Diary(model), lambda: "", saved=Saved(State(), Snapshot({}, {"under_way": {}})))

@@ -115,6 +115,11 @@ def test_micro_batches_are_of_nearly_the_same_size():
     assert sizes == [3, 3, 3]
 
 
+@pytest.mark.parametrize(("photos", "sizes"), [(9, [3, 2, 2, 2]), (5, [3, 2]), (3, [3]), (2, [2]), (1, [1])])
+def test_no_photo_is_alone_in_its_piece_since_batch_normalisation_needs_two(photos, sizes):
+    assert [len(some) for some, _ in MicroBatch(2).pieces(torch.zeros(photos, 1), torch.zeros(photos))] == sizes
+
+
 class Cramped(nn.Module):
     """Has no memory for more than so many photos at once; its batch normalisation has seen them by then."""
 
@@ -137,6 +142,8 @@ class Cramped(nn.Module):
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_a_step_without_memory_is_done_again_with_half_as_many_at_once(error):

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 from fieldguide.errors import Interrupted, MachineError
 from fieldguide.run_folder import RunFolder
+from fieldguide.world import is_out_of_memory
 
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
-DEAD_WORKER = "DataLoader worker"
+DEAD_WORKER = "DataLoader worker"  # torch has this in words alone
 
 
 @contextlib.contextmanager
@@ -26,11 +26,9 @@ def explained(run: RunFolder) -> Iterator[None]:
     except OSError as error:
         what = f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
         raise MachineError(f"{run.path}: cannot go on ({what}); see to it, then: {how_to_go_on(run)}") from error
-    except MemoryError as error:
-        raise _no_memory(run, str(error)) from error
-    except RuntimeError as error:  # torch has these two in words alone
+    except (MemoryError, RuntimeError) as error:
         first = (str(error).splitlines() or [""])[0]
-        if any(words in first.lower() for words in NO_MEMORY):
+        if is_out_of_memory(error):
             raise _no_memory(run, first) from error
         if DEAD_WORKER in first:
             raise MachineError(f"{first}; {how_to_go_on(run)}") from error

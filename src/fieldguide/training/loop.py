@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from fieldguide.errors import FieldguideError, TrainingError
+from fieldguide.errors import FieldguideError, TrainingError, UsageError
 from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
+from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
 from fieldguide.training.optimizer import MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule
@@ -63,52 +64,6 @@ class Tools:
     seed_step: Callable[[int, int], None]
 
 
-class Observer(Protocol):
-    """Is told what happens; nothing that it does changes the training."""
-
-    def stage_begins(self, stage: Stage, state: State) -> None:
-        """Before a stage's first epoch."""
-
-    def stage_goes_on(self, stage: Stage, state: State, running: Running) -> None:
-        """In place of `stage_begins`, where a saved training goes on in mid-stage."""
-
-    def step_done(self, images: int) -> None:
-        """After a step on so many photos."""
-
-    def epoch_done(self, epoch: Epoch, state: State) -> None:
-        """After an epoch; `state.best` is up to date."""
-
-    def stage_done(self, ended: Ended) -> None:
-        """After a stage's last epoch."""
-
-    def halved(self, halved: Halved) -> None:
-        """After a step that ran out of memory and was done with smaller micro-batches."""
-
-
-class Keeper(Protocol):
-    """Saves where the training stands, so that another process can go on from there."""
-
-    def is_due(self) -> bool:
-        """Whether the last time is long enough ago; asked after each step."""
-
-    def keep(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
-        """Saves."""
-
-
-class _NoKeeper:
-    """For a training that nobody goes on with."""
-
-    def is_due(self) -> bool:
-        """Never."""
-        return False
-
-    def keep(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
-        """Saves nothing."""
-
-
-NO_KEEPER = _NoKeeper()
-
-
 @dataclass(frozen=True)
 class Saved:
     """A training that goes on: what was reached, and the stage in whose middle it was, if it was in one."""
@@ -140,12 +95,17 @@ def train(
     Returns:
         The state at the end: `state.best` is the best model by `plan.best_by`, and `state.stopped` says why it ended
         early (a signal, a loss that was not finite, a photo that went away).
+
+    Raises:
+        UsageError: `saved` is of another training.
     """
     training = _Training(model, plan, tools, observer, stop, keeper, saved.state if saved else State())
     if training.state.halved:
         tools.step.micro_batch.photos = training.state.halved[-1].photos
     try:
         training.run(saved.snapshot if saved else None)
+    except UsageError:  # the saved step is none of this training
+        raise
     except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
         training.state.stopped = str(error)
         training.save_unless_spoilt(error)
@@ -267,7 +227,8 @@ class _Training:
         stage, running, waiting = under_way.stage, under_way.running, OnDevice()
         before = under_way.epochs * self.tools.steps_per_epoch
         training_mode(self.model)
-        for batch in self.tools.batches(stage.augmentation, epoch, running.steps):
+        batches = self.tools.batches(stage.augmentation, epoch, running.steps)
+        while (batch := self._next_batch(batches, waiting, running, epoch)) is not None:
             under_way.schedule.before_step(before + running.steps)
             if running.steps == 0:
                 running.learning_rate = under_way.optimizer.param_groups[0]["lr"]
@@ -285,8 +246,21 @@ class _Training:
                 self.keeper.keep(self.model, self.state, under_way)
             if self.state.stopped:
                 return False
-        waiting.collect(running, epoch)
         return True
+
+    @staticmethod
+    def _next_batch(
+        batches: Iterator[TrainingBatch], waiting: OnDevice, running: Running, epoch: int
+    ) -> TrainingBatch | None:
+        """None at the end; there, and where a photo went away, the figures of the steps before it are collected."""
+        try:
+            batch = next(batches, None)
+        except FieldguideError:
+            waiting.collect(running, epoch)
+            raise
+        if batch is None:
+            waiting.collect(running, epoch)
+        return batch
 
     def _note_halving(self, epoch: int, step: int) -> None:
         """What ran out of memory is part of the run, since batch normalisation sees the micro-batch."""

@@ -21,7 +21,7 @@ class MicroBatch:
     """How many photos go through the network at once; a step's gradient is the same sum over all of its photos.
 
     Attributes:
-        photos: at most so many at once.
+        photos: at most so many at once; of an odd batch in pairs, three go together.
         was_halved: because memory ran out; whoever tells of it takes it back.
     """
 
@@ -29,8 +29,8 @@ class MicroBatch:
     was_halved: bool = False
 
     def pieces(self, images: torch.Tensor, labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """A batch in as few pieces of nearly the same size as there can be."""
-        count = -(-len(images) // self.photos)
+        """A batch in as few pieces of nearly the same size as there can be, none of them of one photo."""
+        count = max(1, min(-(-len(images) // self.photos), len(images) // FEWEST))
         return list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
 
     def halve(self, batch: int) -> bool:
@@ -118,13 +118,18 @@ class _Statistics:
     """A network's buffers before a step, so that a step that is repeated meets the same ones."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._buffers = [buffer for buffer in model.buffers() if buffer.numel()]
-        self._before = [buffer.clone() for buffer in self._buffers] if model.training else []
+        self._buffers: dict[torch.dtype, list[torch.Tensor]] = {}
+        for buffer in model.buffers() if model.training else ():
+            if buffer.numel():
+                self._buffers.setdefault(buffer.dtype, []).append(buffer)
+        self._before = {kind: [torch.empty_like(buffer) for buffer in own] for kind, own in self._buffers.items()}
+        for kind, own in self._buffers.items():
+            torch._foreach_copy_(self._before[kind], own)  # on a GPU a few launches, not one a buffer
 
     def restore(self) -> None:
         """Puts them back."""
-        for buffer, before in zip(self._buffers, self._before, strict=False):
-            buffer.copy_(before)
+        for kind, own in self._buffers.items():
+            torch._foreach_copy_(own, self._before[kind])
 
 
 class OnDevice:
