@@ -12,17 +12,28 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from fieldguide.commands.request import Request, demand_same_recipe, read_request, write_request
 from fieldguide.data.decode import decode
 from fieldguide.data.facts import facts_of
 from fieldguide.data.scan import Photo
 from fieldguide.data.split import Row, Split, read_split, write_split
-from fieldguide.errors import FieldguideError
+from fieldguide.data.waiting import Waiting
+from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle
 from fieldguide.model.classifier import Architecture, make_classifier
-from fieldguide.model.weights import read_file
+from fieldguide.model.weights import LoadedWeights, read_file
 from fieldguide.recipe.load import preset_names, preset_text, read_draft
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import digest
+from fieldguide.training.checkpoint import UnderWay, best_weights_of, restore, state_of
+from fieldguide.training.checkpoint_files import Checkpoints
+from fieldguide.training.loop import train
+from fieldguide.training.plan import Convergence, next_stage
 from tests.odd_photos import odd_contents
+from tests.training.test_checkpoint import made, stopping_after
+from tests.training.test_loop import PLAN, Diary, network
 
 ARCHITECTURE = Architecture("test_resnet", "bottleneck", 8, 0.25, 3)
 PREPROCESSING = {"image_size_px": 32, "resize_px": 32, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
@@ -133,6 +144,70 @@ def _read_image(path: Path) -> None:
     assert (facts.width, facts.height) == image.size
 
 
+@cache
+def _checkpoint() -> tuple[bytes, bytes]:
+    """What is said of a training that was stopped in its second epoch, and its tensors."""
+    model = network()
+    with tempfile.TemporaryDirectory(prefix="fieldguide-fuzz-") as folder:
+        keeper = Checkpoints(Path(folder), 1e9, lambda: {"waited_for_data": [0.5, 2.0]})
+        train(model, PLAN, made("adam", "plateau"), Diary(model), stopping_after(5), keeper)
+        last = keeper.numbers()[-1]
+        said = json.loads((Path(folder) / f"{last:06d}.json").read_bytes())["checkpoint"]
+        return json.dumps(said).encode(), (Path(folder) / f"{last:06d}.safetensors").read_bytes()
+
+
+def _go_on(folder: Path) -> None:
+    """As `--resume` does: a checkpoint that is damaged is told, and whatever is not is taken or refused in words."""
+    model = network()
+    found = Checkpoints(folder, 10).newest(model)
+    if found.snapshot is None:
+        raise UsageError(*found.damaged)
+    state = state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot))
+    assert all(json.dumps(epoch.to_dict(), allow_nan=False) for epoch in state.history)
+    Waiting().go_on(found.snapshot.plain["beside"].get("waited_for_data", (0, 0)))
+    stage = next_stage(PLAN, state.ended, state.more)
+    if stage is not None and "under_way" in found.snapshot.plain:
+        tools = made("adam", "plateau")
+        optimizer = tools.make_optimizer(model, stage.learning_rate)
+        schedule = tools.make_schedule(optimizer, stage, tools.steps_per_epoch)
+        restore(found.snapshot, model, UnderWay(stage, optimizer, schedule, Convergence(0.001, 3)))
+
+
+def _read_checkpoint(path: Path) -> None:
+    """As if a stranger had made the checksum right, where it is JSON at all."""
+    (path.parent / "000001.safetensors").write_bytes(_checkpoint()[1])
+    try:
+        body = json.loads(path.read_bytes())
+        checksum = digest(json.dumps(body, sort_keys=True).encode())
+        path.write_text(json.dumps({"sha256": checksum, "checkpoint": body}))
+    except (ValueError, RecursionError):
+        pass
+    _go_on(path.parent)
+
+
+def _read_checkpoint_tensors(path: Path) -> None:
+    body = json.loads(_checkpoint()[0])
+    body["tensors"]["sha256"] = digest(path.read_bytes())
+    (path.parent / "000001.json").write_text(
+        json.dumps({"sha256": digest(json.dumps(body, sort_keys=True).encode()), "checkpoint": body})
+    )
+    _go_on(path.parent)
+
+
+def _requests() -> list[bytes]:
+    recipe, rules = Recipe().model_dump(mode="json"), {"kept": True, "broken": [], "unverified": ["yours to know"]}
+    weights = LoadedWeights("hub", "imagenet-1k", ("fc.weight",)).to_dict()
+    asked = Request("/photos", "mine", recipe, "0" * 64, ("a remark",), rules, weights, "cpu")
+    return [_written(lambda path: write_request(RunFolder(path.parent), asked), "resume.json")]
+
+
+def _read_request(path: Path) -> None:
+    run = RunFolder(path.parent)
+    asked = read_request(run)
+    demand_same_recipe(run, asked, ())
+    LoadedWeights(**asked.weights).sentence()
+
+
 def _recipes() -> list[bytes]:
     return [preset_text(name).encode() for name in preset_names()]
 
@@ -147,6 +222,9 @@ AREAS = {
     "bundle weights": Area(lambda: [_bundle()[1]], _read_bundle_weights, "model.safetensors"),
     "weights .pth": Area(_state_dicts, read_file, "w.pth"),
     "weights .safetensors": Area(_safetensors, read_file, "w.safetensors"),
+    "checkpoint": Area(lambda: [_checkpoint()[0]], _read_checkpoint, "000001.json"),
+    "checkpoint tensors": Area(lambda: [_checkpoint()[1]], _read_checkpoint_tensors, "000001.safetensors"),
+    "request": Area(_requests, _read_request, "resume.json"),
     "split": Area(_splits, read_split, "split.csv"),
     "predictions": Area(_predictions, read_predictions, "predictions.npz"),
     "image": Area(_images, _read_image, "x.jpg"),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.prepare import Prepared, prepare
@@ -14,6 +14,7 @@ from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import PhotoFolder, scan
 from fieldguide.data.split import Split, read_split, split_csv
 from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.model.weights import LoadedWeights
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
@@ -71,8 +72,11 @@ def read_request(run: RunFolder) -> Request:
         if data.pop("format") != FORMAT:
             raise ValueError("another format")
         request = Request(**data)
+        TypeAdapter(Request).validate_python(data)
         Recipe.model_validate(request.recipe)
-        Path(request.photos)
+        if not request.is_cross_validation:
+            TypeAdapter(list[str]).validate_python(request.rules["unverified"])
+            TypeAdapter(LoadedWeights).validate_python(request.weights)
     except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise UsageError(f"{run.request}: is damaged ({type(error).__name__}: {first})") from None

@@ -18,6 +18,7 @@ from fieldguide.training.schedule import Schedule
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
 
 Tensors = dict[str, torch.Tensor]
+MOST_TOLD = 300  # characters of what is wrong with a damaged one
 
 
 @dataclass
@@ -130,23 +131,43 @@ def state_of(plain: Mapping[str, Any], plan: Plan, best_weights: Tensors | None)
                 raise ValueError("more stages ended than there are")
             state.ended.append(Ended(stage, int(epochs), bool(improved), str(reason)))
         state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
+        if any(halved.photos < 1 for halved in state.halved):
+            raise ValueError("no photos at once")
         state.history += [_epoch(entry) for entry in plain["history"]]
         if plain["best_epoch"] is not None:
             if best_weights is None or not 1 <= plain["best_epoch"] <= len(state.history):
                 raise ValueError("the best model is missing")
             state.best = Best(state.history[plain["best_epoch"] - 1], best_weights)
-    except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
-        raise UsageError(f"the saved state is damaged ({type(error).__name__}: {error})") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+        raise UsageError(f"the saved state is damaged ({_told(error)})") from None
     return state
 
 
 def _epoch(entry: Mapping[str, Any]) -> Epoch:
-    return Epoch(**{**entry, "training": Scores(**entry["training"]), "validation": Scores(**entry["validation"])})
+    training, validation = _scores(**entry["training"]), _scores(**entry["validation"])
+    epoch = Epoch(**{**entry, "training": training, "validation": validation})
+    numbers = (epoch.epoch, epoch.stage_number, epoch.learning_rate, epoch.seconds, epoch.images_per_second)
+    if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
+        raise ValueError("an epoch's figure is no number")
+    if not (isinstance(epoch.kind, str) and isinstance(epoch.stage, str) and isinstance(epoch.best, bool)):
+        raise ValueError("an epoch's stage is none")
+    return epoch
+
+
+def _scores(images: Any, loss_sum: Any, correct: Any) -> Scores:
+    made = Scores(int(images), float(loss_sum), int(correct))
+    if made.images < 1 or not math.isfinite(made.loss_sum):
+        raise ValueError("figures of no photos")
+    return made
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:MOST_TOLD]}"
 
 
 def best_weights_of(snapshot: Snapshot) -> Tensors | None:
     """A copy of the best weights on the CPU; None before the first epoch ended."""
-    if snapshot.plain["state"]["best_epoch"] is None:
+    if snapshot.plain["state"].get("best_epoch") is None:
         return None
     own = part_of(snapshot.tensors, "best.") or part_of(snapshot.tensors, "model.")
     return {name: value.clone() for name, value in own.items()}
@@ -172,9 +193,16 @@ def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
         under_way.convergence.lowest = math.inf if lowest is None else float(lowest)
         under_way.convergence.waited = int(plain["convergence"]["waited"])
         under_way.epochs, under_way.improved = int(plain["epochs"]), bool(plain["improved"])
-        under_way.running = Running(**plain["running"])
-    except (KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise UsageError(f"the saved state does not fit this training ({type(error).__name__}: {error})") from None
+        under_way.running = _running(**plain["running"])
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise UsageError(f"the saved state does not fit this training ({_told(error)})") from None
+
+
+def _running(steps: Any, images: Any, loss_sum: Any, correct: Any, learning_rate: Any, seconds: Any) -> Running:
+    made = Running(int(steps), int(images), float(loss_sum), int(correct), float(learning_rate), float(seconds))
+    if made.steps < 0 or made.images < 0 or not math.isfinite(made.seconds):
+        raise ValueError("an epoch with fewer steps than none")
+    return made
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, memory: Tensors, rates: Sequence[float]) -> None:
@@ -188,6 +216,8 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, memory: Tensors, rates:
     optimizer.load_state_dict({"state": of_place, "param_groups": made["param_groups"]})
     for parameter, own in optimizer.state.items():
         for name, value in own.items():
+            if isinstance(value, torch.Tensor) and value.shape not in ((), parameter.shape):
+                raise ValueError(f"the optimiser's {name} has the shape {tuple(value.shape)}")
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
                 # in the parameter's memory format (channels last), so that sums run in the order they ran before
                 own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -18,7 +18,7 @@ from torch import nn
 
 from fieldguide.errors import UsageError
 from fieldguide.storage import digest, read_json, write_bytes, write_text
-from fieldguide.training.checkpoint import Snapshot, UnderWay, capture, plain_state
+from fieldguide.training.checkpoint import MOST_TOLD, Snapshot, UnderWay, capture, plain_state
 from fieldguide.training.state import State
 
 FORMAT = 1
@@ -139,8 +139,8 @@ class Checkpoints:
             raise
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}: is damaged ({error})") from None
+        except (safetensors.SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(f"{path}: is damaged ({str(error)[:MOST_TOLD]})") from None
 
     def _remove(self, number: int) -> None:
         self._json(number).unlink(missing_ok=True)
@@ -172,7 +172,14 @@ def _read_body(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: is of format {body.get('format')!r}, and this version reads format {FORMAT}")
     if not isinstance(body.get("state"), dict) or "tensors" not in body:
         raise UsageError(f"{path}: is damaged (there is no state in it)")
+    beside = body.setdefault("beside", {})
+    if not isinstance(beside, dict) or not all(map(_are_numbers, beside.values())):
+        raise UsageError(f"{path}: is damaged (what stands beside the state is no list of numbers)")
     return body
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
 
 
 def _demand_sizes(path: Path, model: nn.Module) -> None:
@@ -191,7 +198,9 @@ def _demand_sizes(path: Path, model: nn.Module) -> None:
     for name, shape in _header_shapes(path, size).items():
         part, _, rest = name.partition(".")
         if not _is_of(own, rest, shape) if part in ("model", "best") else part != "optimizer" or shape not in shapes:
-            raise UsageError(f"{path}: is damaged or of another network ({name} has the shape {shape})")
+            raise UsageError(
+                f"{path}: is damaged or of another network ({name} has the shape {shape})"[: len(str(path)) + MOST_TOLD]
+            )
 
 
 def _is_of(own: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...]) -> bool:

@@ -73,7 +73,7 @@ class Plateau:
     def restore(self, memory: Mapping[str, float]) -> None:
         """Takes back what `memory` gave."""
         if memory:
-            self.scheduler.best = memory["best"]
+            self.scheduler.best = float(memory["best"])
             self.scheduler.num_bad_epochs = int(memory["num_bad_epochs"])
             self.scheduler.last_epoch = int(memory["last_epoch"])
 
