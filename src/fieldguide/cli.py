@@ -309,7 +309,7 @@ def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[P
 
 def main() -> None:
     """The program."""
-    if len(sys.argv) > 1 and sys.argv[1] in COMPUTE and sys.orig_argv[1:2] != ["-c"]:
+    if len(sys.argv) > 1 and sys.argv[1] in COMPUTE:
         start_again_with_settings(os.environ)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

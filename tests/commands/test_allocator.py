@@ -14,14 +14,19 @@ def started(monkeypatch):
     calls = []
     monkeypatch.setattr(allocator, "_is_glibc", lambda: True)
     monkeypatch.setattr(os, "execve", lambda *call: calls.append(call))
+    monkeypatch.setattr(sys, "argv", ["/bin/fieldguide", "train", "a b", "-o", "x"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "/bin/fieldguide", *sys.argv[1:]])
     return calls
 
 
-def test_a_command_starts_itself_again_with_the_settings_and_the_same_arguments(started, monkeypatch):
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "fieldguide", "train", "a b", "-o", "x"])
+@pytest.mark.parametrize(
+    "how", [["/bin/fieldguide"], ["-m", "fieldguide"], ["-X", "dev", "-W", "error", "-m", "fieldguide"]]
+)
+def test_a_command_starts_itself_again_with_the_settings_and_the_same_arguments(started, monkeypatch, how):
+    monkeypatch.setattr(sys, "orig_argv", ["python", *how, "train", "a b", "-o", "x"])
     allocator.start_again_with_settings({"HOME": "/h"})
     ((program, arguments, environment),) = started
-    assert program == sys.executable and arguments == [sys.executable, "-m", "fieldguide", "train", "a b", "-o", "x"]
+    assert program == sys.executable and arguments == [sys.executable, *how, "train", "a b", "-o", "x"]
     assert environment == {"HOME": "/h", "GLIBC_TUNABLES": allocator.TUNABLES}
 
 
@@ -35,6 +40,21 @@ def test_a_command_starts_itself_again_with_the_settings_and_the_same_arguments(
 )
 def test_it_starts_once_and_leaves_a_persons_own_settings_alone(started, environment):
     allocator.start_again_with_settings(environment)
+    assert started == []
+
+
+@pytest.mark.parametrize(
+    ("started_with", "program"),
+    [
+        (["python", "-u", "-c", "serve()"], "/bin/fieldguide"),  # called from a notebook or a test
+        (["python", "-", "train", "a b", "-o", "x"], "-"),  # a program that was read from standard input
+        (["python", "-c", "main()", "train", "a b", "-o", "x"], "-c"),
+    ],
+)
+def test_a_process_that_was_started_for_something_else_is_left_alone(started, monkeypatch, started_with, program):
+    monkeypatch.setattr(sys, "orig_argv", started_with)
+    monkeypatch.setattr(sys, "argv", [program, *sys.argv[1:]])
+    allocator.start_again_with_settings({})
     assert started == []
 
 
@@ -80,8 +100,8 @@ def test_train_runs_with_the_settings(tmp_path):
     """The command's own process has the variable; it tells so through an override that is wrong."""
     environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
     code = (
-        "import os, sys; sys.argv = ['fieldguide', 'train']; sys.orig_argv = ['python', '-c', "
-        "'import os; print(os.environ[\"GLIBC_TUNABLES\"])']\n"
+        "import os, sys; show = 'import os; print(os.environ[\"GLIBC_TUNABLES\"])'\n"
+        "sys.argv, sys.orig_argv = ['fieldguide', show], ['python', '-c', show]\n"
         "from fieldguide.commands.allocator import start_again_with_settings\n"
         "start_again_with_settings(os.environ)\nprint('no glibc')"
     )

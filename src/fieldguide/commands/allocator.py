@@ -38,14 +38,21 @@ def start_again_with_settings(environment: Mapping[str, str]) -> None:
     """Puts this command in its own place once more, with the settings; returns where there is nothing to do.
 
     The variable is read when a process starts, so it cannot be set from inside. A person's own value is left alone,
-    and `FIELDGUIDE_ALLOCATOR=system` leaves the system's.
+    and `FIELDGUIDE_ALLOCATOR=system` leaves the system's. A process that was started for something else (a notebook, a
+    test, a program on its standard input) is left alone, too.
     """
-    if not _is_glibc() or environment.get(VARIABLE) or environment.get(SWITCH) == "system":
+    if not _is_glibc() or environment.get(VARIABLE) or environment.get(SWITCH) == "system" or not _is_own_process():
         return
     try:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environment, VARIABLE: TUNABLES})
     except OSError:
         return  # as it was: slower, and right all the same
+
+
+def _is_own_process() -> bool:
+    """Whether the command's arguments are those that this process was started with, from a file or a module."""
+    own = sys.argv[1:]
+    return sys.argv[0] not in ("", "-", "-c") and bool(own) and sys.orig_argv[-len(own) :] == own
 
 
 def _is_glibc() -> bool:
