@@ -1,6 +1,7 @@
 """A recipe and a split to live objects: network, plan, batches, evaluation. Nowhere else are the rooms joined."""
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,11 +43,17 @@ from fieldguide.training.plan import Plan, Rounds, Stage
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
 from fieldguide.training.state import Scores
 from fieldguide.training.step import MicroBatch, StepSettings
-from fieldguide.world import available_bytes, compiler, multiplies_bfloat16, repeatable
+from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
 
 Paths = dict[str, Path]
 STEPS_TO_COMPILE = 2_000  # below, compiling takes longer than it saves
+MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
 CPU = torch.device("cpu")
+NO_COMPILER = (
+    "training.compile: always needs a C++ compiler, and on a GPU Triton and a C compiler, which are not found; install "
+    "them, or choose never"
+)
+NO_BFLOAT16 = "training.precision: {} does not multiply bf16 natively; choose auto or fp32"
 
 
 @dataclass(frozen=True)
@@ -92,9 +99,13 @@ def problems_with_model(recipe: Recipe) -> list[str]:
     return [problem for problem in found if problem]
 
 
-def problems_with_input(recipe: Recipe, device: torch.device) -> list[str]:
-    """What of the recipe's input cannot be done on this machine."""
-    return [NO_OPENCV] if recipe.augmentation.engine == "fused" and not can_fuse(device) else []
+def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
+    """What of the recipe cannot be done on this machine."""
+    no_opencv = recipe.augmentation.engine == "fused" and not can_fuse(device)
+    no_compiler = recipe.training.compile == "always" and not can_compile(device)
+    no_bfloat16 = recipe.training.precision == "bf16" and not multiplies_bfloat16(device)
+    found = [(no_opencv, NO_OPENCV), (no_compiler, NO_COMPILER), (no_bfloat16, NO_BFLOAT16.format(device))]
+    return [problem for is_there, problem in found if is_there]
 
 
 def resolved(recipe: Recipe, device: torch.device = CPU) -> Recipe:
@@ -167,10 +178,13 @@ def assemble(
         advance: called with how many more training photos the cache has.
 
     Raises:
-        UsageError: the weights cannot be had or do not fit.
+        UsageError: the weights cannot be had or do not fit, the backbone's batch normalisation cannot be folded, or
+            there is nothing to compile with any more.
         PhotosError: a photo that the cache lacks cannot be read, or is another one by now.
     """
     classes = split.classes
+    if recipe.training.compile == "always" and not can_compile(device):
+        raise UsageError(NO_COMPILER)
     described = architecture(recipe, len(classes))
     with repeatable(recipe.training.seed):
         model = make_classifier(described)
@@ -180,8 +194,11 @@ def assemble(
     if recipe.execution == "fast":
         model = model.to(memory_format=torch.channels_last)
     plan = make_plan(recipe)
-    recipe = _settled(recipe, model, plan.most_epochs() * len(split.part("train")), device)
+    if any(phase.batch_norm == "folded" for phase in plan.phases):  # refused now, and not when that phase begins
+        set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
     feed = _make_feed(recipe, split, paths, preprocessing, device, workers, advance)
+    # after the feed, for photos that lie in a GPU's memory leave less of it
+    recipe = _settled(recipe, model, plan.most_epochs() * len(split.part("train")), device)
     return Assembled(
         recipe=recipe,
         model=model,
@@ -198,19 +215,13 @@ def _settled(recipe: Recipe, model: Classifier, images: int, device: torch.devic
     """The recipe with every `auto` decided: by the device, the number of images in all, and the memory."""
     training = recipe.training
     assert training.batch_size and recipe.data.image_size_px, "the recipe is not resolved"
-    if training.compile == "always" and device.type == "cpu" and not compiler():
-        raise UsageError(
-            "training.compile: always needs a C++ compiler, and none is found; install one or choose never"
-        )
-    if training.precision == "bf16" and not multiplies_bfloat16(device):
-        raise UsageError(f"training.precision: {device} does not multiply bf16 natively; choose auto or fp32")
     is_bfloat16 = training.precision == "bf16" or (training.precision == "auto" and multiplies_bfloat16(device))
     size = training.micro_batch_size
     if size is None:
         kept = kept_bytes_per_image(model, recipe.data.image_size_px, _autocast(is_bfloat16, device))
         size = fitting(training.batch_size, kept, available_bytes(device))
     steps = images // training.batch_size
-    pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast"
+    pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast" and can_compile(device)
     return settle(recipe, bfloat16=is_bfloat16, compile=pays, micro_batch_size=size)
 
 
@@ -337,9 +348,16 @@ def _make_prepare(recipe: Recipe) -> Callable[[nn.Module, Stage], None]:
         set_batch_norm(model, stage.batch_norm, size)
         set_trainable(model, stage.trainable)
         if compiles:
-            model.compile(dynamic=False)
+            _compile(model)
 
     return prepare
+
+
+def _compile(model: nn.Module) -> None:
+    """Each stage anew and with room for all sizes of batches: past its limit torch goes on uncompiled, in silence."""
+    torch.compiler.reset()
+    torch._dynamo.config.cache_size_limit = MOST_VARIANTS
+    model.compile(dynamic=False)
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -5,10 +5,13 @@ import json
 import pytest
 import torch
 
-from fieldguide import train
+from fieldguide import UsageError, train
+from fieldguide import assemble as assembling
 from fieldguide.commands.resume import resume
 from fieldguide.errors import Interrupted
+from fieldguide.model import batch_norm
 from fieldguide.model.bundle import read_description, read_weights
+from fieldguide.model.classifier import Classifier
 from fieldguide.training import step as steps
 
 
@@ -66,3 +69,45 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_less_at_once_and_says_s
     assert "memory ran out in epoch 1, step 1" in capsys.readouterr().out
     assert json.loads((run.path / "result.json").read_text())["halved"] == [{"epoch": 1, "step": 1, "photos": 4}]
     assert run.result["epochs"] == 5
+
+
+def test_a_backbone_that_cannot_be_folded_is_refused_before_the_first_phase(photos, tmp_path, small, monkeypatch):
+    monkeypatch.setattr(batch_norm, "TOLERANCE", -1.0)
+    with pytest.raises(UsageError, match="does not follow its convolutions one by one; use frozen or train"):
+        train(photos, output=tmp_path / "run", overrides=(*small, "training.phases.1.batch_norm=folded"), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_machine_cannot_do_is_told_with_all_other_mistakes(photos, tmp_path, small, monkeypatch):
+    for name in ("multiplies_bfloat16", "can_compile"):
+        monkeypatch.setattr(assembling, name, lambda device: False)
+    overrides = (*small, "execution=fast", "training.precision=bf16", "training.compile=always", "training.sed=1")
+    with pytest.raises(UsageError) as error:
+        train(photos, output=tmp_path / "run", overrides=overrides, quiet=True)
+    told = str(error.value)
+    assert "does not multiply bf16 natively" in told and "needs a C++ compiler" in told and "training.sed" in told
+
+
+@pytest.mark.slow
+def test_every_stage_of_a_compiled_training_is_compiled(photos, tmp_path, small, monkeypatch):
+    """torch has a limit of variants, beyond which it goes on without compiling, and says so in a log alone."""
+    real, graphs = Classifier.compile, []
+
+    def backend(graph, inputs):
+        graphs.append(stages[-1])
+        return graph
+
+    stages = []
+
+    def light(self, **options):
+        stages.append(len(stages))
+        real(self, **options, backend=backend)
+
+    monkeypatch.setattr(Classifier, "compile", light)
+    monkeypatch.setattr(assembling, "can_compile", lambda device: True)
+    compiled = (*small, "training.compile=always", "training.phases.0.max_epochs=1", "training.micro_batch_size=3")
+    phases = ("training.phases.1.batch_norm=folded", "training.rounds=3", "training.rounds.max_epochs=1")
+    run = train(photos, output=tmp_path / "run", overrides=(*compiled, *phases), quiet=True)
+    each = [graphs.count(stage) for stage in stages]
+    assert len(run.result["stages"]) == len(stages) >= 3 and min(each) == max(each) > 1
+    assert run.result["epochs"] == len(stages)

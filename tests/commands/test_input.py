@@ -2,18 +2,22 @@
 
 import gc
 import json
+import signal
 
 import numpy as np
 import pytest
 
-from fieldguide import UsageError, train
+from fieldguide import UsageError, experiment, resume, train
 from fieldguide.cli import app
+from fieldguide.commands import trial
 from fieldguide.commands.cache import cache
 from fieldguide.commands.display import Screen
 from fieldguide.data import fused
 from fieldguide.data.pack import Pack
+from fieldguide.errors import FieldguideError
 from fieldguide.recipe.load import read_recipe
 from tests.commands.test_train import history_without_times, same_weights
+from tests.torture.runner import differences
 
 FUSED = ("execution=fast", "augmentation.engine=null")
 needs_opencv = pytest.mark.skipif(not fused.is_installed(), reason="OpenCV is not installed")
@@ -118,3 +122,44 @@ def test_a_damaged_cache_is_told_after_the_training(photos, small, tmp_path, own
         Screen.warn = screen_warn
     assert same_weights(first.path, second.path) and any("1 damaged photo" in text for text in said)
     assert np.isclose(first.result["validation"]["accuracy"], second.result["validation"]["accuracy"])
+
+
+@needs_opencv
+def test_a_fused_cached_folded_training_in_micro_batches_goes_on_bit_for_bit(
+    photos, small, tmp_path, own, monkeypatch, capsys
+):
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.phases.1.max_epochs=2",
+                "training.phases.1.batch_norm=folded", "training.micro_batch_size=3", "training.schedule=cosine",
+                "training.plateau=null")  # fmt: skip
+    whole = train(photos, output=tmp_path / "whole", overrides=settings, quiet=True)
+    real, done = trial._Recorder.step_done, []
+
+    def step_done(self, images):
+        real(self, images)
+        done.append(images)
+        if len(done) in (3, 8):  # in each of the two phases
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(trial._Recorder, "step_done", step_done)
+    with pytest.raises(FieldguideError, match="interrupted by SIGTERM"):
+        train(photos, output=tmp_path / "cut", overrides=settings, quiet=True)
+    monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "another"))  # filled anew
+    assert resume(tmp_path / "cut", quiet=True).exit_code == 143
+    monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "no room"))
+    monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "0")
+    capsys.readouterr()
+    assert resume(tmp_path / "cut").exit_code == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "37 of 37 photos not in the cache" in told and "waited for data" in told
+    assert differences(whole.path, tmp_path / "cut") == []
+
+
+@needs_opencv
+def test_an_experiment_called_again_takes_its_trials_with_what_auto_came_to(photos, small, tmp_path, own):
+    settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.phases.1.max_epochs=1", "training.rounds=0",
+                "training.batch_size=auto")  # fmt: skip
+    first = experiment(photos, ["resnet34-adam"], tmp_path / "table", overrides=settings, quiet=True)
+    text = (tmp_path / "table/resnet34-adam/recipe.yaml").read_text()
+    assert "micro_batch_size: 64" in text and "auto" not in text
+    again = experiment(photos, ["resnet34-adam"], tmp_path / "table", overrides=settings, quiet=True)
+    assert again.rows == first.rows and len(list((tmp_path / "table").iterdir())) == 5

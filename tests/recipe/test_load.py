@@ -274,3 +274,9 @@ def test_whatever_is_written_there_only_a_usage_error_comes(recipe_file, tree, s
     draft = read_draft(recipe_file(yaml.safe_dump(tree)), [*overrides, junk])
     assert isinstance(draft.recipe, Recipe) and draft.problems
     assert all(isinstance(problem, str) and problem for problem in draft.problems)
+
+
+def test_more_photos_at_once_than_a_step_has_are_refused_also_where_the_step_is_the_default():
+    for batch in ("null", "64"):
+        with pytest.raises(UsageError, match=r"micro_batch_size is 65, more than training\.batch_size 64"):
+            read_recipe("resnet34-adam", [f"training.batch_size={batch}", "training.micro_batch_size=65"])

@@ -22,7 +22,8 @@ def env(device: str = "auto") -> Iterator[tuple[str, str]]:
     yield "device", f"{machine['device']} ({machine['device_name']}), {machine['threads']} threads of {machine['cpus']}"
     yield "memory", "the system does not tell" if available is None else f"{available / GIB:.1f} GiB are free"
     yield "precision", "bf16, which the device multiplies natively" if is_bfloat16 else "fp32 (no native bf16)"
-    yield "compile", "for trainings of 2,000 steps or more" if chosen.type == "cuda" else "never (it does not pay)"
+    pays = chosen.type == "cuda" and world.can_compile(chosen)
+    yield "compile", "for trainings of 2,000 steps or more" if pays else "never (it does not pay, or cannot be done)"
     yield "compiler", world.compiler() or "none found; torch.compile on a CPU needs one"
     yield "allocator", allocator.setting(os.environ)
     yield "platform", f"{machine['platform']}, Python {machine['python']}"

@@ -66,7 +66,7 @@ def demand_request(
             "--set training.more_epochs=10; leave it out here, or raise the phases' max_epochs"
         )
     chosen_device, wrong_device = _device(device)
-    problems += assemble.problems_with_input(draft.recipe, chosen_device)
+    problems += assemble.problems_with_machine(draft.recipe, chosen_device)
     found = [problem_with_folder(root), wrong_device]
     found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
     problems += [problem for problem in found if problem]

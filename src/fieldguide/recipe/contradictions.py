@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from fieldguide.recipe.names import nearest
+from fieldguide.recipe.resolve import BATCH_SIZE
 from fieldguide.recipe.schema import Policy, Recipe
 
 MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
@@ -168,8 +169,8 @@ def _of_speed(recipe: Recipe) -> list[Contradiction]:
                 "training.precision is bf16, but execution exact computes in fp32; choose fp32, or execution fast",
             )
         )
-    batch, micro = training.batch_size, training.micro_batch_size
-    if batch is not None and micro is not None and micro > batch:
+    batch, micro = training.batch_size or BATCH_SIZE, training.micro_batch_size
+    if micro is not None and micro > batch:
         found.append(
             Contradiction(
                 ("training.micro_batch_size", "training.batch_size"),
