@@ -10,9 +10,10 @@ import subprocess
 import pytest
 from safetensors.torch import load_file
 
-from fieldguide import MachineError, PhotosError, UsageError, experiment, resume, train
+from fieldguide import MachineError, PhotosError, UsageError, evaluate, experiment, resume, train
 from fieldguide.commands import trial
 from fieldguide.errors import Interrupted, TrainingError
+from fieldguide.training.checkpoint_files import Checkpoints
 from tests.torture.runner import EVERY_STEP, Torture, differences, without_times
 
 STEPS_PER_EPOCH = 5  # of the fixture `trained`: 37 photos in batches of 8
@@ -383,3 +384,53 @@ def test_the_comparison_can_fail(trained, tmp_path):
     (other / ".writing-x").write_text("")
     assert differences(trained[1].path, other) == ["result.json", ".writing-x"]
     assert issubclass(TrainingError, ValueError)
+
+
+def test_folds_go_on_with_what_auto_came_to_in_the_first(tmp_path, make_photos, small, at_step, monkeypatch):
+    photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
+    overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
+    monkeypatch.setattr("fieldguide.assemble.fitting", lambda *_: 4)
+    at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
+    assert train(photos, output=tmp_path / "run", overrides=overrides, quiet=True).exit_code == 143
+    monkeypatch.setattr("fieldguide.assemble.fitting", lambda *_: 8)  # more memory is free by now
+    assert resume(tmp_path / "run", quiet=True).exit_code == 0
+    for fold in ("fold-1", "fold-2"):
+        assert "micro_batch_size: 4" in (tmp_path / "run" / fold / "recipe.yaml").read_text()
+        assert json.loads((tmp_path / "run" / fold / "result.json").read_text())["micro_batch_size"] == 4
+
+
+def test_a_missing_report_of_a_finished_run_is_written_and_no_figure_is_lost(trained, tmp_path):
+    run = shutil.copytree(trained[1].path, tmp_path / "run")
+    evaluate(run, trained[0], part="test", quiet=True)
+    before = (run / "result.json").read_bytes()
+    (run / "report.html").unlink()
+    assert resume(run, quiet=True).exit_code == 0
+    assert (run / "report.html").exists() and (run / "result.json").read_bytes() == before
+    assert json.loads(before)["test_evaluations"] == 1
+
+
+def test_a_signal_in_the_last_validation_ends_it_with_its_exit_code(trained, tmp_path, small, monkeypatch):
+    real = Checkpoints.finish
+    with monkeypatch.context() as patched, pytest.raises(Interrupted, match="stopped at once by SIGTERM") as error:
+        patched.setattr(Checkpoints, "finish", lambda *all: (signal.raise_signal(signal.SIGTERM), real(*all)))
+        train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
+    assert error.value.exit_code == 143
+    resume(tmp_path / "run", quiet=True)
+    assert same(trained[1].path, tmp_path / "run")
+
+
+def test_where_no_epoch_was_finished_nobody_is_sent_to_a_model_that_is_not_there(trained, tmp_path, small, monkeypatch):
+    real, calls = trial.train_loop, []
+
+    def poisoning(model, *arguments):
+        def poison(module, inputs):
+            calls.append(1)
+            return (inputs[0] * float("nan"),) if len(calls) > 3 else None
+
+        model.register_forward_pre_hook(poison)
+        return real(model, *arguments)
+
+    monkeypatch.setattr(trial, "train_loop", poisoning)
+    with pytest.raises(TrainingError, match="the loss is not finite in epoch 1, step") as error:
+        train(trained[0], output=tmp_path / "run", overrides=(*small, EVERY_STEP), quiet=True)
+    assert "train PHOTOS --set training.learning_rate=0.0003 -o ANOTHER" in str(error.value)

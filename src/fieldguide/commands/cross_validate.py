@@ -20,6 +20,8 @@ from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
+from fieldguide.recipe.load import read_recipe
+from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
@@ -108,6 +110,12 @@ def _train_folds(
     run.write_result(result)
     _report(run, result, screen)
     return result
+
+
+def settled_as_first_fold(recipe: Recipe, run: RunFolder) -> Recipe:
+    """The recipe with what the first fold made of its `auto`, so that all folds are trained alike; else as it is."""
+    first = run.fold(1).recipe
+    return settled_as(recipe, read_recipe(first)) if first.exists() else recipe
 
 
 def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:

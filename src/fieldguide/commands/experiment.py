@@ -9,7 +9,7 @@ from fieldguide.commands.display import Screen
 from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.prepare import Prepared, demand_request, prepare
 from fieldguide.commands.request import demand_same_recipe, read_request
-from fieldguide.commands.resume import go_on
+from fieldguide.commands.resume import finished_before, go_on
 from fieldguide.commands.train import run_trial
 from fieldguide.commands.trial import Run
 from fieldguide.data.split import Split, read_split, write_split
@@ -184,8 +184,7 @@ def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str,
     """The trial's run: from disk where it was finished before, else gone on with, else trained."""
     if run.is_finished:
         _demand_same_recipe(run, trial.recipe)
-        screen.say(f"{run.path}: finished before")
-        finished = Run(run.path, run.read_result())
+        finished = finished_before(run, screen)
     elif run.can_go_on:
         finished = _go_on(trial, prepared, run, device, screen)
     else:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble, world
-from fieldguide.commands.cross_validate import cross_validate
+from fieldguide.commands.cross_validate import cross_validate, settled_as_first_fold
 from fieldguide.commands.display import Screen
 from fieldguide.commands.faults import explained
 from fieldguide.commands.prepare import Prepared, prepare
+from fieldguide.commands.report import report as write_report
 from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
 from fieldguide.commands.train import run_trial
 from fieldguide.commands.trial import WAITED, Run, Trial, announce, carry_out, write_rest_of_beginning
@@ -61,13 +62,24 @@ def resume(
         raise UsageError(f"{problem}; say where the photos lie now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:
         return _resume_folds(folder, request, recipe, root, device, screen)
-    if folder.is_finished and folder.report.exists() and recipe.training.more_epochs is None:
+    if folder.is_finished and recipe.training.more_epochs is None:
+        if not folder.report.exists():
+            return finished_before(folder, screen)
         raise UsageError(
             f"--resume {folder.path}: is finished; to train it longer: {folder.command_to_go_on()} "
             "--set training.more_epochs=10"
         )
     prepared = same_photos(folder, request, root, recipe, screen)
     return go_on(request, recipe, prepared, folder, device, screen)
+
+
+def finished_before(run: RunFolder, screen: Screen) -> Run:
+    """A run that came to its end. Its figures stay; only the report, which comes last, may still be missing."""
+    screen.say(f"{run.path}: finished before")
+    if not run.report.exists():
+        with explained(run), run.held():
+            write_report(run.path)
+    return Run(run.path, run.read_result())
 
 
 def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
@@ -83,7 +95,10 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         _demand_whole(found, run, screen)
         paths = {photo.file: photo.path for photo in prepared.folder.photos}
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
-        assembled = assemble.assemble(recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn)
+        with screen.counting("caching photos", len(split.part("train"))) as advance:
+            assembled = assemble.assemble(
+                recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance
+            )
         trial = Trial(
             request.recipe_name, assembled.recipe, prepared, run, device, assembled, dict(request.rules), screen
         )
@@ -190,13 +205,14 @@ def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, 
     def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
         if fold.is_finished:
-            screen.say(f"{fold.path}: finished before")
-            return fold.read_result()
+            return finished_before(fold, screen).result
         if not fold.can_go_on:
-            return run_trial(request.recipe_name, recipe, of_fold, fold, device, screen).result
+            settled = settled_as_first_fold(recipe, run)
+            return run_trial(request.recipe_name, settled, of_fold, fold, device, screen).result
         asked = read_request(fold)
-        demand_same_recipe(fold, asked, ())
-        return go_on(asked, recipe, of_fold, fold, device, screen).result
+        minutes = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
+        own = demand_same_recipe(fold, asked, (minutes,))  # what its `auto` came to is not measured again
+        return go_on(asked, own, of_fold, fold, device, screen).result
 
     result = cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)
     return Run(run.path, result)

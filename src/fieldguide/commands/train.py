@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble, world
-from fieldguide.commands.cross_validate import cross_validate
+from fieldguide.commands.cross_validate import cross_validate, settled_as_first_fold
 from fieldguide.commands.display import Screen
 from fieldguide.commands.faults import explained
 from fieldguide.commands.prepare import Prepared, demand_request, prepare
@@ -58,7 +58,8 @@ def train(
 
     def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
-        return run_trial(name, chosen, of_fold, fold, device, screen).result
+        settled = settled_as_first_fold(chosen, run)
+        return run_trial(name, settled, of_fold, fold, device, screen).result
 
     result = cross_validate(name, chosen, prepared, run, screen, train_fold, device=device)
     return Run(run.path, result)
@@ -92,7 +93,7 @@ def run_trial(
     chosen_device = world.choose_device(device)
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
-    with screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
+    with explained(run), screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
         assembled = assemble.assemble(
             recipe, prepared.split, paths, chosen_device, workers, tell=screen.warn, advance=advance
         )

@@ -1,5 +1,6 @@
 """One training in its run's folder, from live objects to a result; the same whether it begins or goes on."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,8 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
     with Interrupts() as interrupts:
         state = _train(trial, saved, interrupts)
         interrupts.at_once = True
+        if interrupts.received and not state.stopped:  # in the last validation: saved, with no step left to stop after
+            raise KeyboardInterrupt(interrupts.received)
         judged = _judge(run, trial.split, trial.paths, trial.device)
         draw_curves(run)
         screen.say("drawing the report")
@@ -240,9 +243,10 @@ def _what_now(trial: Trial, state: State) -> str:
     if not state.spoilt:
         return how_to_go_on(trial.run)
     rate = trial.recipe.training.learning_rate / 10
+    start = (" from the best model", f"--weights {shlex.quote(str(trial.run.path))} ") if state.best else ("", "")
     return (
-        "going on would come to the same; train anew from the best model with another setting, such as: fieldguide "
-        f"train PHOTOS --weights {trial.run.path} --set training.learning_rate={rate:g} -o ANOTHER"
+        f"going on would come to the same; train anew{start[0]} with another setting, such as: fieldguide train PHOTOS "
+        f"{start[1]}--set training.learning_rate={rate:g} -o ANOTHER"
     )
 
 
