@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/limits.py resnet34-adam --set execution=fast [--set FIELD=VALUE] [--trainable last_two_stages]
                                    [--batch-norm folded]
-The products are torch's, 4,096 wide, the best of five. The step is the program's own on one repeated batch, after three
-that are not counted; its operators are torch's profiler's, summed by kind. Convolutions' operations are counted by torch.
+The products are torch's, 4,096 wide, the best of six. The step is the program's own on one repeated batch, after three
+that are not counted; its operators are those of torch's profiler, summed by kind, their operations counted by torch.
 """
 
 import argparse
