@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fieldguide.deploy import serving
-from fieldguide.deploy.choice import Speed, Speeds, cache_folder, key
+from fieldguide.deploy.choice import Kept, Speed, Speeds, key
 from fieldguide.deploy.engines import plain
 from fieldguide.deploy.serving import Offer, Serving, relative_difference
 from fieldguide.model.classifier import Architecture, make_classifier
@@ -228,12 +228,9 @@ def test_the_key_holds_what_speed_depends_on_and_no_weights():
     assert Speeds(one, None).path is None and json.dumps(one)
 
 
-def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
+def test_speeds_are_kept_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "engines"
-    monkeypatch.delenv("FIELDGUIDE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder().name == "engines" and "fieldguide" in str(cache_folder())
+    assert Kept.of_user().folder == tmp_path / "engines" and Kept.of_user().files() == []
 
 
 def test_seconds_are_work_and_getting_ready():

@@ -14,7 +14,7 @@ from scipy.special import softmax
 from fieldguide.data.batches import in_order
 from fieldguide.data.decode import UnreadableError, read_photo, to_rgb
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
-from fieldguide.deploy.choice import Speeds, cache_folder, key
+from fieldguide.deploy.choice import Kept, Speeds, key
 from fieldguide.deploy.engines import Engine
 from fieldguide.deploy.serving import PLAIN, Serving
 from fieldguide.errors import UsageError
@@ -215,7 +215,7 @@ def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, 
     is_as_trained = description.calibration is None and description.temperature == 1.0
     preprocessing = Preprocessing.from_dict(description.preprocessing)
     side, batch = preprocessing.image_size_px, ENGINE_BATCH[chosen.type]
-    speeds = Speeds(key(description.architecture, side, batch, chosen), cache_folder())
+    speeds = Speeds(key(description.architecture, side, batch, chosen), Kept.of_user().folder)
     return Predictor(
         Serving(classifier, chosen, engine, side, batch, speeds),
         description.classes,
