@@ -79,6 +79,14 @@ def test_the_fastest_serves_many_photos_and_all_of_them(bench):
     assert made.sentence().startswith("quick in ")
 
 
+def test_a_first_batch_of_which_few_could_be_read_is_measured_as_a_whole_one(bench):
+    made, _ = bench(quick=0.1, slow=3.0)
+    made.expect(4000)
+    made(IMAGES[:1])
+    speeds = {name: speed.images_per_second for name, speed in made._speeds.of.items()}
+    assert speeds == pytest.approx({"plain": 4, "quick": 40, "slow": 4 / 3})
+
+
 def test_few_photos_go_to_the_plain_model_at_once_and_build_nothing(bench):
     made, calls = bench(quick=0.1)
     send(made, 3)

@@ -27,6 +27,7 @@ MAY_PASS = {
     for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EINTR", "EREMOTEIO", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN")
     if (number := getattr(errno, name, None)) is not None
 }
+SMALLER = object()  # a key of an image's `info`, where it was decoded at reduced size; no file can hold it
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
@@ -141,7 +142,8 @@ def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = N
         content: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
         max_megapixels: a larger photo is refused before its pixels take memory.
         least_px: decode a JPEG at a half, a quarter or an eighth of its size as long as both sides keep this many
-            pixels (libjpeg scales in the frequency domain; Pillow's draft mode). None: at its own size.
+            pixels (libjpeg scales in the frequency domain; Pillow's draft mode), said by `info[SMALLER]`. None: at
+            its own size.
 
     Raises:
         UnreadableError: with the reason.
@@ -175,6 +177,8 @@ def opened(content: bytes, max_megapixels: float = 200, least_px: int | None = N
                     raise UnreadableError(problem, "bomb")
                 if least_px is not None:
                     image.draft(None, (least_px, least_px))
+                    if image.size != (width, height):
+                        image.info[SMALLER] = True  # type: ignore[index]
                 with _large_photo() if _is_large(image, width * height) else contextlib.nullcontext():
                     yield image
         except UnreadableError:
