@@ -219,7 +219,7 @@ def test_large_photos_are_decoded_smaller_where_another_engine_may_serve_and_tha
         said = " ".join(capsys.readouterr().out.split())
         assert done.decoded_smaller == (engine == "folded") == ("1 large JPEG decoded at reduced size" in said)
     load(run.path).predict([tmp_path / "in/a.jpg"])
-    assert seen == [(1200, 900), (1200, 900), (150, 113), (1200, 900)]
+    assert seen == [(1200, 900), (1200, 900), (300, 225), (1200, 900)]
     monkeypatch.setitem(predictor_module.ENGINE_BATCH, "cpu", 1)
     Image.new("RGB", (40, 30), "green").save(tmp_path / "in/b.jpg")
     assert predict(run.path, tmp_path / "in", tmp_path / "p.csv", quiet=True).decoded_smaller == 1
