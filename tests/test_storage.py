@@ -227,3 +227,13 @@ def test_a_json_of_gigabytes_is_not_read(tmp_path):
     os.truncate(tmp_path / "a.json", 2**33)
     with pytest.raises(UsageError, match=r"a\.json: .*8,589,934,592 bytes, and at most 536,870,912 are read"):
         storage.read_json(tmp_path / "a.json")
+
+
+def test_the_cache_lies_where_the_user_says_a_folder_a_kind(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path))
+    assert storage.cache_folder("photos") == tmp_path / "photos"
+    monkeypatch.delenv("FIELDGUIDE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert storage.cache_folder("engines").name == "engines" and "fieldguide" in str(storage.cache_folder("engines"))
+    monkeypatch.setitem(sys.modules, "platformdirs", None)  # as where it is not installed
+    assert storage.cache_folder("engines").parts[-2:] == ("fieldguide", "engines")

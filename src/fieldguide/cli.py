@@ -266,12 +266,17 @@ def env(device: Device = "auto") -> None:
 @app.command(epilog="Example: fieldguide cache --clear")
 @_command
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="remove all that no training uses just now")] = False,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="remove the decoded photos that no training uses just now")
+    ] = False,
+    forget_engines: Annotated[
+        bool, typer.Option("--forget-engines", help="let predict measure anew how fast its engines are")
+    ] = False,
 ) -> None:
-    """Show the cache of decoded photos, or clear it."""
+    """Show what is kept between commands (decoded photos, speeds of engines), or clear it."""
     from fieldguide.commands.cache import cache as look
 
-    print("\n".join(look(clear=clear).sentences()))
+    print("\n".join(look(clear=clear, forget_engines=forget_engines).sentences()))
 
 
 @recipes_app.callback()

@@ -17,6 +17,7 @@ from fieldguide.errors import UsageError
 
 WRITING = ".writing-"  # the beginning of a temporary file's name
 LOCK = ".lock"
+CACHE_PLACE = "FIELDGUIDE_CACHE"
 MOST_TEXT_BYTES = 2**29
 SURROGATE = re.compile("[\ud800-\udfff]")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for a formula when it opens a CSV
@@ -223,6 +224,17 @@ def printable(name: str) -> str:
     except UnicodeEncodeError:  # half of a surrogate pair, which no file name holds but any JSON may
         content = name.encode("utf-8", "surrogatepass")
     return content.decode("utf-8", "backslashreplace")
+
+
+def cache_folder(kind: str) -> Path:
+    """Where things of one kind are kept between commands: below `FIELDGUIDE_CACHE`, or the user's cache folder."""
+    if place := os.environ.get(CACHE_PLACE):
+        return Path(place) / kind
+    try:
+        import platformdirs
+    except ImportError:
+        return Path.home() / ".cache" / "fieldguide" / kind
+    return platformdirs.user_cache_path("fieldguide", appauthor=False) / kind
 
 
 def is_empty(folder: Path) -> bool:

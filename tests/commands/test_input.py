@@ -13,7 +13,8 @@ from fieldguide.commands import trial
 from fieldguide.commands.cache import cache
 from fieldguide.commands.display import Screen
 from fieldguide.data import fused
-from fieldguide.data.pack import Pack
+from fieldguide.data.pack import Pack, write_pack
+from fieldguide.deploy.choice import Kept, Speed, Speeds
 from fieldguide.errors import FieldguideError
 from fieldguide.recipe.load import read_recipe
 from tests.commands.test_train import history_without_times, same_weights
@@ -25,9 +26,9 @@ needs_opencv = pytest.mark.skipif(not fused.is_installed(), reason="OpenCV is no
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A cache of this test's own."""
+    """The photos of a cache of this test's own."""
     monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return tmp_path / "cache/photos"
 
 
 @needs_opencv
@@ -82,7 +83,7 @@ def test_without_opencv_null_is_the_reference_with_a_remark_and_fused_is_refused
 
 @needs_opencv
 def test_the_cache_is_shown_and_cleared(photos, small, tmp_path, own, monkeypatch):
-    assert cache().packs == 0 and "0 decoded photos in 0 files" in cache().sentences()[-1] and not own.exists()
+    assert cache().packs == 0 and "0 decoded photos in 0 files" in cache().sentences()[1] and not own.exists()
     settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
     train(photos, output=tmp_path / "a", overrides=settings, quiet=True)
     facts = cache()
@@ -90,10 +91,10 @@ def test_the_cache_is_shown_and_cleared(photos, small, tmp_path, own, monkeypatc
     assert str(own) in facts.sentences()[0] and "37 decoded photos in 1 file," in facts.sentences()[1]
     held = Pack(next(own.glob("*.pack")))
     kept = cache(clear=True)
-    assert kept.photos == 37 and kept.sentences()[0] == "cleared; 1 file kept, in use by a training"
+    assert kept.photos == 37 and kept.sentences()[0] == "decoded photos cleared; 1 file kept, in use by a training"
     del held
     gc.collect()  # the training that just ended in this process may not be gone yet
-    assert cache(clear=True).photos == 0 and cache(clear=True).sentences()[0] == "cleared"
+    assert cache(clear=True).photos == 0 and cache(clear=True).sentences()[0] == "decoded photos cleared"
     monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "lots")
     with pytest.raises(UsageError, match="FIELDGUIDE_CACHE_GB=lots"):
         cache()
@@ -104,6 +105,28 @@ def test_the_command_line_shows_the_cache(own, capsys, monkeypatch):
     app(["cache"], standalone_mode=False)
     out = capsys.readouterr().out
     assert str(own) in out and "0.00 GB of at most 2.5 GB (FIELDGUIDE_CACHE_GB)" in out
+
+
+def test_decoded_photos_and_speeds_of_engines_lie_beside_each_other_and_each_is_cleared_alone(own, capsys):
+    write_pack_of_one(own)
+    speeds = Speeds({"network": "a"}, Kept.of_user().folder, {"plain": Speed(10, 0)})
+    speeds.keep()
+    assert speeds.path.parent == own.parent / "engines"
+    app(["cache"], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert "1 decoded photo in 1 file" in out and str(own) in out
+    assert "engines for 1 network" in out and str(own.parent / "engines") in out
+    cleared = cache(clear=True)
+    assert cleared.photos == 0 and cleared.engines == 1 and speeds.path.exists()
+    write_pack_of_one(own)
+    app(["cache", "--forget-engines"], standalone_mode=False)
+    assert "measured speeds of engines forgotten" in capsys.readouterr().out
+    assert not speeds.path.exists() and cache().photos == 1
+
+
+def write_pack_of_one(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    write_pack(folder / "a.pack", [("0" * 64, np.zeros((2, 3, 3), np.uint8))])
 
 
 @needs_opencv

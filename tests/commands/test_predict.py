@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 import zipfile
 
@@ -204,16 +205,51 @@ def test_judging_is_plain_and_figures_of_another_engine_name_it(trained):
     assert load(run.path)._engine._wanted == "plain" and run.load()._engine._wanted == "plain"
 
 
-def test_large_photos_are_decoded_smaller_but_for_the_plain_engine(trained, tmp_path, monkeypatch):
+def test_large_photos_are_decoded_smaller_where_another_engine_may_serve_and_that_is_said(
+    trained, tmp_path, monkeypatch, capsys
+):
     _, run = trained
-    Image.new("RGB", (1200, 900), "green").save(tmp_path / "a.jpg")
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (1200, 900), "green").save(tmp_path / "in/a.jpg")
     seen = []
     center = predictor_module.center
     monkeypatch.setattr(predictor_module, "center", lambda image, how: seen.append(image.size) or center(image, how))
-    for engine in ("auto", "plain"):
-        predict(run.path, tmp_path / "a.jpg", tmp_path / "p.csv", engine=engine, quiet=True)
-    load(run.path).predict([tmp_path / "a.jpg"])
-    assert seen == [(150, 113), (1200, 900), (1200, 900)]
+    for engine in ("auto", "plain", "folded"):
+        done = predict(run.path, tmp_path / "in", tmp_path / "p.csv", engine=engine)
+        said = " ".join(capsys.readouterr().out.split())
+        assert done.decoded_smaller == (engine == "folded") == ("1 large JPEG decoded at reduced size" in said)
+    load(run.path).predict([tmp_path / "in/a.jpg"])
+    assert seen == [(1200, 900), (1200, 900), (300, 225), (1200, 900)]
+    monkeypatch.setitem(predictor_module.ENGINE_BATCH, "cpu", 1)
+    Image.new("RGB", (40, 30), "green").save(tmp_path / "in/b.jpg")
+    assert predict(run.path, tmp_path / "in", tmp_path / "p.csv", quiet=True).decoded_smaller == 1
+
+
+def test_a_photo_or_a_device_is_never_replaced_by_what_was_said_of_it(trained, tmp_path):
+    photos, run = trained
+    shutil.copy(photos / "test/2/000.png", tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    for images in (tmp_path / "a.png", tmp_path):
+        with pytest.raises(UsageError, match=r"a\.png: is one of the photos to predict"):
+            predict(run.path, images, tmp_path / "a.png", quiet=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe: is neither a file nor a new name"):
+        predict(run.path, tmp_path / "a.png", tmp_path / "pipe", quiet=True)
+    assert (tmp_path / "a.png").read_bytes() == content and (tmp_path / "pipe").is_fifo()
+
+
+def test_what_needs_more_memory_than_there_is_fails_alone(trained, tmp_path, monkeypatch):
+    photos, run = trained
+    center = predictor_module.center
+
+    def scarce(image, how):
+        if image.size == (41, 30):
+            raise MemoryError
+        return center(image, how)
+
+    monkeypatch.setattr(predictor_module, "center", scarce)
+    answers = load(run.path).predict([photos / "test/2/000.png", Image.new("RGB", (41, 30))])
+    assert [answer.status for answer in answers] == ["ok", "failed: needs more memory than there is"]
 
 
 def test_memory_is_bounded_however_many_photos_there_are(trained):

@@ -98,6 +98,28 @@ def test_large_photos_are_decoded_one_at_a_time_and_small_ones_are_not(monkeypat
     assert done[0].size == (100, 100)
 
 
+def test_a_large_jpeg_that_is_decoded_small_waits_for_no_other_unless_it_is_progressive(monkeypatch):
+    monkeypatch.setattr(decoding, "LARGE_MEGAPIXELS", 0.01)
+    plain, progressive = (encoded(picture(1, (400, 400)), "JPEG", progressive=is_so) for is_so in (False, True))
+    done = []
+    with opened(plain):
+        assert decode(plain, least_px=50).size == (50, 50)
+        other = threading.Thread(target=lambda: done.append(decode(progressive, least_px=50)))
+        other.start()
+        other.join(0.2)
+        assert not done
+    other.join()
+    assert done[0].size == (50, 50)
+
+
+def test_a_process_that_was_forked_while_a_thread_decoded_can_decode(monkeypatch):
+    quiet = decoding._QuietCodec()
+    held = quiet._lock()
+    with held:  # by a thread that the new process does not have
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert quiet._lock() is not held
+
+
 def test_a_worker_that_was_forked_while_a_large_photo_was_decoded_does_not_wait_for_it(monkeypatch):
     monkeypatch.setattr(decoding, "LARGE_MEGAPIXELS", 0.0)
     gate = decoding._OneAtATime()

@@ -1,5 +1,6 @@
 """The cache: what it holds is what decoding gives, whatever happens to its files, and it stays in its bounds."""
 
+import errno
 import multiprocessing
 import os
 import subprocess
@@ -11,15 +12,16 @@ import pytest
 from PIL import Image
 
 from fieldguide.data import cache as caching
-from fieldguide.data import photo_pixels
+from fieldguide.data import decode, pack, photo_pixels
 from fieldguide.data.batches import LabelledPhoto
-from fieldguide.data.cache import BOUND, PLACE, Cache
+from fieldguide.data.cache import BOUND, Cache
 from fieldguide.data.decode import read_photo
 from fieldguide.data.pack import DamagedError, Pack, write_pack
 from fieldguide.data.photo_pixels import shrunk_to
 from fieldguide.errors import PhotosError, UsageError
-from fieldguide.storage import file_digest
+from fieldguide.storage import CACHE_PLACE, file_digest
 from tests.data.photo_folders import make_photo
+from tests.odd_photos import odd_contents
 
 PLENTY = 10**9
 PHOTO_BYTES = 45 * 60 * 3
@@ -55,6 +57,53 @@ def test_cached_pixels_are_decoded_pixels_bit_for_bit(tmp_path):
         assert all(np.array_equal(pixels.read(photo), np.asarray(read_photo(photo.path))) for photo in photos)
         assert pixels.read(turned).shape == (60, 45, 3) and len(pixels) == 7
         assert np.array_equal(pixels.read(turned), np.asarray(read_photo(turned.path)))
+
+
+def test_odd_photos_are_cached_as_they_are_decoded_and_the_rest_is_refused_alike(tmp_path):
+    good, refused = {}, 0
+    for name, content in odd_contents().items():
+        if name.startswith(("mode-", "turned-", "as-", "animated-", "broken-", "cut-", "line", "two", "one")):
+            path = tmp_path / name
+            path.write_bytes(content)
+            photo = LabelledPhoto(path, name, 0, file_digest(path))
+            try:
+                good[photo] = np.asarray(read_photo(path))
+            except decode.UnreadableError as error:
+                refused += 1
+                with pytest.raises(PhotosError, match="it could be read when the training began") as caught:
+                    Cache(tmp_path / "refused", PLENTY).pixels_of([photo], 100, 200)
+                assert str(error) in str(caught.value)
+    pixels = Cache(tmp_path / "cache", PLENTY).pixels_of(list(good), 100, 200)
+    assert len(pixels) == len({photo.content_hash for photo in good}) > 100 and refused > 50
+    assert all(np.array_equal(pixels.read(photo), expected) for photo, expected in good.items())
+
+
+def test_a_file_system_without_locks_is_neither_waited_for_nor_a_reason_for_no_cache(tmp_path, monkeypatch):
+    class NoLocks:
+        LOCK_EX = LOCK_SH = LOCK_NB = 0
+
+        @staticmethod
+        def flock(handle, how):
+            raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(pack, "fcntl", NoLocks)
+    photos, cache = wanted_in(tmp_path / "photos"), Cache(tmp_path / "cache", PLENTY)
+    assert len(cache.pixels_of(photos, 50, 200)) == len(cache.pixels_of(photos, 50, 200)) == 6
+    assert cache.clear() == 0 and not packs_of(cache.folder)
+
+
+def test_an_error_of_a_device_that_passes_does_not_end_the_filling_of_the_cache(tmp_path, monkeypatch):
+    (photo,) = wanted_in(tmp_path / "photos", 1)
+    monkeypatch.setattr(decode, "PAUSES_S", (0, 0))
+    failures, real = [errno.EIO, errno.ESTALE], os.open
+
+    def troubled(path, *rest):
+        if Path(path) == photo.path and failures:
+            raise OSError(failures.pop(), "trouble")
+        return real(path, *rest)
+
+    monkeypatch.setattr(os, "open", troubled)
+    assert len(Cache(tmp_path / "cache", PLENTY).pixels_of([photo], 50, 200)) == 1 and not failures
 
 
 def _turned():
@@ -268,14 +317,14 @@ def test_a_photo_too_large_for_a_pack_is_decoded_each_time(tmp_path, monkeypatch
 
 
 def test_place_and_bound_come_from_the_environment(tmp_path, monkeypatch):
-    monkeypatch.setenv(PLACE, str(tmp_path / "there"))
+    monkeypatch.setenv(CACHE_PLACE, str(tmp_path / "there"))
     monkeypatch.setenv(BOUND, "1.5")
-    assert Cache().folder == tmp_path / "there" and Cache().most_bytes == 1_500_000_000
+    assert Cache().folder == tmp_path / "there/photos" and Cache().most_bytes == 1_500_000_000
     monkeypatch.setenv(BOUND, "much")
     with pytest.raises(UsageError, match="FIELDGUIDE_CACHE_GB=much: must be a number of gigabytes"):
         _ = Cache().most_bytes
     monkeypatch.delenv(BOUND)
-    monkeypatch.delenv(PLACE)
+    monkeypatch.delenv(CACHE_PLACE)
     assert Cache().most_bytes > 0 and Cache().folder.parts[-2:] == ("fieldguide", "photos")
 
 

@@ -108,7 +108,7 @@ def test_sharp_detail_costs_more_and_how_much():
 
 
 def test_the_hue_is_off_by_less_than_the_shift_itself():
-    """Over random muted colours; docs/performance-input.md has the figures for photos."""
+    """Over random muted colours; docs/performance.md has the figures for photos."""
     chance = np.random.default_rng(0)
     gray = chance.integers(0, 256, (4_000, 1))
     muted = (gray + chance.normal(0, 25, (4_000, 3))).clip(0, 255).astype(np.uint8)

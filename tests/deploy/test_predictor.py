@@ -41,6 +41,12 @@ def edit(bundle, **fields):
     path.write_text(json.dumps(data))
 
 
+def test_an_answer_that_is_no_number_is_a_failure_and_no_label():
+    broken = Predictor(lambda images: np.where(images[:, 0, :1, 0] < 0, np.nan, engine(images)), CLASSES, PREPROCESSING)
+    statuses = [answer.status for answer in broken.predict(SHADES)]
+    assert statuses == ["failed: the model's answer is no finite number; train it again"] * 3 + ["ok"] * 2
+
+
 def test_a_temperature_changes_confidences_and_no_label():
     plain, warm, cold = (predictor(value).predict(SHADES, top=3) for value in (None, 3.0, 0.2))
     assert [p.label for p in plain] == [p.label for p in warm] == [p.label for p in cold]

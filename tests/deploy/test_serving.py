@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fieldguide.deploy import serving
-from fieldguide.deploy.choice import Speed, Speeds, cache_folder, key
+from fieldguide.deploy.choice import Kept, Speed, Speeds, key
 from fieldguide.deploy.engines import plain
 from fieldguide.deploy.serving import Offer, Serving, relative_difference
 from fieldguide.model.classifier import Architecture, make_classifier
@@ -77,6 +77,14 @@ def test_the_fastest_serves_many_photos_and_all_of_them(bench):
     send(made, 3, photos=4000)
     assert made.served == {"quick": 12} and made.remarks == [] and calls["ran"].count("plain") == 1
     assert made.sentence().startswith("quick in ")
+
+
+def test_a_first_batch_of_which_few_could_be_read_is_measured_as_a_whole_one(bench):
+    made, _ = bench(quick=0.1, slow=3.0)
+    made.expect(4000)
+    made(IMAGES[:1])
+    speeds = {name: speed.images_per_second for name, speed in made._speeds.of.items()}
+    assert speeds == pytest.approx({"plain": 4, "quick": 40, "slow": 4 / 3})
 
 
 def test_few_photos_go_to_the_plain_model_at_once_and_build_nothing(bench):
@@ -228,12 +236,9 @@ def test_the_key_holds_what_speed_depends_on_and_no_weights():
     assert Speeds(one, None).path is None and json.dumps(one)
 
 
-def test_the_cache_lies_where_the_user_says(monkeypatch, tmp_path):
+def test_speeds_are_kept_where_the_user_says(monkeypatch, tmp_path):
     monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path / "engines"
-    monkeypatch.delenv("FIELDGUIDE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert cache_folder().name == "engines" and "fieldguide" in str(cache_folder())
+    assert Kept.of_user().folder == tmp_path / "engines" and Kept.of_user().files() == []
 
 
 def test_seconds_are_work_and_getting_ready():

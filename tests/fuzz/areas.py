@@ -22,6 +22,7 @@ from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle
 from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.foreign import tensors_of
 from fieldguide.model.weights import LoadedWeights, read_file
 from fieldguide.recipe.load import preset_names, preset_text, read_draft
 from fieldguide.recipe.schema import Recipe
@@ -220,7 +221,7 @@ AREAS = {
     "recipe": Area(_recipes, lambda path: read_draft(path).demand(), "r.yaml"),
     "bundle": Area(_descriptions, _read_description, "model.json"),
     "bundle weights": Area(lambda: [_bundle()[1]], _read_bundle_weights, "model.safetensors"),
-    "weights .pth": Area(_state_dicts, read_file, "w.pth"),
+    "weights .pth": Area(_state_dicts, tensors_of, "w.pth"),
     "weights .safetensors": Area(_safetensors, read_file, "w.safetensors"),
     "checkpoint": Area(lambda: [_checkpoint()[0]], _read_checkpoint, "000001.json"),
     "checkpoint tensors": Area(lambda: [_checkpoint()[1]], _read_checkpoint_tensors, "000001.safetensors"),

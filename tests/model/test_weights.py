@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from fieldguide.errors import UsageError
+from fieldguide.model import weights as module
 from fieldguide.model.bundle import Description, write_bundle
 from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.foreign import tensors_of
 from fieldguide.model.weights import load_weights, problem_with_weights, read_file, what_pretrained
 
 BACKBONE = "resnet10t"
@@ -21,6 +23,12 @@ PREPROCESSING = {"image_size_px": 32, "resize_px": 32, "interpolation": "bilinea
 def network(head="linear", classes=3, backbone=BACKBONE, seed=0):
     torch.manual_seed(seed)
     return make_classifier(Architecture(backbone, head, None if head == "linear" else 8, 0.0, classes))
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """A child that reads a .pth takes seconds to start; tests/model/test_foreign.py has some."""
+    monkeypatch.setattr(module, "read_foreign", tensors_of)
 
 
 @pytest.fixture(scope="module")

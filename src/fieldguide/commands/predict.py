@@ -12,8 +12,8 @@ from typing import TextIO
 
 from fieldguide.commands.display import Screen
 from fieldguide.data.scan import images_below, relative_name
-from fieldguide.deploy.predictor import Prediction, load_predictor, problem_with_threshold
-from fieldguide.deploy.serving import AUTO, PLAIN
+from fieldguide.deploy.predictor import Prediction, Predictor, load_predictor, problem_with_threshold
+from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import csv_line, no_formula, printable, replacing
 
@@ -32,6 +32,7 @@ class Predicted:
         unsure: rows with less confidence than was asked for.
         engine: which engine computed them, such as `openvino in bf16`.
         images_per_second: from the first file's opening to the last row, without loading the model.
+        decoded_smaller: how many large JPEGs were decoded at reduced size.
     """
 
     output: Path
@@ -40,6 +41,7 @@ class Predicted:
     unsure: int = 0
     engine: str = ""
     images_per_second: float = 0.0
+    decoded_smaller: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -72,8 +74,8 @@ def predict(
         spreadsheet_safe: put a `'` before names of photos and classes that a spreadsheet takes for formulas.
         device: `auto`, `cpu` or `cuda:N`.
         engine: `auto` (the fastest for so many photos here, held against the plain one), `plain` (fp32, each photo
-            decoded at its own size, as when the run was judged), `folded`, `compiled` or `openvino`. All but plain
-            decode large JPEGs at reduced size.
+            decoded at its own size, as when the run was judged), `folded`, `compiled` or `openvino`. Where another
+            than plain may serve, large JPEGs are decoded at reduced size.
         quiet: show nothing.
 
     Returns:
@@ -85,9 +87,10 @@ def predict(
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
     inputs, others = gather(images)
+    _demand_no_input(target, inputs)
     if format == "submission":
         _demand_different_stems(name for name, _ in inputs)
-    predictor = load_predictor(run, device, engine, draft=engine != PLAIN)
+    predictor = load_predictor(run, device, engine, draft=True)
     if top > len(predictor.classes):
         raise UsageError(f"--top {top}: the model knows {len(predictor.classes)} classes")
     if unsure_below is not None and not predictor.is_calibrated:
@@ -109,9 +112,18 @@ def predict(
         lines = [f"{name} {reason}" for name, reason in failed]
         screen.warn(f"{counted(len(failed), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
     unsure = "" if unsure_below is None else f", {found.unsure:,} of them unsure (confidence below {unsure_below:g})"
-    served = f"; {speed:,.0f} images/s by {predictor.served_by}" if predictor.served_by else ""
-    screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}{served}")
-    return Predicted(target, len(inputs), tuple(failed), found.unsure, predictor.served_by, speed)
+    screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}{_served(predictor, speed)}")
+    return Predicted(
+        target, len(inputs), tuple(failed), found.unsure, predictor.served_by, speed, predictor.decoded_smaller
+    )
+
+
+def _served(predictor: Predictor, images_per_second: float) -> str:
+    """How fast, by what, and what else than the plain way was gone."""
+    speed = f"{images_per_second:,.0f}" if images_per_second >= 9.5 else f"{images_per_second:.2g}"
+    smaller = predictor.decoded_smaller
+    decoded = f"; {counted(smaller, 'large JPEG')} decoded at reduced size (--engine plain does not)" if smaller else ""
+    return f"; {speed} images/s by {predictor.served_by}{decoded}" if predictor.served_by else ""
 
 
 def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
@@ -139,6 +151,14 @@ def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, P
     if not inputs:
         raise UsageError(f"no photos in {', '.join(map(str, images))} ({others:,} files without an image ending)")
     return inputs, others
+
+
+def _demand_no_input(output: Path, inputs: Sequence[tuple[str, Path]]) -> None:
+    """A photo is never replaced by what was said of it."""
+    if output.exists():
+        for _, path in inputs:
+            if path.name == output.name and path.exists() and path.samefile(output):
+                raise UsageError(f"-o {output}: is one of the photos to predict; give another file")
 
 
 def _problem_with_input(path: Path) -> str | None:
@@ -177,7 +197,9 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
         )
     if output.suffix == ".zip" and format != "submission":
         problems.append(f"-o {output}: a .zip is for --format submission; give a .csv")
-    if output.is_dir():
+    if output.exists() and not (output.is_file() or output.is_dir()):
+        problems.append(f"-o {output}: is neither a file nor a new name, and would be replaced by a file")
+    elif output.is_dir():
         problems.append(f"-o {output}: is a folder; give a file such as {output / 'prediction.csv'}")
     elif not output.absolute().parent.is_dir():
         problems.append(f"-o {output}: there is no folder {output.parent}")

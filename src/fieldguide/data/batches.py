@@ -216,7 +216,7 @@ def in_order(
 
     Args:
         sources: anything `load` takes.
-        load: a source to (3, height, width) uint8; raises UnreadableError where it cannot.
+        load: a source to (3, height, width) uint8; raises UnreadableError or MemoryError where it cannot.
         batch_size: sources in one piece.
     """
 
@@ -225,6 +225,8 @@ def in_order(
             return load(source)
         except UnreadableError as error:
             return str(error)
+        except MemoryError:
+            return "needs more memory than there is"
 
     waiting: collections.deque[tuple[Source, Future[torch.Tensor | str]]] = collections.deque()
     remaining = iter(sources)

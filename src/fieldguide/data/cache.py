@@ -22,9 +22,11 @@ import PIL
 from fieldguide.data.pack import DamagedError, Pack, Pixels, locked, remove_unless_used, write_pack
 from fieldguide.data.photo_pixels import PhotoPixels, Wanted
 from fieldguide.errors import UsageError
+from fieldguide.storage import cache_folder
 
 DECODING = 1  # raise it when `photo_pixels.read_pixels` gives other pixels
-PLACE, BOUND = "FIELDGUIDE_CACHE", "FIELDGUIDE_CACHE_GB"
+KIND = "photos"
+BOUND = "FIELDGUIDE_CACHE_GB"
 SHARE_OF_DISK = 0.25
 PACK_BYTES = 256_000_000
 MOST_PHOTO_BYTES = 64_000_000
@@ -35,12 +37,12 @@ class Cache:
     """The folder of packs.
 
     Args:
-        folder: where; None: `FIELDGUIDE_CACHE`, or the user's cache folder.
+        folder: where; None: `photos` below `FIELDGUIDE_CACHE` or the user's cache folder.
         most_bytes: bound on its size; None: `FIELDGUIDE_CACHE_GB`, or a quarter of what the disk has left beside it.
     """
 
     def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
-        self.folder = _default_folder() if folder is None else folder
+        self.folder = cache_folder(KIND) if folder is None else folder
         self._most_bytes = most_bytes
 
     @property
@@ -223,16 +225,6 @@ class Cache:
 
 def _kind(side_px: int) -> str:
     return f"{DECODING}-pillow{PIL.__version__}-{side_px}px-"
-
-
-def _default_folder() -> Path:
-    if place := os.environ.get(PLACE):
-        return Path(place)
-    try:
-        import platformdirs
-    except ImportError:
-        return Path.home() / ".cache" / "fieldguide" / "photos"
-    return platformdirs.user_cache_path("fieldguide", appauthor=False) / "photos"
 
 
 def _free_bytes(folder: Path) -> int:

@@ -27,6 +27,7 @@ MAY_PASS = {
     for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EINTR", "EREMOTEIO", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN")
     if (number := getattr(errno, name, None)) is not None
 }
+SMALLER = object()  # a key of an image's `info`, where it was decoded at reduced size; no file can hold it
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
@@ -43,38 +44,6 @@ class UnreadableError(PhotosError):
         super().__init__(reason)
 
 
-class _QuietCodec:
-    """Silences Pillow's remarks and its bound on pixels while any thread decodes.
-
-    Both are one for the whole process, so the first thread in saves them and the last one out restores them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._before.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # odd metadata; what matters raises
-                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                Image.MAX_IMAGE_PIXELS = None  # `max_megapixels` is checked before pixels are decoded
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside -= 1
-                if self._inside == 0:
-                    self._before.close()
-
-
-_quiet_codec = _QuietCodec()
-
-
 class _OneAtATime:
     """A lock of this process; one that a worker inherited in a moment when it was held would never be free again."""
 
@@ -87,15 +56,58 @@ class _OneAtATime:
         return self._of_process[1]
 
 
+class _QuietCodec:
+    """Silences Pillow's remarks and its bound on pixels while any thread decodes.
+
+    Both are one for the whole process, so the first thread in saves them and the last one out restores them.
+    """
+
+    def __init__(self) -> None:
+        self._lock = _OneAtATime()
+        self._inside = 0
+        self._before = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock():
+            self._inside += 1
+            if self._inside == 1:
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # odd metadata; what matters raises
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                Image.MAX_IMAGE_PIXELS = None  # `max_megapixels` is checked before pixels are decoded
+        try:
+            yield
+        finally:
+            with self._lock():
+                self._inside -= 1
+                if self._inside == 0:
+                    self._before.close()
+
+
+_quiet_codec = _QuietCodec()
+
+
 _large_photo = _OneAtATime()
 
 
 def read_bytes(path: Path) -> bytes:
-    """A regular file's content.
+    """A regular file's content; tried again after errors of a device or a network, which may pass.
 
     Raises:
         UnreadableError: not a regular file, empty, too large, or the system refuses.
     """
+    for pause in PAUSES_S:
+        try:
+            return _read_once(path)
+        except UnreadableError as error:
+            if getattr(error.__context__, "errno", None) not in MAY_PASS:
+                raise
+        time.sleep(pause)
+    return _read_once(path)
+
+
+def _read_once(path: Path) -> bytes:
     try:
         _demand_regular(path.stat())
         # A name may have got another meaning since; without O_NONBLOCK, opening a pipe waits for its writer.
@@ -130,21 +142,23 @@ def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = N
         content: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
         max_megapixels: a larger photo is refused before its pixels take memory.
         least_px: decode a JPEG at a half, a quarter or an eighth of its size as long as both sides keep this many
-            pixels (libjpeg scales in the frequency domain; Pillow's draft mode). None: at its own size.
+            pixels (libjpeg scales in the frequency domain; Pillow's draft mode), said by `info[SMALLER]`. None: at
+            its own size.
 
     Raises:
         UnreadableError: with the reason.
     """
-    with opened(content, max_megapixels) as image:
-        if least_px is not None:
-            image.draft(None, (least_px, least_px))
+    with opened(content, max_megapixels, least_px) as image:
         image.load()
         return to_rgb(upright(image))
 
 
 @contextlib.contextmanager
-def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]:
+def opened(content: bytes, max_megapixels: float = 200, least_px: int | None = None) -> Iterator[Image.Image]:
     """A photo whose header is read and whose pixels are not; what goes wrong inside becomes a reason.
+
+    Args:
+        content, max_megapixels, least_px: as for `decode`.
 
     Raises:
         UnreadableError: with the reason; also for whatever the codec raises in the body.
@@ -161,8 +175,11 @@ def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]
                     )
                 if problem := problem_with_size(content, width, height, max_megapixels):
                     raise UnreadableError(problem, "bomb")
-                is_large = width * height > LARGE_MEGAPIXELS * 1e6
-                with _large_photo() if is_large else contextlib.nullcontext():
+                if least_px is not None:
+                    image.draft(None, (least_px, least_px))
+                    if image.size != (width, height):
+                        image.info[SMALLER] = True  # type: ignore[index]
+                with _large_photo() if _is_large(image, width * height) else contextlib.nullcontext():
                     yield image
         except UnreadableError:
             raise
@@ -174,25 +191,20 @@ def opened(content: bytes, max_megapixels: float = 200) -> Iterator[Image.Image]
             raise _reason(error) from None
 
 
+def _is_large(image: Image.Image, pixels: int) -> bool:
+    """Whether decoding takes much memory; a progressive JPEG's does at any size that it is decoded at."""
+    if "progressive" not in image.info:
+        pixels = image.width * image.height
+    return pixels > LARGE_MEGAPIXELS * 1e6
+
+
 def read_photo(path: Path, max_megapixels: float = 200, least_px: int | None = None) -> Image.Image:
     """A file to an RGB image; see `decode`.
 
     Raises:
         UnreadableError: with the reason.
     """
-    return decode(_patiently(lambda: read_bytes(path)), max_megapixels, least_px)
-
-
-def _patiently(read: Callable[[], bytes]) -> bytes:
-    """Tries again after errors of a device or a network, which may pass; never after one that will not."""
-    for pause in PAUSES_S:
-        try:
-            return read()
-        except UnreadableError as error:
-            if getattr(error.__context__, "errno", None) not in MAY_PASS:
-                raise
-        time.sleep(pause)
-    return read()
+    return decode(read_bytes(path), max_megapixels, least_px)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -269,8 +281,7 @@ def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) ->
     Raises:
         UnreadableError: with the reason.
     """
-    with opened(content, max_megapixels) as image:
-        image.draft(None, (side_px, side_px))
+    with opened(content, max_megapixels, side_px) as image:
         image.load()
         small = to_rgb(upright(image))
         small.thumbnail((side_px, side_px))

@@ -153,7 +153,7 @@ def hue_rotation(share: float) -> Matrix:
 
     It keeps grays, and is exactly torchvision's shift of HSV's hue for thirds of the circle. In between no matrix is:
     for 0.1 of the circle it is off by 4.5 of 256 levels in the mean over photos (the shift itself is 6.6), where a turn
-    in YIQ is off by 7.8 (docs/performance-input.md).
+    in YIQ is off by 7.8 (docs/performance.md).
     """
     angle = 2 * math.pi * share
     even = (1 - math.cos(angle)) / 3

@@ -125,13 +125,20 @@ def write_pack(path: Path, photos: Iterable[tuple[str, Pixels]]) -> None:
 
 
 def locked(handle: int, *, alone: bool = False) -> bool:
-    """Takes a lock on an open file without waiting, shared or `alone`; it goes when the file is closed everywhere."""
+    """Takes a lock on an open file without waiting, shared or `alone`; it goes when the file is closed everywhere.
+
+    Returns:
+        Whether nobody else holds it. A file system without locks counts as one where nobody does: a pack that is
+        removed while it is mapped stays readable, and two that write the same photos write them twice.
+    """
     if fcntl is None:
         return True
     try:
         fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return True
     return True
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +13,9 @@ import torch
 from fieldguide import world
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import Architecture
-from fieldguide.storage import digest, read_json, write_json
+from fieldguide.storage import cache_folder, digest, read_json, write_json
 
-PLACE = "FIELDGUIDE_CACHE"
+KIND = "engines"
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,33 @@ def key(architecture: Architecture, image_size_px: int, batch_size: int, device:
     return {"machine": world.describe_machine(device), **network, "image_size_px": image_size_px, "batch": batch_size}
 
 
-def cache_folder() -> Path:
-    """Where measurements are kept: below `FIELDGUIDE_CACHE`, or the user's cache folder."""
-    if place := os.environ.get(PLACE):
-        return Path(place) / "engines"
-    import platformdirs
+@dataclass(frozen=True)
+class Kept:
+    """The measurements that are kept, of all networks.
 
-    return platformdirs.user_cache_path("fieldguide", appauthor=False) / "engines"
+    Attributes:
+        folder: where.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of_user(cls) -> "Kept":
+        """In the user's cache folder."""
+        return cls(cache_folder(KIND))
+
+    def files(self) -> list[Path]:
+        """One a network and size."""
+        return sorted(self.folder.glob("*.json"))
+
+    def clear(self) -> None:
+        """Removes them, so that the next `predict` measures anew.
+
+        Raises:
+            UsageError: the folder cannot be written.
+        """
+        try:
+            for path in self.files():
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UsageError(f"{self.folder}: cannot be cleared ({error.strerror or error})") from None

@@ -1,5 +1,7 @@
 """Photos to probabilities: one path for evaluate, predict and the library."""
 
+import collections
+import functools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +14,9 @@ from PIL import Image
 from scipy.special import softmax
 
 from fieldguide.data.batches import in_order
-from fieldguide.data.decode import UnreadableError, read_photo, to_rgb
+from fieldguide.data.decode import SMALLER, UnreadableError, read_photo, to_rgb
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
-from fieldguide.deploy.choice import Speeds, cache_folder, key
+from fieldguide.deploy.choice import Kept, Speeds, key
 from fieldguide.deploy.engines import Engine
 from fieldguide.deploy.serving import PLAIN, Serving
 from fieldguide.errors import UsageError
@@ -25,7 +27,7 @@ Image8 = npt.NDArray[np.uint8]
 Source = str | Path | Image.Image | Image8
 BATCH_SIZE = 64
 ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched from the system and given back each time
-DRAFT_FACTOR = 2  # a JPEG decoded at reduced size keeps at least so many times the side it is resized to
+DRAFT_FACTOR = 4  # both sides of a JPEG decoded small keep so many times `resize_px`; with 2, three times the error
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,17 @@ class Predictor:
         self.is_calibrated = temperature is not None
         self._engine = engine
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
+        self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
 
     @property
     def served_by(self) -> str:
         """Which engine computed what was predicted so far, such as `openvino in bf16`; empty where nobody can tell."""
         return self._engine.sentence() if isinstance(self._engine, Serving) else ""
+
+    @property
+    def decoded_smaller(self) -> int:
+        """How many large JPEGs were decoded at reduced size so far."""
+        return len(self._smaller)
 
     @property
     def engine_batch_size(self) -> int:
@@ -130,6 +138,8 @@ class Predictor:
     def _stream(self, images: Iterable[Source], top: int, batch_size: int, unsure_below: float) -> Iterator[Prediction]:
         for source, logits, reason in self.logits(images, batch_size=batch_size):
             name = str(source) if isinstance(source, str | Path) else None
+            if logits is not None and not np.isfinite(logits).all():
+                logits, reason = None, "the model's answer is no finite number; train it again"
             if logits is None:
                 yield Prediction(name, "", None, f"failed: {reason}", ())
                 continue
@@ -150,9 +160,12 @@ class Predictor:
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
         """Each source with its (num_classes,) logits as the network gave them, or with None and the reason."""
+        least_px = self._least_px
         if isinstance(self._engine, Serving):
             self._engine.expect(len(images) if isinstance(images, Sized) else None)
-        for inputs in in_order(images, self._load, batch_size):
+            # What only the plain model can serve is decoded as when it was judged.
+            least_px = least_px if self._engine.may_leave_plain(batch_size) else None
+        for inputs in in_order(images, functools.partial(self._load, least_px=least_px), batch_size):
             answers = iter(self._answers(inputs.images))
             for source, reason in zip(inputs.sources, inputs.reasons, strict=True):
                 yield source, None if reason else next(answers), reason
@@ -165,8 +178,11 @@ class Predictor:
     def _softmax(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         return np.asarray(softmax(logits.astype(np.float64) / self.temperature))
 
-    def _load(self, source: Source) -> torch.Tensor:
-        return pixels(center(_as_image(source, self.max_megapixels, self._least_px), self.preprocessing))
+    def _load(self, source: Source, least_px: int | None) -> torch.Tensor:
+        image = _as_image(source, self.max_megapixels, least_px)
+        if SMALLER in image.info:
+            self._smaller.append(None)
+        return pixels(center(image, self.preprocessing))
 
 
 def problem_with_threshold(unsure_below: float) -> str | None:
@@ -204,8 +220,9 @@ def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, 
         engine: what computes: `plain` (fp32, as it was judged), `folded`, `compiled`, `openvino`, or `auto` (the
             fastest for this machine, network and number of photos). One that is not plain is held against the plain one
             on the first photos; see `docs/performance.md`.
-        draft: decode a large JPEG at a half, a quarter or an eighth of its size, where that leaves twice the side that
-            it is resized to; much faster, and its pixels differ a little.
+        draft: decode a large JPEG at a half, a quarter or an eighth of its size, where that leaves `DRAFT_FACTOR` times
+            the side that it is resized to, and where another engine than `plain` may serve; much faster, and its pixels
+            differ a little. How many there were stands in `Predictor.decoded_smaller`.
 
     Raises:
         UsageError: no bundle there, a damaged one, no such device, or no such engine.
@@ -215,7 +232,7 @@ def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, 
     is_as_trained = description.calibration is None and description.temperature == 1.0
     preprocessing = Preprocessing.from_dict(description.preprocessing)
     side, batch = preprocessing.image_size_px, ENGINE_BATCH[chosen.type]
-    speeds = Speeds(key(description.architecture, side, batch, chosen), cache_folder())
+    speeds = Speeds(key(description.architecture, side, batch, chosen), Kept.of_user().folder)
     return Predictor(
         Serving(classifier, chosen, engine, side, batch, speeds),
         description.classes,

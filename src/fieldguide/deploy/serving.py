@@ -109,6 +109,10 @@ class Serving:
         if self._wanted == AUTO:
             self._name = None
 
+    def may_leave_plain(self, first_batch: int) -> bool:
+        """Whether another engine than the plain one may compute any of the photos that are expected."""
+        return self._wanted != PLAIN and (self._wanted != AUTO or self._photos > first_batch)
+
     def __call__(self, images: torch.Tensor) -> Logits:
         """(batch, 3, height, width) float32 to (batch, num_classes) logits."""
         if self._name is None:
@@ -161,14 +165,16 @@ class Serving:
             return PLAIN
         if not self._speeds.of:
             self._speeds.recall()
-        self._speeds.of.setdefault(PLAIN, Speed(len(images) / plain_seconds, 0.0))
-        known = self._speeds.of
+        known, full = self._speeds.of, filled(images, self.batch_size)
+        if PLAIN not in known:
+            seconds = plain_seconds if full is images else self._timed(self._plain, full)[1]
+            known[PLAIN] = Speed(len(full) / seconds, 0.0)
         for name, offer in OFFERS.items():
             best = min(speed.seconds(left) for other, speed in known.items() if self._may_serve(other))
             if name in known or not self._may_serve(name) or best < offer.worth_seconds:
                 continue
             if (ready_seconds := self._ready(name, images, expected)) is not None:
-                known[name] = Speed(len(images) / self._fastest(name, images), ready_seconds)
+                known[name] = Speed(len(full) / self._fastest(name, full), ready_seconds)
                 self._speeds.keep()
         names = [name for name in known if self._may_serve(name)]
         for name in sorted(names, key=lambda name: known[name].seconds(left, is_ready=name in self._engines)):
@@ -220,6 +226,13 @@ class Serving:
         self._refused.add(name)
         self._engines.pop(name, None)
         self.remarks.append(f"engine {name} {reason}; it is left for another")
+
+
+def filled(images: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """Images repeated up to a batch; what few images take says nothing about an engine that always takes a batch."""
+    if len(images) >= batch_size:
+        return images
+    return images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size]
 
 
 def relative_difference(logits: Any, expected: Logits) -> float:

@@ -1,13 +1,10 @@
 """Weights from the Hub, a file or an earlier run into a network; what did not fit is told, never passed over."""
 
-import pickle
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from safetensors.torch import load_file
 
@@ -15,6 +12,7 @@ from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.bundle import find_bundle, fits, read_description, read_weights
 from fieldguide.model.classifier import Classifier
+from fieldguide.model.foreign import read_foreign
 
 WRAPPERS = ("module.", "backbone.", "model.", "_orig_mod.")
 CLASSIFIERS = ("fc.", "head.", "classifier.", "last_linear.")  # what a pretrained network may have beyond a backbone
@@ -120,61 +118,15 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         UsageError: missing, damaged, or it holds more than tensors.
     """
+    if path.suffix != ".safetensors":
+        return read_foreign(path)
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        _demand_no_bomb(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UsageError(f"model.weights: {path} cannot be read ({error})") from None
-    except UsageError:
-        raise
+        return dict(load_file(path))
     except MemoryError:
         raise UsageError(f"model.weights: {path} needs more memory than there is") from None
-    except pickle.UnpicklingError:
-        raise UsageError(
-            f"model.weights: {path} holds more than tensors, or is damaged, and code from a file is never executed; "
-            "save its state dict alone, best as .safetensors"
-        ) from None
-    except Exception as error:  # torch.load raises what it likes on damaged input
+    except Exception as error:  # safetensors' own errors, and what its Python part raises for types that torch lacks
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UsageError(f"model.weights: {path} cannot be read ({reason})") from None
-    return _tensors(content, path)
-
-
-def _demand_no_bomb(path: Path) -> None:
-    """torch stores without compression, but reads compressed archives, which can hold a thousand times more."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise UsageError(
-                f"model.weights: {path} is a compressed archive, which torch does not write and whose size nobody "
-                "knows before it is read; save the state dict anew, best as .safetensors"
-            )
-
-
-def _tensors(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict inside a checkpoint."""
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
-    if not isinstance(content, dict):
-        raise UsageError(f"model.weights: {path} holds no state dict but a {type(content).__name__}")
-    tensors = {
-        name: value
-        for name, value in content.items()
-        if isinstance(name, str) and isinstance(value, torch.Tensor) and _is_plain(value)
-    }
-    if not tensors:
-        raise UsageError(f"model.weights: {path} holds no tensors")
-    return tensors
-
-
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Numbers in memory: not sparse, not quantised, not of the meta device."""
-    return tensor.layout == torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
 
 
 def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
