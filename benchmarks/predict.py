@@ -19,7 +19,7 @@ from side_by_side import ALLOCATOR, Contestant, Row
 PLAIN = "torchvision loop, fp32"
 AUTOCAST = ("--precision", "bf16", "--channels-last")
 FROZEN = ("--bf16-weights", "--channels-last", "--compile", "--freeze")
-BY_COMMANDS = "fieldguide, openvino, by the difference of two commands"
+BY_COMMANDS = "fieldguide by the difference of two commands, openvino"
 RAW = {engine: f"{engine} engine alone, random images" for engine in ("openvino", "folded", "plain")}
 RAW["auto"] = RAW["openvino"]  # what it takes where OpenVINO is the fastest; the line below the table says who served
 
