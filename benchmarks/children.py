@@ -23,12 +23,14 @@ class Ended:
 
     Attributes:
         wall_seconds: from its start to its end.
+        other_cores: cores that other processes kept busy meanwhile, in the mean; None where the system does not tell.
         peaks: of memory, in GB.
         output, complaint: what it wrote to stdout and stderr.
         failure: why it did not end well; empty where it did.
     """
 
     wall_seconds: float = 0.0
+    other_cores: float | None = None
     peaks: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     output: str = ""
     complaint: str = ""
@@ -42,7 +44,7 @@ def run(command: Sequence[str], folder: Path, timeout_seconds: int, tunables: st
     if tunables:
         environment["GLIBC_TUNABLES"] = tunables
     with tempfile.TemporaryFile() as errors:
-        began = time.perf_counter()
+        busy, own, began = _busy_seconds(), _own_seconds(), time.perf_counter()
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder, start_new_session=True
         )
@@ -57,10 +59,26 @@ def run(command: Sequence[str], folder: Path, timeout_seconds: int, tunables: st
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
             memory.stop()
+        others = None if busy is None else max(0.0, (_busy_seconds() or busy) - busy - (_own_seconds() - own)) / wall
         errors.seek(0)
         complaint = errors.read().decode(errors="replace")
     failure = f"could not run: {_reason(complaint)}" if child.returncode else ""
-    return Ended(wall, memory.peaks(), output.decode(errors="replace"), complaint, failure)
+    return Ended(wall, others, memory.peaks(), output.decode(errors="replace"), complaint, failure)
+
+
+def _busy_seconds() -> float | None:
+    """Processor seconds that all processes of the machine have used, a virtual machine's stolen ones included."""
+    try:
+        first, *_ = Path("/proc/stat").read_text().splitlines()
+        user, nice, system, _idle, _waiting, irq, softirq, steal, *_ = map(int, first.split()[1:])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process and of all that it waited for."""
+    return sum(os.times()[:4])
 
 
 def _reason(complaint: str) -> str:

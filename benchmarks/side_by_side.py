@@ -21,6 +21,7 @@ ALLOCATOR = (  # what fieldguide's command sets for itself; see README.md
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
     "glibc.malloc.trim_threshold=68719476736:glibc.malloc.top_pad=268435456"
 )
+TOLERATED_CORES = 0.2  # that other processes keep busy during a run
 Check = Callable[[Path, Mapping[str, object]], str]
 
 
@@ -109,7 +110,7 @@ def _run_once(
         result = json.loads(ended.output.strip().splitlines()[-1])
         if problem := check(Path(folder), result):
             return {}, f"could not run: {problem}"
-    return result | {"wall_seconds": ended.wall_seconds, **ended.peaks}, ""
+    return result | {"wall_seconds": ended.wall_seconds, "other_cores": ended.other_cores, **ended.peaks}, ""
 
 
 def machine() -> dict[str, object]:
@@ -190,6 +191,19 @@ def _ratio(value: float, base: float | None) -> str:
     return f"{value / base:.2f}" if base else ""
 
 
+def _disturbance(rows: Sequence[Row]) -> list[str]:
+    """A paragraph where other processes kept the machine busy, for then the figures are none to quote."""
+    others = [value for row in rows for value in row.values("other_cores")]
+    if not others or max(others) < TOLERATED_CORES:
+        return []
+    return [
+        f"**Disturbed**: other processes kept {statistics.median(others):.1f} of {os.cpu_count()} cores busy meanwhile "
+        f"(median of the runs; {min(others):.1f} to {max(others):.1f}). These figures show that contestants run, not "
+        "how fast they are.",
+        "",
+    ]
+
+
 def save(stem: Path, title: str, sections: Sequence[tuple[str, list[str], list[Row]]], command: Sequence[str]) -> None:
     """Writes STEM.md and STEM.json, without this machine's paths, and prints the former."""
     about, command = machine(), paths.shareable_command(command)
@@ -202,6 +216,7 @@ def save(stem: Path, title: str, sections: Sequence[tuple[str, list[str], list[R
                 versions |= result["versions"]
     text += [", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".  "]
     text += [f"{about['date']}, {about['commit']}, `{shlex.join(command)}`", ""]
+    text += _disturbance([row for _, _, rows in sections for row in rows])
     for heading, lines, _ in sections:
         text += [f"## {heading}", "", *lines, ""]
     written = "\n".join(text)

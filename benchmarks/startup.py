@@ -91,7 +91,8 @@ def _rounds(options: argparse.Namespace, folder: Path, interpreter: str) -> list
             ended = children.run([interpreter, *command], folder, options.timeout)
             row.failure = ended.failure or _problem(command, output)
             if number and not row.failure:
-                row.results.append({"wall_seconds": ended.wall_seconds, "versions": versions})
+                figures = {"wall_seconds": ended.wall_seconds, "other_cores": ended.other_cores}
+                row.results.append({**figures, "versions": versions})
             said = row.failure or f"{ended.wall_seconds:.2f} s"
             print(f"round {number} of {options.rounds}: {row.contestant.name} ... {said}", file=sys.stderr)
     return rows
