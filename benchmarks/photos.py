@@ -23,7 +23,7 @@ def stage(source: Path | None, target: Path, training: int, validation: int) -> 
         What they are, in words.
     """
     target.mkdir(exist_ok=True)
-    chosen = _made_up(target / "made", training + validation) if source is None else _taken(source, training)
+    chosen = _made_up(target / "made", training + validation) if source is None else _taken(source)
     picked = list(itertools.islice(chosen, training + validation))
     if len(picked) < training + validation:
         raise SystemExit(f"{source / 'train'}: holds {len(picked)} photos; {training + validation} are wanted")
@@ -46,9 +46,9 @@ def stage_flat(source: Path | None, target: Path, count: int) -> str:
     return what.replace("training photos", "photos")
 
 
-def _taken(source: Path, most_classes: int):
-    """(class, photo), the classes in turn; no more classes than each gets a training photo of."""
-    folders = [folder for folder in sorted((source / "train").iterdir()) if folder.is_dir()][:most_classes]
+def _taken(source: Path):
+    """(class, photo), the classes in turn."""
+    folders = [folder for folder in sorted((source / "train").iterdir()) if folder.is_dir()]
     each = [sorted(file for file in folder.iterdir() if file.suffix.lower() in ENDINGS) for folder in folders]
     for turn in itertools.zip_longest(*each):
         yield from ((folder.name, photo) for folder, photo in zip(folders, turn, strict=True) if photo)
