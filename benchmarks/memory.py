@@ -1,12 +1,14 @@
 """Whether a training's memory stays flat: `fieldguide train` as a child, looked at from outside while it runs.
 
 Usage: python benchmarks/memory.py PHOTOS --minutes 60 --plot memory.png --csv memory.csv -- --weights none
+       python benchmarks/memory.py --made-up 20000 --minutes 6 -- --weights none
 What stands behind `--` goes to `fieldguide train`. The recipe should last longer than the minutes: phase 0 is set to go
 on without an end, unless the arguments say otherwise; after the minutes the child gets SIGTERM, as from a cluster.
 
 Every 10 s (--every): of the child and all processes below it the proportional set size (shared memory counts once), the
-anonymous memory, open file handles and the number of processes, from /proc (Linux). At the end: the slope of the memory
-by least squares after the first fifth, and whether processes, handles or shared memory are left.
+part of it that is anonymous or shared memory (files that are mapped, as the cache is, are not in it), open file handles
+and the number of processes, from /proc (Linux). At the end: the most of it, its slope by least squares after the first
+fifth, and whether processes, handles or shared memory are left. `--made-up N` trains on N JPEG files of 500x375.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import photos
 from matplotlib.figure import Figure
 
 ENDLESS = ("training.phases.0.max_epochs=100000", "training.phases.0.patience_epochs=100000")
@@ -33,7 +36,7 @@ class Sample:
 
     seconds: float
     pss_mb: float
-    anonymous_mb: float
+    own_mb: float
     handles: int
     processes: int
 
@@ -54,7 +57,7 @@ def of_session(session: int) -> list[int]:
 
 def look(session: int, seconds: float) -> Sample:
     """One sample; a process that ends meanwhile counts as ended."""
-    pss = anonymous = handles = count = 0
+    pss = own = handles = count = 0
     for process in of_session(session):
         try:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
@@ -62,9 +65,10 @@ def look(session: int, seconds: float) -> Sample:
         except OSError:
             continue
         kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines}
-        pss, anonymous = pss + kilobytes["Pss:"], anonymous + kilobytes["Anonymous:"]
+        pss = pss + kilobytes["Pss:"]
+        own += kilobytes["Pss_Anon:"] + kilobytes["Pss_Shmem:"]
         handles, count = handles + open_files, count + 1
-    return Sample(seconds, pss / 1024, anonymous / 1024, handles, count)
+    return Sample(seconds, pss / 1024, own / 1024, handles, count)
 
 
 def watch(command: list[str], minutes: float, every_s: float) -> tuple[list[Sample], int, list[int]]:
@@ -86,10 +90,10 @@ def watch(command: list[str], minutes: float, every_s: float) -> tuple[list[Samp
 
 
 def slope_mb_per_hour(samples: list[Sample]) -> float:
-    """Least squares over the proportional set size, after the first fifth."""
+    """Least squares over the memory without mapped files, after the first fifth."""
     steady = samples[len(samples) // 5 :]
     hours = np.array([sample.seconds / 3600 for sample in steady])
-    return float(np.polyfit(hours, [sample.pss_mb for sample in steady], 1)[0])
+    return float(np.polyfit(hours, [sample.own_mb for sample in steady], 1)[0])
 
 
 def draw(samples: list[Sample], path: Path) -> None:
@@ -98,7 +102,7 @@ def draw(samples: list[Sample], path: Path) -> None:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     minutes = [sample.seconds / 60 for sample in samples]
     above.plot(minutes, [sample.pss_mb for sample in samples], color="#1f6f8b", label="all (shared counted once)")
-    above.plot(minutes, [sample.anonymous_mb for sample in samples], color="#8a6d3b", label="anonymous")
+    above.plot(minutes, [sample.own_mb for sample in samples], color="#8a6d3b", label="without mapped files")
     above.set(ylabel="memory (MB)", ylim=(0, None))
     below.plot(minutes, [sample.handles for sample in samples], color="#5b5b5b", label="file handles")
     below.plot(minutes, [sample.processes for sample in samples], color="#1f6f8b", label="processes")
@@ -111,7 +115,8 @@ def draw(samples: list[Sample], path: Path) -> None:
 def main() -> None:
     """Trains, watches, says what was seen; exit code 1 where something was left behind."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("photos", type=Path)
+    parser.add_argument("photos", type=Path, nargs="?")
+    parser.add_argument("--made-up", type=int, metavar="N", help="instead of PHOTOS")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--every", type=float, default=10, metavar="SECONDS")
     parser.add_argument("--csv", type=Path, default=Path("memory.csv"))
@@ -120,11 +125,16 @@ def main() -> None:
     own = sys.argv[1:]
     place = own.index("--") if "--" in own else len(own)
     asked, arguments = parser.parse_args(own[:place]), own[place + 1 :]
+    if (asked.photos is None) == (asked.made_up is None):
+        parser.error("give PHOTOS or --made-up N")
     settings = [part for setting in ENDLESS for part in ("--set", setting)]
     shared_before = set(SHARED_MEMORY.iterdir()) if SHARED_MEMORY.is_dir() else set()
     with tempfile.TemporaryDirectory() as scratch:
         run = asked.run or Path(scratch) / "run"
-        command = [sys.executable, "-m", "fieldguide", "train", str(asked.photos), "-o", str(run)]
+        if asked.made_up:
+            photos.stage(None, Path(scratch) / "photos", asked.made_up, max(2, asked.made_up // 50))
+        where = Path(scratch) / "photos" if asked.made_up else asked.photos
+        command = [sys.executable, "-m", "fieldguide", "train", str(where), "-o", str(run)]
         samples, code, left = watch([*command, *settings, *arguments], asked.minutes, asked.every)
         history = run / "history.jsonl"
         epochs = len(history.read_text().splitlines()) if history.exists() else 0
@@ -134,14 +144,16 @@ def main() -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(Sample.__annotations__)
         rows.writerows(
-            (f"{s.seconds:.1f}", f"{s.pss_mb:.1f}", f"{s.anonymous_mb:.1f}", s.handles, s.processes) for s in samples
+            (f"{s.seconds:.1f}", f"{s.pss_mb:.1f}", f"{s.own_mb:.1f}", s.handles, s.processes) for s in samples
         )
     draw(samples, asked.plot)
     shared = {path for path in set(SHARED_MEMORY.iterdir()) - shared_before if path.name.startswith("torch_")}
     steady = samples[len(samples) // 5 :]
-    memory, handles = [s.pss_mb for s in steady], [s.handles for s in steady]
+    memory, handles = [s.own_mb for s in steady], [s.handles for s in steady]
     print(f"{samples[-1].seconds / 60:.1f} minutes, {epochs} epochs, {len(samples)} samples, exit code {code}")
-    print(f"memory after the first fifth: {min(memory):.0f} to {max(memory):.0f} MB", end="")
+    print(f"most anonymous and shared memory: {max(s.own_mb for s in samples):.0f} MB", end="")
+    print(f", with mapped files {max(s.pss_mb for s in samples):.0f} MB")
+    print(f"after the first fifth: {min(memory):.0f} to {max(memory):.0f} MB", end="")
     print(f", slope {slope_mb_per_hour(samples):+.1f} MB an hour")
     print(f"file handles {handles[0]} to {handles[-1]} (most {max(handles)}), processes {steady[-1].processes}")
     print(f"left behind: {len(left)} processes, {len(shared)} pieces of shared memory; {asked.csv}, {asked.plot}")

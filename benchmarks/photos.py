@@ -24,7 +24,9 @@ def stage(source: Path | None, target: Path, training: int, validation: int) -> 
     """
     target.mkdir(exist_ok=True)
     chosen = _made_up(target / "made", training + validation) if source is None else _taken(source)
-    picked = list(itertools.islice(chosen, training + validation))
+    picked = list(itertools.islice(chosen, training))
+    known = {name for name, _ in picked}  # a class of validation alone is refused by fieldguide
+    picked += itertools.islice((pair for pair in chosen if pair[0] in known), validation)
     if len(picked) < training + validation:
         raise SystemExit(f"{source / 'train'}: holds {len(picked)} photos; {training + validation} are wanted")
     for place, (name, photo) in enumerate(picked):

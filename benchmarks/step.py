@@ -25,18 +25,26 @@ NUM_CLASSES = 100
 LONG = 100_000
 
 
-def images_per_second(
-    recipe_name: str, overrides: list[str], steps: int, epochs: int, device: torch.device
-) -> tuple[list[float], int]:
-    """Of each epoch after the first, best last; and the network's parameters."""
+def of_recipe(
+    recipe_name: str, overrides: list[str], device: torch.device
+) -> tuple[assemble.Assembled, assemble.DeviceBatch]:
+    """All that its training needs, and one batch of made up photos as the program makes them."""
     always = ["model.weights=none", "training.rounds=0", f"training.phases.0.patience_epochs={LONG}"]
     recipe = assemble.resolved(read_recipe(recipe_name, [*always, *overrides]))
     with tempfile.TemporaryDirectory() as folder:
         photos.stage(None, Path(folder), recipe.training.batch_size, 0)
         split, paths = _split(Path(folder))
         assembled = assemble.assemble(recipe, split, paths, device, workers=0)
-        phase = assembled.plan.phases[0]
-        batch = next(iter(assembled.tools.batches(phase.augmentation, 1)))
+        batch = next(iter(assembled.tools.batches(assembled.plan.phases[0].augmentation, 1, 0)))
+    return assembled, batch
+
+
+def images_per_second(
+    recipe_name: str, overrides: list[str], steps: int, epochs: int, device: torch.device
+) -> tuple[list[float], int]:
+    """Of each epoch after the first, best last; and the network's parameters."""
+    assembled, batch = of_recipe(recipe_name, overrides, device)
+    phase = assembled.plan.phases[0]
     plan = dataclasses.replace(
         assembled.plan, phases=(dataclasses.replace(phase, max_epochs=epochs + 1),), max_epochs=None
     )
@@ -49,7 +57,7 @@ def images_per_second(
     nobody = types.SimpleNamespace(
         **{name: lambda *_: None for name in ("stage_begins", "step_done", "epoch_done", "stage_done", "halved")}
     )
-    with world.repeatable(recipe.training.seed):
+    with world.repeatable(0):
         state = train(assembled.model, plan, tools, nobody, lambda: "")
     if state.stopped:
         raise SystemExit(f"{recipe_name}: {state.stopped}")

@@ -20,7 +20,7 @@ class Traps:
 
     def __init__(self, folder, at, report):
         self.folder, self.at, self.report, self.count = str(folder), at, report, 0
-        fsync, replace, unlink = os.fsync, os.replace, os.unlink
+        fsync, replace, unlink, plain_fdopen = os.fsync, os.replace, os.unlink, os.fdopen
         traps = self
 
         class Writer(io.BufferedWriter):
@@ -31,8 +31,10 @@ class Traps:
                     traps.end()
                 return super().write(content)
 
-        def fdopen(handle, *arguments, **options):
-            return Writer(io.FileIO(handle, "wb"))
+        def fdopen(handle, mode="r", *arguments, **options):
+            return (
+                Writer(io.FileIO(handle, "wb")) if mode == "wb" else plain_fdopen(handle, mode, *arguments, **options)
+            )
 
         def trapped_fsync(handle):
             self.meet("fsync", os.readlink(f"/proc/self/fd/{handle}"))
