@@ -100,7 +100,9 @@ def _rounds(options: argparse.Namespace, folder: Path, interpreter: str) -> list
 
 def _versions(interpreter: str, folder: Path) -> dict[str, str]:
     """Of what that interpreter has of these."""
-    asked = "from importlib.metadata import distributions\nfor d in distributions(): print(str(d.name).lower(), d.version)"
+    asked = (
+        "from importlib.metadata import distributions\nfor d in distributions(): print(str(d.name).lower(), d.version)"
+    )
     ended = children.run([interpreter, "-c", asked], folder, 60)
     found = dict(line.split(" ") for line in ended.output.splitlines())
     return {name: found[name] for name in LIBRARIES if name in found}
