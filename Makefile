@@ -42,7 +42,7 @@ bench-env: $(PEERS)
 
 bench: $(PEERS)
 	@for name in train predict input engines startup; do \
-	  [ ! -f benchmarks/$$name.py ] || $(BENCH)/bin/python benchmarks/$$name.py --short || exit 1; \
+	  $(BENCH)/bin/python benchmarks/$$name.py --short || exit 1; \
 	done
 
 clean:
@@ -70,5 +70,7 @@ $(BENCH)/bin/python:
 
 $(PEERS): pyproject.toml constraints.txt benchmarks/requirements.txt | $(BENCH)/bin/python
 	@echo "Installing the peers into $(BENCH) (some GB: this takes some minutes)"
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt -e .
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt -e ".[openvino]"
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  --force-reinstall --no-deps opencv-python-headless
 	@touch $@

@@ -1,16 +1,21 @@
 """How many images a second each engine computes here, on random images, and how far it is from the plain one.
 
-Usage: python benchmarks/engines.py resnet18.tv_in1k resnet50.tv_in1k --batch 32 --calls 5 --engines plain folded
+Usage: python benchmarks/engines.py [resnet18.tv_in1k resnet50.tv_in1k] [--batch 32] [--engines plain folded] [--short]
 Random weights with batch statistics of their own. The engines take turns, call by call, and each figure is the median
 of its calls; `ready` is what building and the first call took. `difference` is the largest of any image's logits, in
 units of the range of its plain logits; `same label` is of random images, whose classes are close calls.
 """
 
 import argparse
-import statistics
+import contextlib
+import importlib.metadata
+import sys
 import time
+from pathlib import Path
 
+import side_by_side
 import torch
+from side_by_side import Contestant, Row
 
 from fieldguide import world
 from fieldguide.deploy.engines import Engine, plain
@@ -18,6 +23,7 @@ from fieldguide.deploy.serving import OFFERS, relative_difference
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier
 
 NUM_CLASSES = 100
+COLUMNS = (("ready after, s", "ready_seconds", 1), ("difference", "difference", 4), ("same label", "same_label", 3))
 
 
 def network(name: str, side: int, device: torch.device) -> Classifier:
@@ -37,17 +43,19 @@ def time_of(engine: Engine, images: torch.Tensor) -> float:
     return time.perf_counter() - began
 
 
-def measure(name: str, names: list[str], batch: int, side: int, calls: int, device: torch.device) -> None:
-    """Prints a line an engine."""
+def measure(name: str, names: list[str], batch: int, side: int, calls: int, device: torch.device) -> list[Row]:
+    """Prints a line an engine, and returns a row each."""
     classifier = network(name, side, device)
     images = torch.randn(batch, 3, side, side)
     expected = plain(classifier, device)(images)
+    rows: list[Row] = []
     engines, ready, answers = {"plain": plain(classifier, device)}, {"plain": 0.0}, {"plain": expected}
     for other in names:
         if other == "plain":
             continue
         if problem := OFFERS[other].problem(device):
-            print(f"{name:<20} {other:<9} left out: {problem}")
+            rows.append(Row(Contestant(other, "", is_ours=True), failure=f"left out: {problem}"))
+            print(f"{name:<20} {other:<9} left out: {problem}", file=sys.stderr)
             continue
         began = time.perf_counter()
         engines[other] = OFFERS[other].make(classifier, device, batch, side)
@@ -58,32 +66,62 @@ def measure(name: str, names: list[str], batch: int, side: int, calls: int, devi
         for other, engine in engines.items():
             seconds[other].append(time_of(engine, images))
     for other, taken in seconds.items():
-        same = (answers[other].argmax(1) == expected.argmax(1)).mean()
-        print(
-            f"{name:<20} {other:<9} batch {batch:<4} {batch / statistics.median(taken[1:]):8.1f} images/s  "
-            f"ready {ready[other]:5.1f} s  difference {relative_difference(answers[other], expected):.4f}  "
-            f"same label {same:.3f}",
-            flush=True,
-        )
+        figures = {
+            "ready_seconds": ready[other],
+            "difference": relative_difference(answers[other], expected),
+            "same_label": float((answers[other].argmax(1) == expected.argmax(1)).mean()),
+            "versions": versions(),
+        }
+        results = [{"images_per_second": batch / second, **figures} for second in taken[1:]]
+        rows.append(Row(Contestant(other, "", is_ours=True), results))
+        speed = rows[-1].median("images_per_second")
+        print(f"{name:<20} {other:<9} batch {batch:<4} {speed:8.1f} images/s", file=sys.stderr)
+    return rows
+
+
+def versions() -> dict[str, str]:
+    """Of what computes."""
+    found = {}
+    for library in ("fieldguide", "torch", "timm", "openvino"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[library] = importlib.metadata.version(library)
+    return found
 
 
 def main() -> None:
-    """Prints the machine and a table."""
+    """Prints and saves a table a network and batch size."""
+    options = _options()
+    device = world.choose_device(options.device)
+    sections = []
+    for name in options.backbones:
+        for batch in options.batch:
+            rows = measure(name, options.engines, batch, options.side, options.calls, device)
+            lines = [*side_by_side.table(rows, "plain", COLUMNS), "", f"Calls: {options.calls} each, in turn."]
+            heading = f"{name}, {options.side} px, batch {batch}, random images"
+            sections.append((heading, lines, rows))
+    command = ["python", "benchmarks/engines.py", *sys.argv[1:]]
+    side_by_side.save(options.output, "Engines", sections, command)
+
+
+def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("backbones", nargs="+")
+    parser.add_argument("backbones", nargs="*")
     parser.add_argument("--batch", type=int, nargs="+", default=[32])
     parser.add_argument("--side", type=int, default=224)
-    parser.add_argument("--calls", type=int, default=5)
-    parser.add_argument("--engines", nargs="+", default=["plain", *OFFERS], choices=["plain", *OFFERS])
+    parser.add_argument("--calls", type=int)
+    parser.add_argument("--engines", nargs="+", choices=["plain", *OFFERS])
     parser.add_argument("--device", default="auto")
-    arguments = parser.parse_args()
-    device = world.choose_device(arguments.device)
-    machine = world.describe_machine(device)
-    versions = ", ".join(f"{library} {machine['libraries'][library]}" for library in ("torch", "timm", "openvino"))
-    print(f"{machine['device_name']}, {machine['cpus']} cores, bf16 {machine['multiplies_bfloat16']}, {versions}")
-    for name in arguments.backbones:
-        for batch in arguments.batch:
-            measure(name, arguments.engines, batch, arguments.side, arguments.calls, device)
+    parser.add_argument("--output", type=Path, metavar="STEM", help="STEM.md and STEM.json are written")
+    parser.add_argument("--short", action="store_true", help="ResNet-18 without `compiled`: half a minute")
+    options = parser.parse_args()
+    short = options.short
+    options.backbones = options.backbones or (
+        ["resnet18.tv_in1k"] if short else ["resnet18.tv_in1k", "resnet50.tv_in1k"]
+    )
+    options.engines = options.engines or ["plain", *(name for name in OFFERS if not short or name != "compiled")]
+    options.calls = options.calls or (3 if short else 10)
+    options.output = options.output or side_by_side.HERE / "results" / ("engines-short" if short else "engines")
+    return options
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Images a second that one processor core prepares for training: fused from the cache, beside the report's way.
 
-Usage: python benchmarks/input.py [PHOTOS] [--rounds 5] [--save FOLDER]
+Usage: python benchmarks/input.py [PHOTOS] [--rounds 5] [--save FOLDER] [--short]
 Without PHOTOS, JPEG files of 500 x 375 are made up. The ways take turns on the same photos; a figure is the median of
 its rounds. The cache is filled (in a folder of its own) and read once before anything is timed, so pixels come from
 memory. Below the table stands how far the fused hue is off on these photos.
@@ -165,7 +165,10 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 448], help="shorter side of the cached photos")
     parser.add_argument("--save", type=Path, help="folder for input.json and input.md")
+    parser.add_argument("--short", action="store_true", help="96 photos, two rounds: a quarter of a minute")
     arguments = parser.parse_args()
+    if arguments.short:
+        arguments.count, arguments.rounds = min(arguments.count, 96), min(arguments.rounds, 2)
     torch.set_num_threads(1)
     machine = world.describe_machine(torch.device("cpu"))
     with tempfile.TemporaryDirectory() as place:

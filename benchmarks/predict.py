@@ -9,28 +9,54 @@ import csv
 import functools
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import photos
 import side_by_side
-from side_by_side import ALLOCATOR, Contestant
+from side_by_side import ALLOCATOR, Contestant, Row
 
 PLAIN = "torchvision loop, fp32"
 AUTOCAST = ("--precision", "bf16", "--channels-last")
 FROZEN = ("--bf16-weights", "--channels-last", "--compile", "--freeze")
+BY_COMMANDS = "fieldguide by the difference of two commands, openvino"
+RAW = {engine: f"{engine} engine alone, random images" for engine in ("openvino", "folded", "plain")}
+RAW["auto"] = RAW["openvino"]  # what it takes where OpenVINO is the fastest; the line below the table says who served
+
+
+def _ours(engine: str) -> Contestant:
+    """With the allocator's settings, as the command sets them for itself."""
+    options = ("--engine", engine)
+    return Contestant(f"fieldguide, {engine}", "fieldguide_predict.py", options, ALLOCATOR, True, RAW[engine])
+
+
 CONTESTANTS = (
     Contestant(PLAIN, "torchvision_predict.py"),
     Contestant("torchvision loop, bf16", "torchvision_predict.py", AUTOCAST),
     Contestant("torchvision loop, compiled and frozen bf16", "torchvision_predict.py", FROZEN),
     Contestant("timm, bf16", "timm_predict.py", AUTOCAST),
+    Contestant("timm, bf16, compiled", "timm_predict.py", (*AUTOCAST, "--compile")),
     Contestant("timm, compiled and frozen bf16", "timm_predict.py", FROZEN),
     Contestant("the same with fieldguide's allocator settings", "timm_predict.py", FROZEN, ALLOCATOR),
     Contestant("fastai", "fastai_predict.py", AUTOCAST),
     Contestant("Ultralytics", "ultralytics_predict.py", ("--channels-last",)),
-    Contestant("fieldguide", "fieldguide_predict.py", is_ours=True),
-    Contestant("fieldguide, by the difference of two commands", "fieldguide_predict.py", ("--command",), is_ours=True),
+    Contestant("Ultralytics, exported to OpenVINO", "ultralytics_predict.py", ("--openvino",)),
+    *(_ours(engine) for engine in ("auto", "openvino", "folded", "plain")),
+    Contestant(BY_COMMANDS, "fieldguide_predict.py", ("--command", "--engine", "openvino"), "", True, RAW["openvino"]),
+    *(
+        Contestant(name, "fieldguide_engine.py", ("--engine", engine), ALLOCATOR, True)
+        for engine, name in RAW.items()
+        if engine != "auto"
+    ),
 )
-IN_SHORT = (PLAIN, "timm, compiled and frozen bf16", "fastai", "Ultralytics", "fieldguide")
+IN_SHORT = (
+    PLAIN,
+    "timm, compiled and frozen bf16",
+    "fastai",
+    "Ultralytics, exported to OpenVINO",
+    "fieldguide, openvino",
+    RAW["openvino"],
+)
 COLUMNS = (("memory, GB", "private_gb", 2), ("whole process, s", "wall_seconds", 0))
 
 
@@ -55,14 +81,22 @@ def main() -> None:
             options.timeout,
             functools.partial(_problem, images=options.images),
         )
-    lines = [*side_by_side.table(rows, PLAIN, COLUMNS), "", f"Rounds: {options.rounds}."]
+    lines = [*side_by_side.table(rows, PLAIN, COLUMNS), "", f"Rounds: {options.rounds}.{_served(rows)}"]
     heading = f"{options.network}, {options.size} px, batch {options.batch}, {what}"
     command = ["python", "benchmarks/predict.py", *sys.argv[1:]]
     side_by_side.save(options.output, "Prediction, side by side", [(heading, lines, rows)], command)
 
 
-def _problem(folder: Path, images: int) -> str:
+def _served(rows: Sequence[Row]) -> str:
+    """Which engine `auto` took."""
+    engines = {str(result["served_by"]) for row in rows if "auto" in row.contestant.name for result in row.results}
+    return f" `auto` was served by {' or '.join(sorted(engines))}." if engines else ""
+
+
+def _problem(folder: Path, result: Mapping[str, object], images: int) -> str:
     """What is wrong with a contestant's CSV: a heading and a row a photo, each photo once."""
+    if result.get("synthetic"):
+        return ""
     file = folder / "prediction.csv"
     if not file.exists():
         return "it wrote no CSV"

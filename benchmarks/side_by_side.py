@@ -1,27 +1,28 @@
 """Contestants in turn on the same photos: each in a process of its own, several rounds, one table."""
 
-import contextlib
 import dataclasses
 import datetime
 import json
 import os
 import platform
-import signal
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import children
+import paths
 
 HERE = Path(__file__).resolve().parent
 ALLOCATOR = (  # what fieldguide's command sets for itself; see README.md
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
-    "glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=268435456"
+    "glibc.malloc.trim_threshold=68719476736:glibc.malloc.top_pad=268435456"
 )
-SAMPLE_SECONDS = 1.0
+TOLERATED_CORES = 0.2  # that other processes keep busy during a run
+Check = Callable[[Path, Mapping[str, object]], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Contestant:
         options: for the script.
         tunables: GLIBC_TUNABLES that it is started with.
         is_ours: fieldguide; not counted among the peers.
+        raw: the name of the contestant that is this one's engine alone, without files; a column holds it against that.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Contestant:
     options: tuple[str, ...] = ()
     tunables: str = ""
     is_ours: bool = False
+    raw: str = ""
 
 
 @dataclasses.dataclass
@@ -71,7 +74,7 @@ def run(
     rounds: int,
     interpreter: str,
     timeout_seconds: int,
-    check: Callable[[Path], str] = lambda _: "",
+    check: Check = lambda *_: "",
 ) -> list[Row]:
     """Every contestant once a round; every second round in the opposite order.
 
@@ -81,7 +84,7 @@ def run(
         rounds: how often.
         interpreter: that runs the scripts.
         timeout_seconds: for one run; what takes longer failed.
-        check: the folder that a script wrote into to what is wrong with it, or an empty text.
+        check: the folder that a script wrote into, and its result, to what is wrong with it, or an empty text.
     """
     rows = [Row(contestant) for contestant in contestants]
     for number in range(rounds):
@@ -97,99 +100,17 @@ def run(
 
 
 def _run_once(
-    contestant: Contestant,
-    common: Sequence[str],
-    interpreter: str,
-    timeout_seconds: int,
-    check: Callable[[Path], str],
+    contestant: Contestant, common: Sequence[str], interpreter: str, timeout_seconds: int, check: Check
 ) -> tuple[dict[str, object], str]:
     command = [interpreter, str(HERE / "peers" / contestant.script), *common, *contestant.options]
-    environment = {name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"}
-    environment["PYTHONPATH"] = str(HERE.parent / "src")  # fieldguide as it stands beside these scripts
-    if contestant.tunables:
-        environment["GLIBC_TUNABLES"] = contestant.tunables
-    with tempfile.TemporaryDirectory() as folder, open(Path(folder, "stderr"), "w+b") as errors:
-        began = time.perf_counter()
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, env=environment, cwd=folder, start_new_session=True
-        )
-        memory = _Memory(child.pid)
-        try:
-            output, _ = child.communicate(timeout=timeout_seconds)
-        except subprocess.TimeoutExpired:
-            return {}, f"could not run: took more than {timeout_seconds} s"
-        finally:  # with whatever it started, also where this program is interrupted
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            memory.stop()
-        wall = time.perf_counter() - began
-        errors.seek(0)
-        complaint = errors.read().decode(errors="replace")
-        if child.returncode:
-            return {}, f"could not run: {_reason(complaint)}"
-        result = json.loads(output.decode().strip().splitlines()[-1])
-        if problem := check(Path(folder)):
+    with tempfile.TemporaryDirectory() as folder:
+        ended = children.run(command, Path(folder), timeout_seconds, contestant.tunables)
+        if ended.failure:
+            return {}, ended.failure
+        result = json.loads(ended.output.strip().splitlines()[-1])
+        if problem := check(Path(folder), result):
             return {}, f"could not run: {problem}"
-    return result | {"wall_seconds": wall, **memory.peaks()}, ""
-
-
-def _reason(complaint: str) -> str:
-    lines = [line.strip() for line in complaint.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it ended without a word"
-
-
-class _Memory:
-    """Peaks of a process and all below it, sampled, since the kernel keeps none for a family of processes.
-
-    `private_gb` is proportional memory (PSS) that is anonymous or shared memory, without mapped files: what the
-    machine must hold in RAM. `resident_gb` is the sum of resident sets, pages that processes share counted in each.
-    """
-
-    def __init__(self, pid: int) -> None:
-        self.private = self.resident = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._sample, args=(pid,), daemon=True)
-        self._thread.start()
-
-    def _sample(self, pid: int) -> None:
-        while not self._ended.wait(SAMPLE_SECONDS):
-            readings = [_memory_of(process) for process in _family(pid)]
-            self.private = max(self.private, sum(private for private, _ in readings))
-            self.resident = max(self.resident, sum(resident for _, resident in readings))
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def peaks(self) -> dict[str, float | None]:
-        return {
-            "private_gb": self.private * 1024 / 1e9 if self.private else None,
-            "resident_gb": self.resident * 1024 / 1e9 if self.resident else None,
-        }
-
-
-def _family(pid: int) -> list[int]:
-    found, waiting = [], [pid]
-    while waiting:
-        process = waiting.pop()
-        found.append(process)
-        for children in Path(f"/proc/{process}/task").glob("*/children"):
-            try:
-                waiting += [int(child) for child in children.read_text().split()]
-            except OSError:
-                continue
-    return found
-
-
-def _memory_of(pid: int) -> tuple[int, int]:
-    """(anonymous and shared PSS, RSS) in kB."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    except OSError:
-        return 0, 0
-    fields = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
-    return fields.get("Pss_Anon", 0) + fields.get("Pss_Shmem", 0), fields.get("Rss", 0)
+    return result | {"wall_seconds": ended.wall_seconds, "other_cores": ended.other_cores, **ended.peaks}, ""
 
 
 def machine() -> dict[str, object]:
@@ -234,18 +155,30 @@ def table(rows: Sequence[Row], yardstick: str, columns: Sequence[tuple[str, str,
         yardstick: the name of the contestant that the first ratio is against.
         columns: (heading, key of a result, decimals) each.
     """
-    base = next((row.median("images_per_second") for row in rows if row.contestant.name == yardstick), None)
+    speeds = {row.contestant.name: row.median("images_per_second") for row in rows}
     peers = [row for row in rows if not row.contestant.is_ours and row.results]
     fastest = max((row.median("images_per_second") for row in peers), default=None)
-    heads = ["contestant", "images/s", "range", f"/ {yardstick}", "/ fastest peer", *(head for head, _, _ in columns)]
+    against: list[tuple[str, Callable[[Contestant], float | None]]] = [(yardstick, lambda _: speeds.get(yardstick))]
+    if peers:
+        against.append(("fastest peer", lambda _: fastest))
+    if any(row.contestant.raw in speeds for row in rows):
+        against.append(("its raw engine", lambda contestant: speeds.get(contestant.raw)))
+    heads = [
+        "contestant",
+        "images/s",
+        "range",
+        *(f"/ {name}" for name, _ in against),
+        *(head for head, _, _ in columns),
+    ]
     lines = [f"| {' | '.join(heads)} |", f"| --- |{' ---: |' * (len(heads) - 1)}"]
     for row in rows:
-        speed = row.median("images_per_second")
+        speed = speeds[row.contestant.name]
         if speed is None:
             lines.append(f"| {row.contestant.name} | {row.failure} |{' |' * (len(heads) - 2)}")
             continue
         values = row.values("images_per_second")
-        cells = [f"{speed:.1f}", f"{min(values):.1f} to {max(values):.1f}", _ratio(speed, base), _ratio(speed, fastest)]
+        cells = [f"{speed:.1f}", f"{min(values):.1f} to {max(values):.1f}"]
+        cells += [_ratio(speed, base(row.contestant)) for _, base in against]
         for _, key, decimals in columns:
             value = row.median(key)
             cells.append("" if value is None else f"{value:.{decimals}f}")
@@ -258,9 +191,22 @@ def _ratio(value: float, base: float | None) -> str:
     return f"{value / base:.2f}" if base else ""
 
 
+def _disturbance(rows: Sequence[Row]) -> list[str]:
+    """A paragraph where other processes kept the machine busy, for then the figures are none to quote."""
+    others = [value for row in rows for value in row.values("other_cores")]
+    if not others or max(others) < TOLERATED_CORES:
+        return []
+    return [
+        f"**Disturbed**: other processes kept {statistics.median(others):.1f} of {os.cpu_count()} cores busy meanwhile "
+        f"(median of the runs; {min(others):.1f} to {max(others):.1f}). These figures show that contestants run, not "
+        "how fast they are.",
+        "",
+    ]
+
+
 def save(stem: Path, title: str, sections: Sequence[tuple[str, list[str], list[Row]]], command: Sequence[str]) -> None:
-    """Writes STEM.md and STEM.json, and prints the former."""
-    about = machine()
+    """Writes STEM.md and STEM.json, without this machine's paths, and prints the former."""
+    about, command = machine(), paths.shareable_command(command)
     text = [f"# {title}", ""]
     text += [f"{about['processor']}, {about['cores']} cores, {about['memory_gb']} GB, {about['system']}, "]
     versions: dict[str, str] = {}
@@ -269,7 +215,8 @@ def save(stem: Path, title: str, sections: Sequence[tuple[str, list[str], list[R
             for result in row.results:
                 versions |= result["versions"]
     text += [", ".join(f"{name} {version}" for name, version in sorted(versions.items())) + ".  "]
-    text += [f"{about['date']}, {about['commit']}, `{' '.join(command)}`", ""]
+    text += [f"{about['date']}, {about['commit']}, `{shlex.join(command)}`", ""]
+    text += _disturbance([row for _, _, rows in sections for row in rows])
     for heading, lines, _ in sections:
         text += [f"## {heading}", "", *lines, ""]
     written = "\n".join(text)
@@ -279,7 +226,7 @@ def save(stem: Path, title: str, sections: Sequence[tuple[str, list[str], list[R
         "title": title,
         "machine": about,
         "versions": versions,
-        "command": list(command),
+        "command": command,
         "sections": [
             {
                 "heading": heading,

@@ -1,10 +1,14 @@
 """fieldguide's own `predict`, from a folder to a CSV.
 
-The command loads its model itself; so that loading, the choice of an engine and compilation are left out as for
-everybody, it is handed a predictor that is loaded and has predicted a few photos. With --command the real command runs
-instead, once with all photos and once with few, and the difference of the two processes' wall times is what counts.
+The command loads its model itself; so that loading, the first choice of an engine and compilation are left out as for
+everybody, it is handed a predictor that is loaded and has predicted before: a few photos, or with `--engine auto` all
+of them, since what it chooses depends on how many there are. What it does anew for each folder is in its time: with
+`auto` the plain model computes the first batch, and the chosen engine is held against it. With --command the real
+command runs instead, once with all photos and once with few, and what counts is the difference of the two processes'
+wall times.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +21,7 @@ import torch
 
 from fieldguide.commands import predict as command
 from fieldguide.deploy.predictor import load_predictor
+from fieldguide.deploy.serving import AUTO, NAMES, PLAIN
 from fieldguide.model.bundle import Description, write_bundle
 from fieldguide.model.classifier import Architecture, make_classifier
 
@@ -41,22 +46,27 @@ def bundle(folder: Path, network: str, size: int) -> Path:
     return folder / "bundle"
 
 
-def by_the_library(options, made: Path) -> tuple[contract.Stopwatch, int]:
+def by_the_library(options, made: Path) -> tuple[contract.Stopwatch, command.Predicted]:
     """The command's function with a predictor that is warm."""
     watch = contract.Stopwatch()
-    predictor = load_predictor(made)
-    first = sorted(Path(options.photos).iterdir())[: options.batch * 2]
-    list(predictor.stream(first))
+    predictor = load_predictor(made, "auto", options.engine, draft=options.engine != PLAIN)
+    files = sorted(Path(options.photos).iterdir())
+    warm = files if options.engine == AUTO else files[: predictor.engine_batch_size * 2]
+    for _ in predictor.stream(warm, batch_size=predictor.engine_batch_size):
+        pass
+    predictor._engine.served.clear()  # so that what is said below is of the timed photos alone
     command.load_predictor = lambda *_, **__: predictor
     with watch.running():
-        written = command.predict(made, options.photos, options.output, quiet=True)
-    return watch, written.images
+        written = command.predict(made, options.photos, options.output, engine=options.engine, quiet=True)
+    return watch, written
 
 
 def by_the_command(options, made: Path, folder: Path) -> tuple[contract.Stopwatch, int]:
     """Two processes; what the second takes longer for the photos that it has more."""
     files = sorted(Path(options.photos).iterdir())
-    few = folder / "few"
+    if len(files) <= options.batch * 2:
+        raise SystemExit(f"the difference of two commands takes more than {options.batch * 2} photos")
+    python, few = [sys.executable, "-m", "fieldguide"], folder / "few"
     few.mkdir()
     for file in files[: options.batch * 2]:
         shutil.copyfile(file, few / file.name)
@@ -64,7 +74,7 @@ def by_the_command(options, made: Path, folder: Path) -> tuple[contract.Stopwatc
     def seconds(photos: Path | str, output: str) -> float:
         began = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-m", "fieldguide", "predict", str(made), str(photos), "-o", output],
+            [*python, "predict", str(made), str(photos), "-o", output, "--engine", options.engine],
             check=True,
             stdout=sys.stderr,
         )
@@ -80,12 +90,19 @@ def by_the_command(options, made: Path, folder: Path) -> tuple[contract.Stopwatc
 def main() -> None:
     parser = contract.arguments(__doc__)
     parser.add_argument("--command", action="store_true")
+    parser.add_argument("--engine", choices=NAMES, default=AUTO)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["FIELDGUIDE_CACHE"] = name  # speeds of engines are measured here, and nobody's are changed
         made = bundle(folder, options.network, options.size)
-        watch, images = by_the_command(options, made, folder) if options.command else by_the_library(options, made)
-    contract.report_prediction(watch, images, LIBRARIES)
+        if options.command:
+            watch, images = by_the_command(options, made, folder)
+            served_by = options.engine
+        else:
+            watch, written = by_the_library(options, made)
+            images, served_by = written.images, written.engine
+    contract.report_prediction(watch, images, LIBRARIES, served_by=served_by)
 
 
 if __name__ == "__main__":
