@@ -1,7 +1,7 @@
 """glibc told to keep the memory that it was given, before a command starts; knows nothing but the environment.
 
 A training step takes and returns the same large blocks again and again. By default glibc hands each one back to the
-system, and the system clears it anew: page faults that cost up to a fifth of a step (docs/performance.md).
+system, and the system clears it anew: page faults that cost about a tenth of a step (docs/performance.md).
 """
 
 import os
