@@ -66,6 +66,14 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
 
 
+def cores() -> int:
+    """Processor cores that this process may use: a container or a cluster may give it fewer than there are."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not everywhere
+        return os.cpu_count() or 1
+
+
 def compiler() -> str | None:
     """The C++ compiler that torch.compile uses on a CPU; None if there is none."""
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
@@ -130,7 +138,7 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
-        "cpus": os.cpu_count(),
+        "cpus": cores(),
         "multiplies_bfloat16": multiplies_bfloat16(device),
         "platform": platform.platform(),
         "python": sys.version.split()[0],

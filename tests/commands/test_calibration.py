@@ -156,12 +156,12 @@ def test_a_threshold_out_of_range_or_in_a_submission_is_an_error(trained, tmp_pa
 
 
 def test_the_screens_say_macro_accuracy_with_its_interval_and_what_chose(trained, run, capsys):
-    from fieldguide.commands import train as command
     from fieldguide.commands.display import Screen
+    from fieldguide.commands.result import report_result
 
     evaluate(run, trained[0], part="test")
     shown = capsys.readouterr().out
     assert "macro accuracy" in shown and shown.count("(95 %: ") == 2 and "calibration error" in shown
-    command._report(RunFolder(run), trained[1].result, Screen())
+    report_result(RunFolder(run), trained[1].result, Screen())
     shown = capsys.readouterr().out
     assert "chosen on these photos" in shown and shown.count("(95 %: ") == 2 and "cross-fitted" in shown

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from fieldguide.data.augment import Augment, photo_seed
 from fieldguide.data.decode import UnreadableError, read_photo
 from fieldguide.data.preprocess import pixels
 from fieldguide.errors import PhotosError
+from fieldguide.world import cores
 
 Source = TypeVar("Source")
 MOST_KEPT_BYTES = 1_000_000_000  # 6,600 validation photos at 224 px
@@ -131,7 +131,7 @@ class TrainingBatches:
         self.seed = seed
         self.batch_size = batch_size
         if workers is None:
-            workers = min(os.cpu_count() or 1, 16) if len(photos) >= FEW_PHOTOS else 0
+            workers = min(cores(), 16) if len(photos) >= FEW_PHOTOS else 0
         self._sampler = _Plan()
         self._make_loader: Callable[[], DataLoader[Item]] = functools.partial(
             DataLoader,
@@ -230,7 +230,7 @@ def in_order(
 
     waiting: collections.deque[tuple[Source, Future[torch.Tensor | str]]] = collections.deque()
     remaining = iter(sources)
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=cores()) as pool:
         try:
             while True:
                 while len(waiting) < 2 * batch_size:

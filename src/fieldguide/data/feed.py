@@ -1,6 +1,5 @@
 """Which way a training's photos take from their files to its batches."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
@@ -17,6 +16,7 @@ from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.preprocess import Preprocessing
 from fieldguide.data.waiting import Waiting
 from fieldguide.errors import UsageError, counted
+from fieldguide.world import cores
 
 SHARE_OF_DEVICE_MEMORY = 0.5  # of what is free when the training begins
 NO_OPENCV = (
@@ -163,6 +163,6 @@ def _advice(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> str:
             "bounds it), or lower data.cache_side_px"
         )
     return (
-        f"all photos are cached, so {os.cpu_count()} processor cores are too few beside this training, or the disk too "
+        f"all photos are cached, so {cores()} processor cores are too few beside this training, or the disk too "
         "slow for what memory does not hold; lower data.cache_side_px, or add cores or memory"
     )

@@ -1,6 +1,5 @@
 """Batches of fused augmentations, made by threads: OpenCV lets go of Python's lock while it works."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
 from fieldguide.data.fused import FusedAugment, Pixels, one_thread_a_call
 from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
+from fieldguide.world import cores
 
 PHOTOS_A_TASK = 8  # one task a photo would spend as long on the task as on the photo
 
@@ -54,7 +54,7 @@ class FusedBatches:
         self.side_px = side_px
         self.seed = seed
         self.batch_size = batch_size
-        self.threads = max(1, min(os.cpu_count() or 1, 16) if workers is None else workers)
+        self.threads = max(1, min(cores(), 16) if workers is None else workers)
 
     @property
     def steps_per_epoch(self) -> int:
