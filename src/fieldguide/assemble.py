@@ -46,7 +46,7 @@ from fieldguide.training.step import MicroBatch, StepSettings
 from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
 
 Paths = dict[str, Path]
-STEPS_TO_COMPILE = 2_000  # below, compiling takes longer than it saves
+STEPS_TO_COMPILE = 2_000  # an estimate of where compiling pays on a GPU; it has not been measured on one yet
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
 CPU = torch.device("cpu")
 NO_COMPILER = (
