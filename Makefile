@@ -1,10 +1,10 @@
 # make demo: sets up .venv and does the main job on photos that need no download
 # make test: sets up .venv and runs the tests
-# make torture: kills 200 small trainings at random moments, goes on with each, compares the ends (half an hour)
+# make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
 # make check: the developer's gate: lint, format, types, quick tests
 # make bench-env: sets up benchmarks/.venv with the peers (some GB, some minutes)
-# make bench: the short forms of the benchmarks, under ten minutes on two cores
+# make bench: the short forms of the benchmarks
 
 PYTHON ?= python3
 VENV := .venv
