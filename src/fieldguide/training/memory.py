@@ -6,40 +6,51 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-PROBE = 2  # photos that are sent through to find out
-OVERHEAD = 1.6  # gradients of what was kept, the convolutions' workspace, fragments: measured peak over kept bytes
+PROBES = (
+    2,
+    4,
+)  # photos that are sent through to find out; what does not grow with them, such as cast weights, drops out
+OVERHEAD = (
+    1.6  # gradients of what was kept, workspace, fragments: 1.2 to 1.4 for ResNets (benchmarks/kept.py), and room
+)
 SHARE = 0.75  # of the free memory that a training takes
 
 
 def kept_bytes_per_image(
     model: nn.Module, image_size_px: int, precision: Callable[[], contextlib.AbstractContextManager[object]]
 ) -> float:
-    """What a forward pass keeps for the backward pass, a photo, in bytes; weights are not counted.
+    """What a forward pass keeps for the backward pass, a photo, in bytes; what it keeps once is not counted.
 
     Args:
         model: on its device; its statistics and torch's random numbers are left as they were.
         image_size_px: of its input.
         precision: the context of the training's forward pass.
     """
-    parameters = list(model.parameters())
-    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+    modes = {layer: layer.training for layer in model.modules()}
+    model.eval()  # batch normalisation keeps its input in either mode, and its statistics stay here
+    few, more = (_kept_bytes(model, count, image_size_px, precision) for count in PROBES)
+    for layer, mode in modes.items():
+        layer.training = mode
+    return (more - few) / (PROBES[1] - PROBES[0])
+
+
+def _kept_bytes(
+    model: nn.Module,
+    photos: int,
+    image_size_px: int,
+    precision: Callable[[], contextlib.AbstractContextManager[object]],
+) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    images = torch.zeros(PROBE, 3, image_size_px, image_size_px, device=parameters[0].device)
-    modes = {layer: layer.training for layer in model.modules()}
-    model.eval()  # batch normalisation keeps its input in either mode, and its statistics stay here
+    images = torch.zeros(photos, 3, image_size_px, image_size_px, device=next(model.parameters()).device)
     with precision(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = model(images.contiguous(memory_format=torch.channels_last))
     del logits
-    for layer, mode in modes.items():
-        layer.training = mode
-    return sum(kept.values()) / PROBE
+    return sum(kept.values())
 
 
 def fitting(batch_size: int, bytes_per_image: float, available: int | None) -> int:
