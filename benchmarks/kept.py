@@ -1,8 +1,8 @@
 """How much more memory a training step takes a photo than its forward pass keeps: what `training/memory.py` allows for.
 
 Usage: python benchmarks/kept.py resnet34 --batch 32
-timm's network by that name, 224 px, as `execution: fast` trains it on a CPU. Steps on two photos, then on the batch: how
-far the process's highest resident memory rises between, over the bytes that `kept_bytes_per_image` tells.
+timm's network by that name, 224 px, as `execution: fast` trains it on a CPU. Steps on two photos, then on the batch:
+how far the process's highest resident memory rises between, over the bytes that `kept_bytes_per_image` tells.
 """
 
 import argparse

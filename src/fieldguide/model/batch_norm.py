@@ -167,7 +167,8 @@ def _probe(network: nn.Module, image_size_px: int) -> torch.Tensor:
     noise = torch.randn(1, 3, image_size_px, image_size_px, generator=torch.Generator().manual_seed(0))
     was_training = {layer: layer.training for layer in network.modules()}
     network.eval()
-    with torch.no_grad():
+    # a GPU's short TF32 products would differ by more than a right fold does
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=torch.backends.cudnn.enabled, allow_tf32=False):
         features: torch.Tensor = network(noise.to(parameter.device, parameter.dtype))
     for layer, mode in was_training.items():
         layer.training = mode
