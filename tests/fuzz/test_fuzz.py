@@ -33,7 +33,9 @@ def test_the_harness_notices_an_error_that_is_no_persons():
         attempt(broken, b"x")
 
 
-FOUND: dict[str, tuple[str, bytes]] = {}
+FOUND: dict[str, tuple[str, bytes]] = {
+    "a field's name that is half a surrogate pair": ("recipe", b'{"\\ud800": 1, "training": {"seed": 3}}'),
+}
 
 
 @pytest.mark.parametrize("what", FOUND)

@@ -284,5 +284,8 @@ def _remove(tree: dict[str, Any], where: Sequence[int | str]) -> bool:
             here = here[part]
         else:
             break
-    del holder[key]
+    if holder is None:  # the mistake has no place, such as a name that is no text: nothing of it can be kept
+        tree.clear()
+    else:
+        del holder[key]
     return True

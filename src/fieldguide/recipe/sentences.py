@@ -34,7 +34,9 @@ def shortened(value: Any, most: int = 120) -> str:
 
 
 def _sentence(where: Sequence[int | str], kind: str, message: str, value: Any) -> str:
-    name = ".".join(map(str, where))
+    name = ".".join(map(str, where)) or "the recipe"
+    if kind == "string_unicode":
+        return f"{name}: holds {shortened(value)}, which is half a character and no text"
     if kind == "extra_forbidden":
         return f"{name}: there is no such field{nearest(str(where[-1]), _fields_at(where[:-1]))}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
