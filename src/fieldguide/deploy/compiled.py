@@ -32,7 +32,7 @@ def compiled(classifier: Classifier, device: torch.device, batch_size: int, imag
     """
     from torch._inductor import config
 
-    network = torch.compile(Folded(classifier, precision(device)).to(device).eval(), dynamic=False)
+    network = torch.compile(Folded(classifier, precision(device), image_size_px).to(device).eval(), dynamic=False)
 
     def run(images: torch.Tensor) -> Logits:
         with torch.inference_mode(), config.patch(freezing=True):

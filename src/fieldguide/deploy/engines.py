@@ -1,5 +1,6 @@
 """What turns inputs into logits; engines can be exchanged, their answers must agree with the plain one."""
 
+import contextlib
 import copy
 from collections.abc import Callable
 
@@ -9,8 +10,9 @@ import torch
 from torch import nn
 
 from fieldguide import world
+from fieldguide.errors import UsageError
+from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Classifier
-from fieldguide.model.folding import fold_batch_norm
 
 Logits = npt.NDArray[np.float32]
 Engine = Callable[[torch.Tensor], Logits]
@@ -40,7 +42,7 @@ def folded(classifier: Classifier, device: torch.device, batch_size: int, image_
     Returns:
         As `plain`.
     """
-    network = Folded(classifier, precision(device)).to(device)
+    network = Folded(classifier, precision(device), image_size_px).to(device)
 
     def run(images: torch.Tensor) -> Logits:
         with torch.inference_mode():
@@ -58,11 +60,13 @@ def precision(device: torch.device) -> torch.dtype:
 class Folded(nn.Module):
     """A copy of a classifier for engines: folded, channels last, the backbone in `dtype`; the head stays in fp32."""
 
-    def __init__(self, classifier: Classifier, dtype: torch.dtype) -> None:
+    def __init__(self, classifier: Classifier, dtype: torch.dtype, image_size_px: int) -> None:
         super().__init__()
-        backbone = fold_batch_norm(classifier.backbone).to(dtype=dtype)
-        self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.head = copy.deepcopy(classifier.head).eval()
+        own = copy.deepcopy(classifier).eval()
+        with contextlib.suppress(UsageError):  # a backbone that cannot be folded is slower, and just as right
+            set_batch_norm(own, "folded", image_size_px)
+        self.backbone = own.eval().backbone.to(dtype=dtype).to(memory_format=torch.channels_last)
+        self.head = own.head
         self.dtype = dtype
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
