@@ -2,7 +2,13 @@
 
 import io
 import json
+import os
+import signal
+import sys
 import tempfile
+import time
+import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +28,7 @@ from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle
 from fieldguide.model.classifier import Architecture, make_classifier
-from fieldguide.model.foreign import tensors_of
+from fieldguide.model.foreign import _bound_memory, tensors_of
 from fieldguide.model.weights import LoadedWeights, read_file
 from fieldguide.recipe.load import preset_names, preset_text, read_draft
 from fieldguide.recipe.schema import Recipe
@@ -36,6 +42,7 @@ from tests.odd_photos import odd_contents
 from tests.training.test_checkpoint import made, stopping_after
 from tests.training.test_loop import PLAN, Diary, network
 
+SECONDS_OF_A_CHILD, REFUSED = 10, 3
 ARCHITECTURE = Architecture("test_resnet", "bottleneck", 8, 0.25, 3)
 PREPROCESSING = {"image_size_px": 32, "resize_px": 32, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
 
@@ -53,6 +60,44 @@ class Area:
     seeds: Callable[[], list[bytes]]
     read: Callable[[Path], object]
     file: str
+
+
+def _in_a_child(read: Callable[[Path], object]) -> Callable[[Path], None]:
+    """A reader that is given up after `SECONDS_OF_A_CHILD`, as `model.foreign` gives up its own after longer.
+
+    torch's reader can be kept busy for long: by keys of nested tuples, and by its own search through a long message.
+    """
+
+    def bounded(path: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of threads, none of which is in a lock here
+            child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                _bound_memory(path.stat().st_size)
+                read(path)
+                code = 0
+            except FieldguideError as error:
+                code = REFUSED if str(error).strip() else 1
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                sys.stderr.flush()
+                os._exit(code)
+        began = time.monotonic()
+        while (ended := os.waitpid(child, os.WNOHANG))[0] == 0:
+            if time.monotonic() - began > SECONDS_OF_A_CHILD:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                raise UsageError("takes too long to read")
+            time.sleep(0.002)
+        code = os.waitstatus_to_exitcode(ended[1])
+        if code == REFUSED:
+            raise UsageError("refused")
+        assert code == 0, f"the reader ended with {code}"
+
+    return bounded
 
 
 def attempt(area: Area, content: bytes) -> bool:
@@ -221,7 +266,7 @@ AREAS = {
     "recipe": Area(_recipes, lambda path: read_draft(path).demand(), "r.yaml"),
     "bundle": Area(_descriptions, _read_description, "model.json"),
     "bundle weights": Area(lambda: [_bundle()[1]], _read_bundle_weights, "model.safetensors"),
-    "weights .pth": Area(_state_dicts, tensors_of, "w.pth"),
+    "weights .pth": Area(_state_dicts, _in_a_child(tensors_of), "w.pth"),
     "weights .safetensors": Area(_safetensors, read_file, "w.safetensors"),
     "checkpoint": Area(lambda: [_checkpoint()[0]], _read_checkpoint, "000001.json"),
     "checkpoint tensors": Area(lambda: [_checkpoint()[1]], _read_checkpoint_tensors, "000001.safetensors"),
