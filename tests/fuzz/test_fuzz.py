@@ -1,5 +1,8 @@
 """A short, repeatable run over every area; `make fuzz` is the long one. What that found stays here."""
 
+import io
+import zipfile
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -33,7 +36,16 @@ def test_the_harness_notices_an_error_that_is_no_persons():
         attempt(broken, b"x")
 
 
+def _npz_with(header):
+    """An archive of predictions whose first array has such a header."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("files.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    return buffer.getvalue()
+
+
 FOUND: dict[str, tuple[str, bytes]] = {
+    "an array's header that breaks off in a bracket": ("predictions", _npz_with(b"{'descr': '<f4', 'shape': (1,\n")),
     "a field's name that is half a surrogate pair": ("recipe", b'{"\\ud800": 1, "training": {"seed": 3}}'),
 }
 
