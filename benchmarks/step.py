@@ -16,6 +16,7 @@ import photos
 import torch
 
 from fieldguide import assemble, world
+from fieldguide.assemble.tools import DeviceBatch
 from fieldguide.data.split import Row, Split
 from fieldguide.recipe.load import read_recipe
 from fieldguide.training.loop import train
@@ -25,9 +26,7 @@ NUM_CLASSES = 100
 LONG = 100_000
 
 
-def of_recipe(
-    recipe_name: str, overrides: list[str], device: torch.device
-) -> tuple[assemble.Assembled, assemble.DeviceBatch]:
+def of_recipe(recipe_name: str, overrides: list[str], device: torch.device) -> tuple[assemble.Assembled, DeviceBatch]:
     """All that its training needs, and one batch of made up photos as the program makes them."""
     always = ["model.weights=none", "training.rounds=0", f"training.phases.0.patience_epochs={LONG}"]
     recipe = assemble.resolved(read_recipe(recipe_name, [*always, *overrides]))

@@ -153,9 +153,8 @@ from pathlib import Path
 from fieldguide.storage import locked
 with locked(Path(sys.argv[1]), "the run"):
     if os.fork() == 0:
-        os.close(1)
+        print(os.getppid(), flush=True)  # by the child, so that it has let go of the lock
         time.sleep(600)  # a worker that outlives its parent
-    print(os.getpid(), flush=True)
     time.sleep(600)
 """
 

@@ -73,6 +73,25 @@ def test_workers_that_die_again_at_the_same_batch_end_the_training():
     assert [next(steps) for _ in range(5)] == ["batch"] * 5
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset by peer"), EOFError(), FileNotFoundError()])
+def test_a_worker_that_dies_before_its_batch_was_fetched_is_replaced_too(error):
+    class Dying:
+        restarts = 0
+
+        def epoch(self, augmentation, epoch, first_step=0):
+            if first_step == 0:
+                yield "first"
+                raise error
+            yield "second"
+
+        def restart(self):
+            self.restarts += 1
+
+    dying, told = Dying(), []
+    assert list(steady(dying, "standard", 2, 0, told.append)) == ["first", "second"]
+    assert dying.restarts == 1 and len(told) == 1 and "died in epoch 2 at step 2" in told[0]
+
+
 def test_another_mistake_in_the_workers_is_no_death():
     class Wrong:
         def epoch(self, augmentation, epoch, first_step=0):

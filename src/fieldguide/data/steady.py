@@ -9,6 +9,7 @@ from fieldguide.data.batches import Batch
 from fieldguide.errors import MachineError
 
 DEAD_WORKER = "DataLoader worker"  # torch says it in words alone
+DEAD_BEFORE_ITS_BATCH_WAS_FETCHED = (ConnectionError, EOFError, FileNotFoundError)  # of the socket to the worker
 
 
 class Restartable(Protocol):
@@ -43,13 +44,12 @@ def steady(
                 step += 1
                 yield batch
             return
-        except RuntimeError as error:
-            if DEAD_WORKER not in str(error):
+        except (RuntimeError, *DEAD_BEFORE_ITS_BATCH_WAS_FETCHED) as error:
+            if isinstance(error, RuntimeError) and DEAD_WORKER not in str(error):
                 raise
             batches.restart()
-            what = (
-                f"a process that loads photos died in epoch {epoch} at step {step + 1} ({str(error).splitlines()[0]})"
-            )
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            what = f"a process that loads photos died in epoch {epoch} at step {step + 1} ({reason})"
             if step == failed:
                 raise MachineError(f"{what}, and so did the next; is there enough memory, also in /dev/shm?") from None
             failed = step

@@ -1,0 +1,184 @@
+"""What the training loop works with, of a settled recipe: batches on the device, evaluation, optimiser, schedule."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from fieldguide.data.batches import Batch, KeptInputs, TrainingBatches
+from fieldguide.data.decode import read_photo
+from fieldguide.data.feed import Feed
+from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
+from fieldguide.data.split import Row, Split
+from fieldguide.data.steady import steady
+from fieldguide.errors import PhotosError
+from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
+from fieldguide.model.classifier import (
+    Classifier,
+    set_trainable,
+)
+from fieldguide.recipe.resolve import BATCH_SIZE
+from fieldguide.recipe.schema import Recipe
+from fieldguide.training.loop import Tools
+from fieldguide.training.optimizer import make_optimizer
+from fieldguide.training.plan import Stage
+from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
+from fieldguide.training.state import Scores
+from fieldguide.training.step import MicroBatch, StepSettings
+
+Paths = dict[str, Path]
+MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
+
+
+@dataclass(frozen=True)
+class DeviceBatch:
+    """A batch ready for the network: float32 normalised images and labels on the device."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    files: tuple[str, ...]
+
+
+def make_tools(
+    recipe: Recipe,
+    split: Split,
+    paths: Paths,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    feed: Feed,
+    tell: Callable[[str], None],
+) -> Tools:
+    """Batches, evaluation, optimiser and schedule of a settled recipe; arguments as of `assemble`."""
+    training = recipe.training
+    label_of = {name: index for index, name in enumerate(split.classes)}
+    assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
+    precision = autocast(training.precision == "bf16", device)
+
+    def epoch_of(augmentation: str, epoch: int, first_step: int) -> Iterator[Batch]:
+        if isinstance(feed.batches, TrainingBatches):  # processes, and a process may die
+            return steady(feed.batches, augmentation, epoch, first_step, tell)
+        return feed.batches.epoch(augmentation, epoch, first_step)
+
+    def on_device(augmentation: str, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
+        for batch in feed.waiting.over(epoch_of(augmentation, epoch, first_step)):
+            images = _to_device(batch.images, preprocessing, recipe, device)
+            yield DeviceBatch(images, batch.labels.to(device, non_blocking=True), batch.files)
+
+    def seed_step(epoch: int, step: int) -> None:
+        torch.manual_seed(((training.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
+
+    return Tools(
+        batches=on_device,
+        steps_per_epoch=feed.batches.steps_per_epoch,
+        evaluate=_make_evaluation(recipe, split.part("val"), label_of, paths, preprocessing, device, precision),
+        make_optimizer=lambda model, rate: make_optimizer(
+            model,
+            rate,
+            kind=training.optimizer,
+            momentum=training.momentum or 0.0,
+            weight_decay=training.weight_decay,
+            fused=recipe.execution == "fast",
+        ),
+        make_schedule=_make_schedule(recipe),
+        prepare=_make_prepare(recipe),
+        weights=_weights,
+        load=_load,
+        step=StepSettings(
+            training.label_smoothing, training.gradient_clip_norm, precision, MicroBatch(training.micro_batch_size)
+        ),
+        seed_step=seed_step,
+    )
+
+
+def _make_prepare(recipe: Recipe) -> Callable[[nn.Module, Stage], None]:
+    size, compiles = recipe.data.image_size_px, recipe.training.compile == "always"
+    assert size is not None, "the recipe is not resolved"
+
+    def prepare(model: nn.Module, stage: Stage) -> None:
+        assert isinstance(model, Classifier)
+        set_batch_norm(model, stage.batch_norm, size)
+        set_trainable(model, stage.trainable)
+        if compiles:
+            _compile(model)
+
+    return prepare
+
+
+def _compile(model: nn.Module) -> None:
+    """Each stage anew and with room for all sizes of batches: past its limit torch goes on uncompiled, in silence."""
+    torch.compiler.reset()
+    torch._dynamo.config.cache_size_limit = MOST_VARIANTS
+    model.compile(dynamic=False)
+
+
+def _weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    assert isinstance(model, Classifier)
+    return as_built(model)
+
+
+def _load(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    assert isinstance(model, Classifier)
+    load_as_built(model, weights)
+
+
+def autocast(is_bfloat16: bool, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
+    """What a forward pass runs under."""
+    return (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if is_bfloat16 else contextlib.nullcontext
+
+
+def _to_device(
+    images: torch.Tensor, preprocessing: Preprocessing, recipe: Recipe, device: torch.device
+) -> torch.Tensor:
+    """(batch, 3, height, width) uint8 to float32, normalised."""
+    ready = normalize(images.to(device), preprocessing)
+    return ready.contiguous(memory_format=torch.channels_last) if recipe.execution == "fast" else ready
+
+
+def _make_schedule(recipe: Recipe) -> Callable[[torch.optim.Optimizer, Stage, int], Schedule]:
+    training = recipe.training
+
+    def make(optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int) -> Schedule:
+        if training.schedule == "plateau":
+            assert training.plateau is not None, "the recipe is not resolved"
+            plateau = training.plateau
+            return Plateau(optimizer, plateau.metric, plateau.factor, plateau.patience_epochs)
+        if training.schedule == "cosine":
+            return Cosine(optimizer, stage, steps_per_epoch, training.warmup_epochs or 0.0)
+        return Constant()
+
+    return make
+
+
+def _make_evaluation(
+    recipe: Recipe,
+    rows: list[Row],
+    label_of: dict[str, int],
+    paths: Paths,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    precision: Callable[[], contextlib.AbstractContextManager[object]],
+) -> Callable[[nn.Module], Scores]:
+    def load(row: Row) -> torch.Tensor:
+        return pixels(center(read_photo(paths[row.file], recipe.data.max_megapixels), preprocessing))
+
+    every_input = KeptInputs(rows, load, recipe.training.batch_size or BATCH_SIZE)
+
+    def evaluate(model: nn.Module) -> Scores:
+        model.eval()
+        loss_sum, correct = 0.0, 0
+        with torch.inference_mode(), precision():
+            for inputs in every_input:
+                for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
+                    if reason:
+                        raise PhotosError(f"{row.file} {reason}; it could be read when the training began")
+                labels = torch.tensor([label_of[row.class_name] for row in inputs.sources], device=device)
+                logits = model(_to_device(inputs.images, preprocessing, recipe, device)).float()
+                loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
+                correct += int((logits.argmax(dim=1) == labels).sum())
+        return Scores(len(rows), loss_sum, correct)
+
+    return evaluate
