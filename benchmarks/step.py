@@ -34,7 +34,7 @@ def of_recipe(recipe_name: str, overrides: list[str], device: torch.device) -> t
         photos.stage(None, Path(folder), recipe.training.batch_size, 0)
         split, paths = _split(Path(folder))
         assembled = assemble.assemble(recipe, split, paths, device, workers=0)
-        batch = next(iter(assembled.tools.batches(assembled.plan.phases[0].augmentation, 1, 0)))
+        batch = next(iter(assembled.tools.batches(assembled.plan.phases[0], 1, 0)))
     return assembled, batch
 
 

@@ -87,6 +87,7 @@ def test_the_main_job_from_train_to_prediction(tmp_path, make_photos):
     photos = make_photos(tmp_path / "photos", {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2, "test": 3})
     settings = ["model.backbone=test_resnet", "rules.backbones=null", "data.image_size_px=32", "training.max_epochs=2"]
     flags = [part for setting in settings for part in ("--set", setting)]
+    flags += ["--recipe", "resnet34-adam"]
     done = fieldguide("train", photos, "-o", tmp_path / "run", "--weights", "none", *flags)
     assert done.returncode == 0, done.stderr
     assert "chosen on these photos" in done.stdout and "phase standard: standard augmentation" in done.stdout

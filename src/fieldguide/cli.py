@@ -4,6 +4,7 @@ import functools
 import io
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, ParamSpec, TextIO
@@ -14,6 +15,7 @@ from fieldguide.commands.allocator import start_again_with_settings
 from fieldguide.errors import FieldguideError, UsageError, shown
 from fieldguide.recipe import DEFAULT_RECIPE
 
+BEGAN = time.monotonic()  # from where minutes are counted
 P = ParamSpec("P")
 INTERRUPTED = 130
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
@@ -118,7 +120,7 @@ def check(
     return report.exit_code
 
 
-@app.command(epilog="Example: fieldguide train photos -o runs/first --recipe resnet50-adam")
+@app.command(epilog="Example: fieldguide train photos -o runs/first --minutes 10")
 @_command
 def train(
     photos: Annotated[
@@ -133,6 +135,10 @@ def train(
     settings: Settings = None,
     weights: Weights = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:N", metavar="DEVICE")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="all that the command may take (short for training.max_minutes)"),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="go on with a run, from its last saved step")
     ] = None,
@@ -141,7 +147,7 @@ def train(
     if resume is not None:
         from fieldguide.commands.resume import resume as go_on
 
-        given = {"-o": output, "--recipe": recipe, "--weights": weights}
+        given = {"-o": output, "--recipe": recipe, "--weights": weights, "--minutes": minutes}
         if ignored := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"--resume: the run has its own; leave out {', '.join(ignored)}")
         return go_on(resume, photos, overrides=settings or (), device=device).exit_code
@@ -151,7 +157,16 @@ def train(
     from fieldguide.commands.train import train as run
 
     chosen, device = recipe or DEFAULT_RECIPE, device or "auto"
-    return run(photos, chosen, output, overrides=settings or (), weights=weights, device=device).exit_code
+    return run(
+        photos,
+        chosen,
+        output,
+        overrides=settings or (),
+        weights=weights,
+        device=device,
+        minutes=minutes,
+        began=BEGAN,
+    ).exit_code
 
 
 @app.command(epilog="Example: fieldguide evaluate runs/first photos --json figures.json")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fieldguide import train
+from tests.commands.by_the_report import train
 
 SMALL = (
     "model.backbone=test_resnet",

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from fieldguide import UsageError, train
+from fieldguide import UsageError
 from fieldguide import assemble as assembling
 from fieldguide.commands.resume import resume
 from fieldguide.errors import Interrupted
@@ -13,6 +13,7 @@ from fieldguide.model import batch_norm
 from fieldguide.model.bundle import read_description, read_weights
 from fieldguide.model.classifier import Classifier
 from fieldguide.training import step as steps
+from tests.commands.by_the_report import train
 
 
 @pytest.mark.parametrize("mode", ["frozen", "folded"])

@@ -7,11 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from fieldguide import UsageError, evaluate, load, predict, train
+from fieldguide import UsageError, evaluate, load, predict
 from fieldguide.evaluation.calibration import calibration_summary, cross_fitted, fit_temperature, log_loss
 from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.model.bundle import write_temperature
 from fieldguide.run_folder import RunFolder
+from tests.commands.by_the_report import train
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from fieldguide import UsageError, experiment, resume, train
+from fieldguide import UsageError, experiment, resume
 from fieldguide.cli import app
 from fieldguide.commands import trial
 from fieldguide.commands.cache import cache
@@ -17,6 +17,7 @@ from fieldguide.data.pack import Pack, write_pack
 from fieldguide.deploy.choice import Kept, Speed, Speeds
 from fieldguide.errors import FieldguideError
 from fieldguide.recipe.load import read_recipe
+from tests.commands.by_the_report import train
 from tests.commands.test_train import history_without_times, same_weights
 from tests.torture.runner import differences
 

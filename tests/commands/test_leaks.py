@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from fieldguide import PhotosError, check, train
+from fieldguide import PhotosError, check
+from tests.commands.by_the_report import train
 
 
 @pytest.fixture

@@ -10,10 +10,11 @@ import subprocess
 import pytest
 from safetensors.torch import load_file
 
-from fieldguide import MachineError, PhotosError, UsageError, evaluate, experiment, resume, train
+from fieldguide import MachineError, PhotosError, UsageError, evaluate, experiment, resume
 from fieldguide.commands import trial
 from fieldguide.errors import Interrupted, TrainingError
 from fieldguide.training.checkpoint_files import Checkpoints
+from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, Torture, differences, without_times
 
 STEPS_PER_EPOCH = 5  # of the fixture `trained`: 37 photos in batches of 8

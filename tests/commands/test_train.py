@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, resume, train
+from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, resume
 from fieldguide.commands import prepare as preparing
 from fieldguide.commands import train as command
 from fieldguide.commands import trial
 from fieldguide.commands.display import Screen
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
+from tests.commands.by_the_report import train
 
 PRESETS = {
     "resnet34-adam": (21_284_672, 21_598_628),
@@ -108,7 +109,7 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
         f"{field}: null"
         for field in (
             "backbones", "group_pattern", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
-            "gradient_clip_norm", "warmup_epochs", "cache_side_px",
+            "gradient_clip_norm", "warmup_epochs", "cache_side_px", "plan", "views",
         )
     }  # fmt: skip
 
@@ -276,7 +277,7 @@ def test_each_preset_builds_its_model_and_trains_two_steps(preset, tmp_path, mak
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_ends_cleanly_and_keeps_the_best_model_so_far(photos, tmp_path, small, name, code):
     settings = [part for s in (*small, "training.phases.0.max_epochs=10000") for part in ("--set", s)]
-    settings += ["--set", "training.phases.0.patience_epochs=10000"]
+    settings += ["--set", "training.phases.0.patience_epochs=10000", "--recipe", "resnet34-adam"]
     process = subprocess.Popen(
         [sys.executable, "-m", "fieldguide", "train", str(photos), "-o", str(tmp_path / "run"), *settings],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},

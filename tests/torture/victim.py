@@ -99,7 +99,7 @@ def carry_out(job):
             if not is_done(run):
                 resume(run)
         else:
-            train(job["photos"], output=run, overrides=job["settings"], device="cpu")
+            train(job["photos"], "resnet34-adam", run, overrides=job["settings"], device="cpu")
         Path(job["report"]).write_text(f"done {traps.count}")
         os._exit(0)
     except (FieldguideError, Exception):

@@ -28,9 +28,9 @@ def made(kind, schedule):
     inner = tools(LOSSES)
     asked = []
 
-    def batches(augmentation, epoch, first_step):
+    def batches(stage, epoch, first_step):
         asked[:] = [epoch]
-        return inner.batches(augmentation, epoch, first_step)
+        return inner.batches(stage, epoch, first_step)
 
     return dataclasses.replace(
         inner,

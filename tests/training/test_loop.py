@@ -62,9 +62,9 @@ def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, tra
     """Batches of random photos, and a validation whose losses are given."""
     remaining = iter(losses)
 
-    def batches(augmentation, epoch, first_step):
+    def batches(stage, epoch, first_step):
         if asked is not None:
-            asked.append((augmentation, epoch))
+            asked.append((stage.augmentation, epoch))
         draw = torch.Generator().manual_seed(epoch)
         for step, size in enumerate(sizes):
             images = torch.randn(size, 3, 2, 2, generator=draw)
@@ -217,8 +217,8 @@ def test_where_a_photo_goes_away_the_steps_before_it_are_saved_with_their_figure
     monkeypatch.setattr(OnDevice, "is_full", property(lambda self: False))
     inner, saved = tools(falling(13)), []
 
-    def batches(augmentation, epoch, first_step):
-        for step, batch in enumerate(inner.batches(augmentation, epoch, first_step)):
+    def batches(stage, epoch, first_step):
+        for step, batch in enumerate(inner.batches(stage, epoch, first_step)):
             if step == 2:
                 raise PhotosError("train/7.jpg is gone")
             yield batch

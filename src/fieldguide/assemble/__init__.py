@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from fieldguide.assemble.automatic import Outlook as Outlook
+from fieldguide.assemble.automatic import Planner, forward_seconds
 from fieldguide.assemble.tools import Paths, autocast, make_tools
 from fieldguide.data.augment import Policy
 from fieldguide.data.batches import LabelledPhoto
@@ -31,6 +33,7 @@ from fieldguide.model.weights import LoadedWeights, load_weights, problem_with_w
 from fieldguide.recipe.resolve import BATCH_SIZE, resolve, settle
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import Recipe
+from fieldguide.training.budget import reserve_seconds
 from fieldguide.training.loop import Tools
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Rounds, Stage
@@ -38,6 +41,7 @@ from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, 
 
 STEPS_TO_COMPILE = 2_000  # an estimate of where compiling pays on a GPU; it has not been measured on one yet
 CPU = torch.device("cpu")
+UNBOUND = Outlook()
 NO_COMPILER = (
     "training.compile: always needs a C++ compiler, and on a GPU Triton and a C compiler, which are not found; install "
     "them, or choose never"
@@ -58,6 +62,7 @@ class Assembled:
         parameters: total, backbone, head.
         weights: where the first weights came from.
         feed: where the training's batches come from, and how long it waited for them.
+        told: the plan that was made here, in sentences; none where the recipe had one.
     """
 
     recipe: Recipe
@@ -68,6 +73,7 @@ class Assembled:
     parameters: dict[str, int]
     weights: LoadedWeights
     feed: Feed
+    told: tuple[str, ...] = ()
 
 
 def problems_with_model(recipe: Recipe) -> list[str]:
@@ -114,8 +120,8 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
             does not have.
     """
     model = make_on_meta(architecture(recipe, num_classes))
-    assert recipe.data.image_size_px is not None, "the recipe is not resolved"
-    demand_image_size(model, recipe.data.image_size_px, recipe.model.backbone)
+    size = recipe.data.image_size_px or backbones.pretrained_preprocessing(recipe.model.backbone)["image_size_px"]
+    demand_image_size(model, size, recipe.model.backbone)
     for phase in recipe.training.phases:
         trainable_names(model, phase.trainable)
     found = verdict(
@@ -144,8 +150,9 @@ def assemble(
     loaded: LoadedWeights | None = None,
     tell: Callable[[str], None] = lambda _: None,
     advance: Callable[[int], None] = lambda _: None,
+    outlook: Outlook = UNBOUND,
 ) -> Assembled:
-    """Builds all that a training needs.
+    """Builds all that a training needs; a plan that is `auto` is made here, once.
 
     Args:
         recipe: resolved.
@@ -156,6 +163,7 @@ def assemble(
         loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
         tell: takes a sentence about what happened to the processes that load photos.
         advance: called with how many more training photos the cache has.
+        outlook: the time that the training has, and the photos' size.
 
     Raises:
         UsageError: the weights cannot be had or do not fit, the backbone's batch normalisation cannot be folded, or
@@ -169,16 +177,27 @@ def assemble(
     with repeatable(recipe.training.seed):
         model = make_classifier(described)
     weights = loaded or load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
-    preprocessing = preprocessing_of(recipe)
     model = model.to(device)
     if recipe.execution == "fast":
         model = model.to(memory_format=torch.channels_last)
-    plan = make_plan(recipe)
-    if any(phase.batch_norm == "folded" for phase in plan.phases):  # refused now, and not when that phase begins
+    images, validation_images = len(split.part("train")), len(split.part("val"))
+    planner = Planner(recipe, model, device, images, validation_images) if recipe.training.plan == "auto" else None
+    if planner is not None:
+        recipe = resolved(planner.with_sizes(outlook), device)
+    preprocessing = preprocessing_of(recipe)
+    if any(phase.batch_norm == "folded" for phase in recipe.training.phases):  # refused now, not when it begins
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
     feed = _make_feed(recipe, split, paths, preprocessing, device, workers, advance)
+    told: tuple[str, ...] = ()
+    if planner is not None:
+        recipe, told = planner.with_plan(recipe, outlook)
+        recipe = resolved(recipe, device)
+    plan = make_plan(recipe)
+    if outlook.seconds_left is not None:
+        after = reserve_seconds(forward_seconds(recipe, model, device), validation_images)
+        plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
     # after the feed, for photos that lie in a GPU's memory leave less of it
-    recipe = _settled(recipe, model, plan.most_epochs() * len(split.part("train")), device)
+    recipe = _settled(recipe, model, plan.most_epochs() * images, device)
     return Assembled(
         recipe=recipe,
         model=model,
@@ -188,6 +207,7 @@ def assemble(
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,
+        told=told,
     )
 
 
@@ -216,11 +236,14 @@ def make_plan(recipe: Recipe) -> Plan:
                 name=phase.name or phase.augmentation,
                 augmentation=phase.augmentation,
                 max_epochs=phase.max_epochs,
-                learning_rate=phase.learning_rate or training.learning_rate,
+                learning_rate=_filled(phase.learning_rate),
                 trainable=phase.trainable,
                 min_improvement=phase.min_improvement,
                 patience_epochs=phase.patience_epochs,
                 batch_norm=phase.batch_norm or "train",
+                method=phase.method,
+                image_size_px=phase.image_size_px or 0,
+                views=phase.views or 1,
             )
             for phase in training.phases
         ),
@@ -235,6 +258,11 @@ def make_plan(recipe: Recipe) -> Plan:
         max_epochs=training.max_epochs,
         best_by=training.best_by,
     )
+
+
+def _filled(learning_rate: float | None) -> float:
+    assert learning_rate is not None, "the recipe is not resolved"
+    return learning_rate
 
 
 def _make_feed(

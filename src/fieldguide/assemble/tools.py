@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fieldguide.assemble.probing import make_probe
 from fieldguide.data.batches import Batch, KeptInputs, TrainingBatches
 from fieldguide.data.decode import read_photo
 from fieldguide.data.feed import Feed
@@ -17,14 +18,12 @@ from fieldguide.data.split import Row, Split
 from fieldguide.data.steady import steady
 from fieldguide.errors import PhotosError
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
-from fieldguide.model.classifier import (
-    Classifier,
-    set_trainable,
-)
+from fieldguide.model.classifier import Classifier, set_trainable, stage_names
 from fieldguide.recipe.resolve import BATCH_SIZE
 from fieldguide.recipe.schema import Recipe
 from fieldguide.training.loop import Tools
-from fieldguide.training.optimizer import make_optimizer
+from fieldguide.training.optimizer import MakeOptimizer, make_optimizer
+from fieldguide.training.parameter_groups import Rates, parameter_groups
 from fieldguide.training.plan import Stage
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
 from fieldguide.training.state import Scores
@@ -58,13 +57,14 @@ def make_tools(
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     precision = autocast(training.precision == "bf16", device)
 
-    def epoch_of(augmentation: str, epoch: int, first_step: int) -> Iterator[Batch]:
-        if isinstance(feed.batches, TrainingBatches):  # processes, and a process may die
-            return steady(feed.batches, augmentation, epoch, first_step, tell)
-        return feed.batches.epoch(augmentation, epoch, first_step)
+    def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
+        batches = feed.of_size(stage.image_size_px)
+        if isinstance(batches, TrainingBatches):  # processes, and a process may die
+            return steady(batches, stage.augmentation, epoch, first_step, tell)
+        return batches.epoch(stage.augmentation, epoch, first_step)
 
-    def on_device(augmentation: str, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
-        for batch in feed.waiting.over(epoch_of(augmentation, epoch, first_step)):
+    def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
+        for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):
             images = _to_device(batch.images, preprocessing, recipe, device)
             yield DeviceBatch(images, batch.labels.to(device, non_blocking=True), batch.files)
 
@@ -75,14 +75,7 @@ def make_tools(
         batches=on_device,
         steps_per_epoch=feed.batches.steps_per_epoch,
         evaluate=_make_evaluation(recipe, split.part("val"), label_of, paths, preprocessing, device, precision),
-        make_optimizer=lambda model, rate: make_optimizer(
-            model,
-            rate,
-            kind=training.optimizer,
-            momentum=training.momentum or 0.0,
-            weight_decay=training.weight_decay,
-            fused=recipe.execution == "fast",
-        ),
+        make_optimizer=make_optimizer_of(recipe),
         make_schedule=_make_schedule(recipe),
         prepare=_make_prepare(recipe),
         weights=_weights,
@@ -91,7 +84,29 @@ def make_tools(
             training.label_smoothing, training.gradient_clip_norm, precision, MicroBatch(training.micro_batch_size)
         ),
         seed_step=seed_step,
+        probe=make_probe(on_device, precision, len(label_of), training.seed),
     )
+
+
+def make_optimizer_of(recipe: Recipe) -> MakeOptimizer:
+    """(network, rate) to the optimiser of a resolved recipe."""
+    training = recipe.training
+    assert training.layer_decay is not None, "the recipe is not resolved"
+    rates = Rates(training.layer_decay, training.head_learning_rate_factor, training.weight_decay_on == "all")
+
+    def make(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        assert isinstance(model, Classifier)
+        return make_optimizer(
+            model,
+            learning_rate,
+            kind=training.optimizer,
+            momentum=training.momentum or 0.0,
+            weight_decay=training.weight_decay,
+            fused=recipe.execution == "fast",
+            groups=parameter_groups(model, stage_names(model) if rates.layer_decay < 1 else (), rates),
+        )
+
+    return make
 
 
 def _make_prepare(recipe: Recipe) -> Callable[[nn.Module, Stage], None]:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fieldguide.errors import shown
+from fieldguide.errors import counted, shown
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, Halved, Running, State
 
@@ -105,11 +105,18 @@ class TrainingDisplay:
         """Before a stage's first epoch."""
         self.stage = stage
         start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
-        if not self.is_live:
-            self.screen.say(
-                f"{stage.label}{start}: {stage.augmentation} augmentation, learning rate "
-                f"{stage.learning_rate:g}, at most {stage.max_epochs} epochs, {stage.trainable} trainable"
+        if stage.method == "probe":
+            how = (
+                f"the head by logistic regression on features of the frozen backbone, {stage.augmentation} augmentation"
             )
+        else:
+            most = counted(stage.max_epochs, "epoch")
+            how = (
+                f"{stage.augmentation} augmentation, learning rate {stage.learning_rate:g}, at most {most}, "
+                f"{stage.trainable} trainable"
+            )
+        if not self.is_live:
+            self.screen.say(f"{stage.label}{start}: {how}")
         self._begin_epoch()
 
     def stage_goes_on(self, stage: Stage, state: State, running: Running) -> None:
@@ -132,8 +139,9 @@ class TrainingDisplay:
         self.epochs.append(epoch)
         if not self.is_live:
             best = "  best so far" if epoch.best else ""
+            rate = f"rate {epoch.learning_rate:.2g}  " if epoch.learning_rate else ""
             self.screen.say(
-                f"  epoch {epoch.epoch:>3}  rate {epoch.learning_rate:.2g}  "
+                f"  epoch {epoch.epoch:>3}  {rate}"
                 f"training loss {epoch.training.loss:.4f} accuracy {epoch.training.accuracy:.4f}  "
                 f"validation loss {epoch.validation.loss:.4f} accuracy {epoch.validation.accuracy:.4f}  "
                 f"{epoch.images_per_second:.0f} images/s{self._time_left()}{best}"
@@ -143,7 +151,7 @@ class TrainingDisplay:
     def stage_done(self, ended: Ended) -> None:
         """After a stage's last epoch."""
         dropped = "" if ended.improved else "; no better model, so its models are dropped"
-        text = f"{ended.stage.label} ended after {ended.epochs} epochs: {ended.reason}{dropped}"
+        text = f"{ended.stage.label} ended after {counted(ended.epochs, 'epoch')}: {ended.reason}{dropped}"
         if self.is_live:
             self._live.console.print(text, markup=False)
         else:
@@ -192,7 +200,7 @@ class TrainingDisplay:
             table.add_row(
                 str(epoch.epoch),
                 epoch.stage,
-                f"{epoch.learning_rate:.2g}",
+                f"{epoch.learning_rate:.2g}" if epoch.learning_rate else "",
                 f"{epoch.training.loss:.4f}",
                 f"{epoch.training.accuracy:.2%}",
                 f"{epoch.validation.loss:.4f}",

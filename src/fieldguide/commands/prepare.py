@@ -33,6 +33,7 @@ class Prepared:
         remarks: sentences that a person should read.
         groups: names of files that belong into one part.
         check: what `fieldguide check` found, as plain data.
+        short_side_px: half of the photos have at least this shorter side; None where they were not looked at.
     """
 
     folder: PhotoFolder
@@ -40,6 +41,7 @@ class Prepared:
     remarks: tuple[str, ...]
     groups: tuple[Sequence[str], ...]
     check: dict[str, Any]
+    short_side_px: int | None = None
 
 
 def demand_request(
@@ -132,7 +134,15 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
     )
     for remark in (*remarks, *more):
         screen.warn(remark)
-    return Prepared(folder, split, (*folder.remarks, *remarks, *more), tuple(groups), checked.plain())
+    sides = sorted(min(f.width, f.height) for f in facts if f.width)
+    return Prepared(
+        folder,
+        split,
+        (*folder.remarks, *remarks, *more),
+        tuple(groups),
+        checked.plain(),
+        sides[len(sides) // 2] if sides else None,
+    )
 
 
 def _demand_no_validation_folder(folder: PhotoFolder) -> None:

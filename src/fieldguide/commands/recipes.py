@@ -47,7 +47,7 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
     full = assemble.resolved(recipe)
     model = make_on_meta(assemble.architecture(full, num_classes))
     counts, features = count_parameters(model), backbones.num_features(model.backbone)
-    size = full.data.image_size_px
+    size = full.data.image_size_px or "side"
     lines = [f"model for {num_classes} classes:"]
     rows = [
         ("images", f"(batch, 3, {size}, {size})", ""),
@@ -63,6 +63,10 @@ def _trainable(recipe: Recipe, model: object) -> Sequence[str]:
     from fieldguide.model.classifier import Classifier, trainable_names
 
     assert isinstance(model, Classifier)
+    if recipe.training.plan == "auto":
+        return [
+            "  by the plan that a training makes on its machine: a probe (the head), then as much as the time allows"
+        ]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     lines = []
     for phase in recipe.training.phases:

@@ -49,6 +49,9 @@ def result_of(
         "stages": [_stage(ended) for ended in state.ended],
         "more_epochs": [more.epochs for more in state.more],
         "stopped": state.stopped,
+        "plan": list(assembled.told),
+        "out_of_time": state.out_of_time,
+        "probe": _probe(state),
         "seconds": sum(epoch.seconds for epoch in history),
         "precision": recipe.training.precision,
         "micro_batch_size": recipe.training.micro_batch_size,
@@ -72,6 +75,22 @@ def _stage(ended: Ended) -> dict[str, Any]:
         "epochs": ended.epochs,
         "improved": ended.improved,
         "reason": ended.reason,
+    }
+
+
+def _probe(state: State) -> dict[str, Any] | None:
+    """What the head that was solved for reached, as a result of its own; None where there was no probe."""
+    found = [
+        epoch
+        for epoch in state.history
+        if epoch.stage_number <= len(state.ended) and state.ended[epoch.stage_number - 1].stage.method == "probe"
+    ]
+    if not found:
+        return None
+    return {
+        "training": found[0].training.to_dict(),
+        "validation": found[0].validation.to_dict(),
+        "seconds": found[0].seconds,
     }
 
 

@@ -1,5 +1,6 @@
 """`fieldguide train --resume`: goes on with a run where its last saved step left it, or beyond its end."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from fieldguide.commands.faults import explained
 from fieldguide.commands.prepare import Prepared, prepare
 from fieldguide.commands.report import report as write_report
 from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
-from fieldguide.commands.train import run_trial
+from fieldguide.commands.train import run_trial, seconds_left
 from fieldguide.commands.trial import WAITED, Run, Trial, announce, carry_out, write_rest_of_beginning
 from fieldguide.data.scan import problem_with_folder
 from fieldguide.data.split import Split
@@ -89,6 +90,7 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         UsageError: its saved steps are damaged, or another process is at work on it.
     """
     chosen_device, split = world.choose_device(device), prepared.split
+    outlook = assemble.Outlook(seconds_left(recipe, time.monotonic()))
     with explained(run), run.held():
         checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
         found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
@@ -97,7 +99,7 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
         with screen.counting("caching photos", len(split.part("train"))) as advance:
             assembled = assemble.assemble(
-                recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance
+                recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance, outlook=outlook
             )
         trial = Trial(
             request.recipe_name, assembled.recipe, prepared, run, device, assembled, dict(request.rules), screen

@@ -1,6 +1,7 @@
 """`fieldguide train`: a folder of photos to a run."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ def train(
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
     device: str = "auto",
+    minutes: float | None = None,
     quiet: bool = False,
+    began: float | None = None,
 ) -> Run:
     """Trains a classifier on a folder of photos.
 
@@ -36,7 +39,9 @@ def train(
         overrides: `field.name=value` each, as the command line's `--set`.
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
         device: `auto`, `cpu` or `cuda:N`.
+        minutes: short for `training.max_minutes`: all that the command may take.
         quiet: show nothing.
+        began: when the minutes began, by `time.monotonic()`; None: now.
 
     Returns:
         The run. A signal (SIGINT, SIGTERM, SIGHUP) ends the training after the step; all is saved, `resume` goes on,
@@ -49,17 +54,24 @@ def train(
         PhotosError: photos that stand in the way, each with its reason.
         TrainingError: the loss was not finite before the first epoch ended.
     """
+    began = time.monotonic() if began is None else began
     screen = Screen(quiet=quiet)
     root, run = Path(photos), RunFolder(Path(output))
+    if minutes is not None:
+        overrides = (*overrides, f"training.max_minutes={minutes:g}")
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run])
     prepared = prepare(root, chosen, screen)
     if chosen.split.folds is None:
-        return run_trial(name, chosen, prepared, run, device, screen)
+        return run_trial(name, chosen, prepared, run, device, screen, began=began)
+    waiting = chosen.split.folds
 
     def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
+        nonlocal waiting
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
         settled = settled_as_first_fold(chosen, run)
-        return run_trial(name, settled, of_fold, fold, device, screen).result
+        result = run_trial(name, settled, of_fold, fold, device, screen, began=began, trainings=waiting).result
+        waiting -= 1
+        return result
 
     result = cross_validate(name, chosen, prepared, run, screen, train_fold, device=device)
     return Run(run.path, result)
@@ -73,6 +85,8 @@ def run_trial(
     device: str,
     screen: Screen,
     workers: int | None = None,
+    began: float | None = None,
+    trainings: int = 1,
 ) -> Run:
     """One training from recipe, split and folder to a result; no state is shared between two of them.
 
@@ -84,18 +98,28 @@ def run_trial(
         device: as the user named it.
         screen: where to show it.
         workers: processes that load photos; None: chosen by the machine.
+        began: when the recipe's minutes began, by `time.monotonic()`; None: now.
+        trainings: so many share what is left of them, this one included.
 
     Raises:
         UsageError: a rule is broken, the weights do not fit, or another process is at work there; nothing was written.
         TrainingError: the loss was not finite before an epoch ended.
         MachineError: the disk is full, there is no memory; what was saved is kept.
     """
+    began = time.monotonic() if began is None else began
     chosen_device = world.choose_device(device)
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     with explained(run), screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
         assembled = assemble.assemble(
-            recipe, prepared.split, paths, chosen_device, workers, tell=screen.warn, advance=advance
+            recipe,
+            prepared.split,
+            paths,
+            chosen_device,
+            workers,
+            tell=screen.warn,
+            advance=advance,
+            outlook=assemble.Outlook(seconds_left(recipe, began, trainings), prepared.short_side_px),
         )
     trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen)
     announce(trial)
@@ -103,3 +127,12 @@ def run_trial(
         run.demand_nothing_in_it()
         write_beginning(trial)
         return carry_out(trial)
+
+
+def seconds_left(recipe: Recipe, began: float, trainings: int = 1) -> Callable[[], float] | None:
+    """How much of a recipe's minutes is left for each of so many trainings, whenever it is asked; None: no bound."""
+    minutes, share_from = recipe.training.max_minutes, time.monotonic()
+    if minutes is None:
+        return None
+    mine = (60 * minutes - (share_from - began)) / trainings
+    return lambda: mine - (time.monotonic() - share_from)

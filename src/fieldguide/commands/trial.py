@@ -18,7 +18,7 @@ from fieldguide.commands.request import Request, write_recipe, write_request
 from fieldguide.commands.result import report_result, result_of
 from fieldguide.data.split import Split, split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import Interrupted, TrainingError
+from fieldguide.errors import Interrupted, TrainingError, counted
 from fieldguide.evaluation.calibration import calibration_summary
 from fieldguide.evaluation.predictions import read_predictions, write_predictions
 from fieldguide.model.bundle import write_bundle, write_temperature
@@ -143,6 +143,8 @@ def announce(trial: Trial) -> None:
         f"training on {len(trial.split.part('train')):,} photos, validation on {len(trial.split.part('val')):,}, "
         f"{len(trial.split.classes):,} classes"
     )
+    for number, sentence in enumerate(trial.assembled.told):
+        screen.say(f"{'then ' if number else 'plan: '}{sentence}")
     for sentence in (*trial.rules["unverified"], *trial.assembled.feed.remarks):
         screen.warn(sentence)
 
@@ -212,6 +214,9 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
         )
     if not state.stopped:
         checkpoints.finish(state)
+        if state.out_of_time:
+            trial.screen.warn(_out_of_time(state))
+            return state
         waiting = [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]
         if waiting:
             trial.screen.warn(f"training.max_epochs was used up before {', '.join(waiting)} could begin")
@@ -222,6 +227,13 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
     trial.screen.warn(f"{state.stopped}; the best model so far, of epoch {state.best.epoch.epoch}, is kept")
     trial.screen.warn(_what_now(trial, state))
     return state
+
+
+def _out_of_time(state: State) -> str:
+    """What the time cut off."""
+    ended = state.ended[-1]
+    planned = f"{ended.stage.label} was to have {counted(ended.stage.max_epochs, 'epoch')} at the most"
+    return f"the time was up in epoch {len(state.history)}, and {planned}; the best model so far is kept"
 
 
 def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:
@@ -242,6 +254,7 @@ def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:
 def _what_now(trial: Trial, state: State) -> str:
     if not state.spoilt:
         return how_to_go_on(trial.run)
+    assert trial.recipe.training.learning_rate is not None, "the recipe is resolved"
     rate = trial.recipe.training.learning_rate / 10
     start = (" from the best model", f"--weights {shlex.quote(str(trial.run.path))} ") if state.best else ("", "")
     return (

@@ -1,7 +1,7 @@
 """Which way a training's photos take from their files to its batches."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 import torch
@@ -42,16 +42,30 @@ class Feed:
     """Where a training's batches come from.
 
     Attributes:
-        batches: shuffled and augmented.
+        batches: shuffled and augmented, images of the preprocessing's size.
         waiting: counts how long the training waits for them.
+        side_px: that size.
+        make: the side of the images in px to such batches.
         pixels: the cache's, or None where photos are decoded each time.
         remarks: sentences that a person should read before the training.
     """
 
     batches: Batches
     waiting: Waiting
+    side_px: int
+    make: Callable[[int], Batches]
     pixels: PhotoPixels | None = None
     remarks: tuple[str, ...] = ()
+    _other: dict[int, Batches] = field(default_factory=dict)
+
+    def of_size(self, side_px: int) -> Batches:
+        """Batches of images of another side, 0 for the same; only the last ones are kept, for a GPU may hold photos."""
+        if side_px in (0, self.side_px):
+            return self.batches
+        if side_px not in self._other:
+            self._other.clear()
+            self._other[side_px] = self.make(side_px)
+        return self._other[side_px]
 
     def remarks_after(self) -> list[str]:
         """Sentences that a person should read after the training."""
@@ -104,34 +118,33 @@ def make_feed(
         PhotosError: a photo cannot be read, or is another one by now.
         UsageError: `fused` without OpenCV on a CPU.
     """
-    settings = _Settings(seed=seed, batch_size=batch_size, workers=workers)
+    settings, side = _Settings(seed=seed, batch_size=batch_size, workers=workers), preprocessing.image_size_px
     if engine == "reference":
-        transforms = {name: reference(policy, preprocessing) for name, policy in policies.items()}
-        batches = TrainingBatches(photos, transforms, max_megapixels=max_megapixels, **settings)
+
+        def decoded(side_px: int) -> Batches:
+            sized = preprocessing.of_size(side_px)
+            transforms = {name: reference(policy, sized) for name, policy in policies.items()}
+            return TrainingBatches(photos, transforms, max_megapixels=max_megapixels, **settings)
+
         advice = (
             "torchvision's transforms are slow; execution fast with augmentation.engine fused takes a fraction of "
             "the time, and more processor cores help"
         )
-        return Feed(batches, Waiting(advice))
+        return Feed(decoded(side), Waiting(advice), side, decoded)
     if not can_fuse(device):
         raise UsageError(NO_OPENCV)
     assert cache_side_px is not None, "the recipe is not resolved"
     pixels = (cache or Cache()).pixels_of(photos, cache_side_px, max_megapixels, advance)
-    made: Batches
-    if device.type == "cuda":
-        made = DeviceBatches(
-            photos,
-            policies,
-            pixels,
-            preprocessing,
-            device=device,
-            most_resident_bytes=_free_for_photos(device),
-            **settings,
-        )
-    else:
-        augmentations = {name: fused.fused(policy, preprocessing) for name, policy in policies.items()}
-        made = FusedBatches(photos, augmentations, pixels, side_px=preprocessing.image_size_px, **settings)
-    return Feed(made, Waiting(_advice(photos, pixels)), pixels, tuple(_remarks(photos, pixels)))
+
+    def cached(side_px: int) -> Batches:
+        sized = preprocessing.of_size(side_px)
+        if device.type == "cuda":
+            free = _free_for_photos(device)
+            return DeviceBatches(photos, policies, pixels, sized, device=device, most_resident_bytes=free, **settings)
+        augmentations = {name: fused.fused(policy, sized) for name, policy in policies.items()}
+        return FusedBatches(photos, augmentations, pixels, side_px=side_px, **settings)
+
+    return Feed(cached(side), Waiting(_advice(photos, pixels)), side, cached, pixels, tuple(_remarks(photos, pixels)))
 
 
 def _free_for_photos(device: torch.device) -> int:

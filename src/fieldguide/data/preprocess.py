@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class Preprocessing:
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
         return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+
+    def of_size(self, image_size_px: int) -> "Preprocessing":
+        """The same for images of another side: the centre crop keeps its share."""
+        resize_px = round(image_size_px * self.resize_px / self.image_size_px)
+        return replace(self, image_size_px=image_size_px, resize_px=resize_px)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Preprocessing":

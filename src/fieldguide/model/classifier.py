@@ -111,9 +111,17 @@ def trainable_names(classifier: Classifier, part: str) -> list[str]:
         return names
     learning = {name for name in names if name.startswith("head.")}
     if part != "head":
-        last = backbones.stages(classifier.backbone)[-LAST_STAGES[part] :]
-        learning |= {f"backbone.{name}" for stage in last for name in stage}
+        learning |= {name for stage in stage_names(classifier)[-LAST_STAGES[part] :] for name in stage}
     return [name for name in names if name in learning]
+
+
+def stage_names(classifier: Classifier) -> list[list[str]]:
+    """Names of the backbone's parameters from the stem to the last stage.
+
+    Raises:
+        UsageError: timm does not say how this backbone is staged.
+    """
+    return [[f"backbone.{name}" for name in stage] for stage in backbones.stages(classifier.backbone)]
 
 
 def describe_head(classifier: Classifier, num_features: int) -> list[tuple[str, str, int]]:

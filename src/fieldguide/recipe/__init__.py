@@ -1,3 +1,3 @@
 """Recipes: everything that decides a training, typed, as a YAML file."""
 
-DEFAULT_RECIPE = "resnet34-adam"
+DEFAULT_RECIPE = "auto"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from fieldguide.recipe.names import nearest
 from fieldguide.recipe.resolve import BATCH_SIZE
-from fieldguide.recipe.schema import Policy, Recipe
+from fieldguide.recipe.schema import Policy, Recipe, Training
 
 MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
 
@@ -19,7 +19,8 @@ class Contradiction(NamedTuple):
 def contradictions(recipe: Recipe) -> list[Contradiction]:
     """All pairs of fields that cannot both be meant."""
     return [
-        *_reserved(recipe),
+        *_of_a_plan(recipe),
+        *_of_probes(recipe),
         *_against_exact(recipe),
         *_ignored(recipe),
         *_unknown_augmentations(recipe),
@@ -29,13 +30,52 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     ]
 
 
-def _reserved(recipe: Recipe) -> list[Contradiction]:
-    values = {"training.max_minutes": recipe.training.max_minutes}
+def _of_a_plan(recipe: Recipe) -> list[Contradiction]:
+    """A plan writes phases and rounds itself."""
+    training = recipe.training
+    if training.plan != "auto":
+        return []
     return [
-        Contradiction((name,), f"{name}: reserved for a later version; leave it out")
-        for name, value in values.items()
-        if value is not None
+        Contradiction(
+            (f"training.{name}", "training.plan"),
+            f"training.{name} would be ignored, because training.plan is auto and writes its own; "
+            f"leave training.{name} out, or set training.plan to null",
+        )
+        for name in ("phases", "rounds", "max_epochs")
+        if getattr(training, name) != Training.model_fields[name].get_default()
     ]
+
+
+def _of_probes(recipe: Recipe) -> list[Contradiction]:
+    found, model = [], recipe.model
+    for i, phase in enumerate(recipe.training.phases):
+        where = f"training.phases.{i}"
+        if phase.method == "gradient" and phase.views is not None:
+            found.append(
+                Contradiction(
+                    (f"{where}.views", f"{where}.method"),
+                    f"{where}.views would be ignored, because {where}.method is gradient; set views to null, or method "
+                    "to probe",
+                )
+            )
+        if phase.method == "probe" and (model.head != "linear" or model.head_dropout):
+            found.append(
+                Contradiction(
+                    (f"{where}.method", "model.head"),
+                    f"{where}.method: probe solves for a linear head without dropout, but model.head is {model.head}"
+                    f"{f' with dropout {model.head_dropout:g}' if model.head_dropout else ''}; choose linear with "
+                    "head_dropout null, or method gradient",
+                )
+            )
+    last = recipe.training.phases[-1]
+    if last.method == "probe" and len(recipe.training.phases) > 1:
+        found.append(
+            Contradiction(
+                (f"training.phases.{len(recipe.training.phases) - 1}.method", "training.phases"),
+                "training.phases: a probe at the end would throw away the head that was learned; put it first",
+            )
+        )
+    return found
 
 
 def _against_exact(recipe: Recipe) -> list[Contradiction]:

@@ -116,6 +116,8 @@ def read_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Reci
 def to_yaml(recipe: Recipe, heading: str = "") -> str:
     """A recipe as YAML that reads back as the same recipe."""
     tree = recipe.model_dump(mode="json")
+    if recipe.training.plan == "auto":  # which writes them
+        del tree["training"]["phases"], tree["training"]["rounds"]
     comment = "".join(f"# {line}\n" for line in heading.splitlines())
     return comment + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fieldguide.recipe.schema import Plateau, Recipe
+from fieldguide.recipe.schema import Phase, Plateau, Recipe
 
 VALIDATION_SHARE = 0.15
 BATCH_SIZE = 64
@@ -11,10 +11,17 @@ HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 
 
 CACHE_SIDE_FACTOR = 2
+LEARNING_RATE, LAYER_DECAY = 1e-3, 1.0
+PLANNED_LEARNING_RATE, PLANNED_LAYER_DECAY = 3e-4, 0.6  # of fine-tuning; EXPERIMENTS.md has what others gave
+PROBE = "probe"
+OF_A_PLAN = ("plan", "max_minutes", "phases", "rounds")  # what planning writes
 
 
 def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fuse: bool = True) -> Recipe:
-    """The same recipe with nothing left open.
+    """The same recipe with nothing left open, but for what a plan is to choose where `training.plan` is auto.
+
+    A plan chooses the image size and the batch size where they are null, phases and rounds; resolved again with a plan,
+    nothing is open any more.
 
     Args:
         recipe: as it was read.
@@ -23,8 +30,13 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
         can_fuse: whether fused augmentations can be computed here; if not, null stands for the reference.
     """
     model, data, training = recipe.model, recipe.data, recipe.training
+    plans = training.plan == "auto"
+    pretrained = plans and model.weights != "none"
+    learning_rate = training.learning_rate or (PLANNED_LEARNING_RATE if pretrained else LEARNING_RATE)
     last_phase = training.phases[-1]
     engine = recipe.augmentation.engine or ("fused" if recipe.execution == "fast" and can_fuse else "reference")
+    if plans:
+        pretrained_preprocessing = {**pretrained_preprocessing, "image_size_px": data.image_size_px}
     size = data.image_size_px or pretrained_preprocessing["image_size_px"]
     return recipe.model_copy(
         update={
@@ -36,7 +48,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
             ),
             "data": data.model_copy(
                 update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
-                | {"cache_side_px": _default(data.cache_side_px, CACHE_SIDE_FACTOR * size, engine == "fused")}
+                | {"cache_side_px": _cache_side(data.cache_side_px, size, engine)}
             ),
             "split": recipe.split.model_copy(
                 update={
@@ -49,33 +61,55 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
             "augmentation": recipe.augmentation.model_copy(
                 update={
                     "engine": engine,
-                    "policies": {name: recipe.augmentation.known()[name] for name in _named_policies(recipe)},
+                    "policies": recipe.augmentation.policies
+                    if plans
+                    else {name: recipe.augmentation.known()[name] for name in _named_policies(recipe)},
                 }
             ),
             "training": training.model_copy(
                 update={
-                    "batch_size": training.batch_size or BATCH_SIZE,
+                    "batch_size": training.batch_size or (None if plans else BATCH_SIZE),
+                    "learning_rate": learning_rate,
+                    "layer_decay": training.layer_decay or (PLANNED_LAYER_DECAY if pretrained else LAYER_DECAY),
                     "precision": "fp32" if recipe.execution == "exact" else training.precision,
                     "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
                     "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
                     "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
-                    "phases": tuple(
-                        phase.model_copy(
-                            update={
-                                "name": phase.name or phase.augmentation,
-                                "learning_rate": phase.learning_rate or training.learning_rate,
-                                "batch_norm": phase.batch_norm or "train",
-                            }
-                        )
-                        for phase in training.phases
-                    ),
-                    "rounds": training.rounds.model_copy(
+                    "phases": training.phases
+                    if plans
+                    else tuple(_phase(p, learning_rate, size) for p in training.phases),
+                    "rounds": training.rounds
+                    if plans
+                    else training.rounds.model_copy(
                         update={"augmentation": training.rounds.augmentation or last_phase.augmentation}
                     ),
                 }
             ),
         }
     )
+
+
+def _phase(phase: Phase, learning_rate: float, size: int) -> Phase:
+    """A phase with nothing left open; a probe has one epoch of the head, and no image size of its own is the data's."""
+    common = {
+        "learning_rate": phase.learning_rate or learning_rate,
+        "image_size_px": phase.image_size_px or size,
+    }
+    if phase.method == PROBE:
+        own = {
+            "name": phase.name or PROBE,
+            "max_epochs": 1,
+            "trainable": "head",
+            "views": phase.views or 1,
+            "batch_norm": phase.batch_norm or "frozen",
+        }
+    else:
+        own = {"name": phase.name or phase.augmentation, "batch_norm": phase.batch_norm or "train"}
+    return phase.model_copy(update=common | own)
+
+
+def _cache_side(side: int | None, size: int | None, engine: str) -> int | None:
+    return _default(side, CACHE_SIDE_FACTOR * size, engine == "fused") if size else side
 
 
 def settle(recipe: Recipe, *, bfloat16: bool, compile: bool, micro_batch_size: int) -> Recipe:
@@ -97,10 +131,23 @@ def settle(recipe: Recipe, *, bfloat16: bool, compile: bool, micro_batch_size: i
 
 
 def settled_as(recipe: Recipe, other: Recipe) -> Recipe:
-    """The same recipe with what another one made of its `auto`."""
-    names = ("micro_batch_size", "precision", "compile")
+    """The same recipe with what another one made of its `auto`, its plan included."""
+    names = ["micro_batch_size", "precision", "compile"]
     update = {name: getattr(other.training, name) for name in names if getattr(recipe.training, name) in (None, "auto")}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=update)})
+    if recipe.training.plan != "auto":
+        return recipe.model_copy(update={"training": recipe.training.model_copy(update=update)})
+    update |= {name: getattr(other.training, name) for name in OF_A_PLAN}
+    update["batch_size"] = recipe.training.batch_size or other.training.batch_size
+    sizes = {
+        name: getattr(recipe.data, name) or getattr(other.data, name) for name in ("image_size_px", "cache_side_px")
+    }
+    return recipe.model_copy(
+        update={
+            "training": recipe.training.model_copy(update=update),
+            "data": recipe.data.model_copy(update=sizes),
+            "augmentation": recipe.augmentation.model_copy(update={"policies": other.augmentation.policies}),
+        }
+    )
 
 
 def _default(value: Any, otherwise: Any, applies: bool) -> Any:

@@ -13,6 +13,7 @@ HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
 Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
 BatchNorm = Literal["train", "frozen", "folded"]
+Method = Literal["gradient", "probe"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
@@ -104,6 +105,7 @@ class Policy(Section):
 
 
 STANDARD = Policy(rotation_degrees=15, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
+MILD = Policy(crop_scale=(0.25, 1.0), brightness=0.1, contrast=0.1, saturation=0.1)
 STRONG = Policy(
     vertical_flip=0.2,
     rotation_degrees=30,
@@ -114,7 +116,7 @@ STRONG = Policy(
     translation_share=0.1,
 )
 NONE = Policy(crop_scale=None, horizontal_flip=0)
-BUILT_IN = {"standard": STANDARD, "strong": STRONG, "none": NONE}
+BUILT_IN = {"standard": STANDARD, "strong": STRONG, "mild": MILD, "none": NONE}
 
 
 class Augmentation(Section):
@@ -124,7 +126,7 @@ class Augmentation(Section):
         default=None, description="null: fused for execution fast, reference (torchvision's own) for exact"
     )
     policies: dict[str, Policy] = Field(
-        default={}, description="own ones beside standard, strong and none, or in their place"
+        default={}, description="own ones beside standard, strong, mild and none, or in their place"
     )
 
     def policy(self, name: str) -> Policy | None:
@@ -139,9 +141,20 @@ class Augmentation(Section):
 class Phase(Section):
     """A stretch of epochs with one augmentation and one set of trainable parameters."""
 
-    name: str | None = Field(default=None, min_length=1, description="null: the augmentation's name")
+    name: str | None = Field(default=None, min_length=1, description="null: the augmentation's name; of a probe: probe")
+    method: Method = Field(
+        default="gradient",
+        description="gradient: steps of the optimiser; "
+        "probe: the head by logistic regression on features of the frozen backbone",
+    )
+    views: int | None = Field(
+        default=None, ge=1, le=100, description="probe only: features of so many augmentations of each photo; null: 1"
+    )
     augmentation: str = "standard"
-    max_epochs: int = Field(default=15, ge=1, le=100_000)
+    max_epochs: int = Field(default=15, ge=1, le=100_000, description="a probe has one")
+    image_size_px: int | None = Field(
+        default=None, ge=8, le=2_048, description="side of the images trained on; null: data.image_size_px"
+    )
     learning_rate: Rate | None = Field(default=None, description="null: training.learning_rate")
     trainable: Trainable = "all"
     batch_norm: BatchNorm | None = Field(
@@ -186,7 +199,7 @@ class Training(Section):
 
     seed: int = Field(default=0, ge=0, lt=2**63)
     batch_size: Annotated[int | None, BeforeValidator(_auto_is_null)] = Field(
-        default=64, ge=2, le=65_536, description="photos a step; null or auto: 64"
+        default=64, ge=2, le=65_536, description="photos a step; null or auto: 64, or what a plan chooses"
     )
     micro_batch_size: Annotated[int | None, BeforeValidator(_auto_is_null)] = Field(
         default=None, ge=2, le=65_536, description="photos at once; null or auto: what memory holds, at most the batch"
@@ -198,7 +211,15 @@ class Training(Section):
         default="auto", description="torch.compile; auto: on a GPU, in a training of 2,000 steps or more"
     )
     max_epochs: int | None = Field(default=None, ge=1, description="a limit over all phases and rounds; null: none")
-    max_minutes: Any = Field(default=None, description="reserved")
+    plan: Literal["auto"] | None = Field(
+        default=None, description="auto: phases and rounds are planned on this machine; null: as they are written"
+    )
+    max_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=1_000_000,
+        description="from the command's start to its end; a plan fits itself to it, and training ends there; null: any",
+    )
     more_epochs: int | None = Field(
         default=None,
         ge=1,
@@ -209,9 +230,24 @@ class Training(Section):
         default=10, ge=0, le=100_000, description="and after each epoch; 0: after each step"
     )
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: Rate = 1e-3
+    learning_rate: Rate | None = Field(
+        default=None, description="null: 0.001; with plan auto from pretrained weights 0.0003"
+    )
     momentum: float | None = Field(default=None, ge=0, lt=1, description="sgd only; null: 0.9")
     weight_decay: float = Field(default=0.0, ge=0, le=10)
+    weight_decay_on: Literal["all", "matrices"] = Field(
+        default="all", description="matrices: not on biases, nor on scale and shift of normalisation"
+    )
+    layer_decay: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="each stage of the backbone learns at this times the rate of the one after; "
+        "null: 1; with plan auto from pretrained weights 0.6",
+    )
+    head_learning_rate_factor: float = Field(
+        default=1.0, gt=0, le=10_000, description="the head learns at this times the rate of the last stage"
+    )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     gradient_clip_norm: Rate | None = None
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"

@@ -121,9 +121,12 @@ def _rate(axes: Axes, epochs: Epochs) -> None:
 
 
 def _scale_for_rates(axes: Axes, rates: Sequence[float]) -> None:
-    """Logarithmic, with the rates themselves as ticks; of many, the lowest and the highest."""
+    """Logarithmic, with the rates themselves as ticks; of many, the lowest and the highest. A probe has none."""
+    distinct = sorted(set(rates) - {0.0})
+    if not distinct:
+        axes.set_yticks([])
+        return
     axes.set_yscale("log")
-    distinct = sorted(set(rates))
     shown = distinct if len(distinct) <= MOST_RATES else [distinct[0], distinct[-1]]
     axes.set_yticks(shown, [f"{rate:.2g}" for rate in shown])
     axes.minorticks_off()

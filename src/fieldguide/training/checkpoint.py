@@ -109,6 +109,7 @@ def plain_state(state: State) -> dict[str, Any]:
         "best_epoch": state.best.epoch.epoch if state.best else None,
         "more": [[more.after_stages, more.epochs] for more in state.more],
         "halved": [[halved.epoch, halved.step, halved.photos] for halved in state.halved],
+        "out_of_time": state.out_of_time,
     }
 
 
@@ -131,6 +132,7 @@ def state_of(plain: Mapping[str, Any], plan: Plan, best_weights: Tensors | None)
                 raise ValueError("more stages ended than there are")
             state.ended.append(Ended(stage, int(epochs), bool(improved), str(reason)))
         state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
+        state.out_of_time = bool(plain.get("out_of_time", False))
         if any(halved.photos < 1 for halved in state.halved):
             raise ValueError("no photos at once")
         state.history += [_epoch(entry) for entry in plain["history"]]

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
@@ -12,11 +12,13 @@ from torch import nn
 from fieldguide.errors import FieldguideError, TrainingError, UsageError
 from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
 from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
-from fieldguide.training.optimizer import MakeOptimizer
+from fieldguide.training.optimizer import SHARE, MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
 from fieldguide.training.step import OnDevice, StepSettings, train_step, training_mode
+
+Goes = Literal["on", "enough", "stop"]  # what a probe is told: further photos, solve with those so far, or leave it
 
 
 class TrainingBatch(Protocol):
@@ -40,7 +42,7 @@ class Tools:
     """What the loop works with; it knows nothing else.
 
     Attributes:
-        batches: (augmentation, epoch, first step) to that epoch's batches from that step on.
+        batches: (stage, epoch, first step) to that epoch's batches from that step on.
         steps_per_epoch: how many there are.
         evaluate: a network to its validation figures.
         make_optimizer: (network, rate) to an optimiser.
@@ -50,9 +52,11 @@ class Tools:
         load: puts such weights into a network.
         step: loss, clipping, precision.
         seed_step: called with (epoch, step) before each step; dropout depends on it alone.
+        probe: (network, stage, epoch, called with each count of photos that are done and answering how to go on) to the
+            head's figures on the training photos, with the head solved for; None where it was told to stop.
     """
 
-    batches: Callable[[str, int, int], Iterator[TrainingBatch]]
+    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]]
     steps_per_epoch: int
     evaluate: Callable[[nn.Module], Scores]
     make_optimizer: MakeOptimizer
@@ -62,6 +66,7 @@ class Tools:
     load: Callable[[nn.Module, dict[str, torch.Tensor]], None]
     step: StepSettings
     seed_step: Callable[[int, int], None]
+    probe: Callable[[nn.Module, Stage, int, Callable[[int], Goes]], Scores | None] = lambda *_: None
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,8 @@ class _Training:
 
     def _begin_next(self) -> UnderWay | None:
         """The next phase or round, from the best model so far; None at the end."""
-        stage = None if self.state.stopped or self._is_used_up() else self._next_stage()
+        over = self.state.stopped or self.state.out_of_time or self._is_used_up()
+        stage = None if over else self._next_stage()
         if stage is None:
             return None
         self.observer.stage_begins(stage, self.state)
@@ -187,17 +193,20 @@ class _Training:
 
     def _why_it_ends(self, under_way: UnderWay) -> str:
         stage = under_way.stage
+        if self.state.out_of_time:
+            return "the time was up"
         if under_way.convergence.is_reached:
             return f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
         if under_way.epochs >= stage.max_epochs:
-            return "its most epochs"
+            return "solved" if stage.method == "probe" else "its most epochs"
         return "the training's most epochs" if self._is_used_up() else ""
 
     def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
         """One epoch, or what is left of it, and its validation; None where it was stopped in between."""
         number, running = len(self.state.history) + 1, under_way.running
         running.began = time.perf_counter()
-        if not self._run_steps(under_way, number):
+        learn = self._solve if under_way.stage.method == "probe" else self._run_steps
+        if not learn(under_way, number):
             return None
         trained = running.elapsed()
         validation = self.tools.evaluate(self.model)
@@ -222,16 +231,32 @@ class _Training:
         self._record(epoch)
         return epoch
 
+    def _solve(self, under_way: UnderWay, epoch: int) -> bool:
+        """A probe; false where it was stopped, and then it begins anew."""
+        stage, running = under_way.stage, under_way.running
+
+        def goes(photos: int) -> Goes:
+            self.observer.step_done(photos)
+            self.state.stopped = self.stop()
+            self.state.out_of_time = self._is_time_up(running)
+            return "stop" if self.state.stopped else "enough" if self.state.out_of_time else "on"
+
+        figures = self.tools.probe(self.model, stage, epoch, goes)
+        if figures is not None:
+            running.images, running.loss_sum, running.correct = figures.images, figures.loss_sum, figures.correct
+        return figures is not None
+
     def _run_steps(self, under_way: UnderWay, epoch: int) -> bool:
         """The steps of an epoch that are not done yet; false where it was stopped between them."""
         stage, running, waiting = under_way.stage, under_way.running, OnDevice()
         before = under_way.epochs * self.tools.steps_per_epoch
         training_mode(self.model)
-        batches = self.tools.batches(stage.augmentation, epoch, running.steps)
+        batches = self.tools.batches(stage, epoch, running.steps)
         while (batch := self._next_batch(batches, waiting, running, epoch)) is not None:
             under_way.schedule.before_step(before + running.steps)
             if running.steps == 0:
-                running.learning_rate = under_way.optimizer.param_groups[0]["lr"]
+                first = under_way.optimizer.param_groups[0]
+                running.learning_rate = first["lr"] / first.get(SHARE, 1.0)
             self.tools.seed_step(epoch, running.steps)
             loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step)
             waiting.add(loss, right, batch.files)
@@ -246,6 +271,10 @@ class _Training:
                 self.keeper.keep(self.model, self.state, under_way)
             if self.state.stopped:
                 return False
+            if self._is_time_up(running):
+                waiting.collect(running, epoch)
+                self.state.out_of_time = True
+                break
         return True
 
     @staticmethod
@@ -278,6 +307,10 @@ class _Training:
 
     def _next_stage(self) -> Stage | None:
         return next_stage(self.plan, self.state.ended, self.state.more)
+
+    def _is_time_up(self, running: Running) -> bool:
+        limit = self.plan.max_seconds
+        return limit is not None and running.elapsed() + sum(done.seconds for done in self.state.history) > limit
 
     def _is_used_up(self) -> bool:
         limit = None if self.state.more else self.plan.max_epochs

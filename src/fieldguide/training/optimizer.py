@@ -1,37 +1,55 @@
 """Optimisers over the parameters that learn, each of them asserted to be there."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
+from fieldguide.training.parameter_groups import Group, Rates, parameter_groups
+
 MakeOptimizer = Callable[[nn.Module, float], torch.optim.Optimizer]
+SHARE = "share"  # in each of an optimiser's groups: its share of the stage's rate
 
 
 def make_optimizer(
-    model: nn.Module, learning_rate: float, *, kind: str, momentum: float, weight_decay: float, fused: bool = False
+    model: nn.Module,
+    learning_rate: float,
+    *,
+    kind: str,
+    momentum: float,
+    weight_decay: float,
+    fused: bool = False,
+    groups: Sequence[Group] | None = None,
 ) -> torch.optim.Optimizer:
     """Builds an optimiser over every parameter of `model` that requires a gradient.
 
     Args:
         model: its parameters.
-        learning_rate: at the start.
+        learning_rate: at the start; a group learns at its share of it.
         kind: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019) or `sgd`.
         momentum: of sgd.
         weight_decay: of all three; adam adds it to the gradient, adamw takes it off the weights.
         fused: one kernel over all parameters: the same update, its rounding aside.
+        groups: of `parameter_groups`; None: one rate for all.
     """
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    made: list[dict[str, Any]] = [
+        {
+            "params": group.parameters,
+            "lr": learning_rate * group.share,
+            "weight_decay": weight_decay if group.decays else 0.0,
+            SHARE: group.share,
+        }
+        for group in (parameter_groups(model, (), Rates()) if groups is None else groups)
+    ]
     optimizer: torch.optim.Optimizer
     if kind == "sgd":
-        optimizer = torch.optim.SGD(
-            learning, lr=learning_rate, momentum=momentum, weight_decay=weight_decay, fused=fused
-        )
+        optimizer = torch.optim.SGD(made, lr=learning_rate, momentum=momentum, fused=fused)
     elif kind == "adamw":
-        optimizer = torch.optim.AdamW(learning, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+        optimizer = torch.optim.AdamW(made, lr=learning_rate, fused=fused)
     else:
         assert kind == "adam", kind
-        optimizer = torch.optim.Adam(learning, lr=learning_rate, weight_decay=weight_decay, fused=fused)
+        optimizer = torch.optim.Adam(made, lr=learning_rate, fused=fused)
     assert_complete(model, optimizer)
     return optimizer
 

@@ -18,6 +18,9 @@ class Stage:
         min_improvement: of the validation loss; a smaller one counts as none.
         patience_epochs: it has converged after so many epochs without an improvement.
         batch_norm: what the backbone's does: `train`, `frozen` or `folded`.
+        method: `gradient`, or `probe`: one epoch in which the head is solved for, without steps.
+        image_size_px: side of the images trained on; 0: that of the evaluation.
+        views: of a probe: so many augmentations of each photo.
     """
 
     kind: str
@@ -29,6 +32,9 @@ class Stage:
     min_improvement: float
     patience_epochs: int
     batch_norm: str = "train"
+    method: str = "gradient"
+    image_size_px: int = 0
+    views: int = 1
 
     @property
     def label(self) -> str:
@@ -57,12 +63,14 @@ class Plan:
         rounds: after the phases.
         max_epochs: over all of them; None: no limit.
         best_by: `validation_loss` or `validation_accuracy`.
+        max_seconds: of epochs, over all of them; the epoch in which they are up ends there. None: no limit.
     """
 
     phases: tuple[Stage, ...]
     rounds: Rounds
     max_epochs: int | None
     best_by: str
+    max_seconds: float | None = None
 
     def most_epochs(self) -> int:
         """How many epochs it can have at the most."""
@@ -113,6 +121,7 @@ def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) ->
         min_improvement=rounds.min_improvement,
         patience_epochs=rounds.patience_epochs,
         batch_norm=plan.phases[-1].batch_norm,
+        image_size_px=plan.phases[-1].image_size_px,
     )
 
 
@@ -128,6 +137,7 @@ def _further(plan: Plan, last: Stage, number: int, epochs: int) -> Stage:
         min_improvement=plan.rounds.min_improvement,
         patience_epochs=epochs,
         batch_norm=plan.phases[-1].batch_norm,
+        image_size_px=plan.phases[-1].image_size_px,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from fieldguide.training.optimizer import SHARE
 from fieldguide.training.plan import Stage
 from fieldguide.training.state import Scores
 
@@ -90,9 +91,9 @@ class Cosine:
         self.warmup_steps = min(round(warmup_epochs * steps_per_epoch), self.steps - 1)
 
     def before_step(self, step: int) -> None:
-        """Sets the step's rate."""
+        """Sets the step's rate, each group's at its share of it."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.peak * self.share(step)
+            group["lr"] = self.peak * self.share(step) * group.get(SHARE, 1.0)
 
     def share(self, step: int) -> float:
         """The step's share of the peak rate, in (0, 1]."""

@@ -97,6 +97,7 @@ class State:
         stopped: why it ended before its plan did, or an empty text.
         spoilt: whether going on would end there again: a loss or weights that are not finite.
         halved: each time that memory ran out.
+        out_of_time: whether the plan's most seconds were up before its end.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -106,6 +107,7 @@ class State:
     stopped: str = ""
     spoilt: bool = False
     halved: list[Halved] = field(default_factory=list)
+    out_of_time: bool = False
 
 
 @dataclass

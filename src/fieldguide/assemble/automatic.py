@@ -1,0 +1,266 @@
+"""A plan for the machine at hand: what a forward pass and a step cost here, and what fits into the time by that."""
+
+import contextlib
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fieldguide.assemble.tools import autocast, make_optimizer_of
+from fieldguide.errors import UsageError, counted
+from fieldguide.model import backbone as backbones
+from fieldguide.model.batch_norm import set_batch_norm
+from fieldguide.model.classifier import Classifier, demand_image_size, set_trainable
+from fieldguide.recipe.resolve import PROBE
+from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds
+from fieldguide.training.budget import (
+    Costs,
+    Part,
+    Planned,
+    Task,
+    candidate_sides,
+    choose_batch_size,
+    choose_side,
+    plan_epochs,
+    reserve_seconds,
+)
+from fieldguide.training.step import StepSettings, train_step, training_mode
+from fieldguide.world import multiplies_bfloat16
+
+MEASURED_PHOTOS = 32  # at once
+MEASURED_SECONDS, MOST_REPEATS = 1.0, 8
+MEASURED_SIDE_PX = 128  # where the side is not chosen yet
+PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
+BESIDE_THE_STEP = 1.06  # augmentation, optimiser's first steps, the display
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a plan has to fit.
+
+    Attributes:
+        seconds_left: of the command's time, asked when it is needed; None: there is no bound.
+        short_side_px: half of the photos have at least this shorter side; None: not known.
+    """
+
+    seconds_left: Callable[[], float] | None = None
+    short_side_px: int | None = None
+
+
+class Planner:
+    """Measures a network with its first weights, which it never changes, and writes what fits into the recipe."""
+
+    def __init__(
+        self, recipe: Recipe, model: Classifier, device: torch.device, images: int, validation_images: int
+    ) -> None:
+        """Prepares a plan.
+
+        Args:
+            recipe: whose `training.plan` is auto.
+            model: with its first weights, on the device.
+            device: of the training.
+            images: training photos.
+            validation_images: validation photos.
+        """
+        self.recipe = recipe
+        self.model = model
+        self.device = device
+        self.batch_norm = _batch_norm(recipe, model)
+        self.task = Task(
+            images,
+            validation_images,
+            is_pretrained=recipe.model.weights != "none",
+            can_probe=recipe.model.head == "linear" and not recipe.model.head_dropout,
+        )
+
+    def with_sizes(self, outlook: Outlook) -> Recipe:
+        """The recipe with the batch size and the image size chosen where they are open."""
+        size = self.recipe.training.batch_size or choose_batch_size(self.task.images)
+        side = self.recipe.data.image_size_px or self._side(outlook)
+        return self.recipe.model_copy(
+            update={
+                "training": self.recipe.training.model_copy(update={"batch_size": size}),
+                "data": self.recipe.data.model_copy(update={"image_size_px": side}),
+            }
+        )
+
+    def _side(self, outlook: Outlook) -> int:
+        sides = _sides(self.model, self.recipe.model.backbone, outlook.short_side_px)
+        if outlook.seconds_left is None or len(sides) == 1:
+            return sides[-1]
+        costs = self.costs(MEASURED_SIDE_PX if MEASURED_SIDE_PX in sides else sides[0])
+        return choose_side(sides, costs, self.task, self._seconds_left(costs, outlook))
+
+    def with_plan(self, recipe: Recipe, outlook: Outlook) -> tuple[Recipe, tuple[str, ...]]:
+        """A recipe of `with_sizes` with phases and rounds in place of `plan: auto`, and the plan in sentences."""
+        side = recipe.data.image_size_px
+        assert side is not None and recipe.training.learning_rate is not None, "the recipe is not resolved"
+        costs = self.costs(side)
+        seconds = self._seconds_left(costs, outlook)
+        planned = plan_epochs(costs, self.task, seconds, lambda: self._part_step(side))
+        training = recipe.training.model_copy(
+            update={
+                "plan": None,
+                "max_minutes": None,
+                "phases": tuple(_phases(planned, self.batch_norm, self.task)),
+                "rounds": Rounds(max_rounds=planned.rounds, max_epochs=planned.round_epochs),
+            }
+        )
+        told = told_plan(planned, side, recipe.training.batch_size or 0, self.task)
+        return recipe.model_copy(update={"training": training}), told
+
+    def _seconds_left(self, costs: Costs, outlook: Outlook) -> float | None:
+        if outlook.seconds_left is None:
+            return None
+        return outlook.seconds_left() - reserve_seconds(costs.forward, self.task.validation_images)
+
+    def _part_step(self, side_px: int) -> float | None:
+        try:
+            return self.step(side_px, "last_two_stages")
+        except UsageError:  # timm does not tell its stages
+            return None
+
+    def costs(self, side_px: int) -> Costs:
+        """A forward pass and a step of the whole network."""
+        return Costs(side_px, self.forward(side_px), self.step(side_px, "all"))
+
+    def forward(self, side_px: int) -> float:
+        """Seconds a photo in evaluation mode."""
+        model, images = self._copy(side_px), self._images(side_px)
+        model.eval()
+
+        def run() -> None:
+            with torch.inference_mode(), self._precision():
+                model(images)
+
+        return self._timed(run) / len(images)
+
+    def step(self, side_px: int, part: Part) -> float:
+        """Seconds a photo of a training step in which a part learns."""
+        model, images = self._copy(side_px), self._images(side_px)
+        set_trainable(model, part)
+        training_mode(model)
+        optimizer = make_optimizer_of(self.recipe)(model, 1e-6)
+        labels = torch.zeros(len(images), dtype=torch.int64, device=self.device)
+        settings = StepSettings(0.0, None, self._precision)
+        return (
+            BESIDE_THE_STEP * self._timed(lambda: train_step(model, optimizer, images, labels, settings)) / len(images)
+        )
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        asked = self.recipe.training.precision
+        is_bfloat16 = asked == "bf16" or (asked == "auto" and multiplies_bfloat16(self.device))
+        return autocast(is_bfloat16, self.device)()
+
+    def _copy(self, side_px: int) -> Classifier:
+        model = copy.deepcopy(self.model)
+        set_batch_norm(model, self.batch_norm, side_px)
+        return model
+
+    def _images(self, side_px: int) -> torch.Tensor:
+        count = min(MEASURED_PHOTOS, self.recipe.training.batch_size or MEASURED_PHOTOS)
+        images = torch.zeros(count, 3, side_px, side_px, device=self.device)
+        fast = self.recipe.execution == "fast"
+        return images.contiguous(memory_format=torch.channels_last) if fast else images
+
+    def _timed(self, run: Callable[[], object]) -> float:
+        """Seconds of one run, the median of some after the first, which is slower."""
+        run()
+        self._wait()
+        found: list[float] = []
+        while len(found) < 2 or (sum(found) < MEASURED_SECONDS and len(found) < MOST_REPEATS):
+            begin = time.perf_counter()
+            run()
+            self._wait()
+            found.append(time.perf_counter() - begin)
+        return sorted(found)[len(found) // 2]
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def forward_seconds(recipe: Recipe, model: Classifier, device: torch.device) -> float:
+    """Seconds a photo of a forward pass in evaluation mode, at the size of a resolved recipe."""
+    assert recipe.data.image_size_px is not None, "the recipe is not resolved"
+    return Planner(recipe, model, device, 0, 0).forward(recipe.data.image_size_px)
+
+
+def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
+    found = []
+    if planned.probe:
+        found.append(
+            Phase(
+                name=PROBE, method="probe", augmentation="none", max_epochs=1, trainable="head", batch_norm=batch_norm
+            )
+        )
+    if planned.epochs:
+        found.append(
+            Phase(
+                augmentation="mild" if task.is_pretrained else "standard",
+                max_epochs=planned.epochs,
+                trainable=planned.part,
+                batch_norm=batch_norm,
+                patience_epochs=planned.epochs,  # a cosine goes to its end
+            )
+        )
+    return found
+
+
+def _batch_norm(recipe: Recipe, model: Classifier) -> BatchNorm:
+    """Folded where the weights know statistics and this backbone can be folded."""
+    if recipe.model.weights == "none":
+        return "train"
+    try:
+        set_batch_norm(copy.deepcopy(model), "folded", recipe.data.image_size_px or MEASURED_SIDE_PX)
+    except UsageError:
+        return "frozen"
+    return "folded"
+
+
+def _sides(model: Classifier, backbone: str, short_side_px: int | None) -> list[int]:
+    """The sizes that come into question and that the network takes, smallest first."""
+    pretrained = backbones.pretrained_preprocessing(backbone)["image_size_px"]
+    on_meta, found = copy.deepcopy(model).to("meta"), []
+    for side in candidate_sides(pretrained, short_side_px):
+        try:
+            demand_image_size(on_meta, side, backbone)
+        except UsageError:
+            continue
+        found.append(side)
+    return found or [pretrained]
+
+
+def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tuple[str, ...]:
+    """The plan in two or three lines that a person understands."""
+    lines = []
+    if planned.probe:
+        lines.append(f"probe on frozen features, about {_duration(planned.probe_seconds)}")
+    if planned.epochs:
+        part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
+        takes = _duration(planned.epochs * planned.epoch_seconds)
+        lines.append(
+            f"{part} for {counted(planned.epochs, 'epoch')} at {side_px} px in batches of {batch_size}, about {takes} "
+            f"({_duration(planned.epoch_seconds)} an epoch)"
+        )
+    else:
+        lines.append("that is all that fits into the time: no epoch of training after it")
+    if planned.rounds:
+        takes = _duration(planned.rounds * planned.round_epochs * planned.epoch_seconds)
+        lines.append(
+            f"then rounds of {planned.round_epochs} epochs at half the rate while validation gets better, at the most "
+            f"{planned.rounds} of them in {takes}"
+        )
+    return tuple(lines)
+
+
+def _duration(seconds: float) -> str:
+    """Such as 20 s, 3 min 20 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{max(1, whole)} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,108 @@
+"""The probe of a training: features of the frozen backbone through the feed, then the head solved for."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+
+from fieldguide.model.classifier import Classifier
+from fieldguide.training.loop import Goes, TrainingBatch
+from fieldguide.training.plan import Stage
+from fieldguide.training.probe import Features, Labels, Probe, fit_probe
+from fieldguide.training.state import Scores
+
+VIEW = 1_000_003  # between the epochs that two views of a photo draw their random numbers from
+UNSEEN = -30.0  # the logit of a class of which no photo was reached in time
+
+
+def make_probe(
+    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
+    precision: Callable[[], contextlib.AbstractContextManager[object]],
+    num_classes: int,
+    seed: int,
+) -> Callable[[nn.Module, Stage, int, Callable[[int], Goes]], Scores | None]:
+    """What `training.loop.Tools.probe` is.
+
+    Args:
+        batches: (stage, epoch, first step) to batches on the device.
+        precision: the context of a forward pass.
+        num_classes: of the head, which is one linear layer.
+        seed: of the photos on which the strength is chosen.
+    """
+
+    def probe(model: nn.Module, stage: Stage, epoch: int, goes: Callable[[int], Goes]) -> Scores | None:
+        assert isinstance(model, Classifier)
+        found = _features(model.eval(), stage, epoch, goes, batches, precision)
+        if found is None:
+            return None
+        features, labels, views = found
+        fitted = _fit(features, labels, num_classes, seed, views)
+        _put_into(model, fitted)
+        return _figures(fitted, features, labels)
+
+    return probe
+
+
+def _features(
+    model: Classifier,
+    stage: Stage,
+    epoch: int,
+    goes: Callable[[int], Goes],
+    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
+    precision: Callable[[], contextlib.AbstractContextManager[object]],
+) -> tuple[Features, Labels, int] | None:
+    """(rows, features), (rows,) and how many views they are of; None where it was told to stop.
+
+    Where the time is up, a view that is not whole is left out, unless it is the only one.
+    """
+    whole: list[tuple[Features, Labels]] = []
+    for view in range(stage.views):
+        pieces, labels, files, is_whole = [], [], list[str](), True
+        for batch in batches(stage, epoch + VIEW * view, 0):
+            with torch.inference_mode(), precision():
+                pieces.append(model.backbone(batch.images).float().cpu())
+            labels.append(batch.labels.cpu())
+            files += batch.files
+            answer = goes(len(batch.files))
+            if answer == "stop":
+                return None
+            if answer == "enough":
+                is_whole = False
+                break
+        if is_whole or not whole:
+            order = sorted(range(len(files)), key=files.__getitem__)  # so that every view has the photos in one order
+            whole.append((torch.cat(pieces)[order].numpy(), torch.cat(labels)[order].numpy()))
+        if not is_whole:
+            break
+    return np.concatenate([rows for rows, _ in whole]), np.concatenate([own for _, own in whole]), len(whole)
+
+
+def _fit(features: Features, labels: Labels, num_classes: int, seed: int, views: int) -> Probe:
+    """The probe; a class of which no photo was reached in time is never answered."""
+    reached, places = np.unique(labels, return_inverse=True)
+    if len(reached) == num_classes:
+        return fit_probe(features, labels, num_classes, seed, views)
+    weight = np.zeros((num_classes, features.shape[1]), dtype=np.float32)
+    bias = np.full(num_classes, UNSEEN, dtype=np.float32)
+    if len(reached) == 1:
+        bias[reached] = 0
+        return Probe(weight, bias, 0.0, 0)
+    fitted = fit_probe(features, places, len(reached), seed, views)
+    weight[reached], bias[reached] = fitted.weight, fitted.bias
+    return Probe(weight, bias, fitted.inverse_strength, fitted.held_out)
+
+
+def _put_into(model: Classifier, probe: Probe) -> None:
+    layer = next(child for child in model.head.modules() if isinstance(child, nn.Linear))
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(probe.weight))
+        layer.bias.copy_(torch.from_numpy(probe.bias))
+
+
+def _figures(probe: Probe, features: Features, labels: Labels) -> Scores:
+    logits = torch.from_numpy(probe.logits(features))
+    target = torch.from_numpy(labels)
+    loss = nn.functional.cross_entropy(logits, target, reduction="sum")
+    return Scores(len(labels), float(loss), int((logits.argmax(dim=1) == target).sum()))

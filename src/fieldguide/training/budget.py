@@ -1,0 +1,155 @@
+"""What fits into the minutes: image size, batch, and how many epochs of what; arithmetic on measured costs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Part = Literal["all", "last_two_stages"]
+
+RESERVE, PASSES_AFTER, PICTURE = 8.0, 3.0, 0.002  # seconds; passes over the validation photos; seconds a photo more
+FILLED = 0.94  # of the time that is left; the rest is for what a short measurement does not see
+WELL_TUNED_EPOCHS = 8  # what an image size should leave time for
+FEWEST_WHOLE_EPOCHS = 3  # of the whole network; below, the last two stages learn alone if more epochs of them fit
+MOST_EPOCHS = 60  # of fine-tuning; EXPERIMENTS.md has what more brought
+MOST_EPOCHS_FROM_SCRATCH = 300
+OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
+OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
+SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
+SIDES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384)
+ENLARGED = 2.0  # a network sees more in a photo enlarged up to so much
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds a photo of a square image on this machine.
+
+    Attributes:
+        side_px: of the image.
+        forward: in evaluation mode.
+        step: forward, backward and update of the whole network.
+    """
+
+    side_px: int
+    forward: float
+    step: float
+
+    def at(self, side_px: int) -> "Costs":
+        """What they come to at another side: as the count of pixels."""
+        factor = (side_px / self.side_px) ** 2
+        return Costs(side_px, self.forward * factor, self.step * factor)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained.
+
+    Attributes:
+        images: training photos.
+        validation_images: validation photos.
+        is_pretrained: whether the weights know anything.
+        can_probe: whether the head is one linear layer, which can be solved for.
+    """
+
+    images: int
+    validation_images: int
+    is_pretrained: bool
+    can_probe: bool
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What fits.
+
+    Attributes:
+        probe: whether the head is solved for at first.
+        part: what learns after it.
+        epochs: of that; 0: the probe is all.
+        rounds: after them, at the most.
+        round_epochs: of one round.
+        probe_seconds, epoch_seconds: expected.
+    """
+
+    probe: bool
+    part: Part
+    epochs: int
+    rounds: int
+    round_epochs: int
+    probe_seconds: float
+    epoch_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Expected, without the rounds."""
+        return self.probe_seconds + self.epochs * self.epoch_seconds
+
+
+def choose_batch_size(images: int) -> int:
+    """A power of two from 8 to 64 that leaves eight steps an epoch, where there are so few photos."""
+    size = LARGEST_BATCH
+    while size > SMALLEST_BATCH and images < FEWEST_STEPS * size:
+        size //= 2
+    return size
+
+
+def candidate_sides(pretrained_px: int, short_side_px: int | None) -> list[int]:
+    """Image sizes worth a thought, smallest first: up to what the weights know, and to twice the photos' own size."""
+    bound = pretrained_px if short_side_px is None else min(pretrained_px, ENLARGED * short_side_px)
+    return [side for side in SIDES_PX if side <= bound] or [min(SIDES_PX[0], pretrained_px)]
+
+
+def choose_side(sides_px: Sequence[int], costs: Costs, task: Task, seconds: float | None) -> int:
+    """The largest side at which a probe and some epochs fit, else the smallest; the largest without a bound."""
+    if seconds is None:
+        return max(sides_px)
+    fitting = [
+        side
+        for side in sides_px
+        if _probe_seconds(costs.at(side), task) + WELL_TUNED_EPOCHS * _epoch_seconds(costs.at(side), task)
+        <= FILLED * seconds
+    ]
+    return max(fitting, default=min(sides_px))
+
+
+def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Callable[[], float | None]) -> Planned:
+    """Probe, then the whole network for as many epochs as fit; its last two stages, or nothing, where time is short.
+
+    Args:
+        costs: at the size of the training.
+        task: what is to be trained.
+        seconds: that are left for training and its validations; None: no bound.
+        part_step: seconds a photo of a step of the last two stages, measured when it is asked for; None: cannot be.
+    """
+    probes = task.is_pretrained and task.can_probe
+    probe, epoch = _probe_seconds(costs, task) if probes else 0.0, _epoch_seconds(costs, task)
+    most = MOST_EPOCHS if task.is_pretrained else MOST_EPOCHS_FROM_SCRATCH
+    if seconds is None:
+        epochs = OPEN_EPOCHS if task.is_pretrained else OPEN_EPOCHS_FROM_SCRATCH
+        return Planned(probes, "all", epochs, OPEN_ROUNDS, OPEN_ROUND_EPOCHS, probe, epoch)
+    left = max(0.0, FILLED * seconds - probe)
+    epochs = min(most, int(left / epoch))
+    if task.is_pretrained and epochs < FEWEST_WHOLE_EPOCHS and (of_part := part_step()) is not None:
+        shorter = _epoch_seconds(Costs(costs.side_px, costs.forward, of_part), task)
+        more = min(FEWEST_WHOLE_EPOCHS, int(left / shorter))
+        if more > epochs:
+            return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter)
+    if not probes:
+        epochs = max(1, epochs)  # something has to be trained; the time ends it
+    return Planned(probes, "all", epochs, 0, 1, probe, epoch)
+
+
+def reserve_seconds(forward: float, validation_images: int) -> float:
+    """What comes after the training: the bundle is judged, maps and pictures are made for the report, it is written.
+
+    Args:
+        forward: seconds a photo in evaluation mode.
+        validation_images: how many are judged.
+    """
+    return RESERVE + PASSES_AFTER * forward * validation_images + PICTURE * validation_images
+
+
+def _probe_seconds(costs: Costs, task: Task) -> float:
+    return (task.images + task.validation_images) * costs.forward * 1.1 + 1.0 + 1e-3 * task.images
+
+
+def _epoch_seconds(costs: Costs, task: Task) -> float:
+    return task.images * costs.step + task.validation_images * costs.forward

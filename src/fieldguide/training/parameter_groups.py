@@ -1,0 +1,58 @@
+"""Which parameter learns at which share of the rate, and which of them decays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+HEAD = "head."
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How the rate differs from place to place.
+
+    Attributes:
+        layer_decay: each stage of the backbone learns at this times the rate of the one after it (Howard and Ruder
+            2018, arXiv 1801.06146, section 3.2; Clark et al. 2020, arXiv 2003.10555, appendix A).
+        head_factor: the head learns at this times the rate of the backbone's last stage.
+        decays_all: whether weight decay takes biases and the scale and shift of normalisation too.
+    """
+
+    layer_decay: float = 1.0
+    head_factor: float = 1.0
+    decays_all: bool = True
+
+
+@dataclass(frozen=True)
+class Group:
+    """Parameters that learn at one rate.
+
+    Attributes:
+        parameters: none of them in another group.
+        share: of the stage's rate.
+        decays: whether weight decay applies.
+    """
+
+    parameters: list[nn.Parameter]
+    share: float
+    decays: bool
+
+
+def parameter_groups(model: nn.Module, stages: Sequence[Sequence[str]], rates: Rates) -> list[Group]:
+    """Every parameter that learns, by its share of the rate.
+
+    Args:
+        model: the head's parameters begin with `head.`.
+        stages: names of the other parameters, from the stem to the last stage; one that is in none of them learns as
+            the last stage does.
+        rates: how they differ.
+    """
+    depth = {name: len(stages) - 1 - place for place, stage in enumerate(stages) for name in stage}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        share = rates.head_factor if name.startswith(HEAD) else rates.layer_decay ** depth.get(name, 0)
+        groups.setdefault((share, rates.decays_all or parameter.ndim > 1), []).append(parameter)
+    return [Group(parameters, share, decays) for (share, decays), parameters in groups.items()]

@@ -1,0 +1,114 @@
+"""A linear probe: logistic regression on frozen features, its strength chosen inside the training photos."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Features = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+INVERSE_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # scikit-learn's C, weakest model first, on standardised features
+MIDDLE = 0.1  # where too few photos can be held out to choose
+HELD_OUT = 5  # every fifth photo of a class
+FEWEST_HELD_OUT = 20
+MOST_TO_CHOOSE = 20_000  # rows; the strength is chosen on so many, and the probe fitted on all
+MOST_ITERATIONS = 200
+TOLERANCE = 1e-3  # of the gradient, as scikit-learn counts it
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear layer on raw features.
+
+    Attributes:
+        weight: (num_classes, features) float32.
+        bias: (num_classes,) float32.
+        inverse_strength: C of scikit-learn, on standardised features.
+        held_out: how many rows chose it; 0: it was not chosen.
+    """
+
+    weight: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32]
+    inverse_strength: float
+    held_out: int
+
+    def logits(self, features: Features) -> npt.NDArray[np.float32]:
+        """(rows, features) to (rows, num_classes)."""
+        made: npt.NDArray[np.float32] = features @ self.weight.T + self.bias
+        return made
+
+
+def fit_probe(features: Features, labels: Labels, num_classes: int, seed: int, views: int = 1) -> Probe:
+    """Fits the probe on all rows, with the strength that is best on rows held out of them.
+
+    The head that it gives is where fine-tuning starts, so that the first steps do not distort the features (Kumar et
+    al. 2022, arXiv 2202.10054, section 3.3).
+
+    Args:
+        features: (rows, features); of several views, the same photos in the same order, one view after the other.
+        labels: (rows,) in [0, num_classes); every class has a row.
+        num_classes: two or more.
+        seed: of what is held out.
+        views: how often each photo stands in the rows; all of its views are held out together.
+    """
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+    scaled = (features - mean) / deviation
+    strength, held_out = _choose(scaled, labels, seed, views)
+    weight, bias = _fit(scaled, labels, strength, num_classes)
+    weight = weight / deviation
+    return Probe(weight, bias - weight @ mean, strength, held_out)
+
+
+def _choose(features: Features, labels: Labels, seed: int, views: int) -> tuple[float, int]:
+    """The strength of the lowest loss on photos held out of each class, and how many rows these are."""
+    photos = len(labels) // views
+    order = np.random.default_rng([seed, photos]).permutation(photos)[: max(1, MOST_TO_CHOOSE // views)]
+    held = np.zeros(photos, dtype=bool)
+    for label in np.unique(labels[:photos]):
+        own = order[labels[order] == label]
+        held[own[: len(own) // HELD_OUT]] = True
+    chosen = np.zeros(photos, dtype=bool)
+    chosen[order] = True
+    out, rest = np.tile(held, views), np.tile(chosen & ~held, views)
+    if held.sum() < FEWEST_HELD_OUT or len(np.unique(labels[rest])) < 2:
+        return MIDDLE, 0
+    best = (np.inf, MIDDLE)
+    for strength in INVERSE_STRENGTHS:
+        loss = _loss(features[rest], labels[rest], features[out], labels[out], strength)
+        if loss > best[0]:  # past its lowest, which it has once
+            break
+        best = (loss, strength)
+    return best[1], int(out.sum())
+
+
+def _loss(rows: Features, labels: Labels, held_out: Features, their: Labels, strength: float) -> float:
+    """Mean cross-entropy on the rows held out; of a class that is not among the others, none."""
+    known, place = np.unique(labels, return_inverse=True)
+    weight, bias = _fit(rows, place, strength, len(known))
+    is_known = np.isin(their, known)
+    logits = held_out[is_known] @ weight.T + bias
+    own = np.searchsorted(known, their[is_known])
+    highest = logits.max(axis=1)
+    sums = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
+    return float((sums - logits[np.arange(len(own)), own]).mean())
+
+
+def _fit(rows: Features, labels: Labels, strength: float, num_classes: int) -> tuple[Any, Any]:
+    """(num_classes, features) weights and (num_classes,) biases of scikit-learn's multinomial regression."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    regression = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS, tol=TOLERANCE)
+    with warnings.catch_warnings():
+        # The iterations that are left would change the last digits of a start for fine-tuning.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
+        regression.fit(rows, labels)
+    weight, bias = regression.coef_.astype(np.float32), regression.intercept_.astype(np.float32)
+    if num_classes == 2:  # scikit-learn gives two classes one row: the second's logit over the first's
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return weight, bias
