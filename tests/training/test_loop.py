@@ -240,3 +240,64 @@ def test_a_saved_step_of_another_training_is_refused_and_no_training_ends_with_i
     model = network()
     with pytest.raises(UsageError, match="does not fit this training"):
         train(model, PLAN, tools([]), Diary(model), lambda: "", saved=Saved(State(), Snapshot({}, {"under_way": {}})))
+
+
+def probing(*answers, seen=None):
+    """Tools whose probe goes through three batches of four photos."""
+
+    def probe(model, stage, epoch, goes):
+        for _ in range(3):
+            answer = goes(4)
+            if seen is not None:
+                seen.append(answer)
+            if answer == "stop":
+                return None
+            if answer == "enough":
+                break
+        return Scores(12, 6.0, 9)
+
+    return dataclasses.replace(tools(falling(9)), probe=probe)
+
+
+PROBE_FIRST = dataclasses.replace(
+    PLAN,
+    phases=(dataclasses.replace(PHASES[1], name="probe", max_epochs=1, method="probe"), PHASES[0]),
+    rounds=dataclasses.replace(PLAN.rounds, max_rounds=0),
+)
+
+
+def test_a_probe_is_an_epoch_without_steps_and_what_follows_begins_from_it():
+    model = network()
+    diary = Diary(model)
+    state = train(model, PROBE_FIRST, probing(), diary, lambda: "")
+    first = state.history[0]
+    assert (first.stage, first.learning_rate, first.training) == ("probe", 0.0, Scores(12, 6.0, 9)) and first.best
+    assert [stage.name for stage in diary.stages] == ["probe", "standard"] and diary.ended[0].reason == "solved"
+
+
+def test_a_probe_that_is_stopped_leaves_no_epoch():
+    model, asked = network(), iter(["", "interrupted by SIGINT"])
+    state = train(model, PROBE_FIRST, probing(), Diary(model), lambda: next(asked))
+    assert not state.history and state.stopped == "interrupted by SIGINT" and state.best is None
+
+
+def test_a_probe_whose_time_is_up_solves_with_what_it_has_and_ends_the_training():
+    model, seen = network(), []
+    plan = dataclasses.replace(PROBE_FIRST, max_seconds=0.0)
+    state = train(model, plan, probing(seen=seen), Diary(model), lambda: "")
+    assert seen == ["enough"] and len(state.history) == 1 and state.out_of_time and not state.stopped
+    assert state.ended[-1].reason == "the time was up"
+
+
+def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
+    plan = dataclasses.replace(PLAN, max_seconds=0.0)
+    _, state, diary = run(falling(13), plan=plan)
+    assert diary.steps == [4] and len(state.history) == 1 and state.out_of_time and state.best is not None
+    assert state.history[0].training.images == 4 and diary.ended[-1].reason == "the time was up"
+
+
+def test_time_that_is_not_up_changes_nothing():
+    _, state, _ = run(falling(13), plan=dataclasses.replace(PLAN, max_seconds=3_600.0))
+    _, plain, _ = run(falling(13))
+    assert not state.out_of_time
+    assert [epoch.training for epoch in state.history] == [epoch.training for epoch in plain.history]

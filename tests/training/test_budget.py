@@ -1,0 +1,74 @@
+import pytest
+
+from fieldguide.training.budget import (
+    FILLED,
+    MOST_EPOCHS,
+    OPEN_ROUNDS,
+    Costs,
+    Task,
+    candidate_sides,
+    choose_batch_size,
+    choose_side,
+    plan_epochs,
+    reserve_seconds,
+)
+
+COSTS = Costs(128, forward=0.002, step=0.005)
+TASK = Task(images=5_000, validation_images=500, is_pretrained=True, can_probe=True)
+
+
+def planned(seconds, task=TASK, part=None, costs=COSTS):
+    return plan_epochs(costs, task, seconds, lambda: part)
+
+
+@pytest.mark.parametrize("seconds", [5, 20, 60, 100, 300, 1_000])
+def test_what_is_planned_fits(seconds):
+    found = planned(seconds)
+    assert found.epochs == 0 or found.seconds <= FILLED * seconds
+    one_more = found.seconds + found.epoch_seconds
+    assert one_more > FILLED * seconds or found.epochs == MOST_EPOCHS, "and no further epoch would"
+
+
+def test_more_time_gives_more_epochs_up_to_the_most():
+    counts = [planned(seconds).epochs for seconds in (15, 60, 120, 300, 900, 10**6)]
+    assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == MOST_EPOCHS
+
+
+def test_with_hardly_time_for_the_whole_network_its_last_stages_learn():
+    seconds = 2.2 * (5_000 * 0.005 + 1) + 17
+    assert (planned(seconds).part, planned(seconds, part=0.0025).part) == ("all", "last_two_stages")
+    assert planned(seconds, part=0.005).part == "all", "not where that brings no further epoch"
+
+
+def test_without_a_bound_there_are_rounds_and_no_measure_of_a_part():
+    found = plan_epochs(COSTS, TASK, None, lambda: pytest.fail("was measured"))
+    assert found.epochs and found.rounds == OPEN_ROUNDS and found.probe
+
+
+@pytest.mark.parametrize("task", [Task(5_000, 500, False, True), Task(5_000, 500, True, False)])
+def test_where_nothing_can_be_probed_something_is_trained_however_short_the_time(task):
+    found = planned(1, task)
+    assert not found.probe and found.epochs == 1 and found.probe_seconds == 0
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 8), (70, 8), (128, 16), (300, 32), (511, 32), (512, 64), (10**6, 64)])
+def test_the_batch_leaves_eight_steps_where_photos_are_few(images, size):
+    assert choose_batch_size(images) == size
+
+
+def test_sizes_end_at_what_the_weights_know_and_at_twice_the_photos_own():
+    assert candidate_sides(224, None) == [96, 128, 160, 192, 224]
+    assert candidate_sides(224, 84) == [96, 128, 160] and candidate_sides(224, 4_000)[-1] == 224
+    assert candidate_sides(224, 10) == [96] and candidate_sides(32, None) == [32]
+
+
+def test_the_largest_size_that_leaves_time_for_epochs_is_taken():
+    sides = candidate_sides(224, None)
+    chosen = [choose_side(sides, COSTS, TASK, seconds) for seconds in (1, 200, 400, 10**5)]
+    assert chosen == sorted(chosen) and chosen[0] == 96 and chosen[-1] == 224
+    assert choose_side(sides, COSTS, TASK, None) == 224
+
+
+def test_costs_grow_with_the_pixels_and_judging_with_the_photos():
+    assert COSTS.at(256).step == pytest.approx(4 * COSTS.step)
+    assert reserve_seconds(0.002, 1_000) - reserve_seconds(0.002, 0) > 2

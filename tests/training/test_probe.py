@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+
+from fieldguide.training import probe as module
+from fieldguide.training.probe import INVERSE_STRENGTHS, MIDDLE, fit_probe
+
+
+def clusters(classes, photos, width=12, spread=1.0, seed=0):
+    """(rows, width) features around a centre a class, and labels."""
+    draw = np.random.default_rng(seed)
+    centres = draw.normal(0, 1, (classes, width))
+    labels = np.repeat(np.arange(classes), photos)
+    return (centres[labels] + draw.normal(0, spread, (len(labels), width))).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_it_is_the_minimum_of_the_regularised_loss_on_standardised_features(classes):
+    features, labels = clusters(classes, 40)
+    features[:, 0] = features[:, 0] * 100 + 7
+    fitted = fit_probe(features, labels, classes, seed=0)
+    assert fitted.weight.shape == (classes, 12) and fitted.bias.shape == (classes,)
+    scale = torch.tensor(features.std(axis=0))
+    weight = (torch.tensor(fitted.weight) * scale).requires_grad_()
+    bias = torch.tensor(fitted.bias + fitted.weight @ features.mean(axis=0)).requires_grad_()
+    scaled = (torch.tensor(features) - torch.tensor(features.mean(axis=0))) / scale
+    loss = torch.nn.functional.cross_entropy(scaled @ weight.T + bias, torch.tensor(labels), reduction="sum")
+    # scikit-learn's one row for two classes is the difference of ours, whose norm is twice as large as theirs both.
+    penalty = (2 if classes == 2 else 1) * weight.square().sum() / 2
+    torch.autograd.backward(fitted.inverse_strength * loss + penalty)
+    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 0.02 * len(labels) * fitted.inverse_strength
+
+
+def test_a_constant_feature_does_no_harm():
+    features, labels = clusters(3, 20)
+    features[:, 3] = 5
+    assert np.isfinite(fit_probe(features, labels, 3, seed=0).weight).all()
+
+
+def test_noise_gets_a_stronger_regularisation_than_clear_classes():
+    clear = fit_probe(*clusters(4, 60, spread=0.7), 4, seed=0)
+    noise = fit_probe(clusters(4, 60)[0], np.random.default_rng(1).integers(4, size=240), 4, seed=0)
+    assert noise.inverse_strength == INVERSE_STRENGTHS[0] < clear.inverse_strength
+
+
+def test_the_strength_is_chosen_on_rows_that_no_candidate_was_fitted_on(monkeypatch):
+    features, labels = clusters(3, 50)
+    asked = []
+
+    def loss(rows, own, held_out, their, strength):
+        asked.append((len(rows), len(held_out), {tuple(row) for row in rows} & {tuple(row) for row in held_out}))
+        return 1.0 - 0.1 * strength
+
+    monkeypatch.setattr(module, "_loss", loss)
+    fitted = fit_probe(features, labels, 3, seed=0)
+    assert fitted.inverse_strength == INVERSE_STRENGTHS[-1] and fitted.held_out == 30
+    assert asked and all(entry == (120, 30, set()) for entry in asked)
+
+
+def test_views_of_one_photo_are_held_out_together(monkeypatch):
+    features, labels = clusters(3, 50)
+    numbered = features.copy()
+    numbered[:, 0] = np.arange(150)
+    both, seen = np.concatenate([numbered, numbered]), []
+
+    def loss(rows, own, held_out, their, strength):
+        first = {round(float(row[0]), 4) for row in rows} & {round(float(row[0]), 4) for row in held_out}
+        seen.append((first, len(held_out)))
+        return strength
+
+    monkeypatch.setattr(module, "_loss", loss)
+    fit_probe(both, np.concatenate([labels, labels]), 3, seed=0, views=2)
+    assert seen and all(entry == (set(), 60) for entry in seen)
+
+
+def test_with_too_few_photos_to_hold_any_out_the_middle_is_taken_and_said():
+    fitted = fit_probe(*clusters(5, 4), 5, seed=0)
+    assert (fitted.inverse_strength, fitted.held_out) == (MIDDLE, 0)
+
+
+def test_the_same_rows_give_the_same_bits():
+    features, labels = clusters(4, 40)
+    first, second = (fit_probe(features, labels, 4, seed=3) for _ in range(2))
+    assert np.array_equal(first.weight, second.weight) and np.array_equal(first.bias, second.bias)
