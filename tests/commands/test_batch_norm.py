@@ -60,10 +60,10 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_less_at_once_and_says_s
 ):
     original = steps._gradients
 
-    def cramped(model, optimizer, images, labels, settings):
+    def cramped(model, optimizer, images, labels, settings, mix):
         if settings.micro_batch.photos > 4:
             raise torch.OutOfMemoryError("no memory")
-        return original(model, optimizer, images, labels, settings)
+        return original(model, optimizer, images, labels, settings, mix)
 
     monkeypatch.setattr(steps, "_gradients", cramped)
     run = train(photos, output=tmp_path / "run", overrides=(*small, "training.rounds=0"))

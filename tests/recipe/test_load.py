@@ -268,3 +268,11 @@ def test_more_photos_at_once_than_a_step_has_are_refused_also_where_the_step_is_
     for batch in ("null", "64"):
         with pytest.raises(UsageError, match=r"micro_batch_size is 65, more than training\.batch_size 64"):
             read_recipe("resnet34-adam", [f"training.batch_size={batch}", "training.micro_batch_size=65"])
+
+
+def test_a_probability_of_mixing_without_anything_to_mix_is_refused():
+    (problem,) = read_draft("resnet34-adam", ["training.mix_probability=0.5"]).problems
+    assert all(f"training.{name}" in problem for name in ("mix_probability", "mixup_alpha", "cutmix_alpha"))
+    assert not read_draft("resnet34-adam", ["training.mix_probability=0.5", "training.cutmix_alpha=1"]).problems
+    for wrong in ("mix_probability=0", "mix_probability=1.1", "mixup_alpha=-0.1", "cutmix_alpha=101"):
+        assert read_draft("resnet34-adam", [f"training.{wrong}"]).problems[0].startswith("training.")

@@ -37,6 +37,13 @@ def test_only_what_applies_is_filled_in():
     assert (sgd.momentum, sgd.warmup_epochs, sgd.plateau) == (0.9, 0.0, None)
 
 
+def test_every_batch_is_mixed_where_an_alpha_is_set_and_nothing_is_said_where_none_is():
+    for alphas in ({"mixup_alpha": 0.2}, {"cutmix_alpha": 1.0}):
+        assert resolve(Recipe(training=Training(**alphas)), OWN).training.mix_probability == 1.0
+    assert resolve(Recipe(training=Training(cutmix_alpha=1, mix_probability=0.5)), OWN).training.mix_probability == 0.5
+    assert resolve(Recipe(), OWN).training.mix_probability is None
+
+
 def test_phases_and_rounds_say_their_rate_name_and_augmentation():
     training = Training(
         learning_rate=0.5, phases=(Phase(), Phase(name="late", augmentation="none", learning_rate=0.1)), rounds=Rounds()

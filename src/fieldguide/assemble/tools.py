@@ -22,6 +22,7 @@ from fieldguide.model.classifier import Classifier, set_trainable, stage_names
 from fieldguide.recipe.resolve import BATCH_SIZE
 from fieldguide.recipe.schema import Recipe
 from fieldguide.training.loop import Tools
+from fieldguide.training.mixing import Mixing
 from fieldguide.training.optimizer import MakeOptimizer, make_optimizer
 from fieldguide.training.parameter_groups import Rates, parameter_groups
 from fieldguide.training.plan import Stage
@@ -56,6 +57,7 @@ def make_tools(
     label_of = {name: index for index, name in enumerate(split.classes)}
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     precision = autocast(training.precision == "bf16", device)
+    mixing = Mixing(training.mixup_alpha, training.cutmix_alpha, training.mix_probability or 0.0, training.seed)
 
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
@@ -85,6 +87,7 @@ def make_tools(
         ),
         seed_step=seed_step,
         probe=make_probe(on_device, precision, len(label_of), training.seed),
+        draw_mix=mixing.draw,
     )
 
 

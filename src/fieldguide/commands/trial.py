@@ -32,6 +32,10 @@ from fieldguide.training.loop import train as train_loop
 from fieldguide.training.state import Epoch, State
 
 WAITED = "waited_for_data"  # seconds waited and seconds in all, beside a checkpoint
+MIXED = (
+    "photos are mixed with each other while it learns: training loss and accuracy are those of mixed images, where the "
+    "class with the larger share counts as right"
+)
 
 
 @dataclass(frozen=True)
@@ -145,6 +149,8 @@ def announce(trial: Trial) -> None:
     )
     for number, sentence in enumerate(trial.assembled.told):
         screen.say(f"{'then ' if number else 'plan: '}{sentence}")
+    if recipe.training.mix_probability:
+        screen.say(MIXED)
     for sentence in (*trial.rules["unverified"], *trial.assembled.feed.remarks):
         screen.warn(sentence)
 

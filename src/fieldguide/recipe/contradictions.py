@@ -25,6 +25,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         *_ignored(recipe),
         *_unknown_augmentations(recipe),
         *_ranges(recipe),
+        *_of_mixing(recipe),
         *_of_speed(recipe),
         *_against_rules(recipe),
     ]
@@ -198,6 +199,19 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
             )
         )
     return found
+
+
+def _of_mixing(recipe: Recipe) -> list[Contradiction]:
+    training, alphas = recipe.training, ("training.mixup_alpha", "training.cutmix_alpha")
+    if training.mix_probability is None or training.mixup_alpha or training.cutmix_alpha:
+        return []
+    return [
+        Contradiction(
+            ("training.mix_probability", *alphas),
+            "training.mix_probability would be ignored, because training.mixup_alpha and training.cutmix_alpha are 0; "
+            "set training.mix_probability to null or give one of them",
+        )
+    ]
 
 
 def _of_speed(recipe: Recipe) -> list[Contradiction]:

@@ -73,6 +73,9 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
                     "layer_decay": training.layer_decay or (PLANNED_LAYER_DECAY if pretrained else LAYER_DECAY),
                     "precision": "fp32" if recipe.execution == "exact" else training.precision,
                     "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
+                    "mix_probability": _default(
+                        training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)
+                    ),
                     "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
                     "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
                     "phases": training.phases

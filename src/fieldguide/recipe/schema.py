@@ -249,6 +249,15 @@ class Training(Section):
         default=1.0, gt=0, le=10_000, description="the head learns at this times the rate of the last stage"
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    mixup_alpha: float = Field(
+        default=0.0, ge=0, le=100, description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off"
+    )
+    cutmix_alpha: float = Field(
+        default=0.0, ge=0, le=100, description="CutMix: likewise; beside MixUp, half of the mixed batches are of each"
+    )
+    mix_probability: float | None = Field(
+        default=None, gt=0, le=1, description="of a batch to be mixed; null: 1 where an alpha is set, else none"
+    )
     gradient_clip_norm: Rate | None = None
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
     plateau: Plateau | None = Field(default=None, description="plateau only; null: its defaults")

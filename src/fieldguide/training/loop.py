@@ -12,6 +12,7 @@ from torch import nn
 from fieldguide.errors import FieldguideError, TrainingError, UsageError
 from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
 from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
+from fieldguide.training.mixing import Mix
 from fieldguide.training.optimizer import SHARE, MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule
@@ -54,6 +55,7 @@ class Tools:
         seed_step: called with (epoch, step) before each step; dropout depends on it alone.
         probe: (network, stage, epoch, called with each count of photos that are done and answering how to go on) to the
             head's figures on the training photos, with the head solved for; None where it was told to stop.
+        draw_mix: (epoch, step, height, width of its images) to how its photos are mixed; None: not at all.
     """
 
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]]
@@ -67,6 +69,7 @@ class Tools:
     step: StepSettings
     seed_step: Callable[[int, int], None]
     probe: Callable[[nn.Module, Stage, int, Callable[[int], Goes]], Scores | None] = lambda *_: None
+    draw_mix: Callable[[int, int, int, int], Mix | None] = lambda *_: None
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,8 @@ class _Training:
                 first = under_way.optimizer.param_groups[0]
                 running.learning_rate = first["lr"] / first.get(SHARE, 1.0)
             self.tools.seed_step(epoch, running.steps)
-            loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step)
+            mix = self.tools.draw_mix(epoch, running.steps, *batch.images.shape[-2:])
+            loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix)
             waiting.add(loss, right, batch.files)
             running.steps += 1
             self._note_halving(epoch, running.steps)

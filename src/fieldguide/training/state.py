@@ -46,7 +46,7 @@ class Epoch:
         epoch: counted from 1 over the whole training.
         stage_number: counted from 1.
         learning_rate: of its first step.
-        training: running figures, under augmentation and dropout.
+        training: running figures, under augmentation and dropout; of mixed images as `train_step` counts them.
         seconds: with validation.
         images_per_second: of training alone.
         best: whether its model became the best.

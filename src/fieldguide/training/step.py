@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from fieldguide.errors import TrainingError
+from fieldguide.training.mixing import Mix, before
 from fieldguide.training.state import Running
 from fieldguide.world import is_out_of_memory
 
@@ -28,10 +29,10 @@ class MicroBatch:
     photos: int
     was_halved: bool = False
 
-    def pieces(self, images: torch.Tensor, labels: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def pieces(self, images: torch.Tensor, *labels: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         """A batch in as few pieces of nearly the same size as there can be, none of them of one photo."""
         count = max(1, min(-(-len(images) // self.photos), len(images) // FEWEST))
-        return list(zip(images.tensor_split(count), labels.tensor_split(count), strict=True))
+        return list(zip(*(part.tensor_split(count) for part in (images, *labels)), strict=True))
 
     def halve(self, batch: int) -> bool:
         """Goes on with half as many; false where no fewer can be."""
@@ -65,6 +66,7 @@ def train_step(
     images: torch.Tensor,
     labels: torch.Tensor,
     settings: StepSettings,
+    mix: Mix | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Forward, backward, update.
 
@@ -74,14 +76,19 @@ def train_step(
         images: (batch, 3, height, width) float32, normalised.
         labels: (batch,) int64.
         settings: loss, clipping, precision.
+        mix: how the photos of the batch are mixed with each other; None: not at all.
 
     Returns:
-        The mean loss and the count of right answers, as tensors on the device, so that nothing waits for them.
+        The mean loss and the count of right answers, as tensors on the device, so that nothing waits for them. Of mixed
+        images the loss is that which is minimised, against both classes (and so not near 0 for a perfect network), and
+        an answer is right if it is the class with the larger share.
     """
+    if mix is not None:
+        images = mix.images(images)
     statistics = _Statistics(model)
     while True:
         try:
-            loss, correct = _gradients(model, optimizer, images, labels, settings)
+            loss, correct = _gradients(model, optimizer, images, labels, settings, mix)
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or not settings.micro_batch.halve(len(images)):
@@ -99,19 +106,30 @@ def _gradients(
     images: torch.Tensor,
     labels: torch.Tensor,
     settings: StepSettings,
+    mix: Mix | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean loss's gradient over the batch, a micro-batch after the other."""
     optimizer.zero_grad(set_to_none=True)
     losses, correct = [], []
-    for some, their in settings.micro_batch.pieces(images, labels):
+    other_labels = labels if mix is None else before(labels)
+    for some, their, other in settings.micro_batch.pieces(images, labels, other_labels):
         with settings.precision():
             logits = model(some)
-        loss = functional.cross_entropy(logits.float(), their, label_smoothing=settings.label_smoothing)
+        loss = _loss(logits.float(), their, other, settings.label_smoothing, mix)
         loss = loss * (len(some) / len(images))
         torch.autograd.backward(loss)
         losses.append(loss.detach())
-        correct.append((logits.detach().argmax(dim=1) == their).sum())
+        right = their if mix is None else mix.larger(their, other)
+        correct.append((logits.detach().argmax(dim=1) == right).sum())
     return torch.stack(losses).sum(), torch.stack(correct).sum()
+
+
+def _loss(
+    logits: torch.Tensor, labels: torch.Tensor, other: torch.Tensor, label_smoothing: float, mix: Mix | None
+) -> torch.Tensor:
+    if mix is None:
+        return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    return mix.loss(logits, labels, other, label_smoothing)
 
 
 class _Statistics:

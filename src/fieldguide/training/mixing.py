@@ -1,0 +1,107 @@
+"""MixUp and CutMix: an image made of two photos of the batch, and the loss against the classes of both."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+OWN_STREAM = 0x4D6978  # keeps these random numbers apart from others that come from (seed, epoch)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How each image of a batch is made of a photo and its partner, the photo before it in the batch.
+
+    Batches are in random order, so the partner is a random photo; the first photo's is the last, as in torchvision's
+    `v2.MixUp` and `v2.CutMix`. One photo alone is its own partner.
+
+    Attributes:
+        share: of the photo itself in the image, in [0, 1] (lambda in both papers); the partner has the rest.
+        box: left, top, right, bottom in pixels of what is pasted from the partner (CutMix); None: each pixel is a
+            mean of the two photos (MixUp).
+    """
+
+    share: float
+    box: tuple[int, int, int, int] | None = None
+
+    def images(self, photos: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) float32 to mixed ones of the same shape; the photos stay as they are."""
+        if self.box is None:
+            return photos.lerp(before(photos), 1 - self.share)
+        left, top, right, bottom = self.box
+        mixed = photos.clone()
+        mixed[:, :, top:bottom, left:right] = before(photos[:, :, top:bottom, left:right])
+        return mixed
+
+    def loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, partners: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
+        """The mean cross-entropy in nats against `share` of the photo's class and the rest of the partner's.
+
+        Args:
+            logits: (batch, classes).
+            labels, partners: (batch,) int64, the photos' classes and their partners'.
+            label_smoothing: of both.
+        """
+        own = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        other = functional.cross_entropy(logits, partners, label_smoothing=label_smoothing)
+        return self.share * own + (1 - self.share) * other
+
+    def larger(self, labels: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
+        """The classes with the larger share, which is what counts as right."""
+        return labels if self.share >= 0.5 else partners
+
+
+def before(batch: torch.Tensor) -> torch.Tensor:
+    """What stands before each row, before the first the last; keeps the memory format, as `torch.roll` does not."""
+    return torch.cat([batch[-1:], batch[:-1]])
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """Draws how a step's photos are mixed, from (seed, epoch, step) alone.
+
+    MixUp: Zhang et al. 2018, arXiv 1710.09412, section 2. CutMix: Yun et al. 2019, arXiv 1905.04899, section 3.1. One
+    share a batch, as in both papers' programs. Where both have an alpha, half of the mixed batches are of each kind.
+
+    Attributes:
+        mixup_alpha, cutmix_alpha: the share is drawn from Beta(alpha, alpha); 0: not of this kind.
+        probability: of a batch to be mixed.
+        seed: the training's.
+    """
+
+    mixup_alpha: float
+    cutmix_alpha: float
+    probability: float
+    seed: int
+
+    def draw(self, epoch: int, step: int, height: int, width: int) -> Mix | None:
+        """The mix of a whole step's photos, of this many pixels; None: they stay as they are."""
+        chance = np.random.default_rng([self.seed, epoch, step, OWN_STREAM])
+        happens, kind, across, down = chance.random(4).tolist()
+        if happens >= self.probability or not (self.mixup_alpha or self.cutmix_alpha):
+            return None
+        cuts = self.cutmix_alpha > 0 and (self.mixup_alpha == 0 or kind < 0.5)
+        alpha = self.cutmix_alpha if cuts else self.mixup_alpha
+        share = float(chance.beta(alpha, alpha))
+        return cut(share, across, down, height, width) if cuts else Mix(share)
+
+
+def cut(share: float, across: float, down: float, height: int, width: int) -> Mix:
+    """CutMix's box (section 3.1, equation 2), cut off at the image's edges.
+
+    Args:
+        share: what the photo would keep if nothing of the box were cut off.
+        across, down: where the box's middle lies, in [0, 1) of the width and the height.
+        height, width: of the images, in pixels.
+
+    Returns:
+        The box, and the share of the pixels that are the photo's own, counted.
+    """
+    side = math.sqrt(1 - share)
+    wide, high = int(width * side), int(height * side)
+    left, top = int(across * width) - wide // 2, int(down * height) - high // 2
+    box = max(0, left), max(0, top), min(width, left + wide), min(height, top + high)
+    return Mix(1 - (box[2] - box[0]) * (box[3] - box[1]) / (width * height), box)
