@@ -276,3 +276,12 @@ def test_a_probability_of_mixing_without_anything_to_mix_is_refused():
     assert not read_draft("resnet34-adam", ["training.mix_probability=0.5", "training.cutmix_alpha=1"]).problems
     for wrong in ("mix_probability=0", "mix_probability=1.1", "mixup_alpha=-0.1", "cutmix_alpha=101"):
         assert read_draft("resnet34-adam", [f"training.{wrong}"]).problems[0].startswith("training.")
+
+
+def test_an_augmentation_of_ones_own_can_have_trivial_augment_and_erasing():
+    own = ["augmentation.policies.own={trivial_augment: wide, erasing: 0.25}", "training.phases.0.augmentation=own"]
+    policy = read_recipe("resnet34-adam", own).augmentation.policies["own"]
+    assert (policy.trivial_augment, policy.erasing) == ("wide", 0.25)
+    for wrong in ("trivial_augment: narrow", "erasing: 1.5", "erasing: true"):
+        (problem,) = read_draft("resnet34-adam", [f"augmentation.policies.own={{{wrong}}}"]).problems
+        assert problem.startswith(f"augmentation.policies.own.{wrong.partition(':')[0]}")

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
+from fieldguide.data.erasing import RATIO, SCALE, fill_colour
 from fieldguide.data.preprocess import Preprocessing, center
 
 INTERPOLATION = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
@@ -19,7 +20,8 @@ Augment = Callable[[Image.Image, int], Image.Image]
 class Policy:
     """One augmentation; the fields of a recipe's `augmentation.policies`, applied in this order.
 
-    Shares are in [0, 1], angles in degrees; `crop_scale` None means the centre crop of validation.
+    Shares are in [0, 1], angles in degrees; `crop_scale` None means the centre crop of validation; `trivial_augment` is
+    none or wide; `erasing` is a probability.
     """
 
     crop_scale: Sequence[float] | None
@@ -32,6 +34,8 @@ class Policy:
     saturation: float
     hue: float
     translation_share: float
+    trivial_augment: str = "none"
+    erasing: float = 0.0
 
 
 def photo_seed(seed: int, epoch: int, file: str) -> int:
@@ -62,7 +66,7 @@ def _augment(transforms: v2.Compose, centre_first: Preprocessing | None, image: 
 
 
 def _transforms(policy: Policy, preprocessing: Preprocessing) -> list[torch.nn.Module]:
-    """The report's order: crop, flips, rotation, colours, translation; what does nothing is left out."""
+    """The report's order, crop, flips, rotation, colours, translation, then the rest; what does nothing is left out."""
     size = preprocessing.image_size_px
     steps: list[torch.nn.Module] = []
     if policy.crop_scale is not None:
@@ -85,4 +89,8 @@ def _transforms(policy: Policy, preprocessing: Preprocessing) -> list[torch.nn.M
         steps.append(v2.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue))
     if policy.translation_share:
         steps.append(v2.RandomAffine(0, translate=(policy.translation_share, policy.translation_share)))
+    if policy.trivial_augment == "wide":
+        steps.append(v2.TrivialAugmentWide())
+    if policy.erasing:
+        steps.append(v2.RandomErasing(policy.erasing, SCALE, RATIO, value=fill_colour(preprocessing.mean)))
     return steps or [v2.Identity()]

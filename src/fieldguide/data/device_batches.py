@@ -14,7 +14,9 @@ import torch
 
 from fieldguide.data.augment import Policy, photo_seed
 from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
+from fieldguide.data.device_extras import apply_extras, extras_of, names_of
 from fieldguide.data.draw import Drawn, colours, draw, warp
+from fieldguide.data.erasing import fill_colour
 from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 from fieldguide.data.preprocess import Preprocessing
@@ -32,6 +34,8 @@ class HostBatch:
         numbers: (batch, 34) float32, a row of `numbers_of` a photo.
         places: (batch, 2) int64: where a photo begins among the pixels, and its width.
         pixels: (pixels, 3) uint8 of this batch, or None where the device has them.
+        extras: (batch, 12) float32, a row of `extras_of` a photo, or None where there is nothing to do.
+        names: what there is to do, of `names_of`.
     """
 
     numbers: torch.Tensor
@@ -39,6 +43,8 @@ class HostBatch:
     pixels: torch.Tensor | None
     labels: torch.Tensor
     files: tuple[str, ...]
+    extras: torch.Tensor | None = None
+    names: frozenset[str] = frozenset()
 
 
 class DeviceBatches:
@@ -78,6 +84,7 @@ class DeviceBatches:
         self.seed = seed
         self.batch_size = batch_size
         self.samples = samples_for(pixels.side_px, preprocessing.image_size_px)
+        self._erased_colour = torch.tensor(fill_colour(preprocessing.mean), dtype=torch.uint8, device=device)
         self._resident: torch.Tensor | None = None
         self._starts: list[int] = []
         if all(photo.content_hash in pixels for photo in photos):
@@ -113,6 +120,9 @@ class DeviceBatches:
             pixels = self._resident if made.pixels is None else made.pixels.to(self.device, non_blocking=True)
             assert pixels is not None
             images = augment_batch(pixels, places, numbers, self.preprocessing.image_size_px, self.samples)
+            if made.extras is not None:
+                extras = made.extras.to(self.device, non_blocking=True)
+                images = apply_extras(images, extras, made.names, self._erased_colour)
             yield Batch(images, labels, made.files)
 
     def _on_host(self, policy: Policy, epoch: int, places: list[int]) -> HostBatch:
@@ -123,21 +133,22 @@ class DeviceBatches:
             loaded = [self.pixels.read(photo) for photo in photos]
             shapes = [(array.shape[0], array.shape[1]) for array in loaded]
             starts = np.cumsum([0, *(height * width for height, width in shapes)]).tolist()[:-1]
-        rows = [
-            numbers_of(
-                draw(policy, self.preprocessing, width, height, photo_seed(self.seed, epoch, photo.file)),
-                self.preprocessing.image_size_px,
-                width,
-                height,
-            )
+        side = self.preprocessing.image_size_px
+        drawn = [
+            draw(policy, self.preprocessing, width, height, photo_seed(self.seed, epoch, photo.file))
             for photo, (height, width) in zip(photos, shapes, strict=True)
         ]
+        rows = [numbers_of(one, side, width, height) for one, (height, width) in zip(drawn, shapes, strict=True)]
+        names = names_of(drawn)
+        extras = torch.from_numpy(np.stack([extras_of(one, side) for one in drawn])) if names else None
         return HostBatch(
             numbers=self._pinned(torch.from_numpy(np.stack(rows))),
             places=self._pinned(torch.tensor([[s, width] for s, (_, width) in zip(starts, shapes, strict=True)])),
             pixels=self._pinned(_in_a_row(loaded)) if loaded else None,
             labels=self._pinned(torch.tensor([photo.label for photo in photos])),
             files=tuple(photo.file for photo in photos),
+            extras=None if extras is None else self._pinned(extras),
+            names=names,
         )
 
     def _copied(self, count: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 The distributions are those of torchvision's RandomResizedCrop, RandomHorizontalFlip, RandomVerticalFlip,
 RandomRotation, ColorJitter and RandomAffine (its `get_params`), in the report's order: crop, flips, rotation, colours,
-translation.
+translation; then TrivialAugment and random erasing, from random numbers of their own, so that they change no others.
 """
 
 import math
@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.data.augment import Policy
+from fieldguide.data.erasing import Box, draw_box, fill_colour
 from fieldguide.data.preprocess import Preprocessing, center_box
+from fieldguide.data.trivial_augment import Operation, draw_operation
 
 Matrix = npt.NDArray[np.float64]
 Row = tuple[float, float, float]
@@ -20,6 +22,7 @@ Row = tuple[float, float, float]
 TRIES = 10  # torchvision's: after so many crops that do not fit, the centre
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's mode L
 GRAY = np.outer(np.ones(3), LUMA)
+OPERATION_STREAM, ERASING_STREAM = 1, 2
 JITTERS = ("brightness", "contrast", "saturation", "hue")
 
 
@@ -33,6 +36,9 @@ class Drawn:
         angle: of the rotation, in degrees counter-clockwise.
         jitters: (name of `JITTERS`, value) in their order; a factor, or for hue a share of the circle.
         shift: right and down, in pixels of the output.
+        operation: of TrivialAugment, None without it.
+        erased: left, top, right, bottom in pixels of the output; None: nothing.
+        erased_colour: what it becomes, RGB.
     """
 
     crop: tuple[float, float, float, float]
@@ -41,6 +47,9 @@ class Drawn:
     angle: float
     jitters: tuple[tuple[str, float], ...]
     shift: tuple[int, int]
+    operation: Operation | None = None
+    erased: Box | None = None
+    erased_colour: tuple[int, int, int] = (0, 0, 0)
 
 
 def draw(policy: Policy, preprocessing: Preprocessing, width: int, height: int, seed: int) -> Drawn:
@@ -60,6 +69,12 @@ def draw(policy: Policy, preprocessing: Preprocessing, width: int, height: int, 
     jitters = _jitters(policy, chance)
     most = policy.translation_share * preprocessing.image_size_px
     right, down = (round(move) for move in chance.uniform(-most, most, 2).tolist())
+    operation = erased = None
+    if policy.trivial_augment == "wide":
+        operation = draw_operation(np.random.default_rng([seed, OPERATION_STREAM]))
+    if policy.erasing:
+        own = np.random.default_rng([seed, ERASING_STREAM])
+        erased = draw_box(policy.erasing, preprocessing.image_size_px, own)
     return Drawn(
         crop=crop,
         horizontal_flip=horizontal < policy.horizontal_flip,
@@ -67,6 +82,9 @@ def draw(policy: Policy, preprocessing: Preprocessing, width: int, height: int, 
         angle=policy.rotation_degrees * (2 * turn - 1),
         jitters=jitters,
         shift=(right, down),
+        operation=operation,
+        erased=erased,
+        erased_colour=fill_colour(preprocessing.mean) if erased else (0, 0, 0),
     )
 
 

@@ -10,7 +10,7 @@ three times and walks over the photo ten. The differences to it, each held by a 
 - The mean that contrast needs leaves out what the translation moved away and moved in.
 
 As in the reference, what the rotation turns in is black before the colours (so that contrast lifts it to a gray), and
-what the translation moves in is black after them.
+what the translation moves in is black after them. TrivialAugment and random erasing come last, as torchvision's.
 """
 
 import contextlib
@@ -25,7 +25,9 @@ import numpy.typing as npt
 
 from fieldguide.data.augment import Policy
 from fieldguide.data.draw import Drawn, colours, draw, warp
+from fieldguide.data.erasing import erase
 from fieldguide.data.preprocess import Preprocessing
+from fieldguide.data.trivial_augment import apply_operation
 
 Pixels = npt.NDArray[np.uint8]
 FusedAugment = Callable[[Pixels, int, Pixels], None]
@@ -91,6 +93,10 @@ def apply(drawn: Drawn, photo: Pixels, output: Pixels) -> None:
     if any(drawn.shift):
         output[: down.start] = output[down.stop :] = 0
         output[:, : across.start] = output[:, across.stop :] = 0
+    if drawn.operation is not None:
+        apply_operation(drawn.operation, output)
+    if drawn.erased is not None:
+        erase(drawn.erased, drawn.erased_colour, output)
 
 
 def _region(drawn: Drawn, photo: Pixels, side: int) -> tuple[Any, npt.NDArray[np.float64]]:

@@ -102,6 +102,12 @@ class Policy(Section):
     saturation: Share = 0.0
     hue: float = Field(default=0.0, ge=0, le=0.5)
     translation_share: Share = 0.0
+    trivial_augment: Literal["none", "wide"] = Field(
+        default="none", description="wide: TrivialAugmentWide, one of 14 operations at a strength of chance"
+    )
+    erasing: Share = Field(
+        default=0.0, description="probability of RandomErasing: 2 to 33 % of the area become the mean colour"
+    )
 
 
 STANDARD = Policy(rotation_degrees=15, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
