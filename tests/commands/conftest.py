@@ -2,6 +2,7 @@
 
 import pytest
 
+from fieldguide.commands import trial
 from tests.commands.by_the_report import train
 
 SMALL = (
@@ -45,3 +46,21 @@ def trained(tmp_path_factory):
         for number in range(count):
             write_photo(root / "photos" / folder / f"{number:03d}.png", hue, 1000 * (place + 1) + number)
     return root / "photos", train(root / "photos", output=root / "run", overrides=SMALL, quiet=True)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """at_step(7, act): calls `act` after the seventh step of the next training in this process."""
+
+    def arrange(number, act):
+        real, done = trial._Recorder.step_done, []
+
+        def step_done(self, images):
+            real(self, images)
+            done.append(images)
+            if len(done) == number:
+                act()
+
+        monkeypatch.setattr(trial._Recorder, "step_done", step_done)
+
+    return arrange

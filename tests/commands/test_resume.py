@@ -22,24 +22,6 @@ CHANGED = r"training\.learning_rate is 0\.5, and was 0\.003"
 
 
 @pytest.fixture
-def at_step(monkeypatch):
-    """at_step(7, act): calls `act` after the seventh step of the next training in this process."""
-
-    def arrange(number, act):
-        real, done = trial._Recorder.step_done, []
-
-        def step_done(self, images):
-            real(self, images)
-            done.append(images)
-            if len(done) == number:
-                act()
-
-        monkeypatch.setattr(trial._Recorder, "step_done", step_done)
-
-    return arrange
-
-
-@pytest.fixture
 def interrupted(trained, tmp_path, small, at_step):
     """(photos, run) of a training that got SIGTERM in its second epoch; as `trained`, but for that."""
     at_step(STEPS_PER_EPOCH + 2, lambda: signal.raise_signal(signal.SIGTERM))

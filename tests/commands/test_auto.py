@@ -1,0 +1,162 @@
+"""The default: a plan by what this machine was measured to do, on photos of every shape that a person may bring."""
+
+import signal
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from fieldguide import UsageError, predict, resume, train
+from fieldguide.recipe.load import read_recipe
+from fieldguide.run_folder import RunFolder
+from tests.commands.test_resume import same
+
+BASE = ("model.backbone=test_resnet", "rules.backbones=null")
+AT_32_PX = (*BASE, "data.image_size_px=32")
+TWO = {"train/a": 12, "train/b": 12, "val/a": 4, "val/b": 4}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of weights for a backbone whose statistics fit its photos no better and no worse than others."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
+    return path
+
+
+def plan_of(run):
+    phases = read_recipe(run.path / "recipe.yaml").training.phases
+    return [(phase.method, phase.trainable, phase.batch_norm, phase.max_epochs) for phase in phases]
+
+
+def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_path, make_photos, weights, capsys):
+    photos = make_photos(tmp_path / "photos", TWO)
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=AT_32_PX)
+    assert plan_of(run) == [("probe", "head", "folded", 1), ("gradient", "all", "folded", 12)]
+    recipe = read_recipe(run.path / "recipe.yaml")
+    assert recipe.training.plan is None and recipe.training.batch_size == 8 and recipe.training.layer_decay == 0.6
+    assert set(recipe.augmentation.policies) == {"none", "mild"}
+    told = capsys.readouterr().out
+    assert "plan: probe on frozen features" in told and "then the whole network for 12 epochs at 32 px" in told
+    assert "rounds of 6 epochs" in told
+    probe, history = run.result["probe"], RunFolder(run.path).read_history()
+    assert probe["validation"]["accuracy"] == history[0]["validation"]["accuracy"]
+    assert probe["training"]["images"] == 24 and history[0]["stage"] == "probe" and not run.result["out_of_time"]
+
+
+def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbers(
+    tmp_path, make_photos, weights, monkeypatch
+):
+    photos = make_photos(tmp_path / "photos", TWO)
+    first = train(photos, output=tmp_path / "first", weights=weights, overrides=AT_32_PX, minutes=0.4, quiet=True)
+    monkeypatch.setattr("fieldguide.assemble.automatic.Planner.with_plan", lambda *_: pytest.fail("planned again"))
+    again = train(photos, first.path / "recipe.yaml", tmp_path / "again", quiet=True)
+    if not first.result["out_of_time"]:  # a slow moment of the machine may have cut the first
+        assert same(first.path, again.path)
+
+
+def test_a_resumed_run_keeps_its_plan(tmp_path, make_photos, weights, monkeypatch, at_step):
+    photos = make_photos(tmp_path / "photos", TWO)
+    settings = (*AT_32_PX, "training.checkpoint_every_minutes=0")
+    whole = train(photos, output=tmp_path / "whole", weights=weights, overrides=settings, quiet=True)
+    at_step(10, lambda: signal.raise_signal(signal.SIGTERM))
+    cut = train(photos, output=tmp_path / "cut", weights=weights, overrides=settings, quiet=True)
+    assert cut.exit_code == 143
+    monkeypatch.setattr("fieldguide.assemble.automatic.Planner.with_plan", lambda *_: pytest.fail("planned again"))
+    resume(cut.path, quiet=True)
+    assert same(whole.path, cut.path)
+
+
+@pytest.mark.parametrize("given", ["weights", "none"])
+@pytest.mark.parametrize(
+    "counts",
+    [
+        pytest.param({f"train/{name}": 5 for name in "abc"} | {"val/a": 1, "val/b": 1, "val/c": 1}, id="5 a class"),
+        pytest.param({"a": 9, "b": 9}, id="two classes, no val"),
+        pytest.param({"train/a": 44, "train/b": 2, "val/a": 4, "val/b": 2}, id="22 to 1"),
+    ],
+)
+def test_few_photos_and_crooked_classes(tmp_path, make_photos, weights, counts, given):
+    photos = make_photos(tmp_path / "photos", counts)
+    chosen = weights if given == "weights" else "none"
+    run = train(photos, output=tmp_path / "run", weights=chosen, overrides=AT_32_PX, minutes=0.2, quiet=True)
+    expected = [method for method, *_ in plan_of(run)]
+    assert expected in ([["probe"], ["probe", "gradient"]] if given == "weights" else [["gradient"]])
+    assert run.exit_code == 0 and run.result["num_classes"] == len({name.rpartition("/")[2] for name in counts})
+    assert (run.result["probe"] is not None) == (given == "weights")
+
+
+@pytest.mark.slow
+def test_five_hundred_classes(tmp_path, make_photos, weights):
+    counts = {f"train/{n:03d}": 2 for n in range(500)} | {f"val/{n:03d}": 1 for n in range(0, 500, 10)}
+    photos = make_photos(tmp_path / "photos", counts, size=(12, 12))
+    settings = (*AT_32_PX, "data.leaks=allow")
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=0.5, quiet=True)
+    assert run.result["num_classes"] == 500 and run.exit_code == 0
+
+
+def test_small_photos_bound_the_size_that_a_plan_chooses(tmp_path, make_photos, weights):
+    photos = make_photos(tmp_path / "photos", TWO, size=(84, 90))
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=BASE, minutes=0.3, quiet=True)
+    chosen = read_recipe(run.path / "recipe.yaml").data
+    assert chosen.image_size_px in (96, 128, 160) and chosen.cache_side_px == 2 * chosen.image_size_px
+    row = predict(run.path, [photos / "val/a/000.png"], tmp_path / "p.csv", quiet=True)
+    assert (tmp_path / "p.csv").exists() and row is not None
+
+
+def test_photos_of_4000_px(tmp_path, make_photos, weights):
+    photos = make_photos(tmp_path / "photos", {"train/a": 3, "train/b": 3, "val/a": 1, "val/b": 1})
+    for path in photos.rglob("*.png"):
+        with Image.open(path) as small:
+            small.resize((4_000, 3_000)).save(path.with_suffix(".jpg"), quality=50)
+        path.unlink()
+    settings = (*AT_32_PX, "training.plan=null", "training.phases=[{method: probe, augmentation: none}]")
+    run = train(
+        photos, output=tmp_path / "run", weights=weights, overrides=(*settings, "training.rounds=0"), quiet=True
+    )
+    assert run.result["split"]["train"] == 6 and run.exit_code == 0
+
+
+def test_a_time_that_is_too_short_for_anything_still_leaves_a_judged_model(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", TWO)
+    run = train(photos, output=tmp_path / "run", weights="none", overrides=AT_32_PX, minutes=0.001, quiet=True)
+    assert run.result["out_of_time"] and run.result["epochs"] == 1 and run.result["validation"]["images"] == 8
+
+
+def test_minutes_bound_a_recipe_that_has_a_plan_of_its_own(tmp_path, make_photos, capsys):
+    photos = make_photos(tmp_path / "photos", TWO)
+    settings = (*AT_32_PX, "training.phases.0.max_epochs=10000", "training.phases.0.patience_epochs=10000")
+    run = train(photos, "resnet34-adam", tmp_path / "run", weights="none", overrides=settings, minutes=0.25)
+    assert run.result["out_of_time"] and run.result["stages"][-1]["reason"] == "the time was up"
+    assert "the time was up in epoch" in capsys.readouterr().out
+    assert read_recipe(run.path / "recipe.yaml").training.max_minutes == 0.25
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("training.phases=[{augmentation: none}]",), "training.phases would be ignored"),
+        (("training.rounds=1",), "training.rounds would be ignored"),
+        (("training.max_minutes=0",), "training.max_minutes"),
+        (("training.plan=null", "training.phases.0.views=2"), "training.phases.0.views would be ignored"),
+        (("training.plan=null", "training.phases.0.method=probe", "model.head=mlp"), "solves for a linear head"),
+        (("training.plan=null", "training.phases.1.method=probe"), "put it first"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(tmp_path, make_photos, settings, named):
+    photos = make_photos(tmp_path / "photos", TWO)
+    with pytest.raises(UsageError, match=named):
+        train(photos, output=tmp_path / "run", weights="none", overrides=(*AT_32_PX, *settings), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_probe_of_several_views_and_an_image_size_of_a_phase(tmp_path, make_photos, weights):
+    photos = make_photos(tmp_path / "photos", TWO)
+    phases = "[{method: probe, views: 3, augmentation: mild}, {augmentation: mild, image_size_px: 24, max_epochs: 2}]"
+    settings = (*AT_32_PX, "training.plan=null", f"training.phases={phases}", "training.rounds=0")
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, quiet=True)
+    assert run.result["probe"]["training"]["images"] == 72 and run.result["epochs"] == 3
+    assert [stage["name"] for stage in run.result["stages"]] == ["probe", "mild"]
