@@ -257,6 +257,7 @@ def make_plan(recipe: Recipe) -> Plan:
         ),
         max_epochs=training.max_epochs,
         best_by=training.best_by,
+        ema_decay=training.ema_decay,
     )
 
 

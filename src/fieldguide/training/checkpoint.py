@@ -6,6 +6,7 @@ that no generator goes on from one step to the next.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from fieldguide.errors import TrainingError, UsageError
+from fieldguide.training.average import Average
 from fieldguide.training.plan import Convergence, Ended, More, Plan, Stage, next_stage
 from fieldguide.training.schedule import Schedule
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
@@ -29,6 +31,7 @@ class UnderWay:
         epochs: so many of it are done.
         improved: whether one of them made a new best model.
         running: the epoch after these.
+        average: of the weights over the stage's steps; None: there is none.
     """
 
     stage: Stage
@@ -38,6 +41,11 @@ class UnderWay:
     epochs: int = 0
     improved: bool = False
     running: Running = field(default_factory=Running)
+    average: Average | None = None
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Within it the network holds what validation judges: the average, where there is one."""
+        return nullcontext() if self.average is None else self.average.loaded()
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ class Snapshot:
     """A training in its middle.
 
     Attributes:
-        tensors: `model.NAME`, `best.NAME` (left out where the model is the best) and `optimizer.PLACE.NAME`.
+        tensors: `model.NAME`, `best.NAME` (left out where the model is the best), `optimizer.PLACE.NAME`, and
+            `average.NAME` where there is a moving average.
         plain: everything else, ready for JSON.
     """
 
@@ -64,6 +73,8 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
         tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
     for place, memory in under_way.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value for name, value in memory.items() if value is not None}
+    if under_way.average is not None:
+        tensors |= {f"average.{name}": value for name, value in under_way.average.weights.items()}
     _demand_finite(tensors, len(state.history) + 1, under_way.running.steps)
     running = asdict(under_way.running) | {"seconds": under_way.running.elapsed()}
     del running["began"]
@@ -79,15 +90,18 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
         },
         "running": running,
     }
+    if under_way.average is not None:
+        plain["average_steps"] = under_way.average.steps
     return Snapshot(tensors, {"state": plain_state(state), "under_way": plain})
 
 
 def _is_best(model: nn.Module, state: State, under_way: UnderWay) -> bool:
     """Whether the network, as it is now, is the best model: right after the epoch that made it so.
 
-    A network whose batch normalisation is folded holds other tensors than the model that is made of it.
+    A network whose batch normalisation is folded holds other tensors than the model that is made of it, and one that is
+    averaged other values.
     """
-    if state.best is None or list(state.best.weights) != list(model.state_dict()):
+    if state.best is None or under_way.average is not None or list(state.best.weights) != list(model.state_dict()):
         return False
     return under_way.running.steps == 0 and bool(state.history) and state.history[-1].best
 
@@ -196,6 +210,8 @@ def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
         under_way.convergence.waited = int(plain["convergence"]["waited"])
         under_way.epochs, under_way.improved = int(plain["epochs"]), bool(plain["improved"])
         under_way.running = _running(**plain["running"])
+        if under_way.average is not None:
+            under_way.average.restore(part_of(snapshot.tensors, "average."), int(plain["average_steps"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise UsageError(f"the saved state does not fit this training ({_told(error)})") from None
 

@@ -25,6 +25,7 @@ FORMAT = 1
 KEPT = 2
 MOST_JSON_BYTES = 100_000_000
 MOST_HEADER_BYTES = 100_000_000
+NETWORKS = 3  # the model, the best one, the moving average
 OPTIMIZER_TENSORS = 4  # a parameter's, at the most: two moments, a third of amsgrad, a step
 
 
@@ -192,12 +193,16 @@ def _demand_sizes(path: Path, model: nn.Module) -> None:
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     values = sum(math.prod(shape) for shape in own.values())
     size = path.stat().st_size
-    if size > 8 * values * (2 + OPTIMIZER_TENSORS) + MOST_HEADER_BYTES:
+    if size > 8 * values * (NETWORKS + OPTIMIZER_TENSORS) + MOST_HEADER_BYTES:
         raise UsageError(f"{path}: is damaged ({size:,} bytes, more than such a network can have)")
     shapes = {tuple(value.shape) for value in model.parameters()} | {()}
     for name, shape in _header_shapes(path, size).items():
         part, _, rest = name.partition(".")
-        if not _is_of(own, rest, shape) if part in ("model", "best") else part != "optimizer" or shape not in shapes:
+        if (
+            not _is_of(own, rest, shape)
+            if part in ("model", "best", "average")
+            else part != "optimizer" or shape not in shapes
+        ):
             raise UsageError(
                 f"{path}: is damaged or of another network ({name} has the shape {shape})"[: len(str(path)) + MOST_TOLD]
             )

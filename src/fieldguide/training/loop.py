@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fieldguide.errors import FieldguideError, TrainingError, UsageError
+from fieldguide.training.average import Average
 from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
 from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
 from fieldguide.training.mixing import Mix
@@ -179,7 +180,10 @@ class _Training:
         self.tools.prepare(self.model, stage)
         optimizer = self.tools.make_optimizer(self.model, stage.learning_rate)
         schedule = self.tools.make_schedule(optimizer, stage, self.tools.steps_per_epoch)
-        return UnderWay(stage, optimizer, schedule, Convergence(stage.min_improvement, stage.patience_epochs))
+        under_way = UnderWay(stage, optimizer, schedule, Convergence(stage.min_improvement, stage.patience_epochs))
+        if self.plan.ema_decay is not None:
+            under_way.average = Average(self.model, self.plan.ema_decay)
+        return under_way
 
     def _run_stage(self, under_way: UnderWay) -> str:
         """Its epochs; returns why there are no more."""
@@ -212,6 +216,12 @@ class _Training:
         if not learn(under_way, number):
             return None
         trained = running.elapsed()
+        with under_way.judged():
+            return self._judge(under_way, number, trained)
+
+    def _judge(self, under_way: UnderWay, number: int, trained: float) -> Epoch:
+        """An epoch's validation and record, after `trained` seconds; the best model is what was validated."""
+        running = under_way.running
         validation = self.tools.evaluate(self.model)
         if not math.isfinite(validation.loss):
             raise TrainingError(
@@ -263,6 +273,8 @@ class _Training:
             self.tools.seed_step(epoch, running.steps)
             mix = self.tools.draw_mix(epoch, running.steps, *batch.images.shape[-2:])
             loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix)
+            if under_way.average is not None:
+                under_way.average.take_step()
             waiting.add(loss, right, batch.files)
             running.steps += 1
             self._note_halving(epoch, running.steps)
