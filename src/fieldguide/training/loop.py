@@ -17,6 +17,7 @@ from fieldguide.training.mixing import Mix
 from fieldguide.training.optimizer import SHARE, MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule
+from fieldguide.training.soup import Weights, make_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
 from fieldguide.training.step import OnDevice, StepSettings, train_step, training_mode
 
@@ -145,6 +146,8 @@ class _Training:
             self.state.ended.append(ended)
             self.observer.stage_done(ended)
             self.under_way = self._begin_next()
+        if self.state.candidates and not self.state.stopped:
+            make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
         """Loads the best weights so far, if there are any."""
@@ -239,7 +242,7 @@ class _Training:
             validation=validation,
             seconds=running.elapsed(),
             images_per_second=running.images / max(trained, 1e-9),
-            best=best is None or _is_better(validation, best.epoch.validation, self.plan.best_by),
+            best=best is None or self._is_better(validation, best.epoch.validation),
         )
         self._record(epoch)
         return epoch
@@ -317,9 +320,22 @@ class _Training:
 
     def _record(self, epoch: Epoch) -> None:
         self.state.history.append(epoch)
-        if epoch.best:
+        if most := self.plan.soup_candidates:
+            take_candidate(self.state, epoch, lambda: self.tools.weights(self.model), most, self._is_better)
+        elif epoch.best:
             self.state.best = Best(epoch, self.tools.weights(self.model))
         self.observer.epoch_done(epoch, self.state)
+
+    def _evaluate_as_built(self, weights: Weights) -> Scores | None:
+        """Validation figures of a model that is no stage's; None where the training was told to stop."""
+        self.state.stopped = self.stop()
+        if self.state.stopped:
+            return None
+        self.tools.load(self.model, weights)
+        return self.tools.evaluate(self.model)
+
+    def _is_better(self, new: Scores, old: Scores) -> bool:
+        return _is_better(new, old, self.plan.best_by)
 
     def _next_stage(self) -> Stage | None:
         return next_stage(self.plan, self.state.ended, self.state.more)
