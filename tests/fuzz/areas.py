@@ -10,7 +10,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -34,7 +34,8 @@ from fieldguide.recipe.load import preset_names, preset_text, read_draft
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest
-from fieldguide.training.checkpoint import UnderWay, best_weights_of, restore, state_of
+from fieldguide.training.average import Average
+from fieldguide.training.checkpoint import UnderWay, best_weights_of, candidates_of, restore, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import train
 from fieldguide.training.plan import Convergence, next_stage
@@ -190,13 +191,16 @@ def _read_image(path: Path) -> None:
     assert (facts.width, facts.height) == image.size
 
 
+WHOLE = replace(PLAN, ema_decay=0.9, soup_candidates=3)  # so that all that can be saved is
+
+
 @cache
 def _checkpoint() -> tuple[bytes, bytes]:
-    """What is said of a training that was stopped in its second epoch, and its tensors."""
+    """What is said of a training that was stopped in its third epoch, and its tensors."""
     model = network()
     with tempfile.TemporaryDirectory(prefix="fieldguide-fuzz-") as folder:
         keeper = Checkpoints(Path(folder), 1e9, lambda: {"waited_for_data": [0.5, 2.0]})
-        train(model, PLAN, made("adam", "plateau"), Diary(model), stopping_after(5), keeper)
+        train(model, WHOLE, made("adam", "plateau"), Diary(model), stopping_after(8), keeper)
         last = keeper.numbers()[-1]
         said = json.loads((Path(folder) / f"{last:06d}.json").read_bytes())["checkpoint"]
         return json.dumps(said).encode(), (Path(folder) / f"{last:06d}.safetensors").read_bytes()
@@ -208,15 +212,18 @@ def _go_on(folder: Path) -> None:
     found = Checkpoints(folder, 10).newest(model)
     if found.snapshot is None:
         raise UsageError(*found.damaged)
-    state = state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot))
+    state = state_of(
+        found.snapshot.plain["state"], WHOLE, best_weights_of(found.snapshot), candidates_of(found.snapshot)
+    )
     assert all(json.dumps(epoch.to_dict(), allow_nan=False) for epoch in state.history)
     Waiting().go_on(found.snapshot.plain["beside"].get("waited_for_data", (0, 0)))
-    stage = next_stage(PLAN, state.ended, state.more)
+    stage = next_stage(WHOLE, state.ended, state.more)
     if stage is not None and "under_way" in found.snapshot.plain:
         tools = made("adam", "plateau")
         optimizer = tools.make_optimizer(model, stage.learning_rate)
         schedule = tools.make_schedule(optimizer, stage, tools.steps_per_epoch)
-        restore(found.snapshot, model, UnderWay(stage, optimizer, schedule, Convergence(0.001, 3)))
+        average = Average(model, 0.9)
+        restore(found.snapshot, model, UnderWay(stage, optimizer, schedule, Convergence(0.001, 3), average=average))
 
 
 def _read_checkpoint(path: Path) -> None:

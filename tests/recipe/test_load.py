@@ -54,6 +54,20 @@ def test_contradictions_are_told_together_with_unknown_fields(recipe_file):
     assert len(draft.problems) == 4
 
 
+def test_a_soup_of_one_epoch_and_candidates_of_none_are_contradictions(recipe_file):
+    (one,) = read_draft(recipe_file("training: {soup: greedy, max_epochs: 1}")).problems
+    assert one.startswith("training.soup: greedy averages several epochs, but training.max_epochs is 1")
+    (none,) = read_draft(recipe_file("training: {soup_candidates: 3}")).problems
+    assert "training.soup_candidates would be ignored, because training.soup is none" in none
+    assert read_draft(recipe_file("training: {soup: greedy, soup_candidates: 3, ema_decay: 0.99}")).problems == ()
+
+
+@pytest.mark.parametrize("decay", ["1", "-0.1", "true", ".nan"])
+def test_a_decay_that_keeps_nothing_new_is_refused(recipe_file, decay):
+    (problem,) = read_draft(recipe_file(f"training: {{ema_decay: {decay}}}")).problems
+    assert problem.startswith("training.ema_decay")
+
+
 def test_a_contradiction_with_a_field_that_is_itself_wrong_is_not_told_twice(recipe_file):
     draft = read_draft(recipe_file("training: {momentum: 0.5, optimizer: sdg}"))
     assert len(draft.problems) == 1 and "did you mean sgd?" in draft.problems[0]

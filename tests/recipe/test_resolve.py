@@ -44,6 +44,12 @@ def test_every_batch_is_mixed_where_an_alpha_is_set_and_nothing_is_said_where_no
     assert resolve(Recipe(), OWN).training.mix_probability is None
 
 
+def test_the_candidates_of_a_soup_are_filled_in_where_there_is_one():
+    assert resolve(Recipe(), OWN).training.soup_candidates is None
+    assert resolve(Recipe(training=Training(soup="greedy")), OWN).training.soup_candidates == 5
+    assert resolve(Recipe(training=Training(soup="greedy", soup_candidates=3)), OWN).training.soup_candidates == 3
+
+
 def test_phases_and_rounds_say_their_rate_name_and_augmentation():
     training = Training(
         learning_rate=0.5, phases=(Phase(), Phase(name="late", augmentation="none", learning_rate=0.1)), rounds=Rounds()

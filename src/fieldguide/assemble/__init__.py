@@ -257,6 +257,8 @@ def make_plan(recipe: Recipe) -> Plan:
         ),
         max_epochs=training.max_epochs,
         best_by=training.best_by,
+        ema_decay=training.ema_decay,
+        soup_candidates=training.soup_candidates or 0,
     )
 
 

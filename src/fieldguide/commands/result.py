@@ -8,10 +8,11 @@ from fieldguide.assemble import Assembled
 from fieldguide.commands.display import Screen, duration
 from fieldguide.commands.judging import calibration_sentence, macro_sentence
 from fieldguide.data.split import Split
+from fieldguide.errors import counted
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.plan import Ended
-from fieldguide.training.state import State
+from fieldguide.training.state import Soup, State
 
 
 def result_of(
@@ -27,7 +28,9 @@ def result_of(
     """Figures, counts and verdicts of a training that has a model, as plain data."""
     assert state.best is not None
     best, history = state.best.epoch, state.history
-    chose = f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"
+    soup = state.best.soup
+    model = f"the greedy soup of epochs {', '.join(map(str, soup))}" if soup else f"epoch {best.epoch}"
+    chose = f"{model} of {len(history)}, by {recipe.training.best_by}"
     images = sum(epoch.training.images for epoch in history)
     return {
         "recipe": name,
@@ -46,6 +49,7 @@ def result_of(
         "test_evaluations": 0,
         "epochs": len(history),
         "best_epoch": best.epoch,
+        "soup": state.soup.to_dict() if state.soup else None,
         "stages": [_stage(ended) for ended in state.ended],
         "more_epochs": [more.epochs for more in state.more],
         "stopped": state.stopped,
@@ -92,6 +96,22 @@ def _probe(state: State) -> dict[str, Any] | None:
         "validation": found[0].validation.to_dict(),
         "seconds": found[0].seconds,
     }
+
+
+def soup_sentence(soup: Soup, best_by: str) -> str:
+    """What came of it, and who chose."""
+    name = best_by.removeprefix("validation_")
+    before, after = (scores.to_dict()[name] for scores in (soup.before, soup.after))
+    best, count = f"epoch {soup.epochs[0]} alone", counted(len(soup.candidates), "candidate")
+    if len(soup.epochs) == 1:
+        return f"greedy soup of {count}: no mean is better on validation than {best} ({name} {before:.4f}), which stays"
+    mean = f"greedy soup of {count}: the mean of epochs {', '.join(map(str, soup.epochs))} has validation {name} "
+    end = (
+        "it is the model, and validation chose it, so its figure is optimistic"
+        if soup.is_kept
+        else "it is not better, and the epoch's model stays"
+    )
+    return f"{mean}{after:.4f}, {best} {before:.4f}; {end}"
 
 
 def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:

@@ -24,7 +24,7 @@ from fieldguide.model.weights import LoadedWeights
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import read_json
-from fieldguide.training.checkpoint import best_weights_of, state_of
+from fieldguide.training.checkpoint import best_weights_of, candidates_of, state_of
 from fieldguide.training.checkpoint_files import Checkpoints, Found
 from fieldguide.training.loop import Saved
 from fieldguide.training.plan import More, next_stage
@@ -141,7 +141,7 @@ def _saved(found: Found, trial: Trial) -> Saved | None:
         trial.screen.say(f"{run.path}: no step was saved yet, so it begins at its beginning")
         return None
     weights = read_weights(run.bundle, read_description(run.bundle)) if found.is_done else best_weights_of(snapshot)
-    state = state_of(snapshot.plain["state"], trial.assembled.plan, weights)
+    state = state_of(snapshot.plain["state"], trial.assembled.plan, weights, candidates_of(snapshot))
     trial.assembled.feed.waiting.go_on(snapshot.plain.get("beside", {}).get(WAITED, (0, 0)))
     if recipe.training.more_epochs is not None:
         _ask_for_more(state, recipe.training.more_epochs, found.is_done, trial)
@@ -166,6 +166,7 @@ def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> Non
         return
     if state.best is None or not state.ended:
         raise UsageError(f"--resume {trial.run.path}: has no model to train longer")
+    state.soup = None  # that of before stands in the result that is set aside
     state.more.append(More(len(state.ended), epochs))
     stage = next_stage(trial.assembled.plan, state.ended, state.more)
     assert stage is not None

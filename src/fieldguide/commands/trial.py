@@ -15,7 +15,7 @@ from fieldguide.commands.keep import keep_for_report
 from fieldguide.commands.prepare import Prepared
 from fieldguide.commands.report import report as write_report
 from fieldguide.commands.request import Request, write_recipe, write_request
-from fieldguide.commands.result import report_result, result_of
+from fieldguide.commands.result import report_result, result_of, soup_sentence
 from fieldguide.data.split import Split, split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import Interrupted, TrainingError, counted
@@ -218,6 +218,10 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
         state = train_loop(
             assembled.model, assembled.plan, assembled.tools, recorder, interrupts.reason, checkpoints, saved
         )
+    if state.soup is not None and state.best is not None:
+        trial.screen.say(soup_sentence(state.soup, trial.recipe.training.best_by))
+        if state.soup.is_kept:
+            write_bundle(trial.run.bundle, assembled.description, state.best.weights)
     if not state.stopped:
         checkpoints.finish(state)
         if state.out_of_time:

@@ -27,6 +27,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         *_ranges(recipe),
         *_of_mixing(recipe),
         *_of_speed(recipe),
+        *_of_soup(recipe),
         *_against_rules(recipe),
     ]
 
@@ -136,6 +137,13 @@ def _ignored(recipe: Recipe) -> list[Contradiction]:
             "training.schedule",
             training.schedule,
         ),
+        (
+            training.soup_candidates is not None,
+            "training.soup_candidates",
+            training.soup == "none",
+            "training.soup",
+            training.soup,
+        ),
     ]
     return [
         Contradiction(
@@ -241,6 +249,18 @@ def _of_speed(recipe: Recipe) -> list[Contradiction]:
             )
         )
     return found
+
+
+def _of_soup(recipe: Recipe) -> list[Contradiction]:
+    if recipe.training.soup == "greedy" and recipe.training.max_epochs == 1:
+        return [
+            Contradiction(
+                ("training.soup", "training.max_epochs"),
+                "training.soup: greedy averages several epochs, but training.max_epochs is 1; set training.soup to "
+                "none or allow more epochs",
+            )
+        ]
+    return []
 
 
 def _against_rules(recipe: Recipe) -> list[Contradiction]:

@@ -6,6 +6,7 @@ from fieldguide.recipe.schema import Phase, Plateau, Recipe
 
 VALIDATION_SHARE = 0.15
 BATCH_SIZE = 64
+SOUP_CANDIDATES = 5
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 
@@ -78,6 +79,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
                     ),
                     "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
                     "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
+                    "soup_candidates": _default(training.soup_candidates, SOUP_CANDIDATES, training.soup == "greedy"),
                     "phases": training.phases
                     if plans
                     else tuple(_phase(p, learning_rate, size) for p in training.phases),

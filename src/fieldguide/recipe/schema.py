@@ -268,6 +268,20 @@ class Training(Section):
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
     plateau: Plateau | None = Field(default=None, description="plateau only; null: its defaults")
     warmup_epochs: float | None = Field(default=None, ge=0, description="cosine only; null: 0")
+    ema_decay: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="exponential moving average of the weights and of batch normalisation's statistics, at each step "
+        "decay x average + (1 - decay) x weights; it is validated and kept in place of the weights; null: none",
+    )
+    soup: Literal["none", "greedy"] = Field(
+        default="none",
+        description="greedy: at the end the mean of the best epochs' weights is the model, where validation is better",
+    )
+    soup_candidates: int | None = Field(
+        default=None, ge=2, le=20, description="greedy only; so many of the best epochs are kept for it; null: 5"
+    )
     best_by: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
     phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
     rounds: Annotated[Rounds, BeforeValidator(_rounds_from_number)] = Rounds()

@@ -6,18 +6,22 @@ that no generator goes on from one step to the next.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import nn
 
 from fieldguide.errors import TrainingError, UsageError
+from fieldguide.training.average import Average
 from fieldguide.training.plan import Convergence, Ended, More, Plan, Stage, next_stage
 from fieldguide.training.schedule import Schedule
-from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
+from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, Soup, State
 
 Tensors = dict[str, torch.Tensor]
+CANDIDATE = "soup"  # what the names of its tensors begin with
 MOST_TOLD = 300  # characters of what is wrong with a damaged one
 
 
@@ -29,6 +33,7 @@ class UnderWay:
         epochs: so many of it are done.
         improved: whether one of them made a new best model.
         running: the epoch after these.
+        average: of the weights over the stage's steps; None: there is none.
     """
 
     stage: Stage
@@ -38,6 +43,11 @@ class UnderWay:
     epochs: int = 0
     improved: bool = False
     running: Running = field(default_factory=Running)
+    average: Average | None = None
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Within it the network holds what validation judges: the average, where there is one."""
+        return nullcontext() if self.average is None else self.average.loaded()
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,8 @@ class Snapshot:
     """A training in its middle.
 
     Attributes:
-        tensors: `model.NAME`, `best.NAME` (left out where the model is the best) and `optimizer.PLACE.NAME`.
+        tensors: `model.NAME`, `best.NAME` (left out where the model is the best), `optimizer.PLACE.NAME`, and
+            `average.NAME` where there is a moving average; `soup.EPOCH.NAME` of candidates that are not the best.
         plain: everything else, ready for JSON.
     """
 
@@ -62,8 +73,14 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     if state.best is not None and not _is_best(model, state, under_way):
         tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
+    for candidate in state.candidates:
+        if candidate is not state.best:
+            prefix = f"{CANDIDATE}.{candidate.epoch.epoch}"
+            tensors |= {f"{prefix}.{name}": value for name, value in candidate.weights.items()}
     for place, memory in under_way.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": value for name, value in memory.items() if value is not None}
+    if under_way.average is not None:
+        tensors |= {f"average.{name}": value for name, value in under_way.average.weights.items()}
     _demand_finite(tensors, len(state.history) + 1, under_way.running.steps)
     running = asdict(under_way.running) | {"seconds": under_way.running.elapsed()}
     del running["began"]
@@ -79,15 +96,18 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
         },
         "running": running,
     }
+    if under_way.average is not None:
+        plain["average_steps"] = under_way.average.steps
     return Snapshot(tensors, {"state": plain_state(state), "under_way": plain})
 
 
 def _is_best(model: nn.Module, state: State, under_way: UnderWay) -> bool:
     """Whether the network, as it is now, is the best model: right after the epoch that made it so.
 
-    A network whose batch normalisation is folded holds other tensors than the model that is made of it.
+    A network whose batch normalisation is folded holds other tensors than the model that is made of it, and one that is
+    averaged other values.
     """
-    if state.best is None or list(state.best.weights) != list(model.state_dict()):
+    if state.best is None or under_way.average is not None or list(state.best.weights) != list(model.state_dict()):
         return False
     return under_way.running.steps == 0 and bool(state.history) and state.history[-1].best
 
@@ -103,7 +123,7 @@ def _demand_finite(tensors: Mapping[str, torch.Tensor], epoch: int, steps: int) 
 
 def plain_state(state: State) -> dict[str, Any]:
     """A state without its weights, ready for JSON."""
-    return {
+    plain = {
         "history": [asdict(epoch) for epoch in state.history],
         "ended": [[ended.epochs, ended.improved, ended.reason] for ended in state.ended],
         "best_epoch": state.best.epoch.epoch if state.best else None,
@@ -111,15 +131,34 @@ def plain_state(state: State) -> dict[str, Any]:
         "halved": [[halved.epoch, halved.step, halved.photos] for halved in state.halved],
         "out_of_time": state.out_of_time,
     }
+    if state.candidates:
+        plain["candidates"] = [_plain_best(candidate) for candidate in state.candidates]
+    if state.best is not None and state.best.soup:
+        plain["best_soup"] = _plain_best(state.best)
+    return plain if state.soup is None else plain | {"soup": asdict(state.soup)}
 
 
-def state_of(plain: Mapping[str, Any], plan: Plan, best_weights: Tensors | None) -> State:
+def _plain_best(best: Best) -> dict[str, Any]:
+    return {
+        "epoch": best.epoch.epoch,
+        "validation": asdict(best.epoch.validation),
+        "soup": list(best.soup),
+    }
+
+
+def state_of(
+    plain: Mapping[str, Any],
+    plan: Plan,
+    best_weights: Tensors | None,
+    candidates: Mapping[int, Tensors] = MappingProxyType({}),
+) -> State:
     """The state that `plain_state` told of.
 
     Args:
         plain: what it gave.
         plan: of the training; the stages that ended follow from it.
         best_weights: of the best epoch; None where there is none.
+        candidates: of `candidates_of`.
 
     Raises:
         UsageError: it is none of such a plan.
@@ -140,9 +179,31 @@ def state_of(plain: Mapping[str, Any], plan: Plan, best_weights: Tensors | None)
             if best_weights is None or not 1 <= plain["best_epoch"] <= len(state.history):
                 raise ValueError("the best model is missing")
             state.best = Best(state.history[plain["best_epoch"] - 1], best_weights)
+            if "best_soup" in plain:
+                state.best = _best(state.history, best_weights, **plain["best_soup"])
+        if any(best_weights is None or own.keys() != best_weights.keys() for own in candidates.values()):
+            raise ValueError("a candidate of another network")
+        for entry in plain.get("candidates", []):
+            is_best = state.best is not None and entry["epoch"] == state.best.epoch.epoch
+            own = state.best if is_best else _best(state.history, candidates[entry["epoch"]], **entry)
+            assert own is not None
+            state.candidates.append(own)
+        state.soup = _soup(**plain["soup"]) if "soup" in plain else None
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
         raise UsageError(f"the saved state is damaged ({_told(error)})") from None
     return state
+
+
+def _best(history: Sequence[Epoch], weights: Tensors, epoch: Any, validation: Any, soup: Any) -> Best:
+    if not 1 <= epoch <= len(history):
+        raise ValueError("a model of no epoch")
+    own = replace(history[epoch - 1], validation=_scores(**validation))
+    return Best(own, weights, tuple(int(number) for number in soup))
+
+
+def _soup(candidates: Any, epochs: Any, before: Any, after: Any, is_kept: Any) -> Soup:
+    everyone, chosen = (tuple(int(number) for number in several) for several in (candidates, epochs))
+    return Soup(everyone, chosen, _scores(**before), _scores(**after), bool(is_kept))
 
 
 def _epoch(entry: Mapping[str, Any]) -> Epoch:
@@ -175,6 +236,21 @@ def best_weights_of(snapshot: Snapshot) -> Tensors | None:
     return {name: value.clone() for name, value in own.items()}
 
 
+def candidates_of(snapshot: Snapshot) -> dict[int, Tensors]:
+    """A copy of each candidate's weights on the CPU, by its epoch; without those of the best one.
+
+    Raises:
+        UsageError: a name has no epoch in it.
+    """
+    found: dict[int, Tensors] = {}
+    for name, value in part_of(snapshot.tensors, f"{CANDIDATE}.").items():
+        epoch, _, own = name.partition(".")
+        if not epoch.isdecimal():
+            raise UsageError(f"the saved state is damaged (it has a tensor {name[:MOST_TOLD]!r})")
+        found.setdefault(int(epoch), {})[own] = value.clone()
+    return found
+
+
 def part_of(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
     """The tensors whose names begin so, without that beginning."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -196,6 +272,8 @@ def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
         under_way.convergence.waited = int(plain["convergence"]["waited"])
         under_way.epochs, under_way.improved = int(plain["epochs"]), bool(plain["improved"])
         under_way.running = _running(**plain["running"])
+        if under_way.average is not None:
+            under_way.average.restore(part_of(snapshot.tensors, "average."), int(plain["average_steps"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise UsageError(f"the saved state does not fit this training ({_told(error)})") from None
 

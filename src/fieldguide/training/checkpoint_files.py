@@ -18,13 +18,15 @@ from torch import nn
 
 from fieldguide.errors import UsageError
 from fieldguide.storage import digest, read_json, write_bytes, write_text
-from fieldguide.training.checkpoint import MOST_TOLD, Snapshot, UnderWay, capture, plain_state
+from fieldguide.training.checkpoint import CANDIDATE, MOST_TOLD, Snapshot, UnderWay, capture, plain_state
 from fieldguide.training.state import State
 
 FORMAT = 1
 KEPT = 2
 MOST_JSON_BYTES = 100_000_000
 MOST_HEADER_BYTES = 100_000_000
+NETWORKS = ("model", "best", "average", CANDIDATE)  # what its tensors are of, besides the optimiser
+MOST_CANDIDATES = 20  # for a soup
 OPTIMIZER_TENSORS = 4  # a parameter's, at the most: two moments, a third of amsgrad, a step
 
 
@@ -130,7 +132,7 @@ class Checkpoints:
             return body, None
         path = self._tensors(number)
         try:
-            _demand_sizes(path, model)
+            _demand_sizes(path, model, _candidates(body))
             content = path.read_bytes()
             if digest(content) != body["tensors"]["sha256"]:
                 raise UsageError(f"{path}: is damaged (its checksum differs)")
@@ -182,7 +184,13 @@ def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in values)
 
 
-def _demand_sizes(path: Path, model: nn.Module) -> None:
+def _candidates(body: Mapping[str, Any]) -> int:
+    """For how many a file has room."""
+    told = body["state"].get("candidates", [])
+    return min(len(told), MOST_CANDIDATES) if isinstance(told, list) else 0
+
+
+def _demand_sizes(path: Path, model: nn.Module, candidates: int) -> None:
     """Holds the file's size and its header against the network, before any of its tensors takes memory.
 
     Raises:
@@ -192,12 +200,14 @@ def _demand_sizes(path: Path, model: nn.Module) -> None:
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     values = sum(math.prod(shape) for shape in own.values())
     size = path.stat().st_size
-    if size > 8 * values * (2 + OPTIMIZER_TENSORS) + MOST_HEADER_BYTES:
+    if size > 8 * values * (len(NETWORKS) + candidates + OPTIMIZER_TENSORS) + MOST_HEADER_BYTES:
         raise UsageError(f"{path}: is damaged ({size:,} bytes, more than such a network can have)")
     shapes = {tuple(value.shape) for value in model.parameters()} | {()}
     for name, shape in _header_shapes(path, size).items():
         part, _, rest = name.partition(".")
-        if not _is_of(own, rest, shape) if part in ("model", "best") else part != "optimizer" or shape not in shapes:
+        if part == CANDIDATE:
+            rest = rest.partition(".")[2]
+        if not _is_of(own, rest, shape) if part in NETWORKS else part != "optimizer" or shape not in shapes:
             raise UsageError(
                 f"{path}: is damaged or of another network ({name} has the shape {shape})"[: len(str(path)) + MOST_TOLD]
             )

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from fieldguide.errors import FieldguideError, TrainingError, UsageError
+from fieldguide.training.average import Average
 from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
 from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
 from fieldguide.training.mixing import Mix
 from fieldguide.training.optimizer import SHARE, MakeOptimizer
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.schedule import MakeSchedule
+from fieldguide.training.soup import Weights, make_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
 from fieldguide.training.step import OnDevice, StepSettings, train_step, training_mode
 
@@ -144,6 +146,8 @@ class _Training:
             self.state.ended.append(ended)
             self.observer.stage_done(ended)
             self.under_way = self._begin_next()
+        if self.state.candidates and not self.state.stopped:
+            make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
         """Loads the best weights so far, if there are any."""
@@ -179,7 +183,10 @@ class _Training:
         self.tools.prepare(self.model, stage)
         optimizer = self.tools.make_optimizer(self.model, stage.learning_rate)
         schedule = self.tools.make_schedule(optimizer, stage, self.tools.steps_per_epoch)
-        return UnderWay(stage, optimizer, schedule, Convergence(stage.min_improvement, stage.patience_epochs))
+        under_way = UnderWay(stage, optimizer, schedule, Convergence(stage.min_improvement, stage.patience_epochs))
+        if self.plan.ema_decay is not None:
+            under_way.average = Average(self.model, self.plan.ema_decay)
+        return under_way
 
     def _run_stage(self, under_way: UnderWay) -> str:
         """Its epochs; returns why there are no more."""
@@ -212,6 +219,12 @@ class _Training:
         if not learn(under_way, number):
             return None
         trained = running.elapsed()
+        with under_way.judged():
+            return self._judge(under_way, number, trained)
+
+    def _judge(self, under_way: UnderWay, number: int, trained: float) -> Epoch:
+        """An epoch's validation and record, after `trained` seconds; the best model is what was validated."""
+        running = under_way.running
         validation = self.tools.evaluate(self.model)
         if not math.isfinite(validation.loss):
             raise TrainingError(
@@ -229,7 +242,7 @@ class _Training:
             validation=validation,
             seconds=running.elapsed(),
             images_per_second=running.images / max(trained, 1e-9),
-            best=best is None or _is_better(validation, best.epoch.validation, self.plan.best_by),
+            best=best is None or self._is_better(validation, best.epoch.validation),
         )
         self._record(epoch)
         return epoch
@@ -263,6 +276,8 @@ class _Training:
             self.tools.seed_step(epoch, running.steps)
             mix = self.tools.draw_mix(epoch, running.steps, *batch.images.shape[-2:])
             loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix)
+            if under_way.average is not None:
+                under_way.average.take_step()
             waiting.add(loss, right, batch.files)
             running.steps += 1
             self._note_halving(epoch, running.steps)
@@ -305,9 +320,22 @@ class _Training:
 
     def _record(self, epoch: Epoch) -> None:
         self.state.history.append(epoch)
-        if epoch.best:
+        if most := self.plan.soup_candidates:
+            take_candidate(self.state, epoch, lambda: self.tools.weights(self.model), most, self._is_better)
+        elif epoch.best:
             self.state.best = Best(epoch, self.tools.weights(self.model))
         self.observer.epoch_done(epoch, self.state)
+
+    def _evaluate_as_built(self, weights: Weights) -> Scores | None:
+        """Validation figures of a model that is no stage's; None where the training was told to stop."""
+        self.state.stopped = self.stop()
+        if self.state.stopped:
+            return None
+        self.tools.load(self.model, weights)
+        return self.tools.evaluate(self.model)
+
+    def _is_better(self, new: Scores, old: Scores) -> bool:
+        return _is_better(new, old, self.plan.best_by)
 
     def _next_stage(self) -> Stage | None:
         return next_stage(self.plan, self.state.ended, self.state.more)

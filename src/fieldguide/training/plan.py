@@ -64,6 +64,8 @@ class Plan:
         max_epochs: over all of them; None: no limit.
         best_by: `validation_loss` or `validation_accuracy`.
         max_seconds: of epochs, over all of them; the epoch in which they are up ends there. None: no limit.
+        ema_decay: of the moving average that is judged and kept in place of the weights; None: there is none.
+        soup_candidates: so many of the best epochs' weights are kept for a greedy soup at the end; 0: there is none.
     """
 
     phases: tuple[Stage, ...]
@@ -71,6 +73,8 @@ class Plan:
     max_epochs: int | None
     best_by: str
     max_seconds: float | None = None
+    ema_decay: float | None = None
+    soup_candidates: int = 0
 
     def most_epochs(self) -> int:
         """How many epochs it can have at the most."""

@@ -70,10 +70,41 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Best:
-    """The best model so far: its epoch and a copy of its weights on the CPU."""
+    """The best model so far, or one of the best.
+
+    Attributes:
+        epoch: that made it; of a soup the best one in it, with the soup's validation figures.
+        weights: a copy on the CPU, as the network is built.
+        soup: the epochs that it is the mean of; empty: it is its epoch's alone.
+    """
 
     epoch: Epoch
     weights: dict[str, torch.Tensor]
+    soup: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Soup:
+    """What a greedy soup came to.
+
+    Attributes:
+        candidates: their epochs, the best first.
+        epochs: those that went in, in their order.
+        before: validation figures of the best candidate alone, as the network is built.
+        after: of the mean.
+        is_kept: whether the mean is better and became the model.
+    """
+
+    candidates: tuple[int, ...]
+    epochs: tuple[int, ...]
+    before: Scores
+    after: Scores
+    is_kept: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        own = asdict(self) | {"before": self.before.to_dict(), "after": self.after.to_dict()}
+        return own | {"candidates": list(self.candidates), "epochs": list(self.epochs)}
 
 
 @dataclass(frozen=True)
@@ -98,6 +129,8 @@ class State:
         spoilt: whether going on would end there again: a loss or weights that are not finite.
         halved: each time that memory ran out.
         out_of_time: whether the plan's most seconds were up before its end.
+        candidates: for a soup; the best first, `best` among them. Empty where none is asked for, and once it is made.
+        soup: what it came to; None before the end.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -108,6 +141,8 @@ class State:
     spoilt: bool = False
     halved: list[Halved] = field(default_factory=list)
     out_of_time: bool = False
+    candidates: list[Best] = field(default_factory=list)
+    soup: Soup | None = None
 
 
 @dataclass
