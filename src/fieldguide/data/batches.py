@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fieldguide.data.augment import Augment, photo_seed
 from fieldguide.data.decode import UnreadableError, read_photo
+from fieldguide.data.order import cut, epoch_order
 from fieldguide.data.preprocess import pixels
 from fieldguide.errors import PhotosError
 from fieldguide.world import cores
@@ -70,15 +70,6 @@ class Inputs(Generic[Source]):
     reasons: tuple[str, ...]
 
 
-def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Cuts an epoch into batches; a last batch of one joins the one before, since batch statistics need two."""
-    batches = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        last = batches.pop()
-        batches[-1] += last
-    return batches
-
-
 class Batches(Protocol):
     """Batches to train on; the same for the same (seed, epoch), with any number of workers."""
 
@@ -99,11 +90,6 @@ class Batches(Protocol):
         """
 
 
-def epoch_order(photos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Which photos are in which batch of an epoch."""
-    return cut(np.random.default_rng([seed, epoch]).permutation(photos).tolist(), batch_size)
-
-
 class TrainingBatches:
     """Shuffled batches of photos that worker processes decode and augment one by one."""
 
@@ -116,6 +102,7 @@ class TrainingBatches:
         batch_size: int,
         max_megapixels: float,
         workers: int | None = None,
+        balanced: bool = False,
     ) -> None:
         """Prepares batches.
 
@@ -126,8 +113,11 @@ class TrainingBatches:
             batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
             max_megapixels: bound on a photo's size.
             workers: processes that decode and augment; None: one a core, or none for few photos.
+            balanced: draw each class equally often, in place of each photo once.
         """
         self.photos = photos
+        self.labels = [photo.label for photo in photos]
+        self.balanced = balanced
         self.seed = seed
         self.batch_size = batch_size
         if workers is None:
@@ -156,8 +146,10 @@ class TrainingBatches:
     def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         self._sampler.batches = [
-            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file)) for i in batch]
-            for batch in epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]
+            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
+            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=self.balanced)[
+                first_step:
+            ]
         ]
         for made in self._loader:
             if isinstance(made, str):

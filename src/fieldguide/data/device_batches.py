@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from fieldguide.data.augment import Policy, photo_seed
-from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
+from fieldguide.data.batches import Batch, LabelledPhoto
 from fieldguide.data.device_extras import apply_extras, extras_of, names_of
 from fieldguide.data.draw import Drawn, colours, draw, warp
 from fieldguide.data.erasing import fill_colour
+from fieldguide.data.order import Turn, cut, epoch_order
 from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 from fieldguide.data.preprocess import Preprocessing
@@ -62,6 +63,7 @@ class DeviceBatches:
         batch_size: int,
         most_resident_bytes: int,
         workers: int | None = None,
+        balanced: bool = False,
     ) -> None:
         """Prepares batches, and copies the photos to the device where they are cached and fit.
 
@@ -75,8 +77,11 @@ class DeviceBatches:
             batch_size: photos a step.
             most_resident_bytes: above, each batch's pixels are copied when it is made.
             workers: threads; None: few where the device has the pixels, more where it has not.
+            balanced: draw each class equally often, in place of each photo once.
         """
         self.photos = photos
+        self.labels = [photo.label for photo in photos]
+        self.balanced = balanced
         self.policies = policies
         self.pixels = pixels
         self.preprocessing = preprocessing
@@ -108,12 +113,12 @@ class DeviceBatches:
     def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         policy = self.policies[augmentation]
-        order = epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]
+        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=self.balanced)
 
-        def work(places: list[int]) -> HostBatch:
-            return self._on_host(policy, epoch, places)
+        def work(turns: list[Turn]) -> HostBatch:
+            return self._on_host(policy, epoch, turns)
 
-        for made in prefetched(order, work, self.threads, self.threads + 2):
+        for made in prefetched(order[first_step:], work, self.threads, self.threads + 2):
             numbers, places, labels = (
                 part.to(self.device, non_blocking=True) for part in (made.numbers, made.places, made.labels)
             )
@@ -125,9 +130,9 @@ class DeviceBatches:
                 images = apply_extras(images, extras, made.names, self._erased_colour)
             yield Batch(images, labels, made.files)
 
-    def _on_host(self, policy: Policy, epoch: int, places: list[int]) -> HostBatch:
-        photos = [self.photos[place] for place in places]
-        starts, loaded = [self._starts[place] for place in places] if self.is_resident else [], []
+    def _on_host(self, policy: Policy, epoch: int, turns: list[Turn]) -> HostBatch:
+        photos = [self.photos[turn.photo] for turn in turns]
+        starts, loaded = [self._starts[turn.photo] for turn in turns] if self.is_resident else [], []
         shapes = [self.pixels.shape(photo.content_hash) for photo in photos] if self.is_resident else []
         if not self.is_resident:
             loaded = [self.pixels.read(photo) for photo in photos]
@@ -135,8 +140,8 @@ class DeviceBatches:
             starts = np.cumsum([0, *(height * width for height, width in shapes)]).tolist()[:-1]
         side = self.preprocessing.image_size_px
         drawn = [
-            draw(policy, self.preprocessing, width, height, photo_seed(self.seed, epoch, photo.file))
-            for photo, (height, width) in zip(photos, shapes, strict=True)
+            draw(policy, self.preprocessing, width, height, photo_seed(self.seed, epoch, photo.file, turn.draw))
+            for turn, photo, (height, width) in zip(turns, photos, shapes, strict=True)
         ]
         rows = [numbers_of(one, side, width, height) for one, (height, width) in zip(drawn, shapes, strict=True)]
         names = names_of(drawn)

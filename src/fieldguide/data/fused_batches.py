@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 
 from fieldguide.data.augment import photo_seed
-from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
+from fieldguide.data.batches import Batch, LabelledPhoto
 from fieldguide.data.fused import FusedAugment, Pixels, one_thread_a_call
+from fieldguide.data.order import cut, epoch_order
 from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 from fieldguide.world import cores
@@ -16,10 +17,10 @@ PHOTOS_A_TASK = 8  # one task a photo would spend as long on the task as on the 
 
 
 class _Task(NamedTuple):
-    """A few photos of one batch: where they go, and the batch if they are its last."""
+    """A few photos of one batch, each with its draw: where they go, and the batch if they are its last."""
 
     rows: Pixels
-    photos: Sequence[LabelledPhoto]
+    photos: Sequence[tuple[LabelledPhoto, int]]
     done: Batch | None
 
 
@@ -36,6 +37,7 @@ class FusedBatches:
         seed: int,
         batch_size: int,
         workers: int | None = None,
+        balanced: bool = False,
     ) -> None:
         """Prepares batches.
 
@@ -47,8 +49,11 @@ class FusedBatches:
             seed: of the order and of every photo's random numbers.
             batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
             workers: threads; None: one a core.
+            balanced: draw each class equally often, in place of each photo once.
         """
         self.photos = photos
+        self.labels = [photo.label for photo in photos]
+        self.balanced = balanced
         self.augmentations = augmentations
         self.pixels = pixels
         self.side_px = side_px
@@ -66,8 +71,8 @@ class FusedBatches:
         augment = self.augmentations[augmentation]
 
         def work(task: _Task) -> Batch | None:
-            for photo, output in zip(task.photos, task.rows, strict=True):
-                augment(self.pixels.read(photo), photo_seed(self.seed, epoch, photo.file), output)
+            for (photo, draw), output in zip(task.photos, task.rows, strict=True):
+                augment(self.pixels.read(photo), photo_seed(self.seed, epoch, photo.file, draw), output)
             return task.done
 
         # Two batches at least, and enough photos for every thread.
@@ -78,13 +83,14 @@ class FusedBatches:
                     yield done
 
     def _tasks(self, epoch: int, first_step: int) -> Iterator[_Task]:
-        for places in epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]:
-            photos = [self.photos[place] for place in places]
+        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=self.balanced)
+        for turns in order[first_step:]:
+            photos = [(self.photos[turn.photo], turn.draw) for turn in turns]
             images = torch.empty(len(photos), self.side_px, self.side_px, 3, dtype=torch.uint8)
             batch = Batch(
                 images.permute(0, 3, 1, 2),
-                torch.tensor([photo.label for photo in photos]),
-                tuple(photo.file for photo in photos),
+                torch.tensor([photo.label for photo, _ in photos]),
+                tuple(photo.file for photo, _ in photos),
             )
             for start in range(0, len(photos), PHOTOS_A_TASK):
                 stop = start + PHOTOS_A_TASK
