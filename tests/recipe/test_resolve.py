@@ -1,5 +1,6 @@
 """A resolved recipe leaves nothing open, and takes the backbone's own where the recipe says nothing."""
 
+from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Split, Training
 
@@ -42,6 +43,19 @@ def test_every_batch_is_mixed_where_an_alpha_is_set_and_nothing_is_said_where_no
         assert resolve(Recipe(training=Training(**alphas)), OWN).training.mix_probability == 1.0
     assert resolve(Recipe(training=Training(cutmix_alpha=1, mix_probability=0.5)), OWN).training.mix_probability == 0.5
     assert resolve(Recipe(), OWN).training.mix_probability is None
+
+
+def test_a_metric_that_counts_classes_alike_sets_what_is_done_about_imbalance_unless_it_is_given():
+    cases = {
+        ("accuracy", None): "none",
+        ("macro_accuracy", None): "logit_adjustment",
+        ("macro_accuracy", "none"): "none",
+        ("macro_accuracy", "balanced_sampling"): "balanced_sampling",
+        ("accuracy", "logit_adjustment"): "logit_adjustment",
+    }
+    for (metric, imbalance), expected in cases.items():
+        recipe = Recipe(training=Training(metric=metric, imbalance=imbalance, best_by="validation_loss"))
+        assert contradictions(recipe) == [] and resolve(recipe, OWN).training.imbalance == expected
 
 
 def test_phases_and_rounds_say_their_rate_name_and_augmentation():

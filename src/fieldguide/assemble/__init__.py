@@ -257,6 +257,7 @@ def make_plan(recipe: Recipe) -> Plan:
         ),
         max_epochs=training.max_epochs,
         best_by=training.best_by,
+        metric=training.metric,
     )
 
 
@@ -292,6 +293,7 @@ def _make_feed(
         device=device,
         workers=workers,
         advance=advance,
+        balanced=recipe.training.imbalance == "balanced_sampling",
     )
     missed = recipe.execution == "fast" and engine == "reference" and not can_fuse(device)
     return replace(feed, remarks=(*feed.remarks, WITHOUT_OPENCV)) if missed else feed

@@ -8,6 +8,7 @@ VALIDATION_SHARE = 0.15
 BATCH_SIZE = 64
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
+IMBALANCE = {"accuracy": "none", "macro_accuracy": "logit_adjustment"}
 
 
 CACHE_SIDE_FACTOR = 2
@@ -77,6 +78,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
                         training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)
                     ),
                     "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
+                    "imbalance": training.imbalance or IMBALANCE[training.metric],
                     "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
                     "phases": training.phases
                     if plans

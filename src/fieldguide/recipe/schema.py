@@ -269,6 +269,16 @@ class Training(Section):
     plateau: Plateau | None = Field(default=None, description="plateau only; null: its defaults")
     warmup_epochs: float | None = Field(default=None, ge=0, description="cosine only; null: 0")
     best_by: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    metric: Literal["accuracy", "macro_accuracy"] = Field(
+        default="accuracy",
+        description="which one validation_accuracy is, in best_by, in plateau and on the screen; macro: the mean of "
+        "the classes' recalls",
+    )
+    imbalance: Literal["none", "logit_adjustment", "balanced_sampling"] | None = Field(
+        default=None,
+        description="logit_adjustment: rare classes weigh as much in the loss; balanced_sampling: they are drawn as "
+        "often; null: logit_adjustment for metric macro_accuracy, else none",
+    )
     phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
     rounds: Annotated[Rounds, BeforeValidator(_rounds_from_number)] = Rounds()
 

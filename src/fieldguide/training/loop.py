@@ -229,7 +229,7 @@ class _Training:
             validation=validation,
             seconds=running.elapsed(),
             images_per_second=running.images / max(trained, 1e-9),
-            best=best is None or _is_better(validation, best.epoch.validation, self.plan.best_by),
+            best=best is None or _is_better(validation, best.epoch.validation, self.plan),
         )
         self._record(epoch)
         return epoch
@@ -321,8 +321,10 @@ class _Training:
         return limit is not None and len(self.state.history) >= limit
 
 
-def _is_better(new: Scores, old: Scores, best_by: str) -> bool:
-    """By loss; or by accuracy, with the loss to break a tie."""
-    if best_by == "validation_accuracy" and new.correct != old.correct:
-        return new.correct > old.correct
+def _is_better(new: Scores, old: Scores, plan: Plan) -> bool:
+    """By loss; or by the plan's accuracy, with the loss to break a tie."""
+    if plan.best_by == "validation_accuracy":
+        now, before = new.accuracy_by(plan.metric), old.accuracy_by(plan.metric)
+        if now != before:
+            return now > before
     return new.loss < old.loss

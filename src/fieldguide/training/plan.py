@@ -64,6 +64,7 @@ class Plan:
         max_epochs: over all of them; None: no limit.
         best_by: `validation_loss` or `validation_accuracy`.
         max_seconds: of epochs, over all of them; the epoch in which they are up ends there. None: no limit.
+        metric: which accuracy that is, `accuracy` or `macro_accuracy`.
     """
 
     phases: tuple[Stage, ...]
@@ -71,6 +72,7 @@ class Plan:
     max_epochs: int | None
     best_by: str
     max_seconds: float | None = None
+    metric: str = "accuracy"
 
     def most_epochs(self) -> int:
         """How many epochs it can have at the most."""
