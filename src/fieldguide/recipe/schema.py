@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+AUTO = "auto"  # the backbone that `assemble.backbone` chooses
 HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
 Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
@@ -38,7 +39,10 @@ class Model(Section):
     """The network: a timm backbone with pooled features, and a head."""
 
     backbone: str = Field(
-        default="resnet34.tv_in1k", min_length=1, description="any timm backbone that gives pooled features"
+        default="resnet34.tv_in1k",
+        min_length=1,
+        description="any timm backbone that gives pooled features; auto: the best known ResNet within rules and "
+        "minutes",
     )
     weights: str = Field(
         default="hub", min_length=1, description="hub, none, a .safetensors or .pth file, or an earlier run"
