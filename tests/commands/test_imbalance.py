@@ -41,7 +41,7 @@ def test_the_adjustment_is_the_logarithm_of_each_classs_share_of_the_training_ph
 def test_the_model_with_the_best_macro_accuracy_is_kept_and_result_history_and_screen_say_so(
     uneven, tmp_path, small, capsys
 ):
-    run = train(uneven, output=tmp_path / "run", overrides=(*small, *MACRO))
+    run = train(uneven, recipe="resnet34-adam", output=tmp_path / "run", overrides=(*small, *MACRO))
     lines, result = history(run), run.result
     best = max(lines, key=lambda line: (line["validation"]["macro_accuracy"], -line["validation"]["loss"]))
     assert result["best_epoch"] == best["epoch"]
@@ -59,7 +59,11 @@ def test_a_plain_training_is_none_of_it_and_an_adjusted_one_differs_in_its_loss(
     short = (*small, "training.max_epochs=1", "training.learning_rate=1e-9")
     runs = {
         imbalance: train(
-            uneven, output=tmp_path / imbalance, overrides=(*short, f"training.imbalance={imbalance}"), quiet=True
+            uneven,
+            recipe="resnet34-adam",
+            output=tmp_path / imbalance,
+            overrides=(*short, f"training.imbalance={imbalance}"),
+            quiet=True,
         )
         for imbalance in ("none", "logit_adjustment")
     }
@@ -68,6 +72,22 @@ def test_a_plain_training_is_none_of_it_and_an_adjusted_one_differs_in_its_loss(
     assert plain["training"]["loss"] != pytest.approx(adjusted["training"]["loss"], rel=0.05)
     assert plain["training"]["accuracy"] == adjusted["training"]["accuracy"]
     assert plain["validation"]["loss"] == pytest.approx(adjusted["validation"]["loss"], rel=1e-3)  # no adjustment there
+
+
+def test_a_probe_sees_each_photo_once_whatever_the_sampling(uneven, tmp_path, small):
+    kept = [setting for setting in small if not setting.startswith("training.phases")]
+    probe = (*kept, "model.head=linear", "training.phases=[{method: probe, augmentation: none}]", "training.rounds=0")
+    one, other = (
+        train(
+            uneven,
+            recipe="resnet34-adam",
+            output=tmp_path / imbalance,
+            overrides=(*probe, f"training.imbalance={imbalance}"),
+            quiet=True,
+        )
+        for imbalance in ("none", "balanced_sampling")
+    )
+    assert without_times(one) == without_times(other)
 
 
 @pytest.mark.parametrize("execution", ["exact", "fast"])
@@ -79,12 +99,12 @@ def test_a_balanced_training_that_was_stopped_in_mid_epoch_ends_as_if_it_had_not
         *small, *MACRO, "training.imbalance=balanced_sampling", "training.max_epochs=3", f"execution={execution}",
         f"augmentation.engine={engine}", "training.checkpoint_every_minutes=0",
     )  # fmt: skip
-    whole = train(uneven, output=tmp_path / "whole", overrides=overrides, quiet=True)
+    whole = train(uneven, recipe="resnet34-adam", output=tmp_path / "whole", overrides=overrides, quiet=True)
     assert history(whole)[0]["training"]["images"] == 36
     asked = iter([""] * 7)
     with monkeypatch.context() as patch:
         patch.setattr(Interrupts, "reason", lambda self: next(asked, "interrupted by SIGINT"))
-        stopped = train(uneven, output=tmp_path / "stopped", overrides=overrides, quiet=True)
+        stopped = train(uneven, recipe="resnet34-adam", output=tmp_path / "stopped", overrides=overrides, quiet=True)
     assert len(history(stopped)) == 1
     assert without_times(resume(tmp_path / "stopped", quiet=True)) == without_times(whole)
     assert Counter(line["best"] for line in history(whole))[True] >= 1

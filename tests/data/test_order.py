@@ -61,14 +61,14 @@ def test_every_photo_of_a_large_class_has_its_turn_in_some_epoch():
     assert {turn.photo for epoch in range(1, 20) for turn in turns(UNEVEN, epoch=epoch)} == set(range(30))
 
 
-def feed_of(root, cache, engine, balanced=True):
+def feed_of(root, cache, engine):
     found = scan(root)
     photos = [
         LabelledPhoto(photo.path, photo.file, found.classes.index(photo.class_name), file_digest(photo.path))
         for photo in found.photos
     ]
     policies = {"standard": STANDARD, "none": NOTHING}
-    settings = {"seed": 0, "batch_size": 4, "workers": 1, "balanced": balanced}
+    settings = {"seed": 0, "batch_size": 4, "workers": 1}
     if engine == "device":
         pixels = cache.pixels_of(photos, 40, 200)
         on = {"device": torch.device("cpu"), "most_resident_bytes": PLENTY}
@@ -84,13 +84,13 @@ def test_a_photo_that_comes_again_looks_different_and_an_epoch_can_begin_at_a_la
     batches = feed_of(
         make_photos(tmp_path / "photos", {"cat": 12, "dog": 2}), Cache(tmp_path / "cache", PLENTY), engine
     )
-    made = list(batches.epoch("standard", 1))
+    made = list(batches.epoch("standard", 1, balanced=True))
     assert len(made) == batches.steps_per_epoch == 4
     images = [(file, image) for batch in made for file, image in zip(batch.files, batch.images, strict=True)]
     dogs = [image for file, image in images if file.startswith("dog")]
     assert len(dogs) == 7 and len({image.numpy().tobytes() for image in dogs}) == 7
-    plain = list(batches.epoch("none", 1))
+    plain = list(batches.epoch("none", 1, balanced=True))
     assert len({i.numpy().tobytes() for b in plain for i, f in zip(b.images, b.files, strict=True) if "dog" in f}) == 2
-    later = list(batches.epoch("standard", 1, first_step=2))
+    later = list(batches.epoch("standard", 1, first_step=2, balanced=True))
     assert [batch.files for batch in later] == [batch.files for batch in made[2:]]
     assert all(torch.equal(one.images, other.images) for one, other in zip(later, made[2:], strict=True))

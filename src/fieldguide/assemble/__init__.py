@@ -293,7 +293,6 @@ def _make_feed(
         device=device,
         workers=workers,
         advance=advance,
-        balanced=recipe.training.imbalance == "balanced_sampling",
     )
     missed = recipe.execution == "fast" and engine == "reference" and not can_fuse(device)
     return replace(feed, remarks=(*feed.remarks, WITHOUT_OPENCV)) if missed else feed

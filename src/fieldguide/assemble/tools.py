@@ -62,9 +62,11 @@ def make_tools(
 
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
+        # a probe holds out photos to choose its strength, which must not come twice
+        balanced = training.imbalance == "balanced_sampling" and stage.method != "probe"
         if isinstance(batches, TrainingBatches):  # processes, and a process may die
-            return steady(batches, stage.augmentation, epoch, first_step, tell)
-        return batches.epoch(stage.augmentation, epoch, first_step)
+            return steady(batches, stage.augmentation, epoch, first_step, tell, balanced=balanced)
+        return batches.epoch(stage.augmentation, epoch, first_step, balanced=balanced)
 
     def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
         for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):

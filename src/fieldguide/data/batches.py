@@ -77,13 +77,14 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """The batches of one epoch, from a step on.
 
         Args:
             augmentation: one of the names given.
             epoch: counted over the whole run.
             first_step: so many batches of the epoch are left out, and none of their photos is read.
+            balanced: draw each class equally often, in place of each photo once.
 
         Raises:
             PhotosError: a photo that could be read before cannot be read any more.
@@ -102,7 +103,6 @@ class TrainingBatches:
         batch_size: int,
         max_megapixels: float,
         workers: int | None = None,
-        balanced: bool = False,
     ) -> None:
         """Prepares batches.
 
@@ -113,11 +113,9 @@ class TrainingBatches:
             batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
             max_megapixels: bound on a photo's size.
             workers: processes that decode and augment; None: one a core, or none for few photos.
-            balanced: draw each class equally often, in place of each photo once.
         """
         self.photos = photos
         self.labels = [photo.label for photo in photos]
-        self.balanced = balanced
         self.seed = seed
         self.batch_size = batch_size
         if workers is None:
@@ -143,13 +141,11 @@ class TrainingBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         self._sampler.batches = [
             [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
-            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=self.balanced)[
-                first_step:
-            ]
+            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)[first_step:]
         ]
         for made in self._loader:
             if isinstance(made, str):

@@ -63,7 +63,6 @@ class DeviceBatches:
         batch_size: int,
         most_resident_bytes: int,
         workers: int | None = None,
-        balanced: bool = False,
     ) -> None:
         """Prepares batches, and copies the photos to the device where they are cached and fit.
 
@@ -77,11 +76,9 @@ class DeviceBatches:
             batch_size: photos a step.
             most_resident_bytes: above, each batch's pixels are copied when it is made.
             workers: threads; None: few where the device has the pixels, more where it has not.
-            balanced: draw each class equally often, in place of each photo once.
         """
         self.photos = photos
         self.labels = [photo.label for photo in photos]
-        self.balanced = balanced
         self.policies = policies
         self.pixels = pixels
         self.preprocessing = preprocessing
@@ -110,10 +107,10 @@ class DeviceBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         policy = self.policies[augmentation]
-        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=self.balanced)
+        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)
 
         def work(turns: list[Turn]) -> HostBatch:
             return self._on_host(policy, epoch, turns)

@@ -35,7 +35,6 @@ class _Settings(TypedDict):
     seed: int
     batch_size: int
     workers: int | None
-    balanced: bool
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,6 @@ def make_feed(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
     cache: Cache | None = None,
-    balanced: bool = False,
 ) -> Feed:
     """Batches by the engine that the recipe names; for `fused`, the cache is filled first.
 
@@ -115,14 +113,12 @@ def make_feed(
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         advance: called with how many more photos the cache has.
         cache: None: the user's.
-        balanced: draw each class equally often in an epoch, in place of each photo once.
 
     Raises:
         PhotosError: a photo cannot be read, or is another one by now.
         UsageError: `fused` without OpenCV on a CPU.
     """
-    settings = _Settings(seed=seed, batch_size=batch_size, workers=workers, balanced=balanced)
-    side = preprocessing.image_size_px
+    settings, side = _Settings(seed=seed, batch_size=batch_size, workers=workers), preprocessing.image_size_px
     if engine == "reference":
 
         def decoded(side_px: int) -> Batches:

@@ -37,7 +37,6 @@ class FusedBatches:
         seed: int,
         batch_size: int,
         workers: int | None = None,
-        balanced: bool = False,
     ) -> None:
         """Prepares batches.
 
@@ -49,11 +48,9 @@ class FusedBatches:
             seed: of the order and of every photo's random numbers.
             batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
             workers: threads; None: one a core.
-            balanced: draw each class equally often, in place of each photo once.
         """
         self.photos = photos
         self.labels = [photo.label for photo in photos]
-        self.balanced = balanced
         self.augmentations = augmentations
         self.pixels = pixels
         self.side_px = side_px
@@ -66,7 +63,7 @@ class FusedBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         augment = self.augmentations[augmentation]
 
@@ -78,12 +75,12 @@ class FusedBatches:
         # Two batches at least, and enough photos for every thread.
         ahead = -(-2 * max(self.batch_size, PHOTOS_A_TASK * self.threads) // min(self.batch_size, PHOTOS_A_TASK))
         with one_thread_a_call():
-            for done in prefetched(self._tasks(epoch, first_step), work, self.threads, ahead):
+            for done in prefetched(self._tasks(epoch, first_step, balanced), work, self.threads, ahead):
                 if done is not None:
                     yield done
 
-    def _tasks(self, epoch: int, first_step: int) -> Iterator[_Task]:
-        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=self.balanced)
+    def _tasks(self, epoch: int, first_step: int, balanced: bool) -> Iterator[_Task]:
+        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)
         for turns in order[first_step:]:
             photos = [(self.photos[turn.photo], turn.draw) for turn in turns]
             images = torch.empty(len(photos), self.side_px, self.side_px, 3, dtype=torch.uint8)
