@@ -273,6 +273,13 @@ def test_each_preset_builds_its_model_and_trains_two_steps(preset, tmp_path, mak
     assert run.result["optimizer"] == preset.rpartition("-")[2] and run.result["execution"] == "exact"
 
 
+def test_the_competitions_preset_trains_with_a_small_network(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
+    small = ("model.backbone=test_resnet", "rules.backbones=null", "data.image_size_px=32", "training.max_epochs=2")
+    run = train(photos, recipe="competition", output=tmp_path / "run", overrides=small, weights="none", quiet=True)
+    assert run.result["epochs"] == 2 and run.result["optimizer"] == "adam" and run.result["rules"]["kept"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_ends_cleanly_and_keeps_the_best_model_so_far(photos, tmp_path, small, name, code):

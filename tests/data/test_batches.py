@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fieldguide.data.augment import reference
-from fieldguide.data.batches import LabelledPhoto, TrainingBatches, cut, in_order
+from fieldguide.data.batches import LabelledPhoto, TrainingBatches, in_order
 from fieldguide.data.decode import UnreadableError
+from fieldguide.data.order import cut
 from fieldguide.data.scan import scan
 from fieldguide.errors import PhotosError
 from tests.data.test_augment import NOTHING, PREPROCESSING, STANDARD

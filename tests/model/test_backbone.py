@@ -21,6 +21,7 @@ def test_a_network_of_timm_is_no_problem(name):
         ("resnt34", "timm has no network 'resnt34' (did you mean"),
         ("resnet34.tv_in1", "timm has resnet34, but no weights 'tv_in1'; it has"),
         ("qqqqqqqq", "timm has no network 'qqqqqqqq'"),
+        ("auto", "auto is not chosen here; name a backbone"),
         ("", "timm has no network ''"),
         ("../../etc/passwd", "timm has no network"),
         ("hf-hub:somebody/something", "timm has no network"),

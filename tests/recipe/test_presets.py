@@ -4,9 +4,12 @@ import re
 
 import pytest
 
+from fieldguide.model.backbone import pretrained_on, pretrained_preprocessing
 from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.model.table import known_backbones
 from fieldguide.recipe.load import preset_names, preset_text, read_recipe
 from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import Policy
 
 # preset: backbone, head, optimiser, epochs over both phases, report's validation and test, backbone alone, with head
@@ -97,6 +100,32 @@ def test_a_presets_network_has_exactly_these_parameters_for_100_classes(name):
     made = make_on_meta(Architecture(model.backbone, model.head, model.head_width, model.head_dropout, 100))
     *_, backbone, total = REPORT[name]
     assert count_parameters(made) == {"total": total, "backbone": backbone, "head": total - backbone}
+
+
+def test_the_competitions_preset_is_what_others_won_with_within_the_rules():
+    recipe = read_recipe("competition")
+    resolved = resolve(recipe, pretrained_preprocessing(recipe.model.backbone))
+    made = make_on_meta(Architecture(recipe.model.backbone, "linear", None, 0.0, 100))
+    total = count_parameters(made)["total"]
+    found = verdict(resolved, total, pretrained_on(recipe.model.backbone))
+    assert found["kept"] and found["unverified"] == [] and total == 91_744_180
+    data = resolved.data
+    assert (data.image_size_px, round(data.image_size_px / data.crop_share)) == (288, 320)
+    assert (resolved.training.optimizer, resolved.training.learning_rate) == ("adam", 1e-5)
+    (phase,) = resolved.training.phases
+    assert phase.patience_epochs == phase.max_epochs and phase.augmentation == "small_subjects"
+
+
+def test_the_competitions_preset_says_whose_figures_it_names_and_its_other_backbone_keeps_the_stricter_rule():
+    header = re.match(r"(#.*\n)+", preset_text("competition")).group()
+    assert "0.98" in header and "These figures are theirs; nothing of this recipe has been measured here." in header
+    assert "91,744,180 parameters" in header and "fieldguide train PHOTOS --recipe competition " in header
+    known = {row.name: row for row in known_backbones()}
+    assert f"{known[read_recipe('competition').model.backbone].gmacs:.1f} giga-multiply-accumulates" in header
+    (other,) = re.findall(r"take\n# +(\S+),", header)
+    stricter = ["rules.pretraining=imagenet-1k", f"model.backbone={other}"]
+    recipe = read_recipe("competition", stricter)
+    assert verdict(recipe, known[other].parameters, pretrained_on(other))["kept"]
 
 
 def test_the_reports_five_methods_are_there():

@@ -1,5 +1,6 @@
 """A resolved recipe leaves nothing open, and takes the backbone's own where the recipe says nothing."""
 
+from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Split, Training
 
@@ -48,6 +49,19 @@ def test_the_candidates_of_a_soup_are_filled_in_where_there_is_one():
     assert resolve(Recipe(), OWN).training.soup_candidates is None
     assert resolve(Recipe(training=Training(soup="greedy")), OWN).training.soup_candidates == 5
     assert resolve(Recipe(training=Training(soup="greedy", soup_candidates=3)), OWN).training.soup_candidates == 3
+
+
+def test_a_metric_that_counts_classes_alike_sets_what_is_done_about_imbalance_unless_it_is_given():
+    cases = {
+        ("accuracy", None): "none",
+        ("macro_accuracy", None): "logit_adjustment",
+        ("macro_accuracy", "none"): "none",
+        ("macro_accuracy", "balanced_sampling"): "balanced_sampling",
+        ("accuracy", "logit_adjustment"): "logit_adjustment",
+    }
+    for (metric, imbalance), expected in cases.items():
+        recipe = Recipe(training=Training(metric=metric, imbalance=imbalance, best_by="validation_loss"))
+        assert contradictions(recipe) == [] and resolve(recipe, OWN).training.imbalance == expected
 
 
 def test_phases_and_rounds_say_their_rate_name_and_augmentation():

@@ -181,6 +181,27 @@ def test_a_state_that_makes_no_sense_is_refused(change):
         state_of(plain_state(State()) | change, PLAN, None)
 
 
+def test_counts_by_class_are_kept_and_a_checkpoint_without_them_still_reads():
+    model = network()
+    by_class = {"class_images": (6, 4), "class_correct": (3, 2)}
+    inner = made("sgd", "constant")
+    counted = dataclasses.replace(inner, evaluate=lambda model: dataclasses.replace(inner.evaluate(model), **by_class))
+    state = train(model, PLAN, counted, Diary(model), lambda: "")
+    plain = json.loads(json.dumps(plain_state(state)))
+    macro = dataclasses.replace(PLAN, metric="macro_accuracy")
+    assert state_of(plain, macro, state.best.weights) == state
+    for name, value in {"class_correct": [9, 0], "class_images": [6, 5]}.items():
+        damaged = json.loads(json.dumps(plain))
+        damaged["history"][0]["validation"][name] = value
+        with pytest.raises(UsageError, match="the saved state is damaged"):
+            state_of(damaged, PLAN, state.best.weights)
+    for epoch in plain["history"]:
+        del epoch["validation"]["class_images"], epoch["validation"]["class_correct"]
+    assert len(state_of(plain, PLAN, state.best.weights).history) == len(state.history)
+    with pytest.raises(UsageError, match="the saved state is damaged"):
+        state_of(plain, macro, state.best.weights)
+
+
 def test_more_epochs_follow_after_the_last_stage(tmp_path):
     model = network()
     state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: "")

@@ -181,6 +181,17 @@ def test_best_by_accuracy_breaks_ties_by_loss():
     assert train(model, plan, made, Diary(model), lambda: "").best.epoch.epoch == 3
 
 
+def test_best_by_accuracy_takes_the_mean_of_the_classes_where_the_metric_is_macro():
+    plan = dataclasses.replace(PLAN, best_by="validation_accuracy", max_epochs=3)
+    by_class = [((9, 1), (9, 0)), ((9, 1), (7, 1)), ((9, 1), (8, 0))]
+    for metric, best in (("accuracy", 1), ("macro_accuracy", 2)):
+        figures = iter([Scores(10, 9.0, sum(right), of, right) for of, right in by_class])
+        made = dataclasses.replace(tools([]), evaluate=lambda model, figures=figures: next(figures))
+        model = network()
+        state = train(model, dataclasses.replace(plan, metric=metric), made, Diary(model), lambda: "")
+        assert state.best.epoch.epoch == best, metric
+
+
 def test_a_loss_that_is_not_finite_stops_names_the_photos_and_keeps_the_best():
     model, state, _ = run(falling(13), bad_step=(2, 1))
     assert "not finite in epoch 2, step 2" in state.stopped and "train/0.jpg" in state.stopped

@@ -30,6 +30,15 @@ def test_plateau_is_torchs_own_on_validation_accuracy():
     assert rates[4] == 0.1 and rates[5] == pytest.approx(0.01) and rates[-1] == pytest.approx(0.001)
 
 
+def test_plateau_waits_for_the_accuracy_that_the_metric_names():
+    for accuracy, rate in (("accuracy", 0.1), ("macro_accuracy", 0.05)):
+        held = optimizer()
+        schedule = Plateau(held, "validation_accuracy", 0.5, 0, accuracy=accuracy)
+        schedule.after_epoch(Scores(10, 10.0, 8, (9, 1), (7, 1)))
+        schedule.after_epoch(Scores(10, 10.0, 9, (9, 1), (9, 0)))
+        assert held.param_groups[0]["lr"] == rate
+
+
 def test_plateau_on_the_loss_waits_for_a_lower_one():
     held = optimizer()
     schedule = Plateau(held, "validation_loss", 0.5, 0)

@@ -48,6 +48,22 @@ def test_label_smoothing_reaches_the_loss():
     assert float(smooth) != pytest.approx(float(plain))
 
 
+def test_a_logit_adjustment_is_in_the_loss_and_its_gradient_and_in_no_count():
+    shift = torch.tensor([0.9, 0.05, 0.05]).log()
+    ours, theirs = network(), network()
+    change = settings(logit_adjustment=shift)
+    loss, correct = train_step(ours, torch.optim.SGD(ours.parameters(), lr=0.1), IMAGES, LABELS, change)
+    optimizer = torch.optim.SGD(theirs.parameters(), lr=0.1)
+    logits = theirs(IMAGES)
+    expected = functional.cross_entropy(logits + shift, LABELS)
+    expected.backward()
+    optimizer.step()
+    assert torch.equal(loss, expected.detach()) and int(correct) == int((logits.argmax(1) == LABELS).sum())
+    assert not torch.equal((logits + shift).argmax(1), logits.argmax(1))
+    for mine, right in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, right)
+
+
 def test_gradients_are_scaled_down_to_the_norm():
     model = network()
     before = copy.deepcopy(model)

@@ -259,6 +259,7 @@ def make_plan(recipe: Recipe) -> Plan:
         best_by=training.best_by,
         ema_decay=training.ema_decay,
         soup_candidates=training.soup_candidates or 0,
+        metric=training.metric,
     )
 
 

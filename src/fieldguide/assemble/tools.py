@@ -1,6 +1,7 @@
 """What the training loop works with, of a settled recipe: batches on the device, evaluation, optimiser, schedule."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +62,11 @@ def make_tools(
 
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
+        # a probe holds out photos to choose its strength, which must not come twice
+        balanced = training.imbalance == "balanced_sampling" and stage.method != "probe"
         if isinstance(batches, TrainingBatches):  # processes, and a process may die
-            return steady(batches, stage.augmentation, epoch, first_step, tell)
-        return batches.epoch(stage.augmentation, epoch, first_step)
+            return steady(batches, stage.augmentation, epoch, first_step, tell, balanced=balanced)
+        return batches.epoch(stage.augmentation, epoch, first_step, balanced=balanced)
 
     def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
         for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):
@@ -83,7 +86,11 @@ def make_tools(
         weights=_weights,
         load=_load,
         step=StepSettings(
-            training.label_smoothing, training.gradient_clip_norm, precision, MicroBatch(training.micro_batch_size)
+            training.label_smoothing,
+            training.gradient_clip_norm,
+            precision,
+            MicroBatch(training.micro_batch_size),
+            logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
         ),
         seed_step=seed_step,
         probe=make_probe(on_device, precision, len(label_of), training.seed),
@@ -110,6 +117,20 @@ def make_optimizer_of(recipe: Recipe) -> MakeOptimizer:
         )
 
     return make
+
+
+def logit_adjustment(split: Split) -> torch.Tensor:
+    """What is added to the logits in the training's loss, so that rare classes count as much as frequent ones.
+
+    Menon et al. 2021, "Long-tail learning via logit adjustment", arXiv 2007.07314, section 4.2, with tau 1: the
+    network then learns logits whose largest is right for classes that are equally frequent.
+
+    Returns:
+        (classes,) float32: the logarithm of each class's share of the training photos.
+    """
+    counts = Counter(row.class_name for row in split.part("train"))
+    images = torch.tensor([counts[name] for name in split.classes], dtype=torch.float32)
+    return torch.log(images / images.sum())
 
 
 def _make_prepare(recipe: Recipe) -> Callable[[nn.Module, Stage], None]:
@@ -163,7 +184,7 @@ def _make_schedule(recipe: Recipe) -> Callable[[torch.optim.Optimizer, Stage, in
         if training.schedule == "plateau":
             assert training.plateau is not None, "the recipe is not resolved"
             plateau = training.plateau
-            return Plateau(optimizer, plateau.metric, plateau.factor, plateau.patience_epochs)
+            return Plateau(optimizer, plateau.metric, plateau.factor, plateau.patience_epochs, accuracy=training.metric)
         if training.schedule == "cosine":
             return Cosine(optimizer, stage, steps_per_epoch, training.warmup_epochs or 0.0)
         return Constant()
@@ -187,16 +208,19 @@ def _make_evaluation(
 
     def evaluate(model: nn.Module) -> Scores:
         model.eval()
-        loss_sum, correct = 0.0, 0
+        loss_sum, images, correct = 0.0, [0] * len(label_of), [0] * len(label_of)
         with torch.inference_mode(), precision():
             for inputs in every_input:
                 for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
                     if reason:
                         raise PhotosError(f"{row.file} {reason}; it could be read when the training began")
-                labels = torch.tensor([label_of[row.class_name] for row in inputs.sources], device=device)
+                classes = [label_of[row.class_name] for row in inputs.sources]
+                labels = torch.tensor(classes, device=device)
                 logits = model(_to_device(inputs.images, preprocessing, recipe, device)).float()
                 loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
-                correct += int((logits.argmax(dim=1) == labels).sum())
-        return Scores(len(rows), loss_sum, correct)
+                for label, is_right in zip(classes, (logits.argmax(dim=1) == labels).tolist(), strict=True):
+                    images[label] += 1
+                    correct[label] += is_right
+        return Scores(len(rows), loss_sum, sum(correct), tuple(images), tuple(correct))
 
     return evaluate

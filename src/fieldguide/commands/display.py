@@ -69,8 +69,9 @@ class Screen:
 class TrainingDisplay:
     """Follows a training: phase, round, epoch, images/s, time left, losses and accuracies."""
 
-    def __init__(self, screen: Screen, most_epochs: int, images_per_epoch: int) -> None:
+    def __init__(self, screen: Screen, most_epochs: int, images_per_epoch: int, metric: str = "accuracy") -> None:
         self.screen = screen
+        self.metric = metric
         self.most_epochs = most_epochs
         self.images_per_epoch = images_per_epoch
         self.stage: Stage | None = None
@@ -143,7 +144,8 @@ class TrainingDisplay:
             self.screen.say(
                 f"  epoch {epoch.epoch:>3}  {rate}"
                 f"training loss {epoch.training.loss:.4f} accuracy {epoch.training.accuracy:.4f}  "
-                f"validation loss {epoch.validation.loss:.4f} accuracy {epoch.validation.accuracy:.4f}  "
+                f"validation loss {epoch.validation.loss:.4f} {self._accuracy} "
+                f"{epoch.validation.accuracy_by(self.metric):.4f}  "
                 f"{epoch.images_per_second:.0f} images/s{self._time_left()}{best}"
             )
         self._begin_epoch()
@@ -174,6 +176,10 @@ class TrainingDisplay:
         description = f"{stage}, epoch {len(self.epochs) + 1}"
         self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="")
 
+    @property
+    def _accuracy(self) -> str:
+        return self.metric.replace("_", " ")
+
     def _time_left(self) -> str:
         """An upper bound: phases and rounds may end sooner."""
         if not self.epochs:
@@ -191,7 +197,7 @@ class TrainingDisplay:
             "training loss",
             "accuracy",
             "validation loss",
-            "accuracy",
+            self._accuracy,
             "images/s",
             "",
         ):
@@ -204,7 +210,7 @@ class TrainingDisplay:
                 f"{epoch.training.loss:.4f}",
                 f"{epoch.training.accuracy:.2%}",
                 f"{epoch.validation.loss:.4f}",
-                f"{epoch.validation.accuracy:.2%}",
+                f"{epoch.validation.accuracy_by(self.metric):.2%}",
                 f"{epoch.images_per_second:.0f}",
                 "best" if epoch.best else "",
                 style="bold" if epoch.best else None,

@@ -28,9 +28,10 @@ def result_of(
     """Figures, counts and verdicts of a training that has a model, as plain data."""
     assert state.best is not None
     best, history = state.best.epoch, state.history
-    soup = state.best.soup
+    training, soup = recipe.training, state.best.soup
     model = f"the greedy soup of epochs {', '.join(map(str, soup))}" if soup else f"epoch {best.epoch}"
-    chose = f"{model} of {len(history)}, by {recipe.training.best_by}"
+    which = " (macro)" if training.best_by == "validation_accuracy" and training.metric == "macro_accuracy" else ""
+    chose = f"{model} of {len(history)}, by {training.best_by}{which}"
     images = sum(epoch.training.images for epoch in history)
     return {
         "recipe": name,
@@ -38,6 +39,8 @@ def result_of(
         "optimizer": recipe.training.optimizer,
         "execution": recipe.execution,
         "seed": recipe.training.seed,
+        "metric": training.metric,
+        "imbalance": training.imbalance,
         "num_classes": len(split.classes),
         "parameters": assembled.parameters,
         "rules": rules,

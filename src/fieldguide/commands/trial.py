@@ -197,7 +197,7 @@ class _Recorder(TrainingDisplay):
 
     def __init__(self, trial: Trial, state: State) -> None:
         most = trial.assembled.plan.most_epochs() + sum(more.epochs for more in state.more)
-        super().__init__(trial.screen, most, len(trial.split.part("train")))
+        super().__init__(trial.screen, most, len(trial.split.part("train")), trial.recipe.training.metric)
         self.epochs = list(state.history)
         self.assembled = trial.assembled
         self.run = trial.run

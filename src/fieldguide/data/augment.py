@@ -38,9 +38,16 @@ class Policy:
     erasing: float = 0.0
 
 
-def photo_seed(seed: int, epoch: int, file: str) -> int:
-    """A number in [0, 2**63) that depends on these three alone: on no worker, batch or process."""
-    text = f"{seed}\0{epoch}\0{file}".encode()
+def photo_seed(seed: int, epoch: int, file: str, draw: int = 0) -> int:
+    """A number in [0, 2**63) that depends on these alone: on no worker, batch or process.
+
+    Args:
+        seed: the training's.
+        epoch: counted over the whole run.
+        file: the photo's name.
+        draw: how often the photo came before in this epoch.
+    """
+    text = (f"{seed}\0{epoch}\0{file}" + (f"\0{draw}" if draw else "")).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
 
 

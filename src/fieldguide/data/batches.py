@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fieldguide.data.augment import Augment, photo_seed
 from fieldguide.data.decode import UnreadableError, read_photo
+from fieldguide.data.order import cut, epoch_order
 from fieldguide.data.preprocess import pixels
 from fieldguide.errors import PhotosError
 from fieldguide.world import cores
@@ -70,15 +70,6 @@ class Inputs(Generic[Source]):
     reasons: tuple[str, ...]
 
 
-def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Cuts an epoch into batches; a last batch of one joins the one before, since batch statistics need two."""
-    batches = [list(order[start : start + batch_size]) for start in range(0, len(order), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        last = batches.pop()
-        batches[-1] += last
-    return batches
-
-
 class Batches(Protocol):
     """Batches to train on; the same for the same (seed, epoch), with any number of workers."""
 
@@ -86,22 +77,18 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """The batches of one epoch, from a step on.
 
         Args:
             augmentation: one of the names given.
             epoch: counted over the whole run.
             first_step: so many batches of the epoch are left out, and none of their photos is read.
+            balanced: draw each class equally often, in place of each photo once.
 
         Raises:
             PhotosError: a photo that could be read before cannot be read any more.
         """
-
-
-def epoch_order(photos: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Which photos are in which batch of an epoch."""
-    return cut(np.random.default_rng([seed, epoch]).permutation(photos).tolist(), batch_size)
 
 
 class TrainingBatches:
@@ -128,6 +115,7 @@ class TrainingBatches:
             workers: processes that decode and augment; None: one a core, or none for few photos.
         """
         self.photos = photos
+        self.labels = [photo.label for photo in photos]
         self.seed = seed
         self.batch_size = batch_size
         if workers is None:
@@ -153,11 +141,11 @@ class TrainingBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         self._sampler.batches = [
-            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file)) for i in batch]
-            for batch in epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]
+            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
+            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)[first_step:]
         ]
         for made in self._loader:
             if isinstance(made, str):

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import torch
 
 from fieldguide.data.augment import Policy, photo_seed
-from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
+from fieldguide.data.batches import Batch, LabelledPhoto
 from fieldguide.data.device_extras import apply_extras, extras_of, names_of
 from fieldguide.data.draw import Drawn, colours, draw, warp
 from fieldguide.data.erasing import fill_colour
+from fieldguide.data.order import Turn, cut, epoch_order
 from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 from fieldguide.data.preprocess import Preprocessing
@@ -77,6 +78,7 @@ class DeviceBatches:
             workers: threads; None: few where the device has the pixels, more where it has not.
         """
         self.photos = photos
+        self.labels = [photo.label for photo in photos]
         self.policies = policies
         self.pixels = pixels
         self.preprocessing = preprocessing
@@ -105,15 +107,15 @@ class DeviceBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         policy = self.policies[augmentation]
-        order = epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]
+        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)
 
-        def work(places: list[int]) -> HostBatch:
-            return self._on_host(policy, epoch, places)
+        def work(turns: list[Turn]) -> HostBatch:
+            return self._on_host(policy, epoch, turns)
 
-        for made in prefetched(order, work, self.threads, self.threads + 2):
+        for made in prefetched(order[first_step:], work, self.threads, self.threads + 2):
             numbers, places, labels = (
                 part.to(self.device, non_blocking=True) for part in (made.numbers, made.places, made.labels)
             )
@@ -125,9 +127,9 @@ class DeviceBatches:
                 images = apply_extras(images, extras, made.names, self._erased_colour)
             yield Batch(images, labels, made.files)
 
-    def _on_host(self, policy: Policy, epoch: int, places: list[int]) -> HostBatch:
-        photos = [self.photos[place] for place in places]
-        starts, loaded = [self._starts[place] for place in places] if self.is_resident else [], []
+    def _on_host(self, policy: Policy, epoch: int, turns: list[Turn]) -> HostBatch:
+        photos = [self.photos[turn.photo] for turn in turns]
+        starts, loaded = [self._starts[turn.photo] for turn in turns] if self.is_resident else [], []
         shapes = [self.pixels.shape(photo.content_hash) for photo in photos] if self.is_resident else []
         if not self.is_resident:
             loaded = [self.pixels.read(photo) for photo in photos]
@@ -135,8 +137,8 @@ class DeviceBatches:
             starts = np.cumsum([0, *(height * width for height, width in shapes)]).tolist()[:-1]
         side = self.preprocessing.image_size_px
         drawn = [
-            draw(policy, self.preprocessing, width, height, photo_seed(self.seed, epoch, photo.file))
-            for photo, (height, width) in zip(photos, shapes, strict=True)
+            draw(policy, self.preprocessing, width, height, photo_seed(self.seed, epoch, photo.file, turn.draw))
+            for turn, photo, (height, width) in zip(turns, photos, shapes, strict=True)
         ]
         rows = [numbers_of(one, side, width, height) for one, (height, width) in zip(drawn, shapes, strict=True)]
         names = names_of(drawn)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import torch
 
 from fieldguide.data.augment import photo_seed
-from fieldguide.data.batches import Batch, LabelledPhoto, cut, epoch_order
+from fieldguide.data.batches import Batch, LabelledPhoto
 from fieldguide.data.fused import FusedAugment, Pixels, one_thread_a_call
+from fieldguide.data.order import cut, epoch_order
 from fieldguide.data.photo_pixels import PhotoPixels
 from fieldguide.data.prefetch import prefetched
 from fieldguide.world import cores
@@ -16,10 +17,10 @@ PHOTOS_A_TASK = 8  # one task a photo would spend as long on the task as on the 
 
 
 class _Task(NamedTuple):
-    """A few photos of one batch: where they go, and the batch if they are its last."""
+    """A few photos of one batch, each with its draw: where they go, and the batch if they are its last."""
 
     rows: Pixels
-    photos: Sequence[LabelledPhoto]
+    photos: Sequence[tuple[LabelledPhoto, int]]
     done: Batch | None
 
 
@@ -49,6 +50,7 @@ class FusedBatches:
             workers: threads; None: one a core.
         """
         self.photos = photos
+        self.labels = [photo.label for photo in photos]
         self.augmentations = augmentations
         self.pixels = pixels
         self.side_px = side_px
@@ -61,30 +63,31 @@ class FusedBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         augment = self.augmentations[augmentation]
 
         def work(task: _Task) -> Batch | None:
-            for photo, output in zip(task.photos, task.rows, strict=True):
-                augment(self.pixels.read(photo), photo_seed(self.seed, epoch, photo.file), output)
+            for (photo, draw), output in zip(task.photos, task.rows, strict=True):
+                augment(self.pixels.read(photo), photo_seed(self.seed, epoch, photo.file, draw), output)
             return task.done
 
         # Two batches at least, and enough photos for every thread.
         ahead = -(-2 * max(self.batch_size, PHOTOS_A_TASK * self.threads) // min(self.batch_size, PHOTOS_A_TASK))
         with one_thread_a_call():
-            for done in prefetched(self._tasks(epoch, first_step), work, self.threads, ahead):
+            for done in prefetched(self._tasks(epoch, first_step, balanced), work, self.threads, ahead):
                 if done is not None:
                     yield done
 
-    def _tasks(self, epoch: int, first_step: int) -> Iterator[_Task]:
-        for places in epoch_order(len(self.photos), self.batch_size, self.seed, epoch)[first_step:]:
-            photos = [self.photos[place] for place in places]
+    def _tasks(self, epoch: int, first_step: int, balanced: bool) -> Iterator[_Task]:
+        order = epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)
+        for turns in order[first_step:]:
+            photos = [(self.photos[turn.photo], turn.draw) for turn in turns]
             images = torch.empty(len(photos), self.side_px, self.side_px, 3, dtype=torch.uint8)
             batch = Batch(
                 images.permute(0, 3, 1, 2),
-                torch.tensor([photo.label for photo in photos]),
-                tuple(photo.file for photo in photos),
+                torch.tensor([photo.label for photo, _ in photos]),
+                tuple(photo.file for photo, _ in photos),
             )
             for start in range(0, len(photos), PHOTOS_A_TASK):
                 stop = start + PHOTOS_A_TASK

@@ -15,7 +15,7 @@ DEAD_BEFORE_ITS_BATCH_WAS_FETCHED = (ConnectionError, EOFError, FileNotFoundErro
 class Restartable(Protocol):
     """What `data.batches.TrainingBatches` is."""
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """The batches of one epoch from a step on."""
 
     def restart(self) -> None:
@@ -23,13 +23,19 @@ class Restartable(Protocol):
 
 
 def steady(
-    batches: Restartable, augmentation: str, epoch: int, first_step: int, tell: Callable[[str], None]
+    batches: Restartable,
+    augmentation: str,
+    epoch: int,
+    first_step: int,
+    tell: Callable[[str], None],
+    *,
+    balanced: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch; a worker that dies is replaced, but not twice at the same batch.
 
     Args:
         batches: whose epoch.
-        augmentation, epoch, first_step: as for `epoch`.
+        augmentation, epoch, first_step, balanced: as for `epoch`.
         tell: takes a sentence where workers were replaced.
 
     Raises:
@@ -39,7 +45,7 @@ def steady(
     step, failed = first_step, -1
     while True:
         try:
-            for batch in batches.epoch(augmentation, epoch, step):
+            for batch in batches.epoch(augmentation, epoch, step, balanced=balanced):
                 _let_no_signal_raise()
                 step += 1
                 yield batch

@@ -17,6 +17,8 @@ INSTEAD = (
 
 def problem_with_backbone(name: str) -> str | None:
     """Why there is no such backbone, as a sentence with the nearest names; None if there is."""
+    if name == "auto":
+        return "model.backbone: auto is not chosen here; name a backbone, such as resnet50.a1_in1k"
     if _architecture(name) and (not _tag(name) or _tag(name) in _tags(_architecture(name))):
         return None
     base, tag = name.removeprefix("timm/").partition(".")[::2]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from fieldguide.recipe.names import nearest
 from fieldguide.recipe.resolve import BATCH_SIZE
-from fieldguide.recipe.schema import Policy, Recipe, Training
+from fieldguide.recipe.schema import AUTO, Policy, Recipe, Training
 
 MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
 
@@ -28,6 +28,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         *_of_mixing(recipe),
         *_of_speed(recipe),
         *_of_soup(recipe),
+        *_of_backbone(recipe),
         *_against_rules(recipe),
     ]
 
@@ -261,6 +262,19 @@ def _of_soup(recipe: Recipe) -> list[Contradiction]:
             )
         ]
     return []
+
+
+def _of_backbone(recipe: Recipe) -> list[Contradiction]:
+    weights = recipe.model.weights
+    if recipe.model.backbone != AUTO or weights in ("hub", "none"):
+        return []
+    return [
+        Contradiction(
+            ("model.backbone", "model.weights"),
+            f"model.backbone: auto chooses by published accuracy, but model.weights {weights} fits one backbone alone; "
+            "name it in model.backbone, or set model.weights to hub or none",
+        )
+    ]
 
 
 def _against_rules(recipe: Recipe) -> list[Contradiction]:

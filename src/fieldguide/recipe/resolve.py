@@ -9,6 +9,7 @@ BATCH_SIZE = 64
 SOUP_CANDIDATES = 5
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
+IMBALANCE = {"accuracy": "none", "macro_accuracy": "logit_adjustment"}
 
 
 CACHE_SIDE_FACTOR = 2
@@ -78,6 +79,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
                         training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)
                     ),
                     "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
+                    "imbalance": training.imbalance or IMBALANCE[training.metric],
                     "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
                     "soup_candidates": _default(training.soup_candidates, SOUP_CANDIDATES, training.soup == "greedy"),
                     "phases": training.phases

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+AUTO = "auto"  # the backbone that `assemble.backbone` chooses
 HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
 Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
@@ -38,7 +39,10 @@ class Model(Section):
     """The network: a timm backbone with pooled features, and a head."""
 
     backbone: str = Field(
-        default="resnet34.tv_in1k", min_length=1, description="any timm backbone that gives pooled features"
+        default="resnet34.tv_in1k",
+        min_length=1,
+        description="any timm backbone that gives pooled features; auto: the best known ResNet within rules and "
+        "minutes",
     )
     weights: str = Field(
         default="hub", min_length=1, description="hub, none, a .safetensors or .pth file, or an earlier run"
@@ -283,6 +287,16 @@ class Training(Section):
         default=None, ge=2, le=20, description="greedy only; so many of the best epochs are kept for it; null: 5"
     )
     best_by: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    metric: Literal["accuracy", "macro_accuracy"] = Field(
+        default="accuracy",
+        description="which one validation_accuracy is, in best_by, in plateau and on the screen; macro: the mean of "
+        "the classes' recalls",
+    )
+    imbalance: Literal["none", "logit_adjustment", "balanced_sampling"] | None = Field(
+        default=None,
+        description="logit_adjustment: rare classes weigh as much in the loss; balanced_sampling: they are drawn as "
+        "often; null: logit_adjustment for metric macro_accuracy, else none",
+    )
     phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
     rounds: Annotated[Rounds, BeforeValidator(_rounds_from_number)] = Rounds()
 

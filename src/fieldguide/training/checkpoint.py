@@ -175,6 +175,8 @@ def state_of(
         if any(halved.photos < 1 for halved in state.halved):
             raise ValueError("no photos at once")
         state.history += [_epoch(entry) for entry in plain["history"]]
+        if plan.metric != "accuracy" and any(not epoch.validation.class_images for epoch in state.history):
+            raise ValueError("figures that nobody counted by class")
         if plain["best_epoch"] is not None:
             if best_weights is None or not 1 <= plain["best_epoch"] <= len(state.history):
                 raise ValueError("the best model is missing")
@@ -217,10 +219,15 @@ def _epoch(entry: Mapping[str, Any]) -> Epoch:
     return epoch
 
 
-def _scores(images: Any, loss_sum: Any, correct: Any) -> Scores:
-    made = Scores(int(images), float(loss_sum), int(correct))
+def _scores(images: Any, loss_sum: Any, correct: Any, class_images: Any = (), class_correct: Any = ()) -> Scores:
+    """Checkpoints of earlier versions have no counts by class."""
+    of_class = (tuple(int(count) for count in counts) for counts in (class_images, class_correct))
+    made = Scores(int(images), float(loss_sum), int(correct), *of_class)
     if made.images < 1 or not math.isfinite(made.loss_sum):
         raise ValueError("figures of no photos")
+    pairs = list(zip(made.class_images, made.class_correct, strict=True))
+    if any(not 0 <= right <= photos for photos, right in pairs) or (pairs and sum(made.class_images) != made.images):
+        raise ValueError("figures by class that do not add up")
     return made
 
 

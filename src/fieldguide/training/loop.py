@@ -335,7 +335,7 @@ class _Training:
         return self.tools.evaluate(self.model)
 
     def _is_better(self, new: Scores, old: Scores) -> bool:
-        return _is_better(new, old, self.plan.best_by)
+        return _is_better(new, old, self.plan)
 
     def _next_stage(self) -> Stage | None:
         return next_stage(self.plan, self.state.ended, self.state.more)
@@ -349,8 +349,10 @@ class _Training:
         return limit is not None and len(self.state.history) >= limit
 
 
-def _is_better(new: Scores, old: Scores, best_by: str) -> bool:
-    """By loss; or by accuracy, with the loss to break a tie."""
-    if best_by == "validation_accuracy" and new.correct != old.correct:
-        return new.correct > old.correct
+def _is_better(new: Scores, old: Scores, plan: Plan) -> bool:
+    """By loss; or by the plan's accuracy, with the loss to break a tie."""
+    if plan.best_by == "validation_accuracy":
+        now, before = new.accuracy_by(plan.metric), old.accuracy_by(plan.metric)
+        if now != before:
+            return now > before
     return new.loss < old.loss

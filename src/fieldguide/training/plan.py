@@ -66,6 +66,7 @@ class Plan:
         max_seconds: of epochs, over all of them; the epoch in which they are up ends there. None: no limit.
         ema_decay: of the moving average that is judged and kept in place of the weights; None: there is none.
         soup_candidates: so many of the best epochs' weights are kept for a greedy soup at the end; 0: there is none.
+        metric: which accuracy that is, `accuracy` or `macro_accuracy`.
     """
 
     phases: tuple[Stage, ...]
@@ -75,6 +76,7 @@ class Plan:
     max_seconds: float | None = None
     ema_decay: float | None = None
     soup_candidates: int = 0
+    metric: str = "accuracy"
 
     def most_epochs(self) -> int:
         """How many epochs it can have at the most."""

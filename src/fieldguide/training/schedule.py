@@ -50,8 +50,25 @@ class Constant:
 class Plateau:
     """torch's ReduceLROnPlateau, stepped after each epoch."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, metric: str, factor: float, patience_epochs: int) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        metric: str,
+        factor: float,
+        patience_epochs: int,
+        accuracy: str = "accuracy",
+    ) -> None:
+        """Prepares it.
+
+        Args:
+            optimizer: whose rates it lowers.
+            metric: `validation_accuracy` or `validation_loss`.
+            factor: of the rate.
+            patience_epochs: so many epochs may be no better.
+            accuracy: which one `validation_accuracy` is, `accuracy` or `macro_accuracy`.
+        """
         self.metric = metric
+        self.accuracy = accuracy
         mode: Literal["max", "min"] = "max" if metric == "validation_accuracy" else "min"
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode=mode, factor=factor, patience=patience_epochs
@@ -62,7 +79,8 @@ class Plateau:
 
     def after_epoch(self, validation: Scores) -> None:
         """Lowers the rate when the metric has not got better for more than `patience_epochs`."""
-        self.scheduler.step(validation.accuracy if self.metric == "validation_accuracy" else validation.loss)
+        by_accuracy = self.metric == "validation_accuracy"
+        self.scheduler.step(validation.accuracy_by(self.accuracy) if by_accuracy else validation.loss)
 
     def memory(self) -> dict[str, float]:
         """The best metric so far and the epochs since; before the first epoch there is none."""

@@ -1,5 +1,6 @@
 """Everything that changes while a training runs."""
 
+import math
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,11 +18,15 @@ class Scores:
         images: how many photos.
         loss_sum: cross-entropy in nats, summed.
         correct: how many were right.
+        class_images: of each class, how many photos; empty where nobody counted by class.
+        class_correct: of each class, how many were right.
     """
 
     images: int
     loss_sum: float
     correct: int
+    class_images: tuple[int, ...] = ()
+    class_correct: tuple[int, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -33,9 +38,27 @@ class Scores:
         """Share that was right, in [0, 1]."""
         return self.correct / self.images
 
+    @property
+    def macro_accuracy(self) -> float | None:
+        """Mean recall of the classes that have photos, in [0, 1]; None where nobody counted by class."""
+        recalls = [
+            right / images for images, right in zip(self.class_images, self.class_correct, strict=True) if images
+        ]
+        return math.fsum(recalls) / len(recalls) if recalls else None
+
+    def accuracy_by(self, metric: str) -> float:
+        """`accuracy` or `macro_accuracy`, in [0, 1]; for the second, somebody must have counted by class."""
+        if metric == "accuracy":
+            return self.accuracy
+        found = self.macro_accuracy
+        assert found is not None, "nobody counted by class"
+        return found
+
     def to_dict(self) -> dict[str, float]:
-        """images, loss, accuracy."""
-        return {"images": self.images, "loss": self.loss, "accuracy": self.accuracy}
+        """images, loss, accuracy; macro_accuracy where it is known."""
+        found = {"images": self.images, "loss": self.loss, "accuracy": self.accuracy}
+        macro = self.macro_accuracy
+        return found if macro is None else found | {"macro_accuracy": macro}
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,15 @@ class StepSettings:
         gradient_clip_norm: gradients are scaled down to this norm; None: not at all.
         precision: a context in which the forward pass runs (autocast, or nothing).
         micro_batch: how many photos go through the network at once.
+        logit_adjustment: (classes,) float32 on the device, added to the logits in the loss and nowhere else; None:
+            nothing is.
     """
 
     label_smoothing: float
     gradient_clip_norm: float | None
     precision: Callable[[], contextlib.AbstractContextManager[object]]
     micro_batch: MicroBatch = field(default_factory=lambda: MicroBatch(2**31))
+    logit_adjustment: torch.Tensor | None = None
 
 
 def train_step(
@@ -115,7 +118,10 @@ def _gradients(
     for some, their, other in settings.micro_batch.pieces(images, labels, other_labels):
         with settings.precision():
             logits = model(some)
-        loss = _loss(logits.float(), their, other, settings.label_smoothing, mix)
+        scores = logits.float()
+        if settings.logit_adjustment is not None:
+            scores = scores + settings.logit_adjustment
+        loss = _loss(scores, their, other, settings.label_smoothing, mix)
         loss = loss * (len(some) / len(images))
         torch.autograd.backward(loss)
         losses.append(loss.detach())

@@ -1,0 +1,146 @@
+"""`model.backbone: auto`: the most accurate backbone of the table that rules and minutes allow. It measures nothing."""
+
+import fnmatch
+from dataclasses import dataclass
+
+from fieldguide.errors import UsageError, counted
+from fieldguide.model.backbone import pretrained_on
+from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.model.table import KnownBackbone, known_backbones
+from fieldguide.recipe.resolve import HEAD_WIDTH
+from fieldguide.recipe.schema import AUTO, Recipe
+
+# A step is a forward pass and a backward one of twice its work (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+FORWARDS_A_STEP = 3
+# Where no minutes bound it: what a ResNet-101 costs at 224 px, so that nobody gets a ResNet-RS-420 unasked. A choice.
+MOST_GMACS_WITHOUT_MINUTES = 8.0
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a training may cost.
+
+    Attributes:
+        images: photos of one pass over the training set.
+        minutes: for all passes; None: no limit, and then `MOST_GMACS_WITHOUT_MINUTES` a photo.
+        macs_per_second: multiply-accumulates a second that this machine does in a training step, forward and backward
+            together; None only without minutes.
+        fewest_passes: so many passes over the training set must fit into the minutes.
+    """
+
+    images: int
+    minutes: float | None = None
+    macs_per_second: float | None = None
+    fewest_passes: float = 3.0
+
+    def passes(self, gmacs: float) -> float | None:
+        """How many passes fit at a forward pass's cost a photo; None without minutes."""
+        if self.minutes is None:
+            return None
+        assert self.macs_per_second is not None, "minutes need the machine's speed"
+        return self.minutes * 60 * self.macs_per_second / (FORWARDS_A_STEP * gmacs * 1e9 * max(1, self.images))
+
+    def allows(self, gmacs: float) -> bool:
+        """Whether a backbone of that cost is trained in it."""
+        passes = self.passes(gmacs)
+        return gmacs <= MOST_GMACS_WITHOUT_MINUTES if passes is None else passes >= self.fewest_passes
+
+
+def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[Recipe, str]:
+    """Puts a name in place of `model.backbone: auto`.
+
+    Published ImageNet accuracy stands for accuracy after fine-tuning, with which it goes along over many data sets
+    (Kornblith et al. 2019, arXiv 1805.08974); it is no promise for one. Each candidate's cost is counted at
+    `data.image_size_px`, or where that is null at the size of its own pretraining.
+
+    Args:
+        recipe: as it was read; one that names its backbone comes back as it is.
+        num_classes: of the classifier, whose parameters count against the rules.
+        budget: photos, minutes and speed.
+
+    Returns:
+        The recipe with its backbone, and a sentence that says which and why; an empty one where nothing was chosen.
+        Where no backbone fits into the minutes it is the cheapest that is allowed, and the sentence says so.
+
+    Raises:
+        UsageError: the rules allow none, or the weights are a file or a run, which fit one backbone alone.
+    """
+    if recipe.model.backbone != AUTO:
+        return recipe, ""
+    if recipe.model.weights not in ("hub", "none"):
+        raise UsageError(f"model.backbone: auto cannot know what fits {recipe.model.weights}; name its backbone")
+    allowed = [known for known in known_backbones() if _is_allowed(recipe, known)]
+    affordable = [known for known in allowed if budget.allows(_gmacs(recipe, known))]
+    by_accuracy = sorted(affordable, key=lambda known: (-known.top1_percent, _gmacs(recipe, known)))
+    by_cost = sorted(allowed, key=lambda known: (_gmacs(recipe, known), -known.top1_percent))
+    chosen = next((known for known in [*by_accuracy, *by_cost] if _has_room(recipe, known, num_classes)), None)
+    if chosen is None:
+        raise UsageError(
+            f"model.backbone: auto knows {counted(len(known_backbones()), 'ResNet')}, and rules allow none of them "
+            f"({_rules_in_words(recipe)}); name a backbone, or change the rules"
+        )
+    made = recipe.model_copy(update={"model": recipe.model.model_copy(update={"backbone": chosen.name})})
+    return made, _sentence(recipe, chosen, budget, len(affordable))
+
+
+def _is_allowed(recipe: Recipe, known: KnownBackbone) -> bool:
+    """By the rules, as far as can be told without building it."""
+    rules = recipe.rules
+    if rules.max_parameters is not None and known.parameters >= rules.max_parameters:
+        return False
+    if rules.backbones is not None and not any(fnmatch.fnmatchcase(known.name, rule) for rule in rules.backbones):
+        return False
+    if recipe.model.weights == "none" or rules.pretraining == "any":
+        return True
+    return rules.pretraining == "imagenet-1k" and pretrained_on(known.name) == "imagenet-1k"
+
+
+def _has_room(recipe: Recipe, known: KnownBackbone, num_classes: int) -> bool:
+    """Whether its head, too, is within the rules."""
+    model, most = recipe.model, recipe.rules.max_parameters
+    if most is None:
+        return True
+    width = model.head_width or HEAD_WIDTH[model.head]
+    made = make_on_meta(Architecture(known.name, model.head, width, 0.0, num_classes))
+    return count_parameters(made)["total"] < most
+
+
+def _size(recipe: Recipe, known: KnownBackbone) -> int:
+    return recipe.data.image_size_px or known.image_size_px
+
+
+def _gmacs(recipe: Recipe, known: KnownBackbone) -> float:
+    return known.gmacs_at(_size(recipe, known))
+
+
+def _sentence(recipe: Recipe, chosen: KnownBackbone, budget: Budget, affordable: int) -> str:
+    gmacs, size = _gmacs(recipe, chosen), _size(recipe, chosen)
+    what = (
+        f"model.backbone: auto is {chosen.name} ({chosen.top1_percent:.1f} % published on ImageNet, "
+        f"{chosen.parameters / 1e6:.1f} M parameters, {gmacs:.1f} GMACs a photo at {size} px)"
+    )
+    passes = budget.passes(gmacs)
+    if not budget.allows(gmacs):
+        bound = (
+            f"{MOST_GMACS_WITHOUT_MINUTES:g} GMACs a photo"
+            if passes is None
+            else f"{budget.minutes:g} min, where {passes:.1f} passes over the photos fit, and "
+            f"{budget.fewest_passes:g} are wanted"
+        )
+        return f"{what}, the cheapest that the rules allow, but beyond {bound}"
+    bound = (
+        f"at most {MOST_GMACS_WITHOUT_MINUTES:g} GMACs a photo, since no minutes were given"
+        if passes is None
+        else f"{budget.minutes:g} min, where about {passes:.0f} passes over the photos fit"
+    )
+    return f"{what}, the most accurate of {counted(affordable, 'ResNet')} within rules and {bound}"
+
+
+def _rules_in_words(recipe: Recipe) -> str:
+    rules = recipe.rules
+    said = [
+        rules.max_parameters is not None and f"max_parameters {rules.max_parameters:,}",
+        rules.backbones is not None and f"backbones {', '.join(rules.backbones)}",
+        rules.pretraining != "any" and f"pretraining {rules.pretraining}",
+    ]
+    return "; ".join(text for text in said if text)
