@@ -133,12 +133,17 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """The preprocessing of a resolved recipe."""
+    """The preprocessing of a resolved recipe, as in its training."""
     data = recipe.data
     assert data.image_size_px and data.crop_share and data.interpolation and data.mean and data.std, "not resolved"
     return Preprocessing(
         data.image_size_px, resized_side(data.image_size_px, data.crop_share), data.interpolation, data.mean, data.std
     )
+
+
+def served_preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """What the bundle of a resolved recipe says: the training's preprocessing, and what is done at test time alone."""
+    return replace(preprocessing_of(recipe), flips=recipe.data.test_flips)
 
 
 def assemble(
@@ -203,7 +208,9 @@ def assemble(
         model=model,
         plan=plan,
         tools=make_tools(recipe, split, paths, preprocessing, device, feed, tell),
-        description=Description(described, tuple(classes), preprocessing.to_dict(), weights.pretrained_on),
+        description=Description(
+            described, tuple(classes), served_preprocessing_of(recipe).to_dict(), weights.pretrained_on
+        ),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,

@@ -30,7 +30,8 @@ class Judged:
     def figures(self) -> dict[str, Any]:
         """As `evaluation.metrics.judge`, with `failed`; `loss` is that of the network as it was trained.
 
-        No temperature is in any of them: accuracies do not depend on it, and the loss is to equal the training's own.
+        No temperature is in any of them: accuracies do not depend on it, and the loss is to equal the training's own
+        where size, crop and flips at test time are those of the training.
         """
         answers = self.predictions
         found = judge(answers.probabilities(), answers.labels, answers.classes)

@@ -17,7 +17,7 @@ from fieldguide.data.batches import in_order
 from fieldguide.data.decode import SMALLER, UnreadableError, read_photo, to_rgb
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.choice import Kept, Speeds, key
-from fieldguide.deploy.engines import Engine
+from fieldguide.deploy.engines import Engine, mirrored
 from fieldguide.deploy.serving import PLAIN, Serving
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import find_bundle, load_classifier
@@ -53,8 +53,10 @@ class Predictor:
     """A trained classifier.
 
     Input of its engine: `images`, (batch, 3, image_size_px, image_size_px) float32, RGB, normalised by
-    `preprocessing`; output: (batch, num_classes) logits. Probabilities are the softmax of logits / `temperature`, which
-    changes how sure the classifier is and never which class comes first.
+    `preprocessing`; output: (batch, num_classes) logits. Where `preprocessing.flips` is horizontal, logits are the mean
+    over a photo and its mirror image (after Krizhevsky et al. 2012, section 4.1, who average probabilities, and over
+    crops as well). Probabilities are the softmax of logits / `temperature`, which changes how sure the classifier is
+    and never which class comes first.
     """
 
     def __init__(
@@ -72,7 +74,8 @@ class Predictor:
         self.max_megapixels = max_megapixels
         self.temperature = 1.0 if temperature is None else temperature
         self.is_calibrated = temperature is not None
-        self._engine = engine
+        is_mirrored = preprocessing.flips == "horizontal" and not isinstance(engine, Serving)  # which does it itself
+        self._engine = mirrored(engine) if is_mirrored else engine
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
         self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
 
@@ -232,9 +235,10 @@ def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, 
     is_as_trained = description.calibration is None and description.temperature == 1.0
     preprocessing = Preprocessing.from_dict(description.preprocessing)
     side, batch = preprocessing.image_size_px, ENGINE_BATCH[chosen.type]
-    speeds = Speeds(key(description.architecture, side, batch, chosen), Kept.of_user().folder)
+    is_mirrored = preprocessing.flips == "horizontal"
+    speeds = Speeds(key(description.architecture, side, batch, chosen, is_mirrored=is_mirrored), Kept.of_user().folder)
     return Predictor(
-        Serving(classifier, chosen, engine, side, batch, speeds),
+        Serving(classifier, chosen, engine, side, batch, speeds, is_mirrored=is_mirrored),
         description.classes,
         preprocessing,
         temperature=None if is_as_trained else description.temperature,

@@ -61,6 +61,11 @@ class Data(Section):
     interpolation: Interpolation | None = None
     mean: Three | None = None
     std: tuple[Rate, Rate, Rate] | None = None
+    test_flips: Literal["none", "horizontal"] = Field(
+        default="none",
+        description="after the training; horizontal: logits are the mean over a photo and its mirror image, "
+        "in twice the time",
+    )
     cache_side_px: int | None = Field(
         default=None,
         ge=0,
