@@ -28,6 +28,8 @@ def result_of(
     assert state.best is not None
     best, history = state.best.epoch, state.history
     chose = f"epoch {best.epoch} of {len(history)}, by {recipe.training.best_by}"
+    if judged["test_time"]["taken"]:
+        chose += f", and the test size and crop among {len(judged['test_time']['tried'])}"
     images = sum(epoch.training.images for epoch in history)
     return {
         "recipe": name,
@@ -42,6 +44,7 @@ def result_of(
         "training": best.training.to_dict(),
         "validation": judged["validation"] | {"chose": chose},
         "calibration": judged["calibration"],
+        "test_time": judged["test_time"],
         "test": None,
         "test_evaluations": 0,
         "epochs": len(history),

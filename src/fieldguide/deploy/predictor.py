@@ -1,6 +1,7 @@
 """Photos to probabilities: one path for evaluate, predict and the library."""
 
 import collections
+import copy
 import functools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -78,6 +79,17 @@ class Predictor:
         self._engine = mirrored(engine) if is_mirrored else engine
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
         self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "Predictor":
+        """The same network with photos of another size or crop, which its engine must take.
+
+        Args:
+            preprocessing: with the flips of this one, which its engine computes.
+        """
+        assert preprocessing.flips == self.preprocessing.flips
+        other = copy.copy(self)
+        other.preprocessing = preprocessing
+        return other
 
     @property
     def served_by(self) -> str:
