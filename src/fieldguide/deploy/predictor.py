@@ -146,30 +146,16 @@ class Predictor:
         unsure_below: float | None = None,
     ) -> Iterator[Prediction]:
         """As `predict`, one after the other, with bounded memory however many there are."""
-        if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
-            raise UsageError(f"unsure_below={unsure_below}: {problem}")
-        return self._stream(images, top, batch_size, unsure_below or 0.0)
-
-    def _stream(self, images: Iterable[Source], top: int, batch_size: int, unsure_below: float) -> Iterator[Prediction]:
-        for source, logits, reason in self.logits(images, batch_size=batch_size):
-            name = str(source) if isinstance(source, str | Path) else None
-            if logits is not None and not np.isfinite(logits).all():
-                logits, reason = None, "the model's answer is no finite number; train it again"
-            if logits is None:
-                yield Prediction(name, "", None, f"failed: {reason}", ())
-                continue
-            probabilities = self._softmax(logits)
-            # by logits, for a small temperature rounds the probabilities of all but the first to 0
-            order = np.argsort(-logits, kind="stable")[: max(1, top)]
-            best = tuple((self.classes[i], float(probabilities[i])) for i in order)
-            yield Prediction(name, best[0][0], best[0][1], "unsure" if best[0][1] < unsure_below else "ok", best)
+        demand_threshold(unsure_below)
+        answers = self.logits(images, batch_size=batch_size)
+        return told(answers, self.classes, self.temperature, top, unsure_below)
 
     def probabilities(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float64] | None, str]]:
         """Each source with its (num_classes,) calibrated probabilities, or with None and the reason."""
         for source, logits, reason in self.logits(images, batch_size=batch_size):
-            yield source, None if logits is None else self._softmax(logits), reason
+            yield source, None if logits is None else _softmax(logits, self.temperature), reason
 
     def logits(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
@@ -190,14 +176,47 @@ class Predictor:
             return np.empty((0, len(self.classes)), dtype=np.float32)
         return self._engine(normalize(images, self.preprocessing))
 
-    def _softmax(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return np.asarray(softmax(logits.astype(np.float64) / self.temperature))
-
     def _load(self, source: Source, least_px: int | None) -> torch.Tensor:
         image = _as_image(source, self.max_megapixels, least_px)
         if SMALLER in image.info:
             self._smaller.append(None)
         return pixels(center(image, self.preprocessing))
+
+
+def told(
+    answers: Iterable[tuple[Any, npt.NDArray[np.float32] | None, str]],
+    classes: Sequence[str],
+    temperature: float,
+    top: int,
+    unsure_below: float | None,
+) -> Iterator[Prediction]:
+    """Logits as predictions; arguments as of `Predictor`."""
+    for source, logits, reason in answers:
+        name = str(source) if isinstance(source, str | Path) else None
+        if logits is not None and not np.isfinite(logits).all():
+            logits, reason = None, "the model's answer is no finite number; train it again"
+        if logits is None:
+            yield Prediction(name, "", None, f"failed: {reason}", ())
+            continue
+        probabilities = _softmax(logits, temperature)
+        # by logits, for a small temperature rounds the probabilities of all but the first to 0
+        order = np.argsort(-logits, kind="stable")[: max(1, top)]
+        best = tuple((classes[i], float(probabilities[i])) for i in order)
+        yield Prediction(name, best[0][0], best[0][1], "unsure" if best[0][1] < (unsure_below or 0.0) else "ok", best)
+
+
+def _softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    return np.asarray(softmax(logits.astype(np.float64) / temperature))
+
+
+def demand_threshold(unsure_below: float | None) -> None:
+    """Holds a threshold against its range, before any photo.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
+        raise UsageError(f"unsure_below={unsure_below}: {problem}")
 
 
 def problem_with_threshold(unsure_below: float) -> str | None:
