@@ -28,7 +28,16 @@ def test_every_field_of_a_recipe_is_documented_and_no_other():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/photos.md", "docs/recipes.md", "docs/resume.md"]
+    "name",
+    [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "docs/ensembles.md",
+        "docs/photos.md",
+        "docs/recipes.md",
+        "docs/resume.md",
+    ],
 )
 def test_links_lead_somewhere(name):
     page = ROOT / name

@@ -50,7 +50,9 @@ Weights = Annotated[
     str | None, typer.Option("--weights", metavar="X", help="hub, none, a file or a run (short for model.weights)")
 ]
 Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder, or a bundle")]
+AllowBrokenRules = Annotated[
+    bool, typer.Option("--allow-broken-rules", help="go on where several runs together break a rule of one of them")
+]
 
 
 def _command(function: Callable[P, int | None]) -> Callable[P, None]:
@@ -172,8 +174,12 @@ def train(
 @app.command(epilog="Example: fieldguide evaluate runs/first photos --json figures.json")
 @_command
 def evaluate(
-    run: RunPath,
-    photos: Photos,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... PHOTOS", help="a run's folder or a bundle, or several as an ensemble; then labelled photos"
+        ),
+    ],
     part: Annotated[
         str | None, typer.Option(metavar="PART", help="test, val or train; else test if labelled, else val")
     ] = None,
@@ -183,19 +189,35 @@ def evaluate(
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the figures there")] = None,
     device: Device = "auto",
     engine: Engine = "plain",
+    allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
     """Judge a trained classifier on labelled photos."""
+    from fieldguide.commands.ensemble import runs_and_photos
     from fieldguide.commands.evaluate import evaluate as judge
 
-    done = judge(run, photos, part=part, labels=labels, json_file=json, device=device, engine=engine)
-    return done.exit_code
+    runs, photos = runs_and_photos(paths)
+    return judge(
+        runs,
+        photos,
+        part=part,
+        labels=labels,
+        json_file=json,
+        device=device,
+        engine=engine,
+        allow_broken_rules=allow_broken_rules,
+    ).exit_code
 
 
 @app.command(epilog="Example: fieldguide predict runs/first new_photos -o prediction.csv --top 5")
 @_command
 def predict(
-    run: RunPath,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="photos, or folders of photos")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN... IMAGES...",
+            help="a run's folder or a bundle, or several as an ensemble; then photos, or folders of photos",
+        ),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="CSV (submission: or .zip)")],
     top: Annotated[int, typer.Option(metavar="N", help="how many classes a row holds")] = 1,
     format: Annotated[str, typer.Option(metavar="FORMAT", help="csv or submission")] = "csv",
@@ -207,12 +229,15 @@ def predict(
     ] = False,
     device: Device = "auto",
     engine: Engine = "auto",
+    allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
+    from fieldguide.commands.ensemble import runs_and_images
     from fieldguide.commands.predict import predict as write
 
+    runs, images = runs_and_images(paths)
     return write(
-        run,
+        runs,
         images,
         output,
         top=top,
@@ -221,6 +246,7 @@ def predict(
         spreadsheet_safe=spreadsheet_safe,
         device=device,
         engine=engine,
+        allow_broken_rules=allow_broken_rules,
     ).exit_code
 
 

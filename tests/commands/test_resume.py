@@ -117,6 +117,20 @@ def test_other_settings_are_refused_by_name(interrupted):
     resume(run, overrides=["training.checkpoint_every_minutes=1"], quiet=True)
 
 
+def test_a_run_that_began_before_a_field_existed_goes_on_with_the_fields_default(interrupted, trained):
+    _, run = interrupted
+    asked = json.loads((run / "resume.json").read_text())
+    assert asked["recipe"]["data"].pop("test_flips") == "none"
+    (run / "resume.json").write_text(json.dumps(asked))
+    text = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(text.replace("  test_flips: none\n", ""))
+    assert (run / "recipe.yaml").read_text() != text
+    with pytest.raises(UsageError, match=r"data\.test_flips is horizontal, and was none"):
+        resume(run, overrides=["data.test_flips=horizontal"], quiet=True)
+    resume(run, quiet=True)
+    assert differences(trained[1].path, run) == ["recipe.yaml"]
+
+
 def test_changed_photos_and_a_changed_split_are_named(interrupted, tmp_path, capsys):
     photos, run = shutil.copytree(interrupted[0], tmp_path / "photos"), interrupted[1]
     shutil.copy(photos / "train/2/001.png", photos / "train/2/000.png")

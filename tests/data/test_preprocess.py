@@ -1,6 +1,7 @@
 """The photo's way to the network's input, held against torchvision's own."""
 
 import resource
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,6 +85,14 @@ def test_the_shorter_side_is_the_size_over_the_share_rounded(size, share, side):
 def test_preprocessing_survives_plain_data():
     made = preprocessing()
     assert Preprocessing.from_dict(made.to_dict()) == made
+    mirrored = replace(made, flips="horizontal")
+    assert Preprocessing.from_dict(mirrored.to_dict()) == mirrored != made
+
+
+def test_preprocessing_of_an_earlier_version_has_no_flips():
+    data = preprocessing().to_dict()
+    del data["flips"]
+    assert Preprocessing.from_dict(data).flips == "none"
 
 
 @pytest.mark.parametrize(
@@ -103,6 +112,9 @@ def test_preprocessing_survives_plain_data():
         {"std": [0.1, 0.0, 0.2]},
         {"std": [0.1, -1, 0.2]},
         {"std": 5},
+        {"flips": "vertical"},
+        {"flips": True},
+        {"flips": ["horizontal"]},
     ],
 )
 def test_preprocessing_without_sense_is_refused(change):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -45,6 +46,40 @@ def test_an_answer_that_is_no_number_is_a_failure_and_no_label():
     broken = Predictor(lambda images: np.where(images[:, 0, :1, 0] < 0, np.nan, engine(images)), CLASSES, PREPROCESSING)
     statuses = [answer.status for answer in broken.predict(SHADES)]
     assert statuses == ["failed: the model's answer is no finite number; train it again"] * 3 + ["ok"] * 2
+
+
+def left_and_right(images):
+    """Logits that tell the left half of a photo from its right half."""
+    left, right = (half.mean(dim=(1, 2, 3)).numpy() for half in images.chunk(2, dim=3))
+    return np.stack([left, right, left * right], axis=1).astype(np.float32)
+
+
+def test_with_flips_logits_are_the_mean_over_a_photo_and_its_mirror_image():
+    photos = [np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8) for i in range(3)]
+    plain = Predictor(left_and_right, CLASSES, PREPROCESSING)
+    both = Predictor(left_and_right, CLASSES, replace(PREPROCESSING, flips="horizontal"))
+    one, other, mean = (
+        np.stack([found for _, found, _ in made.logits(seen)])
+        for made, seen in ((plain, photos), (plain, [photo[:, ::-1] for photo in photos]), (both, photos))
+    )
+    assert mean.dtype == np.float32 and not np.allclose(one, other, atol=1e-3)
+    np.testing.assert_allclose(mean, (one + other) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["plain", "folded"])
+def test_the_flips_of_a_bundle_are_computed_by_every_engine(bundle, name):
+    photos = [np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8) for i in range(4)]
+    plain = load_predictor(bundle, "cpu")
+    one, other = (
+        np.stack([found for _, found, _ in plain.logits(seen)])
+        for seen in (photos, [photo[:, ::-1] for photo in photos])
+    )
+    edit(bundle, preprocessing=PREPROCESSING.to_dict() | {"flips": "horizontal"})
+    made = load_predictor(bundle, "cpu", name)
+    found = np.stack([logits for _, logits, _ in made.logits(photos)])
+    tolerance = 1e-5 if name == "plain" else 0.05 * np.ptp(one)
+    np.testing.assert_allclose(found, (one + other) / 2, atol=tolerance)
+    assert made.remarks == () and made.served_by.startswith(name)
 
 
 def test_a_temperature_changes_confidences_and_no_label():

@@ -234,6 +234,7 @@ def test_the_key_holds_what_speed_depends_on_and_no_weights():
         Architecture("resnet18", "linear", None, 0.0, 5), 224, 32, CPU
     )
     assert Speeds(one, None).path is None and json.dumps(one)
+    assert one != key(ARCHITECTURE, 224, 32, CPU, is_mirrored=True)
 
 
 def test_speeds_are_kept_where_the_user_says(monkeypatch, tmp_path):

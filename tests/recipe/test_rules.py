@@ -3,7 +3,8 @@
 import pytest
 
 from fieldguide.recipe.load import read_recipe
-from fieldguide.recipe.rules import verdict
+from fieldguide.recipe.rules import Member, verdict, verdict_on_ensemble
+from fieldguide.recipe.schema import Rules
 
 
 def test_a_model_within_the_rules_is_kept_and_the_rules_are_recorded():
@@ -64,3 +65,53 @@ def test_all_broken_rules_are_told_together():
 def test_a_recipe_without_rules_allows_everything():
     recipe = read_recipe("resnet50-adam", ["rules={}", "model.backbone=vit_tiny_patch16_224"])
     assert verdict(recipe, 10**12, "laion2b")["kept"]
+
+
+def member(name, rules=None, count=10, backbone="resnet18.a1_in1k", pretrained_on="imagenet-1k", photos=("a",)):
+    return Member(name, backbone, count, pretrained_on, None if rules is None else Rules(**rules), frozenset(photos))
+
+
+def test_members_are_held_together_against_the_strictest_of_their_rules():
+    kept = verdict_on_ensemble([member("a", {"max_parameters": 21}), member("b", {"max_parameters": 50})])
+    assert kept["kept"] and (kept["parameters"], kept["max_parameters"]) == (20, 21) and kept["unverified"] == []
+    found = verdict_on_ensemble([member("a", {"max_parameters": 50}), member("b", {"max_parameters": 20})])
+    (broken,) = found["broken"]
+    assert broken == ("rules.max_parameters: 20 parameters in 2 runs (10 + 10), and the rules of b allow fewer than 20")
+    free = verdict_on_ensemble([member("a", {}), member("b", {})])
+    assert free["kept"] and free["max_parameters"] is None and free["backbones"] is None
+
+
+def test_a_backbone_must_be_allowed_by_every_run():
+    strict = {"backbones": ["resnet*"]}
+    found = verdict_on_ensemble([member("a", strict), member("b", {}, backbone="convnext_tiny.in1k")])
+    assert found["broken"] == ["rules.backbones: convnext_tiny.in1k of b is not among those that a allows"]
+    assert found["backbones"] == [["resnet*"]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "pretrained_on", "words"),
+    [
+        ("imagenet-1k", "laion2b", "b was pretrained on laion2b, and a allows imagenet-1k alone"),
+        ("none", "imagenet-1k", "b was pretrained on imagenet-1k, and a allows none alone"),
+        ("none", None, "b was pretrained on photos that nobody can tell, and a allows none alone"),
+    ],
+)
+def test_pretraining_must_be_allowed_by_the_strictest_run(rule, pretrained_on, words):
+    members = [member("a", {"pretraining": rule}, pretrained_on="none"), member("b", {}, pretrained_on=pretrained_on)]
+    found = verdict_on_ensemble(members)
+    assert found["broken"] == [f"rules.pretraining: {words}"] and found["pretraining"] == rule
+    assert verdict_on_ensemble([members[0], member("c", {}, pretrained_on="none")])["kept"]
+
+
+def test_what_nobody_can_tell_of_members_is_said_and_breaks_nothing():
+    members = [
+        member("a", {"pretraining": "imagenet-1k", "external_data": "none"}, photos=("x", "y")),
+        member("b", {"external_data": "any"}, pretrained_on=None, photos=("x",)),
+        member("c", None, photos=()),
+        member("d", {"external_data": "any"}, photos=("x", "z")),
+    ]
+    found = verdict_on_ensemble(members)
+    assert found["kept"] and found["external_data"] == "none" and len(found["unverified"]) == 4
+    text = "\n".join(found["unverified"])
+    assert "c: is a bundle without its run" in text and "nothing says what b was pretrained on" in text
+    assert "a allows none, and c may have been trained on photos" in text and "and d may have been" in text

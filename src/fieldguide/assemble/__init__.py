@@ -122,6 +122,8 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     model = make_on_meta(architecture(recipe, num_classes))
     size = recipe.data.image_size_px or backbones.pretrained_preprocessing(recipe.model.backbone)["image_size_px"]
     demand_image_size(model, size, recipe.model.backbone)
+    if isinstance(recipe.data.test_size_px, int):
+        demand_image_size(model, recipe.data.test_size_px, recipe.model.backbone, "data.test_size_px")
     for phase in recipe.training.phases:
         trainable_names(model, phase.trainable)
     found = verdict(
@@ -133,12 +135,24 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """The preprocessing of a resolved recipe."""
+    """The preprocessing of a resolved recipe, as in its training."""
     data = recipe.data
     assert data.image_size_px and data.crop_share and data.interpolation and data.mean and data.std, "not resolved"
     return Preprocessing(
         data.image_size_px, resized_side(data.image_size_px, data.crop_share), data.interpolation, data.mean, data.std
     )
+
+
+def served_preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """What the bundle of a resolved recipe says: the training's preprocessing, and what is done at test time alone.
+
+    A size or crop share that is `auto` is the training's until it is chosen.
+    """
+    data, made = recipe.data, preprocessing_of(recipe)
+    assert data.crop_share is not None, "the recipe is not resolved"
+    size = data.test_size_px if isinstance(data.test_size_px, int) else made.image_size_px
+    share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share
+    return replace(made, image_size_px=size, resize_px=resized_side(size, share), flips=data.test_flips)
 
 
 def assemble(
@@ -203,7 +217,9 @@ def assemble(
         model=model,
         plan=plan,
         tools=make_tools(recipe, split, paths, preprocessing, device, feed, tell),
-        description=Description(described, tuple(classes), preprocessing.to_dict(), weights.pretrained_on),
+        description=Description(
+            described, tuple(classes), served_preprocessing_of(recipe).to_dict(), weights.pretrained_on
+        ),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,

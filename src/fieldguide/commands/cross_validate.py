@@ -203,12 +203,13 @@ def _result(
     judged = judge(found.predictions.probabilities(), found.predictions.labels, found.predictions.classes)
     same = ("recipe", "backbone", "optimizer", "execution", "seed", "num_classes", "parameters", "rules", "weights")
     place = folds.place_of()
+    size = ", test size and crop" if any(result["test_time"]["taken"] for result in results) else ""
     return {
         **{key: first[key] for key in same},
         "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
         | {
             "failed": list(found.failed),
-            "chose": f"the epoch of each of {count} folds, by {recipe.training.best_by}",
+            "chose": f"the epoch{size} of each of {count} folds, by {recipe.training.best_by}",
         },
         "folds": _spread_over_folds(found, results),
         "test": None,

@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fieldguide.commands.display import Screen
+from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
 from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
-from fieldguide.data.split import Row, Split, read_split
-from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.data.split import Row, Split
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.run_folder import RunFolder
@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def evaluate(
-    run: str | Path,
+    run: Runs,
     photos: str | Path,
     *,
     part: str | None = None,
@@ -52,12 +52,13 @@ def evaluate(
     json_file: str | Path | None = None,
     device: str = "auto",
     engine: str = PLAIN,
+    allow_broken_rules: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Judges a run's or a bundle's model on labelled photos.
 
     Args:
-        run: a run or a bundle.
+        run: a run or a bundle; or several of the same classes, whose calibrated probabilities are averaged.
         photos: a folder of photos, laid out as for `train`.
         part: `test`, `val` or `train`; None: test if it is labelled, else val, else (where the folder has no
             parts and the run knows none of its photos) all of it.
@@ -67,44 +68,49 @@ def evaluate(
         device: `auto`, `cpu` or `cuda:N`.
         engine: as for `predict`; plain unless another is asked for, which the figures then name. Photos are decoded at
             their own size whatever it is.
+        allow_broken_rules: go on where several runs together break a rule of one of them, and say so.
         quiet: show nothing.
 
     Returns:
-        The figures. On `test`, they are also written into the run's `result.json`, and counted there.
+        The figures. On `test`, those of a single run are also written into its `result.json`, and counted there. Those
+        of several have `ensemble`, and their `loss` is that of the mean probabilities.
 
     Raises:
-        UsageError: wrong paths, or the part does not exist.
+        UsageError: wrong paths, or the part does not exist; of several runs, classes or splits that differ, or a broken
+            rule.
         PhotosError: classes that the model does not know, or no photo that can be read.
     """
-    screen, root, path = Screen(quiet=quiet), Path(photos), Path(run)
+    screen, root = Screen(quiet=quiet), Path(photos)
     if part is not None and part not in PARTS:
         raise UsageError(f"--part {part}: must be test, val or train")
     if labels is not None and part not in (None, "test"):
         raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
     if json_file is not None and not Path(json_file).absolute().parent.is_dir():
         raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
-    predictor, folder = load_predictor(path, device, engine), scan(root)
+    loaded, folder = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules), scan(root)
+    predictor = loaded.predictor
     given: dict[str, str] = {}
     if labels is not None:
         given = read_labels(Path(labels))
         folder = with_labels(folder, given, Path(labels))
-    split = _split_of(path)
-    chosen, wanted, remarks = choose_part(folder, split, part)
+    splits = [split_of(path) for path in loaded.paths]
+    chosen, wanted, remarks = choose_part(folder, _common_split(splits, folder, part), part)
     _demand_known_classes(wanted, predictor.classes, root)
-    known = _known_photos(wanted, chosen, split, predictor.max_megapixels)
-    remarks += [*_labels_of_nothing(folder, given), *_remarks(wanted, chosen, known, predictor)]
+    known = _known_photos(wanted, chosen, splits, predictor.max_megapixels)
+    remarks = [*loaded.sentences(), *remarks, *_labels_of_nothing(folder, given)]
+    remarks += _remarks(wanted, chosen, known, predictor.classes)
     rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
     with screen.counting("evaluating", len(rows)) as advance:
         judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
     fitted_on = False if chosen == "test" or known.in_validation == 0 else bool(known.in_validation) or None
     calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=fitted_on)
-    figures = {"part": chosen, **judged.figures(), "calibration": calibration}
+    figures = {"part": chosen, **judged.figures(), "calibration": calibration, **loaded.described()}
     remarks += predictor.remarks
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
         remarks.append(f"computed by engine {predictor.served_by}")
     if chosen == "test":
-        _keep_in_run(RunFolder(path), figures)
+        remarks += _keep(loaded, figures)
     if json_file is not None:
         write_json(Path(json_file), figures)
     evaluation = Evaluation(chosen, figures, tuple(remarks))
@@ -208,9 +214,21 @@ def _all_of(folder: PhotoFolder, split: Split | None) -> tuple[str, list[Photo],
     return ALL, photos, []
 
 
-def _split_of(path: Path) -> Split | None:
-    run = RunFolder(path)
-    return read_split(run.split) if run.split.is_file() else None
+def _common_split(splits: Sequence[Split | None], folder: PhotoFolder, part: str | None) -> Split | None:
+    """The split of all runs.
+
+    Raises:
+        UsageError: theirs differ, and the folder has no part of its own to evaluate.
+    """
+    if len({None if split is None else split.fingerprint() for split in splits}) == 1:
+        return splits[0]
+    own = {"test": folder.test_is_labelled, "val": folder.has_validation, "train": False}
+    if not (own[part] if part else own["test"] or own["val"]):
+        raise UsageError(
+            f"the runs were trained on different splits, so that what is {part or 'validation'} for one was trained on "
+            "by another; evaluate them on labelled test photos, or on a val/ folder that none was trained on"
+        )
+    return None
 
 
 def _demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root: Path) -> None:
@@ -235,22 +253,25 @@ class _Known:
     in_validation: int | None
 
 
-def _known_photos(photos: Sequence[Photo], part: str, split: Split | None, max_megapixels: float) -> _Known:
-    if split is None:
+def _known_photos(photos: Sequence[Photo], part: str, splits: Sequence[Split | None], max_megapixels: float) -> _Known:
+    """Of several runs: what any of them has met."""
+    known = [split for split in splits if split is not None]
+    if not known:
         return _Known((), None)
     if part == "train":
         return _Known((), 0)
-    seen = {row.content_hash: row for row in split.part("train") if row.content_hash}
-    chosen = {row.content_hash for row in split.part("val") if row.content_hash}
+    seen = {row.content_hash: row for split in known for row in split.part("train") if row.content_hash}
+    chosen = {row.content_hash for split in known for row in split.part("val") if row.content_hash}
     looked_at = inspect(photos, max_megapixels, decode_parts=())
     trained = (f"{e.photo.file} is {seen[e.content_hash].file}" for e in looked_at if e.content_hash in seen)
-    return _Known(tuple(trained), sum(e.content_hash in chosen for e in looked_at))
+    count = sum(e.content_hash in chosen for e in looked_at)
+    return _Known(tuple(trained), count if count or len(known) == len(splits) else None)
 
 
-def _remarks(photos: Sequence[Photo], part: str, known: _Known, predictor: Predictor) -> list[str]:
+def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequence[str]) -> list[str]:
     """What a person must know to read the figures."""
     found = []
-    missing = sorted(set(predictor.classes) - {photo.class_name for photo in photos}, key=natural)
+    missing = sorted(set(classes) - {photo.class_name for photo in photos}, key=natural)
     if missing:
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
@@ -268,6 +289,14 @@ def _remarks(photos: Sequence[Photo], part: str, known: _Known, predictor: Predi
     elif known.in_validation:
         found.append("the epoch was chosen on these photos, so the figures are optimistic")
     return found
+
+
+def _keep(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
+    """The test's figures of one run stand in it; those of several stand in none, which is remarked on."""
+    if len(loaded.paths) == 1:
+        _keep_in_run(RunFolder(loaded.paths[0]), figures)
+        return []
+    return ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
 
 
 def _keep_in_run(run: RunFolder, figures: Mapping[str, Any]) -> None:

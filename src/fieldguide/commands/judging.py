@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fieldguide.data.split import Row
+from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import PhotosError, UsageError, counted
 from fieldguide.evaluation.calibration import calibration_summary, log_loss, temperature_summary
@@ -30,7 +31,8 @@ class Judged:
     def figures(self) -> dict[str, Any]:
         """As `evaluation.metrics.judge`, with `failed`; `loss` is that of the network as it was trained.
 
-        No temperature is in any of them: accuracies do not depend on it, and the loss is to equal the training's own.
+        No temperature is in any of them: accuracies do not depend on it, and the loss is to equal the training's own
+        where size, crop and flips at test time are those of the training.
         """
         answers = self.predictions
         found = judge(answers.probabilities(), answers.labels, answers.classes)
@@ -39,7 +41,7 @@ class Judged:
 
 
 def judge_photos(
-    predictor: Predictor,
+    predictor: Predictor | Ensemble,
     rows: Sequence[Row],
     paths: Mapping[str, Path],
     advance: Callable[[int], None] = lambda _: None,
@@ -81,7 +83,7 @@ def judge_photos(
 
 
 def calibration_of(
-    predictor: Predictor, predictions: Predictions, part: str, *, fitted_on_these: bool | None
+    predictor: Predictor | Ensemble, predictions: Predictions, part: str, *, fitted_on_these: bool | None
 ) -> dict[str, Any]:
     """What the bundle's temperature does on photos, never judged on those that it was fitted on.
 
@@ -96,6 +98,9 @@ def calibration_of(
         As `evaluation.calibration.temperature_summary`.
     """
     logits, labels = predictions.logits, predictions.labels
+    if isinstance(predictor, Ensemble):
+        words = f"on the {part} photos: the mean of members with a temperature each, and none of its own"
+        return temperature_summary(1.0, logits, labels, words)
     if not predictor.is_calibrated:
         return temperature_summary(1.0, logits, labels, "not calibrated: the bundle holds no temperature")
     if fitted_on_these is False:

@@ -11,8 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from fieldguide.commands.display import Screen
+from fieldguide.commands.ensemble import Runs, load_runs
 from fieldguide.data.scan import images_below, relative_name
-from fieldguide.deploy.predictor import Prediction, Predictor, load_predictor, problem_with_threshold
+from fieldguide.deploy.ensemble import Ensemble
+from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import csv_line, no_formula, printable, replacing
@@ -33,6 +35,7 @@ class Predicted:
         engine: which engine computed them, such as `openvino in bf16`.
         images_per_second: from the first file's opening to the last row, without loading the model.
         decoded_smaller: how many large JPEGs were decoded at reduced size.
+        broken_rules: the rules that several runs together break, as sentences; only with `allow_broken_rules`.
     """
 
     output: Path
@@ -42,6 +45,7 @@ class Predicted:
     engine: str = ""
     images_per_second: float = 0.0
     decoded_smaller: int = 0
+    broken_rules: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -50,7 +54,7 @@ class Predicted:
 
 
 def predict(
-    run: str | Path,
+    run: Runs,
     images: str | Path | Sequence[str | Path],
     output: str | Path = "prediction.csv",
     *,
@@ -60,12 +64,13 @@ def predict(
     spreadsheet_safe: bool = False,
     device: str = "auto",
     engine: str = AUTO,
+    allow_broken_rules: bool = False,
     quiet: bool = False,
 ) -> Predicted:
     """Writes a prediction for each photo.
 
     Args:
-        run: a run or a bundle.
+        run: a run or a bundle; or several of the same classes, whose calibrated probabilities are averaged.
         images: files and folders; in a folder, the files with an image ending at any depth, sorted.
         output: a CSV; with `format` submission also a .zip that holds `prediction.csv`.
         top: how many classes a row holds, with their confidences.
@@ -76,13 +81,15 @@ def predict(
         engine: `auto` (the fastest for so many photos here, held against the plain one), `plain` (fp32, each photo
             decoded at its own size, as when the run was judged), `folded`, `compiled` or `openvino`. Where another
             than plain may serve, large JPEGs are decoded at reduced size.
+        allow_broken_rules: go on where several runs together break a rule of one of them, and say so.
         quiet: show nothing.
 
     Returns:
         How many rows were written, and what could not be read.
 
     Raises:
-        UsageError: wrong paths or options; in the submission format, two images of one name.
+        UsageError: wrong paths or options; in the submission format, two images of one name; of several runs, classes
+            that differ, or a broken rule.
     """
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
@@ -90,13 +97,18 @@ def predict(
     _demand_no_input(target, inputs)
     if format == "submission":
         _demand_different_stems(name for name, _ in inputs)
-    predictor = load_predictor(run, device, engine, draft=True)
+    loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
+    predictor = loaded.predictor
+    for sentence in loaded.sentences():
+        screen.warn(sentence)
     if top > len(predictor.classes):
         raise UsageError(f"--top {top}: the model knows {len(predictor.classes)} classes")
     if unsure_below is not None and not predictor.is_calibrated:
-        screen.warn(f"{run}: holds no temperature, so its confidences may be surer than they are right")
+        names = ", ".join(map(str, loaded.paths))
+        screen.warn(f"{names}: holds no temperature, so its confidences may be surer than they are right")
     passed_over = f" ({others:,} other files passed over)" if others else ""
-    screen.say(f"predicting {counted(len(inputs), 'photo')}{passed_over}")
+    together = f" by the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
+    screen.say(f"predicting {counted(len(inputs), 'photo')}{together}{passed_over}")
     began = time.perf_counter()
     with screen.counting("predicting", len(inputs)) as advance:
         predictions = predictor.stream(
@@ -114,11 +126,18 @@ def predict(
     unsure = "" if unsure_below is None else f", {found.unsure:,} of them unsure (confidence below {unsure_below:g})"
     screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}{_served(predictor, speed)}")
     return Predicted(
-        target, len(inputs), tuple(failed), found.unsure, predictor.served_by, speed, predictor.decoded_smaller
+        target,
+        len(inputs),
+        tuple(failed),
+        found.unsure,
+        predictor.served_by,
+        speed,
+        predictor.decoded_smaller,
+        loaded.broken_rules,
     )
 
 
-def _served(predictor: Predictor, images_per_second: float) -> str:
+def _served(predictor: Predictor | Ensemble, images_per_second: float) -> str:
     """How fast, by what, and what else than the plain way was gone."""
     speed = f"{images_per_second:,.0f}" if images_per_second >= 9.5 else f"{images_per_second:.2g}"
     smaller = predictor.decoded_smaller

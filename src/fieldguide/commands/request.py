@@ -92,7 +92,8 @@ def demand_same_recipe(run: RunFolder, request: Request, overrides: Sequence[str
     if not run.recipe.exists():  # killed before it was written
         write_recipe(run, Recipe.model_validate(request.recipe), request.recipe_name)
     recipe = read_draft(run.recipe, overrides).demand()
-    before, now = dict(_fields(request.recipe)), dict(_fields(recipe.model_dump(mode="json")))
+    began = Recipe.model_validate(request.recipe)  # fields that came since then have their defaults
+    before, now = (dict(_fields(each.model_dump(mode="json"))) for each in (began, recipe))
     changed = [
         f"{name} is {now.get(name)}, and was {before.get(name)}"
         for name in dict.fromkeys((*before, *now))

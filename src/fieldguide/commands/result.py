@@ -32,6 +32,8 @@ def result_of(
     model = f"the greedy soup of epochs {', '.join(map(str, soup))}" if soup else f"epoch {best.epoch}"
     which = " (macro)" if training.best_by == "validation_accuracy" and training.metric == "macro_accuracy" else ""
     chose = f"{model} of {len(history)}, by {training.best_by}{which}"
+    if judged["test_time"]["taken"]:
+        chose += f", and the test size and crop among {len(judged['test_time']['tried'])}"
     images = sum(epoch.training.images for epoch in history)
     return {
         "recipe": name,
@@ -48,6 +50,7 @@ def result_of(
         "training": best.training.to_dict(),
         "validation": judged["validation"] | {"chose": chose},
         "calibration": judged["calibration"],
+        "test_time": judged["test_time"],
         "test": None,
         "test_evaluations": 0,
         "epochs": len(history),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble, world
+from fieldguide.commands.choose_size import settle_size
 from fieldguide.commands.display import Screen, TrainingDisplay
 from fieldguide.commands.faults import how_to_go_on
 from fieldguide.commands.interrupts import EXIT_CODES, Interrupts
@@ -169,7 +170,16 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
         interrupts.at_once = True
         if interrupts.received and not state.stopped:  # in the last validation: saved, with no step left to stop after
             raise KeyboardInterrupt(interrupts.received)
-        judged = _judge(run, trial.split, trial.paths, trial.device)
+        test_time = settle_size(
+            run,
+            trial.recipe,
+            trial.split.part("val"),
+            trial.paths,
+            trial.device,
+            screen,
+            seconds=0 if state.stopped else None,  # whoever stopped it waits
+        )
+        judged = _judge(run, trial.split, trial.paths, trial.device) | {"test_time": test_time}
         draw_curves(run)
         screen.say("drawing the report")
         keep_for_report(run, read_predictions(run.predictions), trial.paths, trial.device)

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fieldguide.errors import UsageError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MOST_RESIZED_PIXELS = 32_000_000
+Flips = Literal["none", "horizontal"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Preprocessing:
         resize_px: the shorter side is resized to this, with antialias, before the centre is cut out.
         interpolation: `bilinear` or `bicubic`.
         mean, std: a channel, of values in [0, 1].
+        flips: `horizontal`: logits are the mean over the input and its mirror image.
     """
 
     image_size_px: int
@@ -31,6 +33,7 @@ class Preprocessing:
     interpolation: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    flips: Flips = "none"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -43,7 +46,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Preprocessing":
-        """From plain data.
+        """From plain data; without `flips`, as earlier versions wrote it, there are none.
 
         Raises:
             UsageError: a field is missing, unknown or out of its limits.
@@ -55,6 +58,7 @@ class Preprocessing:
                 interpolation=str(data["interpolation"]),
                 mean=_three(data["mean"]),
                 std=_three(data["std"]),
+                flips=_flips(data.get("flips", "none")),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"preprocessing: {error} is missing or no number") from None
@@ -135,6 +139,12 @@ def _whole(value: Any) -> int:
     if isinstance(value, bool) or int(value) != value:
         raise ValueError(repr(value))
     return int(value)
+
+
+def _flips(value: Any) -> Flips:
+    if value not in ("none", "horizontal"):
+        raise UsageError(f"preprocessing: flips must be none or horizontal, not {str(value)[:40]}")
+    return "horizontal" if value == "horizontal" else "none"
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -85,10 +85,13 @@ def _speed(images_per_second: float, ready_seconds: float) -> Speed:
     return Speed(float(images_per_second), float(ready_seconds))
 
 
-def key(architecture: Architecture, image_size_px: int, batch_size: int, device: torch.device) -> dict[str, Any]:
-    """What an engine's speed depends on: machine, versions, network, sizes. Not the weights' values."""
+def key(
+    architecture: Architecture, image_size_px: int, batch_size: int, device: torch.device, *, is_mirrored: bool = False
+) -> dict[str, Any]:
+    """What an engine's speed depends on: machine, versions, network, sizes, mirror images. Not the weights' values."""
     network = {"backbone": architecture.backbone, "head": architecture.head, "classes": architecture.num_classes}
-    return {"machine": world.describe_machine(device), **network, "image_size_px": image_size_px, "batch": batch_size}
+    sizes = {"image_size_px": image_size_px, "batch": batch_size} | ({"mirrored": True} if is_mirrored else {})
+    return {"machine": world.describe_machine(device), **network, **sizes}
 
 
 @dataclass(frozen=True)

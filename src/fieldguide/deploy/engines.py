@@ -34,6 +34,19 @@ def plain(classifier: Classifier, device: torch.device) -> Engine:
     return run
 
 
+def mirrored(run: Engine) -> Engine:
+    """An engine whose logits are the mean over each image and its mirror image, made of one for single images.
+
+    One after the other, so that it takes no more memory than a single one.
+    """
+
+    def run_both(images: torch.Tensor) -> Logits:
+        first = np.array(run(images))  # a copy, for an engine may use its memory again
+        return np.asarray((first + run(images.flip(-1))) / 2, dtype=np.float32)
+
+    return run_both
+
+
 def folded(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
     """The network with its batch normalisation in the convolutions, channels last, in the device's fastest precision.
 

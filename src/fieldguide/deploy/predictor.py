@@ -1,6 +1,7 @@
 """Photos to probabilities: one path for evaluate, predict and the library."""
 
 import collections
+import copy
 import functools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fieldguide.data.batches import in_order
 from fieldguide.data.decode import SMALLER, UnreadableError, read_photo, to_rgb
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.choice import Kept, Speeds, key
-from fieldguide.deploy.engines import Engine
+from fieldguide.deploy.engines import Engine, mirrored
 from fieldguide.deploy.serving import PLAIN, Serving
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import find_bundle, load_classifier
@@ -53,8 +54,10 @@ class Predictor:
     """A trained classifier.
 
     Input of its engine: `images`, (batch, 3, image_size_px, image_size_px) float32, RGB, normalised by
-    `preprocessing`; output: (batch, num_classes) logits. Probabilities are the softmax of logits / `temperature`, which
-    changes how sure the classifier is and never which class comes first.
+    `preprocessing`; output: (batch, num_classes) logits. Where `preprocessing.flips` is horizontal, logits are the mean
+    over a photo and its mirror image (after Krizhevsky et al. 2012, section 4.1, who average probabilities, and over
+    crops as well). Probabilities are the softmax of logits / `temperature`, which changes how sure the classifier is
+    and never which class comes first.
     """
 
     def __init__(
@@ -72,9 +75,21 @@ class Predictor:
         self.max_megapixels = max_megapixels
         self.temperature = 1.0 if temperature is None else temperature
         self.is_calibrated = temperature is not None
-        self._engine = engine
+        is_mirrored = preprocessing.flips == "horizontal" and not isinstance(engine, Serving)  # which does it itself
+        self._engine = mirrored(engine) if is_mirrored else engine
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
         self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
+
+    def with_preprocessing(self, preprocessing: Preprocessing) -> "Predictor":
+        """The same network with photos of another size or crop, which its engine must take.
+
+        Args:
+            preprocessing: with the flips of this one, which its engine computes.
+        """
+        assert preprocessing.flips == self.preprocessing.flips
+        other = copy.copy(self)
+        other.preprocessing = preprocessing
+        return other
 
     @property
     def served_by(self) -> str:
@@ -131,30 +146,16 @@ class Predictor:
         unsure_below: float | None = None,
     ) -> Iterator[Prediction]:
         """As `predict`, one after the other, with bounded memory however many there are."""
-        if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
-            raise UsageError(f"unsure_below={unsure_below}: {problem}")
-        return self._stream(images, top, batch_size, unsure_below or 0.0)
-
-    def _stream(self, images: Iterable[Source], top: int, batch_size: int, unsure_below: float) -> Iterator[Prediction]:
-        for source, logits, reason in self.logits(images, batch_size=batch_size):
-            name = str(source) if isinstance(source, str | Path) else None
-            if logits is not None and not np.isfinite(logits).all():
-                logits, reason = None, "the model's answer is no finite number; train it again"
-            if logits is None:
-                yield Prediction(name, "", None, f"failed: {reason}", ())
-                continue
-            probabilities = self._softmax(logits)
-            # by logits, for a small temperature rounds the probabilities of all but the first to 0
-            order = np.argsort(-logits, kind="stable")[: max(1, top)]
-            best = tuple((self.classes[i], float(probabilities[i])) for i in order)
-            yield Prediction(name, best[0][0], best[0][1], "unsure" if best[0][1] < unsure_below else "ok", best)
+        demand_threshold(unsure_below)
+        answers = self.logits(images, batch_size=batch_size)
+        return told(answers, self.classes, self.temperature, top, unsure_below)
 
     def probabilities(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float64] | None, str]]:
         """Each source with its (num_classes,) calibrated probabilities, or with None and the reason."""
         for source, logits, reason in self.logits(images, batch_size=batch_size):
-            yield source, None if logits is None else self._softmax(logits), reason
+            yield source, None if logits is None else _softmax(logits, self.temperature), reason
 
     def logits(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
@@ -175,14 +176,47 @@ class Predictor:
             return np.empty((0, len(self.classes)), dtype=np.float32)
         return self._engine(normalize(images, self.preprocessing))
 
-    def _softmax(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return np.asarray(softmax(logits.astype(np.float64) / self.temperature))
-
     def _load(self, source: Source, least_px: int | None) -> torch.Tensor:
         image = _as_image(source, self.max_megapixels, least_px)
         if SMALLER in image.info:
             self._smaller.append(None)
         return pixels(center(image, self.preprocessing))
+
+
+def told(
+    answers: Iterable[tuple[Any, npt.NDArray[np.float32] | None, str]],
+    classes: Sequence[str],
+    temperature: float,
+    top: int,
+    unsure_below: float | None,
+) -> Iterator[Prediction]:
+    """Logits as predictions; arguments as of `Predictor`."""
+    for source, logits, reason in answers:
+        name = str(source) if isinstance(source, str | Path) else None
+        if logits is not None and not np.isfinite(logits).all():
+            logits, reason = None, "the model's answer is no finite number; train it again"
+        if logits is None:
+            yield Prediction(name, "", None, f"failed: {reason}", ())
+            continue
+        probabilities = _softmax(logits, temperature)
+        # by logits, for a small temperature rounds the probabilities of all but the first to 0
+        order = np.argsort(-logits, kind="stable")[: max(1, top)]
+        best = tuple((classes[i], float(probabilities[i])) for i in order)
+        yield Prediction(name, best[0][0], best[0][1], "unsure" if best[0][1] < (unsure_below or 0.0) else "ok", best)
+
+
+def _softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    return np.asarray(softmax(logits.astype(np.float64) / temperature))
+
+
+def demand_threshold(unsure_below: float | None) -> None:
+    """Holds a threshold against its range, before any photo.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
+        raise UsageError(f"unsure_below={unsure_below}: {problem}")
 
 
 def problem_with_threshold(unsure_below: float) -> str | None:
@@ -232,9 +266,10 @@ def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, 
     is_as_trained = description.calibration is None and description.temperature == 1.0
     preprocessing = Preprocessing.from_dict(description.preprocessing)
     side, batch = preprocessing.image_size_px, ENGINE_BATCH[chosen.type]
-    speeds = Speeds(key(description.architecture, side, batch, chosen), Kept.of_user().folder)
+    is_mirrored = preprocessing.flips == "horizontal"
+    speeds = Speeds(key(description.architecture, side, batch, chosen, is_mirrored=is_mirrored), Kept.of_user().folder)
     return Predictor(
-        Serving(classifier, chosen, engine, side, batch, speeds),
+        Serving(classifier, chosen, engine, side, batch, speeds, is_mirrored=is_mirrored),
         description.classes,
         preprocessing,
         temperature=None if is_as_trained else description.temperature,

@@ -10,7 +10,7 @@ import torch
 
 from fieldguide.deploy.choice import Speed, Speeds
 from fieldguide.deploy.compiled import compiled, problem_with_compiling
-from fieldguide.deploy.engines import Engine, Logits, folded, plain, precision
+from fieldguide.deploy.engines import Engine, Logits, folded, mirrored, plain, precision
 from fieldguide.deploy.openvino_engine import openvino, problem_with_openvino
 from fieldguide.errors import UsageError, counted
 from fieldguide.model.classifier import Classifier
@@ -75,6 +75,8 @@ class Serving:
         image_size_px: int,
         batch_size: int,
         speeds: Speeds,
+        *,
+        is_mirrored: bool = False,
     ) -> None:
         """Prepares; nothing is built before there are photos.
 
@@ -85,6 +87,7 @@ class Serving:
             image_size_px: side of the input.
             batch_size: images that engines of one shape take at once.
             speeds: what is known about engines here.
+            is_mirrored: logits of every engine are the mean over each image and its mirror image.
 
         Raises:
             UsageError: the engine cannot serve here.
@@ -95,7 +98,8 @@ class Serving:
         self.remarks: list[str] = []
         self._wanted, self._device = engine, device
         self._classifier, self._image_size_px = classifier, image_size_px
-        self._plain = plain(classifier, device)
+        self._is_mirrored = is_mirrored
+        self._plain = self._with_mirror(plain(classifier, device))
         self._speeds = speeds
         self._clock = time.perf_counter
         self._photos = 0
@@ -212,7 +216,11 @@ class Serving:
         return self._clock() - began
 
     def _make(self, name: str) -> Engine:
-        return OFFERS[name].make(self._classifier, self._device, self.batch_size, self._image_size_px)
+        made = OFFERS[name].make(self._classifier, self._device, self.batch_size, self._image_size_px)
+        return self._with_mirror(made)
+
+    def _with_mirror(self, engine: Engine) -> Engine:
+        return mirrored(engine) if self._is_mirrored else engine
 
     def _fastest(self, name: str, images: torch.Tensor) -> float:
         return min(self._timed(self._engines[name], images)[1] for _ in range(TIMED_CALLS))

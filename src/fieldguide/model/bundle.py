@@ -105,6 +105,15 @@ def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: 
     _write_description(folder, replace(read_description(folder), temperature=temperature, calibration=calibration))
 
 
+def write_preprocessing(folder: Path, preprocessing: Mapping[str, Any]) -> None:
+    """Puts another preprocessing into a bundle; its weights, and its temperature, stay as they are.
+
+    Raises:
+        UsageError: there is no such bundle, or it is damaged.
+    """
+    _write_description(folder, replace(read_description(folder), preprocessing=preprocessing))
+
+
 def _write_description(folder: Path, description: Description) -> None:
     architecture, size = description.architecture, description.preprocessing["image_size_px"]
     content = {

@@ -60,8 +60,16 @@ def make_on_meta(architecture: Architecture) -> Classifier:
         return make_classifier(architecture)
 
 
-def demand_image_size(classifier: Classifier, image_size_px: int, backbone: str) -> None:
+def demand_image_size(
+    classifier: Classifier, image_size_px: int, backbone: str, field: str = "data.image_size_px"
+) -> None:
     """Sends an image without content through a network on the meta device.
+
+    Args:
+        classifier: on the meta device.
+        image_size_px: side of the image.
+        backbone: its name, for the message.
+        field: which asks for that size, for the message.
 
     Raises:
         UsageError: the network does not take images of that size, or gives no pooled features.
@@ -73,7 +81,7 @@ def demand_image_size(classifier: Classifier, image_size_px: int, backbone: str)
     except Exception as error:  # each network complains in its own way
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UsageError(
-            f"data.image_size_px: {backbone} does not take {image_size_px} x {image_size_px} images ({reason}); "
+            f"{field}: {backbone} does not take {image_size_px} x {image_size_px} images ({reason}); "
             "choose the size that it was made for"
         ) from None
     if shape != (2, width):

@@ -200,14 +200,29 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
             )
         )
     if size is not None and share is not None and round(size / share) > MOST_RESIZED_PX:
-        found.append(
-            Contradiction(
-                ("data.crop_share", "data.image_size_px"),
-                f"data.crop_share: {share:g} with data.image_size_px {size} resizes the shorter side to "
-                f"{round(size / share):,} px, and {MOST_RESIZED_PX:,} are allowed; choose a larger share",
-            )
-        )
-    return found
+        found.append(_too_large("data.crop_share", share, "data.image_size_px", size))
+    return [*found, *_ranges_at_test_time(recipe)]
+
+
+def _ranges_at_test_time(recipe: Recipe) -> list[Contradiction]:
+    """A test size or crop share that is a number; `auto` stays within what a bundle can hold."""
+    data = recipe.data
+    sizes = {"data.test_size_px": data.test_size_px, "data.image_size_px": data.image_size_px}
+    shares = {"data.test_crop_share": data.test_crop_share, "data.crop_share": data.crop_share}
+    size_field, size = next(((name, px) for name, px in sizes.items() if isinstance(px, int)), ("", 0))
+    share_field, share = next(((name, part) for name, part in shares.items() if isinstance(part, float)), ("", 1.0))
+    is_of_training = (size_field, share_field) == ("data.image_size_px", "data.crop_share")
+    if is_of_training or round(size / share) <= MOST_RESIZED_PX:
+        return []
+    return [_too_large(share_field, share, size_field, size)]
+
+
+def _too_large(share_field: str, share: float, size_field: str, size: int) -> Contradiction:
+    return Contradiction(
+        (share_field, size_field),
+        f"{share_field}: {share:g} with {size_field} {size} resizes the shorter side to {round(size / share):,} px, "
+        f"and {MOST_RESIZED_PX:,} are allowed; choose a larger share",
+    )
 
 
 def _of_mixing(recipe: Recipe) -> list[Contradiction]:

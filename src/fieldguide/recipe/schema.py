@@ -21,6 +21,18 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 Three = tuple[float, float, float]
 
 
+def _size_or_auto(value: Any) -> Any:
+    if value in (None, "auto") or (isinstance(value, int) and 8 <= value <= 2_048):
+        return value
+    raise PydanticCustomError("size", "should be auto, null or a whole number from 8 to 2048")
+
+
+def _share_or_auto(value: Any) -> Any:
+    if value in (None, "auto") or (isinstance(value, int | float) and 0 < value <= 1):
+        return value if value in (None, "auto") else float(value)
+    raise PydanticCustomError("share", "should be auto, null or a number above 0 and at most 1")
+
+
 class Section(BaseModel):
     """A part of a recipe: unknown fields are mistakes, and nothing changes after it was read."""
 
@@ -65,6 +77,21 @@ class Data(Section):
     interpolation: Interpolation | None = None
     mean: Three | None = None
     std: tuple[Rate, Rate, Rate] | None = None
+    test_size_px: Annotated[int | Literal["auto"] | None, BeforeValidator(_size_or_auto)] = Field(
+        default=None,
+        description="side of the input after the training; auto: the best on validation, at most 1.5 times the "
+        "training's; null: image_size_px",
+    )
+    test_crop_share: Annotated[float | Literal["auto"] | None, BeforeValidator(_share_or_auto)] = Field(
+        default=None,
+        description="crop_share after the training; auto: the best on validation of crop_share, 0.875, 0.95 and 1; "
+        "null: crop_share",
+    )
+    test_flips: Literal["none", "horizontal"] = Field(
+        default="none",
+        description="after the training; horizontal: logits are the mean over a photo and its mirror image, "
+        "in twice the time",
+    )
     cache_side_px: int | None = Field(
         default=None,
         ge=0,

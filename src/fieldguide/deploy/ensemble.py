@@ -1,0 +1,131 @@
+"""Several classifiers as one: the mean of their probabilities."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_softmax, logsumexp
+
+from fieldguide.deploy.predictor import BATCH_SIZE, Prediction, Predictor, Source, demand_threshold, told
+from fieldguide.errors import UsageError, listing
+
+
+@final
+class Ensemble:
+    """Classifiers of the same classes, whose probabilities are averaged (Lakshminarayanan et al. 2017, section 2.4).
+
+    Each member has its own preprocessing, engine and temperature. It is used as a `Predictor` is; its logits are the
+    logarithm of the mean probability, so that their softmax is that mean and its own temperature is 1.
+
+    Attributes:
+        members: at least one.
+        classes: in the order of the first member.
+        temperature: 1.
+        is_calibrated: whether every member is.
+    """
+
+    temperature = 1.0
+
+    def __init__(self, members: Sequence[Predictor], names: Sequence[str]) -> None:
+        """Joins them.
+
+        Args:
+            members: predictors.
+            names: what to call each in messages.
+
+        Raises:
+            UsageError: they do not know the same classes; the message names the difference.
+        """
+        demand_same_classes([member.classes for member in members], names)
+        self.members = tuple(members)
+        self.classes = members[0].classes
+        self.is_calibrated = all(member.is_calibrated for member in members)
+        self.max_megapixels = min(member.max_megapixels for member in members)
+        self._orders = [[member.classes.index(name) for name in self.classes] for member in members]
+
+    @property
+    def served_by(self) -> str:
+        """Which engines computed what was predicted so far."""
+        return ", ".join(dict.fromkeys(member.served_by for member in self.members))
+
+    @property
+    def decoded_smaller(self) -> int:
+        """How many large JPEGs were decoded at reduced size so far, by the member that did so most often."""
+        return max(member.decoded_smaller for member in self.members)
+
+    @property
+    def engine_batch_size(self) -> int:
+        """How many photos its engines take best at once."""
+        return min(member.engine_batch_size for member in self.members)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What must be known of its engines."""
+        return tuple(dict.fromkeys(remark for member in self.members for remark in member.remarks))
+
+    def predict(
+        self,
+        images: Iterable[Source],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> list[Prediction]:
+        """As `Predictor.predict`, for several photos."""
+        return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
+
+    def stream(
+        self,
+        images: Iterable[Source],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> Iterator[Prediction]:
+        """As `Predictor.stream`."""
+        demand_threshold(unsure_below)
+        return told(self.logits(images, batch_size=batch_size), self.classes, 1.0, top, unsure_below)
+
+    def logits(
+        self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
+    ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
+        """Each source with the (num_classes,) logarithms of its mean probabilities, or with None and the reason."""
+        count = len(self.members)
+        sources = [images] * count if isinstance(images, Sized) else list(itertools.tee(images, count))
+        of_members = [
+            member.logits(own, batch_size=batch_size) for member, own in zip(self.members, sources, strict=True)
+        ]
+        for answers in zip(*of_members, strict=True):
+            found = [logits for _, logits, _ in answers if logits is not None]
+            reason = next((reason for _, logits, reason in answers if logits is None), "")
+            yield answers[0][0], None if reason else self._mean(found), reason
+
+    def _mean(self, found: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+        if not all(np.isfinite(logits).all() for logits in found):
+            return np.full(len(self.classes), np.nan, dtype=np.float32)  # whoever reads it says so
+        logs = [
+            log_softmax(logits.astype(np.float64) / member.temperature)[order]
+            for member, order, logits in zip(self.members, self._orders, found, strict=True)
+        ]  # (members, classes)
+        return np.asarray(logsumexp(logs, axis=0) - np.log(len(logs)), dtype=np.float32)
+
+
+def demand_same_classes(classes: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Holds the classes of every member against those of the first; their order may differ.
+
+    Raises:
+        UsageError: one knows a class that another does not; each such class is named.
+    """
+    problems = []
+    for own, name in zip(classes[1:], names[1:], strict=True):
+        for which, here, there in ((name, own, classes[0]), (names[0], classes[0], own)):
+            if more := [label for label in here if label not in set(there)]:
+                other = names[0] if which == name else name
+                problems.append(
+                    f"{which}: knows {len(more):,} of {len(here):,} classes that {other} does not, and an ensemble "
+                    f"needs the same ones:\n{listing(more)}"
+                )
+    if problems:
+        raise UsageError(*problems)
