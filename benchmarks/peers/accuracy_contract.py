@@ -53,6 +53,13 @@ def without_head(weights: Path) -> dict[str, object]:
     return state
 
 
+def is_bfloat16_native(device) -> bool:
+    """Whether the device multiplies bf16 itself; elsewhere it is emulated, and far slower than fp32."""
+    from fieldguide.world import multiplies_bfloat16
+
+    return multiplies_bfloat16(device)
+
+
 class EpochClock:
     """Seconds of each epoch, its validation included."""
 

@@ -2,8 +2,9 @@
 
 Its defaults: base_lr 2e-3, one frozen epoch before, batches of 64, its head (two linear layers, both kinds of pooling).
 Photos as in its book: presized (460 for 224, here in the same ratio), then `aug_transforms(size, min_scale=0.75)` on
-batches. Beyond its defaults it has what makes it fast on a CPU (`ChannelsLast`, and a callback of ours for bf16, since
-its `to_bf16` does nothing there) and its own `SaveModelCallback`, so that it keeps its best epoch as the others do.
+batches. Beyond its defaults it has what makes it fast on a CPU (`ChannelsLast`, and where the machine multiplies bf16
+itself a callback of ours for it, since its `to_bf16` does nothing there) and its own `SaveModelCallback`, so that it
+keeps its best epoch as the others do.
 """
 
 import tempfile
@@ -46,7 +47,7 @@ def main() -> None:
     network = contract.torchvision_name(options.backbone)
     set_seed(options.seed)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    clock = contract.EpochClock()
+    clock, is_bfloat16 = contract.EpochClock(), contract.is_bfloat16_native(device)
     data = ImageDataLoaders.from_folder(
         options.photos,
         train="train",
@@ -65,7 +66,7 @@ def main() -> None:
             data, getattr(models, network), pretrained=False, metrics=accuracy, path=folder, cbs=[ChannelsLast()]
         )
         learner.model[0].load_state_dict(contract.without_head(options.weights))
-        learner.add_cbs([Autocast(), Timed(clock)])
+        learner.add_cbs([Timed(clock), *([Autocast()] if is_bfloat16 else [])])
         with learner.no_bar(), learner.no_logging():
             learner.fine_tune(options.epochs, cbs=SaveModelCallback(monitor="accuracy"))
             began = time.perf_counter()
@@ -73,7 +74,7 @@ def main() -> None:
     predicted = [data.vocab[place] for place in scores.argmax(dim=1).tolist()]
     contract.write(options.output, data.valid_ds.items, predicted, options.photos)
     seconds = time.perf_counter() - began
-    contract.report(clock.seconds, seconds, ("fastai", "torchvision", "pillow"))
+    contract.report(clock.seconds, seconds, ("fastai", "torchvision", "pillow"), bf16=is_bfloat16)
 
 
 if __name__ == "__main__":

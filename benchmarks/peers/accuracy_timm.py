@@ -1,4 +1,4 @@
-"""timm's train.py on given weights, for so many epochs: its package does not hold the script, so its pieces are joined here.
+"""timm's train.py on given weights: its package does not hold the script, so its pieces are joined here.
 
 In the order of train.py: `create_model` with `pretrained_cfg_overlay`, `resolve_data_config`, `create_optimizer_v2`,
 `ModelEmaV3`, `create_dataset`, `FastCollateMixup` and `create_loader` with the prefetcher, loss, `create_scheduler_v2`;
@@ -14,7 +14,8 @@ Two settings:
   `--mixup 0.2 --cutmix 1.0 --mixup-prob 0.5`. The layer decay is BEiT's for fine-tuning (Bao et al. 2021,
   arXiv 2106.08254, appendix H), which timm's optimiser factory took over.
 
-In both the warm-up takes 5 % of the updates. train.py's own five epochs would be all of a short training.
+In both `--channels-last`, `--amp --amp-dtype bfloat16` only where the machine multiplies bf16 itself, and a warm-up of
+5 % of the updates: train.py's own five epochs would be all of a short training.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def main() -> None:
     setting = SETTINGS[options.setting]
     random_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    is_bfloat16 = contract.is_bfloat16_native(device)
     photos = create_dataset("", root=str(options.photos), split="train", is_training=True)
     judged = create_dataset("", root=str(options.photos), split="val")
     names = {place: name for name, place in photos.reader.class_to_idx.items()}
@@ -102,7 +104,7 @@ def main() -> None:
     )
 
     def autocast() -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(device.type, torch.bfloat16, enabled=is_bfloat16)
 
     def predicted() -> list[int]:
         judge = model if average is None else average.module
@@ -139,7 +141,8 @@ def main() -> None:
     (model if average is None else average.module).load_state_dict(best)
     files = [judged.filename(place) for place in range(len(judged))]
     contract.write(options.output, files, [names[place] for place in predicted()], options.photos)
-    contract.report(clock.seconds, time.perf_counter() - began, ("timm", "torchvision", "pillow"), mixup=with_mixup)
+    seconds = time.perf_counter() - began
+    contract.report(clock.seconds, seconds, ("timm", "torchvision", "pillow"), mixup=with_mixup, bf16=is_bfloat16)
 
 
 if __name__ == "__main__":

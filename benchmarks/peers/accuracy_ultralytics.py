@@ -5,9 +5,9 @@ of the same torchvision backbone, and that is saved as the checkpoint that it st
 that are not normalised, ImageNet's mean and deviation are folded into the first convolution and its batch
 normalisation (exact but for the border, where it pads with black).
 
-All else is its default for classification (optimizer=auto, RandAugment, erasing, its average of weights, the best epoch
-on val/ kept), but for: a batch of 64, its own nominal one, photos kept in memory (`cache=ram`), and a warm-up of a tenth
-of the epochs where its three are more than that. On a CPU it trains in fp32 and NCHW, whatever it is told.
+All else is its default for classification (optimizer=auto, RandAugment, erasing, its average of weights, the best
+epoch on val/ kept), but for: a batch of 64, its own nominal one, photos kept in memory (`cache=ram`), and a warm-up of
+a tenth of the epochs where its three are more than that. On a CPU it trains in fp32 and NCHW, whatever it is told.
 Ultralytics is AGPL: it lives in this environment alone.
 """
 
