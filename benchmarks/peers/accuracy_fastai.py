@@ -14,6 +14,7 @@ import accuracy_contract as contract
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.callback.core import Callback
+from fastai.callback.schedule import Learner  # it is this module that gives it fine_tune
 from fastai.callback.tracker import SaveModelCallback
 from fastai.data.transforms import Normalize
 from fastai.metrics import accuracy
@@ -62,7 +63,7 @@ def main() -> None:
         device=device,
     )
     with tempfile.TemporaryDirectory() as folder:
-        learner = vision_learner(
+        learner: Learner = vision_learner(
             data, getattr(models, network), pretrained=False, metrics=accuracy, path=folder, cbs=[ChannelsLast()]
         )
         learner.model[0].load_state_dict(contract.without_head(options.weights))

@@ -76,6 +76,7 @@ def main() -> None:
                 "device": device,
             }
         )
+        trainer.add_callback("on_pretrain_routine_end", lambda trained: _demand_weights(trained, options.weights))
         trainer.add_callback("on_train_epoch_start", lambda _: clock.start())
         trainer.add_callback("on_fit_epoch_end", lambda trained: _stop(clock, trained))
         trainer.train()
@@ -90,6 +91,14 @@ def main() -> None:
         contract.write(options.output, files, predicted, options.photos)
         seconds = time.perf_counter() - began
     contract.report(clock.seconds, seconds, ("ultralytics", "torchvision", "pillow"))
+
+
+def _demand_weights(trained: ClassificationTrainer, weights: Path) -> None:
+    """It must not have begun with others, which its reading of checkpoints would not tell."""
+    held, given = trained.model.state_dict(), unnormalised(contract.without_head(weights))
+    lost = [name for name, value in given.items() if not torch.equal(held[f"model.0.m.{name}"].cpu(), value)]
+    if lost:
+        raise SystemExit(f"Ultralytics did not take {len(lost)} of the given weights, such as {lost[0]}")
 
 
 def _stop(clock: contract.EpochClock, trained: ClassificationTrainer) -> None:
