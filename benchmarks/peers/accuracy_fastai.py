@@ -70,12 +70,12 @@ def main() -> None:
         learner.add_cbs([Timed(clock), *([Autocast()] if is_bfloat16 else [])])
         with learner.no_bar(), learner.no_logging():
             learner.fine_tune(options.epochs, cbs=SaveModelCallback(monitor="accuracy"))
-            began = time.perf_counter()
+            began, epochs = time.perf_counter(), list(clock.seconds)  # what comes now would count as one more
             scores, _ = learner.get_preds(dl=data.valid)
     predicted = [data.vocab[place] for place in scores.argmax(dim=1).tolist()]
     contract.write(options.output, data.valid_ds.items, predicted, options.photos)
     seconds = time.perf_counter() - began
-    contract.report(clock.seconds, seconds, ("fastai", "torchvision", "pillow"), bf16=is_bfloat16)
+    contract.report(epochs, seconds, ("fastai", "torchvision", "pillow"), bf16=is_bfloat16)
 
 
 if __name__ == "__main__":

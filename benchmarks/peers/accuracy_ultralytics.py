@@ -45,7 +45,7 @@ def start(network: str, weights: Path, classes: int, folder: Path) -> str:
     file.write_text(yaml.safe_dump({"nc": classes, "backbone": backbone, "head": [[-1, 1, "Classify", ["nc"]]]}))
     made = YOLO(str(file), task="classify")
     made.model.model[0].m.load_state_dict(unnormalised(contract.without_head(weights)))
-    made.save(folder / "start.pt")
+    torch.save({"model": made.model}, folder / "start.pt")  # its own save() would round them to fp16
     return str(folder / "start.pt")
 
 
