@@ -1,0 +1,178 @@
+"""Accuracy against minutes: fieldguide beside its peers, on the same photos, weights, split and machine.
+
+Usage: python benchmarks/accuracy.py --photos PHOTOS --weights FILE [--minutes 1 2 5 15 40] [--seeds 0 1 2]
+       python benchmarks/accuracy.py --results FILE --page docs/accuracy.md --plot docs/images/accuracy.png
+The first runs what --results does not hold yet, each run in a process of its own, and can be interrupted at any time:
+the same command goes on. The second runs nothing: it renders the results. docs/accuracy.md says how it is
+measured.
+"""
+
+import argparse
+import datetime
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import accuracy_methods as methods
+import children
+import paths
+import side_by_side
+from accuracy_methods import METHODS, Method
+from accuracy_results import Cell, Results, look, read_csv
+
+CALIBRATION_SEED = 1_000  # of an epoch that is not counted
+CALIBRATION_TIMEOUT_SECONDS = 3600
+
+
+def main() -> None:
+    """Runs, or renders."""
+    options = _options()
+    results = Results(options.results)
+    if options.page or options.plot:
+        import accuracy_page  # here, because only the second form needs matplotlib
+
+        accuracy_page.render(results, options.page, options.plot)
+        return
+    setting = {"backbone": options.backbone, "size": options.size, **look(options.photos, options.weights)}
+    results.begin(setting)
+    _read_once(options.photos)
+    common = ["--photos", str(options.photos.resolve()), "--weights", str(options.weights.resolve())]
+    common += ["--backbone", options.backbone, "--size", str(options.size)]
+    failed = 0
+    for cell in plan([METHODS[name] for name in options.methods], options.minutes, options.seeds):
+        if cell not in results.runs():
+            failed += not _run(results, cell, common, options)
+    if failed:
+        print(f"{failed} runs failed; the same command tries them again", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def plan(chosen: Sequence[Method], minutes: Sequence[float], seeds: Sequence[int]) -> Iterator[Cell]:
+    """Every run in its turn: seed by seed, the shorter minutes first, methods alternating, their order turned round in
+    every second seed; those that end by themselves first of a seed."""
+    for number, seed in enumerate(seeds):
+        ordered = list(chosen) if number % 2 == 0 else list(reversed(chosen))
+        yield from ((method.name, None, seed) for method in ordered if method.told == methods.END)
+        for length in sorted(minutes):
+            yield from ((method.name, float(length), seed) for method in ordered if method.told != methods.END)
+
+
+def epochs_that_fit(minutes: float, calibration: Mapping[str, float]) -> int:
+    """The number of epochs whose end is nearest to the given minutes, one at least.
+
+    Args:
+        minutes: of the whole process.
+        calibration: `fixed_seconds` of a process beside its epochs, and `epoch_seconds` of one.
+    """
+    return max(1, round((60 * minutes - calibration["fixed_seconds"]) / calibration["epoch_seconds"]))
+
+
+def _run(results: Results, cell: Cell, common: Sequence[str], options: argparse.Namespace) -> bool:
+    """One run, and its line in the results; whether it came to its end."""
+    name, minutes, seed = cell
+    method, interpreter = METHODS[name], side_by_side.python(options.python)
+    told = minutes
+    label = f"{name}, {'to its end' if minutes is None else f'{minutes:g} minutes'}, seed {seed}"
+    if method.told == methods.EPOCHS:
+        calibration = results.calibration(name) or _calibrate(results, method, common, interpreter)
+        if calibration is None:
+            results.append(
+                "failure", {"method": name, "minutes": minutes, "seed": seed, "why": _why_no_calibration(results, name)}
+            )
+            return False
+        told = epochs_that_fit(minutes or 0, calibration)
+        label += f", {told} epochs"
+    print(f"{label} ...", file=sys.stderr, end=" ", flush=True)
+    limit = options.timeout if minutes is None else int(60 * minutes * 2 + 600)
+    values, failure = _child(methods.command(method, interpreter, common, seed, told), limit, results.setting)
+    about = {"method": name, "minutes": minutes, "seed": seed}
+    results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
+    print(failure or f"{values['accuracy']:.4f} in {values['seconds_used'] / 60:.2f} minutes", file=sys.stderr)
+    return not failure
+
+
+def _calibrate(
+    results: Results, method: Method, common: Sequence[str], interpreter: str
+) -> Mapping[str, object] | None:
+    """A run of one epoch that is not counted: what an epoch takes, and what the process takes beside it."""
+    print(f"{method.name}, an epoch to calibrate ...", file=sys.stderr, end=" ", flush=True)
+    command = methods.command(method, interpreter, common, CALIBRATION_SEED, 1)
+    values, failure = _child(command, CALIBRATION_TIMEOUT_SECONDS, results.setting)
+    if failure:
+        print(failure, file=sys.stderr)
+        results.append("failure", {"method": method.name, "minutes": None, "seed": CALIBRATION_SEED, "why": failure})
+        return None
+    epoch = values["epoch_seconds"][-1]
+    fixed = values["seconds_used"] - epoch
+    print(f"{epoch:.1f} s an epoch, {fixed:.1f} s beside it", file=sys.stderr)
+    kept = {"epoch_seconds": epoch, "fixed_seconds": fixed, "other_cores": values["other_cores"]}
+    results.append("calibration", {"method": method.name, **kept})
+    return results.calibration(method.name)
+
+
+def _why_no_calibration(results: Results, name: str) -> str:
+    return results.failures().get((name, None, CALIBRATION_SEED), "its calibration failed")
+
+
+def _child(
+    command: Sequence[str], timeout_seconds: int, setting: Mapping[str, object]
+) -> tuple[dict[str, object], str]:
+    """What a script printed and wrote, or why it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        ended = children.run(command, Path(folder), timeout_seconds)
+        if ended.failure:
+            return {}, ended.failure
+        try:
+            said = json.loads(ended.output.strip().splitlines()[-1])
+            predicted = read_csv(Path(folder) / "predicted.csv", setting["photos"])
+        except (OSError, ValueError, IndexError, KeyError) as error:
+            return {}, f"could not run: {paths.shareable_text(str(error))}"
+    right = sum(a == b for a, b in zip(predicted, setting["photos"]["classes"], strict=True))
+    if "recipe" in said:
+        said["recipe"] = paths.shareable_text(said["recipe"])
+    return {
+        **said,
+        "seconds_used": ended.wall_seconds - said["prediction_seconds"],
+        "wall_seconds": ended.wall_seconds,
+        "other_cores": ended.other_cores,
+        "accuracy": right / len(predicted),
+        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": side_by_side.machine(),
+        "predicted": predicted,
+    }, ""
+
+
+def _read_once(photos: Path) -> None:
+    """So that nobody's first run reads from a cold disk."""
+    for file in photos.glob("*/*/*"):
+        file.read_bytes()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="holds train/CLASS and val/CLASS; all else in it is not touched")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="that all start from: safetensors, timm's names")
+    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
+    parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--minutes", nargs="+", type=float, default=[1.0, 2.0, 5.0, 15.0, 40.0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--results", type=Path, default=side_by_side.HERE / "results" / "accuracy.jsonl", metavar="FILE"
+    )
+    parser.add_argument("--timeout", type=int, default=14_400, metavar="SECONDS", help="of a run that ends by itself")
+    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="render its measured part, run nothing")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy against minutes, run nothing")
+    options = parser.parse_args()
+    if not (options.page or options.plot) and not (options.photos and options.weights):
+        parser.error("--photos and --weights are wanted to run; --page or --plot to render what was run")
+    if min(options.minutes) <= 0:
+        parser.error(f"--minutes {min(options.minutes):g}: more than 0")
+    return options
+
+
+if __name__ == "__main__":
+    main()

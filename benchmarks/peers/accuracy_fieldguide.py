@@ -1,0 +1,59 @@
+"""fieldguide's own command, `fieldguide train`, as a user types it; its figures on val/ from the run that it made.
+
+The command has a cache folder of its own, empty each time: nothing of a run before makes it faster. What the model says
+about val/ is what the command itself wrote (`predictions.npz`), inside its time.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import accuracy_contract as contract
+
+from fieldguide.evaluation.predictions import read_predictions
+from fieldguide.run_folder import RunFolder
+
+
+def main() -> None:
+    parser = contract.arguments(__doc__)
+    parser.add_argument("--minutes", type=float, help="left out: the recipe ends by itself")
+    parser.add_argument("--recipe", help="left out: the command's default")
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        command = [sys.executable, "-m", "fieldguide", "train", str(options.photos), "-o", str(run.path)]
+        command += ["--weights", str(options.weights)]
+        if options.minutes is not None:
+            command += ["--minutes", f"{options.minutes:g}"]
+        if options.recipe:
+            command += ["--recipe", options.recipe]
+        fields = [f"model.backbone={options.backbone}", f"data.image_size_px={options.size}"]
+        for setting in (*fields, f"training.seed={options.seed}", *options.set):
+            command += ["--set", setting]
+        environment = os.environ | {"FIELDGUIDE_CACHE": str(Path(folder) / "cache")}
+        asked = subprocess.run(command, env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+        sys.stderr.write(asked.stderr)
+        if asked.returncode:
+            raise SystemExit(asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else "it said nothing")
+        began = time.perf_counter()
+        said, history, result = read_predictions(run.predictions), run.read_history(), run.read_result()
+        parts = [Path(file).parts for file in said.files]
+        files = [Path(*part[1:]) if part[0] == "val" else Path(*part) for part in parts]
+        predicted = [said.classes[place] for place in said.predicted().tolist()]
+        contract.write(options.output, files, predicted, options.photos)
+        seconds = time.perf_counter() - began
+        contract.report(
+            [0.0] * len(history),
+            seconds,
+            ("fieldguide", "timm", "torchvision", "pillow"),
+            validation_accuracy=result["validation"]["accuracy"],
+            recipe=run.recipe.read_text(encoding="utf-8"),
+        )
+
+
+if __name__ == "__main__":
+    main()
