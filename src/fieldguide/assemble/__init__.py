@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from fieldguide.assemble.automatic import Outlook as Outlook
-from fieldguide.assemble.automatic import Planner, forward_seconds
+from fieldguide.assemble.automatic import Planner, forward_seconds, macs_per_second
+from fieldguide.assemble.backbone import Budget, resolve_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
 from fieldguide.data.augment import Policy
 from fieldguide.data.batches import LabelledPhoto
@@ -29,10 +30,11 @@ from fieldguide.model.classifier import (
     make_on_meta,
     trainable_names,
 )
+from fieldguide.model.table import known_backbones
 from fieldguide.model.weights import LoadedWeights, load_weights, problem_with_weights, what_pretrained
 from fieldguide.recipe.resolve import BATCH_SIZE, resolve, settle
 from fieldguide.recipe.rules import verdict
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.training.budget import reserve_seconds
 from fieldguide.training.loop import Tools
 from fieldguide.training.memory import fitting, kept_bytes_per_image
@@ -92,6 +94,24 @@ def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
     no_bfloat16 = recipe.training.precision == "bf16" and not multiplies_bfloat16(device)
     found = [(no_opencv, NO_OPENCV), (no_compiler, NO_COMPILER), (no_bfloat16, NO_BFLOAT16.format(device))]
     return [problem for is_there, problem in found if is_there]
+
+
+def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.device) -> tuple[Recipe, str]:
+    """A recipe with a backbone in place of `auto`, by the rules, the minutes and this machine; and why that one.
+
+    Raises:
+        UsageError: the rules allow none.
+    """
+    if recipe.model.backbone != AUTO:
+        return recipe, ""
+    minutes = recipe.training.max_minutes
+    speed = None
+    if minutes is not None:
+        named = recipe.model_copy(
+            update={"model": recipe.model.model_copy(update={"backbone": known_backbones()[0].name})}
+        )
+        speed = macs_per_second(resolve(named, backbones.pretrained_preprocessing(named.model.backbone)), device)
+    return resolve_backbone(recipe, num_classes, Budget(images, minutes, speed))
 
 
 def resolved(recipe: Recipe, device: torch.device = CPU) -> Recipe:

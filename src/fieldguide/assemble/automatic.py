@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
+from fieldguide.assemble.backbone import FORWARDS_A_STEP
 from fieldguide.assemble.tools import autocast, make_optimizer_of
 from fieldguide.errors import UsageError, counted
 from fieldguide.model import backbone as backbones
 from fieldguide.model.batch_norm import set_batch_norm
-from fieldguide.model.classifier import Classifier, demand_image_size, set_trainable
+from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
+from fieldguide.model.table import known_backbones
 from fieldguide.recipe.resolve import PROBE
 from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds
 from fieldguide.training.budget import (
@@ -31,6 +33,7 @@ from fieldguide.world import multiplies_bfloat16
 
 MEASURED_PHOTOS = 32  # at once
 MEASURED_SECONDS, MOST_REPEATS = 1.0, 8
+MEASURED_BACKBONE = "resnet18."  # where the backbone is not chosen yet
 MEASURED_SIDE_PX = 128  # where the side is not chosen yet
 PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
 BESIDE_THE_STEP = 1.06  # augmentation, optimiser's first steps, the display
@@ -180,6 +183,22 @@ class Planner:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def macs_per_second(recipe: Recipe, device: torch.device) -> float:
+    """Multiply-accumulates a second in a training step here, forward and backward, on a small ResNet of the table.
+
+    Args:
+        recipe: resolved; its precision and execution are what is measured.
+        device: of the training.
+    """
+    known = next(entry for entry in known_backbones() if entry.name.startswith(MEASURED_BACKBONE))
+    model = make_classifier(Architecture(known.name, "linear", None, 0.0, 2)).to(device)
+    if recipe.execution == "fast":
+        model = model.to(memory_format=torch.channels_last)
+    unweighted = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
+    step = Planner(unweighted, model, device, 0, 0).step(MEASURED_SIDE_PX, "all")
+    return FORWARDS_A_STEP * 1e9 * known.gmacs_at(MEASURED_SIDE_PX) / step
 
 
 def forward_seconds(recipe: Recipe, model: Classifier, device: torch.device) -> float:

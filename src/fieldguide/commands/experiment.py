@@ -86,7 +86,7 @@ def experiment(
     screen, root, folder = Screen(quiet=quiet), Path(photos), Path(output)
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
-    chosen = _read_recipes(root, recipes, overrides, weights, device, folder)
+    chosen = _read_recipes(root, recipes, overrides, weights, device, folder, screen)
     shared = {(made.training.seed, made.split, made.data.unreadable, made.data.leaks) for made in chosen.values()}
     if len(shared) > 1:
         raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; set them alike")
@@ -144,6 +144,7 @@ def _read_recipes(
     weights: str | Path | None,
     device: str,
     folder: Path,
+    screen: Screen,
 ) -> dict[str, Recipe]:
     """Every recipe by name; all their mistakes together."""
     if not recipes:
@@ -155,7 +156,7 @@ def _read_recipes(
     outputs = [] if folder.is_dir() else [RunFolder(folder)]
     for recipe in recipes:
         try:
-            name, chosen = demand_request(root, recipe, overrides, weights, device, outputs)
+            name, chosen = demand_request(root, recipe, overrides, weights, device, outputs, screen.say)
         except UsageError as error:
             problems += error.problems
             continue

@@ -1,6 +1,7 @@
 """What comes before a training: the request is checked, then the photos are looked at and put into parts."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fieldguide.data.split import Split, make_split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import VALIDATION_SHARE
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import problem_with_output_folder
 
@@ -51,8 +52,15 @@ def demand_request(
     weights: str | Path | None,
     device: str,
     outputs: Sequence[RunFolder],
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, Recipe]:
-    """Checks all that can be wrong with a request before any photo is read.
+    """Checks all that can be wrong with a request before any photo is read; a backbone that is `auto` is chosen here.
+
+    Args:
+        root: the photos.
+        recipe, overrides, weights, device: as of `train`.
+        outputs: the folders of the runs.
+        tell: takes a sentence about the backbone that was chosen.
 
     Returns:
         The recipe's name and the resolved recipe.
@@ -61,14 +69,19 @@ def demand_request(
         UsageError: every mistake, a line each.
     """
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
-    problems = [*draft.problems, *assemble.problems_with_model(draft.recipe)]
+    chosen_device, wrong_device = _device(device)
+    made = draft.recipe
+    if made.model.backbone == AUTO and not draft.problems and not problem_with_folder(root):
+        counts = Counter(photo.class_name for photo in scan(root).photos if photo.part == "train")
+        made, why = assemble.with_backbone(made, len(counts), counts.total(), chosen_device)
+        tell(why)
+    problems = [*draft.problems, *assemble.problems_with_model(made)]
     if draft.recipe.training.more_epochs is not None:
         problems.append(
             "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN "
             "--set training.more_epochs=10; leave it out here, or raise the phases' max_epochs"
         )
-    chosen_device, wrong_device = _device(device)
-    problems += assemble.problems_with_machine(draft.recipe, chosen_device)
+    problems += assemble.problems_with_machine(made, chosen_device)
     found = [problem_with_folder(root), wrong_device]
     found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
     problems += [problem for problem in found if problem]
@@ -77,7 +90,7 @@ def demand_request(
         problems.append(problem)
     if problems:
         raise UsageError(*problems)
-    return draft.name, assemble.resolved(draft.recipe, chosen_device)
+    return draft.name, assemble.resolved(made, chosen_device)
 
 
 def _problem_with_output(run: RunFolder) -> str | None:

@@ -59,7 +59,7 @@ def train(
     root, run = Path(photos), RunFolder(Path(output))
     if minutes is not None:
         overrides = (*overrides, f"training.max_minutes={minutes:g}")
-    name, chosen = demand_request(root, recipe, overrides, weights, device, [run])
+    name, chosen = demand_request(root, recipe, overrides, weights, device, [run], screen.say)
     prepared = prepare(root, chosen, screen)
     if chosen.split.folds is None:
         return run_trial(name, chosen, prepared, run, device, screen, began=began)
@@ -121,7 +121,8 @@ def run_trial(
             advance=advance,
             outlook=assemble.Outlook(seconds_left(recipe, began, trainings), prepared.short_side_px),
         )
-    trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen)
+    left = seconds_left(recipe, began, trainings)
+    trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
     announce(trial)
     with explained(run), run.held():
         run.demand_nothing_in_it()

@@ -1,7 +1,7 @@
 """One training in its run's folder, from live objects to a result; the same whether it begins or goes on."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Trial:
         assembled: the live objects.
         rules: the verdict.
         screen: where to show it.
+        seconds_left: of its minutes, whenever it is asked; None: there is no bound.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Trial:
     assembled: assemble.Assembled
     rules: dict[str, Any]
     screen: Screen
+    seconds_left: Callable[[], float] | None = None
 
     @property
     def split(self) -> Split:
@@ -177,7 +179,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
             trial.paths,
             trial.device,
             screen,
-            seconds=0 if state.stopped else None,  # whoever stopped it waits
+            seconds=0 if state.stopped else _seconds_to_try(trial),  # whoever stopped it waits
         )
         judged = _judge(run, trial.split, trial.paths, trial.device) | {"test_time": test_time}
         draw_curves(run)
@@ -281,6 +283,11 @@ def _what_now(trial: Trial, state: State) -> str:
         f"going on would come to the same; train anew{start[0]} with another setting, such as: fieldguide train PHOTOS "
         f"{start[1]}--set training.learning_rate={rate:g} -o ANOTHER"
     )
+
+
+def _seconds_to_try(trial: Trial) -> float | None:
+    """What may go into choosing the test size: half of what is left, for the rest is judging and the report."""
+    return None if trial.seconds_left is None else max(0.0, trial.seconds_left() / 2)
 
 
 def _judge(run: RunFolder, split: Split, paths: Mapping[str, Path], device: str) -> dict[str, Any]:
