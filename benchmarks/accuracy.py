@@ -20,9 +20,8 @@ import children
 import paths
 import side_by_side
 from accuracy_methods import METHODS, Method
-from accuracy_results import Cell, Results, look, read_csv
+from accuracy_results import CALIBRATION_SEED, Cell, Results, look, read_csv
 
-CALIBRATION_SEED = 1_000  # of an epoch that is not counted
 CALIBRATION_TIMEOUT_SECONDS = 3600
 
 

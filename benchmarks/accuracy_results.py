@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+CALIBRATION_SEED = 1_000  # of an epoch that is not counted
 Line = dict[str, object]
 Cell = tuple[str, float | None, int]  # method, minutes or None for one that ends by itself, seed
 
@@ -63,8 +64,9 @@ class Results:
         return {_cell(line): line for line in self.lines if line["kind"] == "run"}
 
     def failures(self) -> dict[Cell, str]:
-        """Why a run failed, for all that were not finished since."""
-        runs = self.runs()
+        """Why a run or a calibration failed, for all that were not finished since."""
+        runs = self.runs().keys()
+        runs |= {(line["method"], None, CALIBRATION_SEED) for line in self.lines if line["kind"] == "calibration"}
         return {
             _cell(line): str(line["why"])
             for line in self.lines

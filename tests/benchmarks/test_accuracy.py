@@ -86,6 +86,14 @@ def test_a_failure_counts_until_the_run_is_finished(tmp_path):
     assert results(tmp_path).failures() == {}
 
 
+def test_a_failed_calibration_counts_until_one_succeeds(tmp_path):
+    made = begun(tmp_path)
+    made.append("failure", {"method": "timm", "minutes": None, "seed": 1_000, "why": "no such network"})
+    assert list(made.failures().values()) == ["no such network"]
+    made.append("calibration", {"method": "timm", "epoch_seconds": 1.0, "fixed_seconds": 2.0})
+    assert results(tmp_path).failures() == {}
+
+
 def test_results_of_another_setting_are_refused_and_it_is_said_in_what_they_differ(tmp_path):
     begun(tmp_path)
     with pytest.raises(SystemExit, match=r"size was 64 and is 128.*--results"):
