@@ -5,9 +5,10 @@ import signal
 import pytest
 import torch
 
-from fieldguide import resume, train
+from fieldguide import resume
 from fieldguide.commands import trial
 from fieldguide.model.bundle import read_description, read_weights
+from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
 
 STEPS_PER_EPOCH = 5  # 37 photos in batches of 8

@@ -6,11 +6,12 @@ import signal
 import pytest
 import torch
 
-from fieldguide import evaluate, resume, train
+from fieldguide import evaluate, resume
 from fieldguide.assemble import tools
 from fieldguide.commands import trial
 from fieldguide.model.bundle import read_description, read_weights
 from fieldguide.training.state import Scores
+from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
 
 STEPS_PER_EPOCH = 5  # 37 photos in batches of 8
