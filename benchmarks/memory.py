@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/memory.py PHOTOS --minutes 60 --plot memory.png --csv memory.csv -- --weights none
        python benchmarks/memory.py --made-up 20000 --minutes 6 -- --weights none
-What stands behind `--` goes to `fieldguide train` (recipe resnet34-adam). It should last longer than the minutes: phase 0 goes
+What stands behind `--` goes to `fieldguide train` (recipe resnet34-adam). It should outlast the minutes: phase 0 goes
 on without an end, unless the arguments say otherwise; after the minutes the child gets SIGTERM, as from a cluster.
 
 Every 10 s (--every): of the child and all processes below it the proportional set size (shared memory counts once), the
@@ -26,6 +26,7 @@ import numpy as np
 import photos
 from matplotlib.figure import Figure
 
+RECIPE = "resnet34-adam"
 ENDLESS = ("training.phases.0.max_epochs=100000", "training.phases.0.patience_epochs=100000")
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -134,7 +135,7 @@ def main() -> None:
         if asked.made_up:
             photos.stage(None, Path(scratch) / "photos", asked.made_up, max(2, asked.made_up // 50))
         where = Path(scratch) / "photos" if asked.made_up else asked.photos
-        command = [sys.executable, "-m", "fieldguide", "train", str(where), "-o", str(run), "--recipe", "resnet34-adam"]
+        command = [sys.executable, "-m", "fieldguide", "train", str(where), "-o", str(run), "--recipe", RECIPE]
         samples, code, left = watch([*command, *settings, *arguments], asked.minutes, asked.every)
         history = run / "history.jsonl"
         epochs = len(history.read_text().splitlines()) if history.exists() else 0

@@ -38,6 +38,7 @@ class Request:
         weights: where the first weights came from, as plain data.
         device: as the user named it.
         is_cross_validation: whether the folder holds a run a fold.
+        plan: what was planned when it began, in sentences.
     """
 
     photos: str
@@ -49,6 +50,7 @@ class Request:
     weights: Mapping[str, Any]
     device: str
     is_cross_validation: bool = False
+    plan: Sequence[str] = ()
 
 
 def write_request(run: RunFolder, request: Request) -> None:

@@ -97,11 +97,7 @@ def _probe(state: State) -> dict[str, Any] | None:
     ]
     if not found:
         return None
-    return {
-        "training": found[0].training.to_dict(),
-        "validation": found[0].validation.to_dict(),
-        "seconds": found[0].seconds,
-    }
+    return {"training": found[0].training.to_dict(), "validation": found[0].validation.to_dict()}
 
 
 def soup_sentence(soup: Soup, best_by: str) -> str:

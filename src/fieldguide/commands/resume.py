@@ -101,6 +101,7 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
             assembled = assemble.assemble(
                 recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance, outlook=outlook
             )
+        assembled = replace(assembled, told=tuple(request.plan))
         trial = Trial(
             request.recipe_name, assembled.recipe, prepared, run, device, assembled, dict(request.rules), screen
         )

@@ -118,6 +118,7 @@ def write_beginning(trial: Trial) -> None:
         rules=trial.rules,
         weights=trial.assembled.weights.to_dict(),
         device=trial.device,
+        plan=trial.assembled.told,
     )
     write_request(run, request)
     write_rest_of_beginning(trial)

@@ -1,0 +1,62 @@
+"""`model.backbone: auto` in a training: chosen before any photo is read, said, and written into the run's recipe."""
+
+import pytest
+
+from fieldguide import UsageError, train
+from fieldguide.assemble import backbone as module
+from fieldguide.model.table import KnownBackbone
+from fieldguide.recipe.load import read_recipe
+
+TWO = {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2}
+TABLE = (
+    KnownBackbone("resnet18.tv_in1k", 11_000_000, 1.8, 224, 69.8, 224),
+    KnownBackbone("test_resnet.r160_in1k", 470_000, 0.1, 160, 40.0, 160),
+)
+SETTINGS = ("model.backbone=auto", "data.image_size_px=32", "training.plan=null", "training.rounds=0")
+SHORT = (*SETTINGS, "training.phases=[{augmentation: none, max_epochs: 1}]")
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch):
+    monkeypatch.setattr(module, "known_backbones", lambda: TABLE)
+
+
+def test_the_most_accurate_one_within_the_rules_is_trained_and_said(tmp_path, make_photos, capsys):
+    photos = make_photos(tmp_path / "photos", TWO)
+    settings = (*SHORT, "rules.max_parameters=1_000_000")
+    run = train(photos, output=tmp_path / "run", weights="none", overrides=settings)
+    assert run.result["backbone"] == "test_resnet.r160_in1k"
+    assert read_recipe(run.path / "recipe.yaml").model.backbone == "test_resnet.r160_in1k"
+    said = capsys.readouterr().out
+    assert "model.backbone: auto is test_resnet.r160_in1k (40.0 % published on ImageNet" in said
+
+
+def test_minutes_that_are_short_give_a_cheaper_one_by_this_machines_own_speed(tmp_path, make_photos, monkeypatch):
+    photos = make_photos(tmp_path / "photos", TWO)
+    seen = []
+
+    def speed(recipe, device):
+        seen.append(recipe.execution)
+        return 1.0  # multiply-accumulates a second: nothing fits
+
+    monkeypatch.setattr("fieldguide.assemble.macs_per_second", speed)
+    run = train(photos, output=tmp_path / "run", weights="none", overrides=SHORT, minutes=1, quiet=True)
+    assert seen == ["fast"] and run.result["backbone"] == "test_resnet.r160_in1k"
+
+
+def test_rules_that_allow_none_are_a_mistake_of_the_request(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", TWO)
+    with pytest.raises(UsageError, match="rules allow none of them"):
+        train(
+            photos, output=tmp_path / "run", weights="none", overrides=(*SHORT, "rules.max_parameters=10"), quiet=True
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_speed_is_measured_in_multiply_accumulates():
+    import torch
+
+    from fieldguide.assemble import macs_per_second, resolved
+    from fieldguide.recipe.schema import Recipe
+
+    assert 1e8 < macs_per_second(resolved(Recipe()), torch.device("cpu")) < 1e15
