@@ -6,7 +6,7 @@ import signal
 import numpy as np
 import pytest
 
-from fieldguide import UsageError, assemble, evaluate, resume, train
+from fieldguide import UsageError, assemble, evaluate, resume
 from fieldguide.commands import choose_size as command
 from fieldguide.commands import size_trials, trial
 from fieldguide.commands.choose_size import shorter_side_px, sizes_to_try
@@ -17,6 +17,7 @@ from fieldguide.data.split import Row, read_split
 from fieldguide.errors import Interrupted
 from fieldguide.recipe.load import read_draft, read_recipe
 from fieldguide.run_folder import RunFolder
+from tests.commands.by_the_report import train
 from tests.torture.runner import differences
 
 AUTO = ("data.test_size_px=auto", "data.test_crop_share=auto")

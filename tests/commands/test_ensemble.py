@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldguide import UsageError, evaluate, load, predict, train
+from fieldguide import UsageError, evaluate, load, predict
 from fieldguide.cli import app
 from fieldguide.commands.ensemble import load_runs, looks_like_run, runs_and_images, runs_and_photos
 from fieldguide.data.split import read_split, write_split
+from tests.commands.by_the_report import train
 
 
 @pytest.fixture(scope="module")

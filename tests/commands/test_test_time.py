@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fieldguide import evaluate, load, train
+from fieldguide import evaluate, load
 from fieldguide.data.decode import read_photo
 from fieldguide.data.preprocess import center, normalize, pixels
 from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.model.bundle import load_classifier
+from tests.commands.by_the_report import train
 
 
 @pytest.fixture(scope="module")
