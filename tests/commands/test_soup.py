@@ -9,8 +9,9 @@ import torch
 from fieldguide import evaluate, resume
 from fieldguide.assemble import tools
 from fieldguide.commands import trial
+from fieldguide.commands.result import soup_sentence
 from fieldguide.model.bundle import read_description, read_weights
-from fieldguide.training.state import Scores
+from fieldguide.training.state import Scores, Soup
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
 
@@ -31,6 +32,18 @@ def judged(monkeypatch):
         )
 
     return arrange
+
+
+@pytest.mark.parametrize(
+    ("metric", "classes", "told"),
+    [
+        ("accuracy", ((8, 4), (4, 2)), "validation accuracy 0.5000 and loss 0.4000, epoch 3 alone accuracy 0.5000 and"),
+        ("macro_accuracy", ((8, 4), (3, 3)), "has validation macro accuracy 0.5625, epoch 3 alone macro"),
+    ],
+)  # fmt: skip
+def test_the_sentence_tells_the_figure_that_chose(metric, classes, told):
+    before, after = Scores(12, 6.0, 6, (8, 4), (4, 2)), Scores(12, 4.8, 6, *classes)
+    assert told in soup_sentence(Soup((3, 1), (3, 1), before, after, True), "validation_accuracy", metric)
 
 
 def weights(run):
@@ -62,8 +75,8 @@ def test_the_mean_of_the_epochs_is_the_model_and_the_result_says_so(
     assert result["validation"]["chose"] == "the greedy soup of epochs 2, 3, 4 of 4, by validation_loss"
     shown = capsys.readouterr().out
     assert (
-        "greedy soup of 3 candidates: the mean of epochs 2, 3, 4 has validation loss 0.6000, epoch 2 alone 0.7500; "
-        "it is the model, and validation chose it, so its figure is optimistic" in shown
+        "greedy soup of 3 candidates: the mean of epochs 2, 3, 4 has validation loss 0.6000, epoch 2 alone loss "
+        "0.7500; it is the model, and validation chose it, so its figure is optimistic" in shown
     )
     for name, value in weights(run.path).items():
         several = torch.stack([kept[4][number][name].double() for number in (2, 3, 4)])

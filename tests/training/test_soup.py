@@ -22,11 +22,11 @@ SOUP = dataclasses.replace(PLAN, phases=NOISY, soup_candidates=3)
 
 
 def by_loss(new, old):
-    return _is_better(new, old, "validation_loss")
+    return _is_better(new, old, PLAN)
 
 
 def by_accuracy(new, old):
-    return _is_better(new, old, "validation_accuracy")
+    return _is_better(new, old, dataclasses.replace(PLAN, best_by="validation_accuracy"))
 
 
 def epoch(number, scores, *, best=False):

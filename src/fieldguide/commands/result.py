@@ -100,20 +100,23 @@ def _probe(state: State) -> dict[str, Any] | None:
     return {"training": found[0].training.to_dict(), "validation": found[0].validation.to_dict()}
 
 
-def soup_sentence(soup: Soup, best_by: str) -> str:
-    """What came of it, and who chose."""
-    name = best_by.removeprefix("validation_")
-    before, after = (scores.to_dict()[name] for scores in (soup.before, soup.after))
+def soup_sentence(soup: Soup, best_by: str, metric: str) -> str:
+    """What came of it by the figures that chose, and who chose."""
     best, count = f"epoch {soup.epochs[0]} alone", counted(len(soup.candidates), "candidate")
+    figure = metric if best_by == "validation_accuracy" else "loss"
+    values = [scores.to_dict()[figure] for scores in (soup.before, soup.after)]
+    before, after = (f"{figure.replace('_', ' ')} {value:.4f}" for value in values)
     if len(soup.epochs) == 1:
-        return f"greedy soup of {count}: no mean is better on validation than {best} ({name} {before:.4f}), which stays"
-    mean = f"greedy soup of {count}: the mean of epochs {', '.join(map(str, soup.epochs))} has validation {name} "
+        return f"greedy soup of {count}: no mean is better on validation than {best} ({before}), which stays"
+    if values[0] == values[1] and figure != "loss":  # then the loss decided
+        before, after = f"{before} and loss {soup.before.loss:.4f}", f"{after} and loss {soup.after.loss:.4f}"
+    mean = f"greedy soup of {count}: the mean of epochs {', '.join(map(str, soup.epochs))} has validation {after}, "
     end = (
         "it is the model, and validation chose it, so its figure is optimistic"
         if soup.is_kept
         else "it is not better, and the epoch's model stays"
     )
-    return f"{mean}{after:.4f}, {best} {before:.4f}; {end}"
+    return f"{mean}{best} {before}; {end}"
 
 
 def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:

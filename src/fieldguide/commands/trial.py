@@ -232,7 +232,7 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
             assembled.model, assembled.plan, assembled.tools, recorder, interrupts.reason, checkpoints, saved
         )
     if state.soup is not None and state.best is not None:
-        trial.screen.say(soup_sentence(state.soup, trial.recipe.training.best_by))
+        trial.screen.say(soup_sentence(state.soup, assembled.plan.best_by, assembled.plan.metric))
         if state.soup.is_kept:
             write_bundle(trial.run.bundle, assembled.description, state.best.weights)
     if not state.stopped:
