@@ -113,7 +113,7 @@ def test_a_closed_pipe_ends_no_command_and_changes_no_exit_code(tmp_path, make_p
     small = "--set model.backbone=test_resnet --set rules.backbones=null --set data.image_size_px=32 --weights none"
     done = subprocess.run(
         ["bash", "-c", f"{command} check {photos} | true; echo ${{PIPESTATUS[0]}};"
-         f"{command} train {photos} -o {tmp_path}/run {small} --set training.max_epochs=1 | true;"
+         f"{command} train {photos} -o {tmp_path}/run --recipe digits {small} --set training.max_epochs=1 | true;"
          "echo ${PIPESTATUS[0]}"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
