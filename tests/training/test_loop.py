@@ -7,12 +7,13 @@ from torch import nn
 
 from fieldguide.errors import PhotosError, TrainingError, UsageError
 from fieldguide.training.checkpoint import Snapshot
-from fieldguide.training.loop import Saved, Tools, train
+from fieldguide.training.loop import Saved, train
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Plan, Rounds, Stage
 from fieldguide.training.schedule import Constant
 from fieldguide.training.state import Scores, State
 from fieldguide.training.step import OnDevice, StepSettings
+from fieldguide.training.tools import Tools
 
 PHASES = (
     Stage("phase", "standard", "standard", 4, 0.1, "all", 0.001, 3),

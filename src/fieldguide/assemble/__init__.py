@@ -36,9 +36,9 @@ from fieldguide.recipe.resolve import BATCH_SIZE, resolve, settle
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.training.budget import reserve_seconds
-from fieldguide.training.loop import Tools
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Rounds, Stage
+from fieldguide.training.tools import Tools
 from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
 
 STEPS_TO_COMPILE = 2_000  # an estimate of where compiling pays on a GPU; it has not been measured on one yet

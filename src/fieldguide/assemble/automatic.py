@@ -256,7 +256,14 @@ def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tu
     """The plan in two or three lines that a person understands."""
     lines = []
     if planned.probe:
-        lines.append(f"probe on frozen features, about {_duration(planned.probe_seconds)}")
+        takes = _duration(planned.probe_seconds)
+        if planned.probe_share < 1:
+            some = max(1, round(planned.probe_share * task.images))
+            lines.append(
+                f"probe on frozen features of some {some:,} photos, for all {task.images:,} would take {takes}"
+            )
+        else:
+            lines.append(f"probe on frozen features, about {takes}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
         takes = _duration(planned.epochs * planned.epoch_seconds)

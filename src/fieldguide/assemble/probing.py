@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from fieldguide.model.classifier import Classifier
-from fieldguide.training.loop import Goes, TrainingBatch
 from fieldguide.training.plan import Stage
 from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
+from fieldguide.training.tools import Goes, TrainingBatch
 
 VIEW = 1_000_003  # between the epochs that two views of a photo draw their random numbers from
 UNSEEN = -30.0  # the logit of a class of which no photo was reached in time

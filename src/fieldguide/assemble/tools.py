@@ -22,7 +22,6 @@ from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
 from fieldguide.model.classifier import Classifier, set_trainable, stage_names
 from fieldguide.recipe.resolve import BATCH_SIZE
 from fieldguide.recipe.schema import Recipe
-from fieldguide.training.loop import Tools
 from fieldguide.training.mixing import Mixing
 from fieldguide.training.optimizer import MakeOptimizer, make_optimizer
 from fieldguide.training.parameter_groups import Rates, parameter_groups
@@ -30,6 +29,7 @@ from fieldguide.training.plan import Stage
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
 from fieldguide.training.state import Scores
 from fieldguide.training.step import MicroBatch, StepSettings
+from fieldguide.training.tools import Tools
 
 Paths = dict[str, Path]
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation

@@ -255,6 +255,10 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
 def _out_of_time(state: State) -> str:
     """What the time cut off."""
     ended = state.ended[-1]
+    if ended.stage.method == "probe":
+        return (
+            f"the time was up in the probe, which saw {counted(state.history[-1].training.images, 'photo')} of training"
+        )
     planned = f"{ended.stage.label} was to have {counted(ended.stage.max_epochs, 'epoch')} at the most"
     return f"the time was up in epoch {len(state.history)}, and {planned}; the best model so far is kept"
 

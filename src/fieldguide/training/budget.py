@@ -6,7 +6,7 @@ from typing import Literal
 
 Part = Literal["all", "last_two_stages"]
 
-RESERVE, PASSES_AFTER, PICTURE = 8.0, 3.0, 0.002  # seconds; passes over the validation photos; seconds a photo more
+RESERVE, PASSES_AFTER, PICTURE = 7.0, 3.0, 0.002  # seconds; passes over the validation photos; seconds a photo more
 FILLED = 0.94  # of the time that is left; the rest is for what a short measurement does not see
 WELL_TUNED_EPOCHS = 8  # what an image size should leave time for
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; below, the last two stages learn alone if more epochs of them fit
@@ -67,6 +67,7 @@ class Planned:
         rounds: after them, at the most.
         round_epochs: of one round.
         probe_seconds, epoch_seconds: expected.
+        probe_share: of the training photos that the time allows the probe, at the most 1.
     """
 
     probe: bool
@@ -76,6 +77,7 @@ class Planned:
     round_epochs: int
     probe_seconds: float
     epoch_seconds: float
+    probe_share: float = 1.0
 
     @property
     def seconds(self) -> float:
@@ -126,19 +128,20 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
         epochs = OPEN_EPOCHS if task.is_pretrained else OPEN_EPOCHS_FROM_SCRATCH
         return Planned(probes, "all", epochs, OPEN_ROUNDS, OPEN_ROUND_EPOCHS, probe, epoch)
     left = max(0.0, FILLED * seconds - probe)
+    share = min(1.0, max(0.0, seconds) / probe) if probes else 1.0
     epochs = min(most, int(left / epoch))
     if task.is_pretrained and epochs < FEWEST_WHOLE_EPOCHS and (of_part := part_step()) is not None:
         shorter = _epoch_seconds(Costs(costs.side_px, costs.forward, of_part), task)
         more = min(FEWEST_WHOLE_EPOCHS, int(left / shorter))
         if more > epochs:
-            return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter)
+            return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter, share)
     if not probes:
         epochs = max(1, epochs)  # something has to be trained; the time ends it
-    return Planned(probes, "all", epochs, 0, 1, probe, epoch)
+    return Planned(probes, "all", epochs, 0, 1, probe, epoch, share)
 
 
 def reserve_seconds(forward: float, validation_images: int) -> float:
-    """What comes after the training: the bundle is judged, maps and pictures are made for the report, it is written.
+    """What comes after the last step: the validation of its epoch, the judging of the bundle (in fp32), the report.
 
     Args:
         forward: seconds a photo in evaluation mode.

@@ -1,0 +1,67 @@
+"""What the training loop works with, whoever made it: batches, evaluation, optimiser, schedule, a probe."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from fieldguide.training.mixing import Mix
+from fieldguide.training.optimizer import MakeOptimizer
+from fieldguide.training.plan import Stage
+from fieldguide.training.schedule import MakeSchedule
+from fieldguide.training.state import Scores
+from fieldguide.training.step import StepSettings
+
+Goes = Literal["on", "enough", "stop"]  # what a probe is told: further photos, solve with those so far, or leave it
+
+
+class TrainingBatch(Protocol):
+    """A batch on its device."""
+
+    @property
+    def images(self) -> torch.Tensor:
+        """(batch, 3, height, width) float32, normalised."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """(batch,) int64."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the photos, for messages."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the loop works with; it knows nothing else.
+
+    Attributes:
+        batches: (stage, epoch, first step) to that epoch's batches from that step on.
+        steps_per_epoch: how many there are.
+        evaluate: a network to its validation figures.
+        make_optimizer: (network, rate) to an optimiser.
+        make_schedule: (optimiser, stage, steps an epoch) to a schedule.
+        prepare: makes the network ready for a stage: which part of it learns, what its batch normalisation does.
+        weights: a copy of a network's weights on the CPU, as it is built, whatever a stage made of it.
+        load: puts such weights into a network.
+        step: loss, clipping, precision.
+        seed_step: called with (epoch, step) before each step; dropout depends on it alone.
+        probe: (network, stage, epoch, called with each count of photos that are done and answering how to go on) to the
+            head's figures on the training photos, with the head solved for; None where it was told to stop.
+        draw_mix: (epoch, step, height, width of its images) to how its photos are mixed; None: not at all.
+    """
+
+    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]]
+    steps_per_epoch: int
+    evaluate: Callable[[nn.Module], Scores]
+    make_optimizer: MakeOptimizer
+    make_schedule: MakeSchedule
+    prepare: Callable[[nn.Module, Stage], None]
+    weights: Callable[[nn.Module], dict[str, torch.Tensor]]
+    load: Callable[[nn.Module, dict[str, torch.Tensor]], None]
+    step: StepSettings
+    seed_step: Callable[[int, int], None]
+    probe: Callable[[nn.Module, Stage, int, Callable[[int], Goes]], Scores | None] = lambda *_: None
+    draw_mix: Callable[[int, int, int, int], Mix | None] = lambda *_: None
