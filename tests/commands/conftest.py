@@ -1,5 +1,7 @@
 """One small training that the tests of the commands share."""
 
+import base64
+
 import pytest
 
 from fieldguide.commands import trial
@@ -21,6 +23,26 @@ COUNTS = {
     "train/10": 12, "train/2": 12, "train/cat": 13, "val/10": 4, "val/2": 4, "val/cat": 4,
     "test/10": 3, "test/2": 3, "test/cat": 3,
 }  # fmt: skip
+
+
+EMPTY_SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="1pt" height="1pt" viewBox="0 0 1 1"></svg>\n'
+EMPTY_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture(autouse=True)
+def drawn_as_empty_pictures(request, monkeypatch):
+    """Half of a small training's time is matplotlib's; only tests marked `pictures` look at what it draws.
+
+    The session's shared training, the command line's tests and those of `report` draw as ever.
+    """
+    if "pictures" not in request.keywords:
+
+        def savefig(self, target, format=None, **_):
+            target.write(EMPTY_SVG if format == "svg" else EMPTY_PNG)
+
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 @pytest.fixture(scope="session")

@@ -52,12 +52,11 @@ def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbe
     tmp_path, make_photos, weights, monkeypatch
 ):
     photos = make_photos(tmp_path / "photos", TWO)
-    first = train(photos, output=tmp_path / "first", weights=weights, overrides=AT_32_PX, minutes=0.4, quiet=True)
+    first = train(photos, output=tmp_path / "first", weights=weights, overrides=AT_32_PX, quiet=True)
     monkeypatch.setattr("fieldguide.assemble.automatic.Planner.with_plan", lambda *_: pytest.fail("planned again"))
     again = train(photos, first.path / "recipe.yaml", tmp_path / "again", quiet=True)
-    if not first.result["out_of_time"]:  # a slow moment of the machine may have cut the first
-        assert differences(first.path, again.path) in (["recipe.yaml", "result.json"], ["result.json"])  # its name
-        assert first.result["validation"] == again.result["validation"]
+    assert differences(first.path, again.path) in (["recipe.yaml", "result.json"], ["result.json"])  # its name
+    assert first.result["validation"] == again.result["validation"]
 
 
 def test_a_resumed_run_keeps_its_plan(tmp_path, make_photos, weights, monkeypatch, at_step):
@@ -88,7 +87,7 @@ def test_a_resumed_run_keeps_its_plan(tmp_path, make_photos, weights, monkeypatc
 def test_few_photos_and_crooked_classes(tmp_path, make_photos, weights, counts, given):
     photos = make_photos(tmp_path / "photos", counts)
     chosen = weights if given == "weights" else "none"
-    run = train(photos, output=tmp_path / "run", weights=chosen, overrides=AT_32_PX, minutes=0.2, quiet=True)
+    run = train(photos, output=tmp_path / "run", weights=chosen, overrides=AT_32_PX, minutes=0.05, quiet=True)
     expected = [method for method, *_ in plan_of(run)]
     assert expected in ([["probe"], ["probe", "gradient"]] if given == "weights" else [["gradient"]])
     assert run.exit_code == 0 and run.result["num_classes"] == len({name.rpartition("/")[2] for name in counts})
@@ -100,13 +99,13 @@ def test_five_hundred_classes(tmp_path, make_photos, weights):
     counts = {f"train/{n:03d}": 2 for n in range(500)} | {f"val/{n:03d}": 1 for n in range(0, 500, 10)}
     photos = make_photos(tmp_path / "photos", counts, size=(12, 12))
     settings = (*AT_32_PX, "data.leaks=allow")
-    run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=0.5, quiet=True)
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=0.1, quiet=True)
     assert run.result["num_classes"] == 500 and run.exit_code == 0
 
 
 def test_small_photos_bound_the_size_that_a_plan_chooses(tmp_path, make_photos, weights):
     photos = make_photos(tmp_path / "photos", TWO, size=(84, 90))
-    run = train(photos, output=tmp_path / "run", weights=weights, overrides=BASE, minutes=0.3, quiet=True)
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=BASE, minutes=0.1, quiet=True)
     chosen = read_recipe(run.path / "recipe.yaml").data
     assert chosen.image_size_px in (96, 128, 160) and chosen.cache_side_px == 2 * chosen.image_size_px
     row = predict(run.path, [photos / "val/a/000.png"], tmp_path / "p.csv", quiet=True)
@@ -135,10 +134,10 @@ def test_a_time_that_is_too_short_for_anything_still_leaves_a_judged_model(tmp_p
 def test_minutes_bound_a_recipe_that_has_a_plan_of_its_own(tmp_path, make_photos, capsys):
     photos = make_photos(tmp_path / "photos", TWO)
     settings = (*AT_32_PX, "training.phases.0.max_epochs=10000", "training.phases.0.patience_epochs=10000")
-    run = train(photos, "resnet34-adam", tmp_path / "run", weights="none", overrides=settings, minutes=0.25)
+    run = train(photos, "resnet34-adam", tmp_path / "run", weights="none", overrides=settings, minutes=0.1)
     assert run.result["out_of_time"] and run.result["stages"][-1]["reason"] == "the time was up"
     assert "the time was up in epoch" in capsys.readouterr().out
-    assert read_recipe(run.path / "recipe.yaml").training.max_minutes == 0.25
+    assert read_recipe(run.path / "recipe.yaml").training.max_minutes == 0.1
 
 
 @pytest.mark.parametrize(
