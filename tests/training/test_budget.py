@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from fieldguide.training.budget import (
@@ -9,6 +11,7 @@ from fieldguide.training.budget import (
     candidate_sides,
     choose_batch_size,
     choose_side,
+    has_no_time_for_steps,
     plan_epochs,
     reserve_seconds,
 )
@@ -72,3 +75,19 @@ def test_the_largest_size_that_leaves_time_for_epochs_is_taken():
 def test_costs_grow_with_the_pixels_and_judging_with_the_photos():
     assert COSTS.at(256).step == pytest.approx(4 * COSTS.step)
     assert reserve_seconds(0.002, 1_000) - reserve_seconds(0.002, 0) > 2
+
+
+def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():
+    for seconds in (5, 15, 20, 25, 30, 40):
+        if has_no_time_for_steps(COSTS.forward, TASK, seconds):
+            cheapest = Costs(COSTS.side_px, COSTS.forward, 2 * COSTS.forward)
+            assert planned(seconds, costs=cheapest, part=2 * COSTS.forward).epochs == 0
+    assert has_no_time_for_steps(COSTS.forward, TASK, 20) and not has_no_time_for_steps(COSTS.forward, TASK, 60)
+    assert not has_no_time_for_steps(COSTS.forward, TASK, None)
+    assert not has_no_time_for_steps(COSTS.forward, Task(5_000, 500, False, True), 1), (
+        "without a probe something learns"
+    )
+
+
+def test_an_epoch_that_takes_for_ever_is_not_planned():
+    assert planned(10, costs=Costs(128, 0.002, math.inf)).epochs == 0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fieldguide.assemble.automatic import Outlook as Outlook
-from fieldguide.assemble.automatic import Planner, forward_seconds, macs_per_second
+from fieldguide.assemble.automatic import Planner, macs_per_second
 from fieldguide.assemble.backbone import Budget, resolve_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
 from fieldguide.data.augment import Policy
@@ -228,7 +228,8 @@ def assemble(
         recipe = resolved(recipe, device)
     plan = make_plan(recipe)
     if outlook.seconds_left is not None:
-        after = reserve_seconds(forward_seconds(recipe, model, device), validation_images)
+        judge = planner or Planner(recipe, model, device, images, validation_images)
+        after = reserve_seconds(judge.forward(preprocessing.image_size_px), validation_images)
         plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
     # after the feed, for photos that lie in a GPU's memory leave less of it
     recipe = _settled(recipe, model, plan.most_epochs() * images, device)

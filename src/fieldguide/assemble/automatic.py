@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from fieldguide.training.budget import (
     candidate_sides,
     choose_batch_size,
     choose_side,
+    has_no_time_for_steps,
     plan_epochs,
     reserve_seconds,
 )
@@ -71,6 +73,7 @@ class Planner:
         self.model = model
         self.device = device
         self.batch_norm = _batch_norm(recipe, model)
+        self._forward: dict[int, float] = {}
         self.task = Task(
             images,
             validation_images,
@@ -94,15 +97,19 @@ class Planner:
         if outlook.seconds_left is None or len(sides) == 1:
             return sides[-1]
         costs = self.costs(MEASURED_SIDE_PX if MEASURED_SIDE_PX in sides else sides[0])
-        return choose_side(sides, costs, self.task, self._seconds_left(costs, outlook))
+        return choose_side(sides, costs, self.task, self._seconds_left(costs.forward, outlook))
 
     def with_plan(self, recipe: Recipe, outlook: Outlook) -> tuple[Recipe, tuple[str, ...]]:
         """A recipe of `with_sizes` with phases and rounds in place of `plan: auto`, and the plan in sentences."""
         side = recipe.data.image_size_px
         assert side is not None and recipe.training.learning_rate is not None, "the recipe is not resolved"
-        costs = self.costs(side)
-        seconds = self._seconds_left(costs, outlook)
-        planned = plan_epochs(costs, self.task, seconds, lambda: self._part_step(side))
+        forward = self.forward(side)
+        seconds = self._seconds_left(forward, outlook)
+        if has_no_time_for_steps(forward, self.task, seconds):  # then they need not be measured either
+            planned = plan_epochs(Costs(side, forward, math.inf), self.task, seconds, lambda: None)
+        else:
+            costs = Costs(side, forward, self.step(side, "all"))
+            planned = plan_epochs(costs, self.task, self._seconds_left(forward, outlook), lambda: self._part_step(side))
         training = recipe.training.model_copy(
             update={
                 "plan": None,
@@ -114,10 +121,10 @@ class Planner:
         told = told_plan(planned, side, recipe.training.batch_size or 0, self.task)
         return recipe.model_copy(update={"training": training}), told
 
-    def _seconds_left(self, costs: Costs, outlook: Outlook) -> float | None:
+    def _seconds_left(self, forward: float, outlook: Outlook) -> float | None:
         if outlook.seconds_left is None:
             return None
-        return outlook.seconds_left() - reserve_seconds(costs.forward, self.task.validation_images)
+        return outlook.seconds_left() - reserve_seconds(forward, self.task.validation_images)
 
     def _part_step(self, side_px: int) -> float | None:
         try:
@@ -130,7 +137,12 @@ class Planner:
         return Costs(side_px, self.forward(side_px), self.step(side_px, "all"))
 
     def forward(self, side_px: int) -> float:
-        """Seconds a photo in evaluation mode."""
+        """Seconds a photo in evaluation mode, measured once a side."""
+        if side_px not in self._forward:
+            self._forward[side_px] = self._measured_forward(side_px)
+        return self._forward[side_px]
+
+    def _measured_forward(self, side_px: int) -> float:
         model, images = self._copy(side_px), self._images(side_px)
         model.eval()
 
@@ -199,12 +211,6 @@ def macs_per_second(recipe: Recipe, device: torch.device) -> float:
     unweighted = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
     step = Planner(unweighted, model, device, 0, 0).step(MEASURED_SIDE_PX, "all")
     return FORWARDS_A_STEP * 1e9 * known.gmacs_at(MEASURED_SIDE_PX) / step
-
-
-def forward_seconds(recipe: Recipe, model: Classifier, device: torch.device) -> float:
-    """Seconds a photo of a forward pass in evaluation mode, at the size of a resolved recipe."""
-    assert recipe.data.image_size_px is not None, "the recipe is not resolved"
-    return Planner(recipe, model, device, 0, 0).forward(recipe.data.image_size_px)
 
 
 def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:

@@ -129,7 +129,7 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
         return Planned(probes, "all", epochs, OPEN_ROUNDS, OPEN_ROUND_EPOCHS, probe, epoch)
     left = max(0.0, FILLED * seconds - probe)
     share = min(1.0, max(0.0, seconds) / probe) if probes else 1.0
-    epochs = min(most, int(left / epoch))
+    epochs = min(most, int(left / epoch))  # 0 where an epoch takes for ever
     if task.is_pretrained and epochs < FEWEST_WHOLE_EPOCHS and (of_part := part_step()) is not None:
         shorter = _epoch_seconds(Costs(costs.side_px, costs.forward, of_part), task)
         more = min(FEWEST_WHOLE_EPOCHS, int(left / shorter))
@@ -138,6 +138,14 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
     if not probes:
         epochs = max(1, epochs)  # something has to be trained; the time ends it
     return Planned(probes, "all", epochs, 0, 1, probe, epoch, share)
+
+
+def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> bool:
+    """Whether the probe takes so much of the time that no epoch fits after it, though a step cost but two passes."""
+    if seconds is None or not (task.is_pretrained and task.can_probe):
+        return False
+    after = FILLED * seconds - _probe_seconds(Costs(0, forward, 0.0), task)
+    return after < 2 * forward * task.images
 
 
 def reserve_seconds(forward: float, validation_images: int) -> float:
