@@ -14,11 +14,11 @@ from pathlib import Path
 
 import photos
 import side_by_side
-from side_by_side import ALLOCATOR, Contestant, Row
+from side_by_side import ALLOCATOR, BFLOAT16, HALF, NUMBERS, Contestant, Row
 
 PLAIN = "torchvision loop, fp32"
-AUTOCAST = ("--precision", "bf16", "--channels-last")
-FROZEN = ("--bf16-weights", "--channels-last", "--compile", "--freeze")
+AUTOCAST = (*HALF, "--channels-last")
+FROZEN = (*(("--bf16-weights",) if BFLOAT16 else ()), "--channels-last", "--compile", "--freeze")
 BY_COMMANDS = "fieldguide by the difference of two commands, openvino"
 RAW = {engine: f"{engine} engine alone, random images" for engine in ("openvino", "folded", "plain")}
 RAW["auto"] = RAW["openvino"]  # what it takes where OpenVINO is the fastest; the line below the table says who served
@@ -32,11 +32,11 @@ def _ours(engine: str) -> Contestant:
 
 CONTESTANTS = (
     Contestant(PLAIN, "torchvision_predict.py"),
-    Contestant("torchvision loop, bf16", "torchvision_predict.py", AUTOCAST),
-    Contestant("torchvision loop, compiled and frozen bf16", "torchvision_predict.py", FROZEN),
-    Contestant("timm, bf16", "timm_predict.py", AUTOCAST),
-    Contestant("timm, bf16, compiled", "timm_predict.py", (*AUTOCAST, "--compile")),
-    Contestant("timm, compiled and frozen bf16", "timm_predict.py", FROZEN),
+    Contestant(f"torchvision loop, channels_last, {NUMBERS}", "torchvision_predict.py", AUTOCAST),
+    Contestant(f"torchvision loop, compiled and frozen {NUMBERS}", "torchvision_predict.py", FROZEN),
+    Contestant(f"timm, {NUMBERS}", "timm_predict.py", AUTOCAST),
+    Contestant(f"timm, {NUMBERS}, compiled", "timm_predict.py", (*AUTOCAST, "--compile")),
+    Contestant(f"timm, compiled and frozen {NUMBERS}", "timm_predict.py", FROZEN),
     Contestant("the same with fieldguide's allocator settings", "timm_predict.py", FROZEN, ALLOCATOR),
     Contestant("fastai", "fastai_predict.py", AUTOCAST),
     Contestant("Ultralytics", "ultralytics_predict.py", ("--channels-last",)),
@@ -51,7 +51,7 @@ CONTESTANTS = (
 )
 IN_SHORT = (
     PLAIN,
-    "timm, compiled and frozen bf16",
+    f"timm, compiled and frozen {NUMBERS}",
     "fastai",
     "Ultralytics, exported to OpenVINO",
     "fieldguide, openvino",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import photos
 import side_by_side
-from side_by_side import ALLOCATOR, Contestant
+from side_by_side import ALLOCATOR, HALF, Contestant
 
-BEST = ("--precision", "bf16", "--channels-last", "--fused")
+BEST = (*HALF, "--channels-last", "--fused")
 REPORT = "the report's way"
 CONTESTANTS = (
     Contestant(REPORT, "report_train.py"),
