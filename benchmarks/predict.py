@@ -121,7 +121,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="few photos and contestants, once: a few minutes")
     options = parser.parse_args()
     short = options.short
-    options.images = options.images or (256 if short else 2048)
+    options.images = options.images or (128 if short else 2048)
     options.rounds = options.rounds or (1 if short else 3)
     options.output = options.output or side_by_side.HERE / "results" / ("predict-short" if short else "predict")
     if options.images % options.batch:

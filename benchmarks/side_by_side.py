@@ -24,7 +24,7 @@ ALLOCATOR = (  # what fieldguide's command sets for itself; see README.md
     "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296:"
     "glibc.malloc.trim_threshold=68719476736:glibc.malloc.top_pad=268435456"
 )
-# Where the processor does not multiply bf16 itself, torch emulates it, many times slower: fp32 is everybody's best there.
+# Where the processor does not multiply bf16 itself, torch emulates it, many times slower: fp32 is best there.
 BFLOAT16 = multiplies_bfloat16(torch.device("cpu"))
 HALF = ("--precision", "bf16") if BFLOAT16 else ()
 NUMBERS = "bf16" if BFLOAT16 else "fp32"  # in the names of the rows

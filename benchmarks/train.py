@@ -83,7 +83,7 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     short = options.short
     options.networks = options.networks or (["resnet34"] if short else ["resnet34", "resnet50", "resnetrs101"])
-    options.images = options.images or (96 if short else 512)
+    options.images = options.images or (64 if short else 512)
     options.epochs = options.epochs or (2 if short else 3)
     options.rounds = options.rounds or (1 if short else 3)
     options.output = options.output or side_by_side.HERE / "results" / ("train-short" if short else "train")
