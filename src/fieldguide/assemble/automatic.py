@@ -278,11 +278,11 @@ def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tu
             f"({_duration(planned.epoch_seconds)} an epoch)"
         )
     else:
-        lines.append("that is all that fits into the time: no epoch of training after it")
+        lines.append("no epoch of training, for none fits into the time")
     if planned.rounds:
         takes = _duration(planned.rounds * planned.round_epochs * planned.epoch_seconds)
         lines.append(
-            f"then rounds of {planned.round_epochs} epochs at half the rate while validation gets better, at the most "
+            f"rounds of {planned.round_epochs} epochs at half the rate while validation gets better, at the most "
             f"{planned.rounds} of them in {takes}"
         )
     return tuple(lines)
