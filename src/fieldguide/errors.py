@@ -87,6 +87,14 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing if number == 1 else plural}"
 
 
+def duration(seconds: float) -> str:
+    """`42 s`, `7 min`, `2 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def listing(lines: Sequence[str], most: int = 10) -> str:
     """The first lines, indented, and how many there are beyond them."""
     shown = [f"  {line}" for line in lines[:most]]

@@ -308,6 +308,52 @@ def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
     assert state.history[0].training.images == 4 and diary.ended[-1].reason == "the time was up"
 
 
+class Clock:
+    """A clock that a step moves on by a second, and validation by ten."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("fieldguide.training.loop.time.perf_counter", lambda: self.now)
+
+    def tools(self, made):
+        def evaluate(model):
+            self.now += 10
+            return made.evaluate(model)
+
+        def seed_step(epoch, step):
+            self.now += 1
+            made.seed_step(epoch, step)
+
+        return dataclasses.replace(made, evaluate=evaluate, seed_step=seed_step)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "steps", "reason"),
+    [
+        (1.5, 1, 2, "the time was up"),  # in the first epoch, which is judged as it is
+        (12.5, 1, 3, "the time was up"),  # in its validation: no further epoch begins
+        (14.5, 2, 5, "the time was up"),
+        (80.5, 7, 21, "its most epochs"),  # after its last step but one: nothing was cut
+    ],
+)
+def test_time_ends_a_training_between_steps_and_before_what_would_follow(monkeypatch, seconds, epochs, steps, reason):
+    rounds = dataclasses.replace(PLAN.rounds, max_rounds=0)
+    plan, model = dataclasses.replace(PLAN, max_seconds=seconds, rounds=rounds), network()
+    diary, clock = Diary(model), Clock(monkeypatch)
+    state = train(model, plan, clock.tools(tools(falling(13))), diary, lambda: "")
+    assert (len(state.history), len(diary.steps), diary.ended[-1].reason) == (epochs, steps, reason)
+    assert state.out_of_time == (reason == "the time was up")
+
+
+def test_what_other_processes_spent_counts_too(monkeypatch):
+    model = network()
+    done = train(model, dataclasses.replace(PLAN, max_epochs=2), tools(falling(13)), Diary(model), lambda: "")
+    done.history = [dataclasses.replace(epoch, seconds=20.0) for epoch in done.history]
+    clock, plan = Clock(monkeypatch), dataclasses.replace(PLAN, max_seconds=30.0)
+    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "", saved=Saved(done))
+    assert state.out_of_time and len(state.history) == 2
+
+
 def test_time_that_is_not_up_changes_nothing():
     _, state, _ = run(falling(13), plan=dataclasses.replace(PLAN, max_seconds=3_600.0))
     _, plain, _ = run(falling(13))

@@ -30,7 +30,6 @@ from fieldguide.model.classifier import (
     make_on_meta,
     trainable_names,
 )
-from fieldguide.model.table import known_backbones
 from fieldguide.model.weights import LoadedWeights, load_weights, problem_with_weights, what_pretrained
 from fieldguide.recipe.resolve import BATCH_SIZE, resolve, settle
 from fieldguide.recipe.rules import verdict
@@ -105,12 +104,7 @@ def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.d
     if recipe.model.backbone != AUTO:
         return recipe, ""
     minutes = recipe.training.max_minutes
-    speed = None
-    if minutes is not None:
-        named = recipe.model_copy(
-            update={"model": recipe.model.model_copy(update={"backbone": known_backbones()[0].name})}
-        )
-        speed = macs_per_second(resolve(named, backbones.pretrained_preprocessing(named.model.backbone)), device)
+    speed = None if minutes is None else macs_per_second(recipe, device)
     return resolve_backbone(recipe, num_classes, Budget(images, minutes, speed))
 
 
@@ -229,7 +223,7 @@ def assemble(
     plan = make_plan(recipe)
     if outlook.seconds_left is not None:
         judge = planner or Planner(recipe, model, device, images, validation_images)
-        after = reserve_seconds(judge.forward(preprocessing.image_size_px), validation_images)
+        after = reserve_seconds(judge.forward(preprocessing.image_size_px), validation_images, plan.soup_candidates)
         plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
     # after the feed, for photos that lie in a GPU's memory leave less of it
     recipe = _settled(recipe, model, plan.most_epochs() * images, device)

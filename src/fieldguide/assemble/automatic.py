@@ -11,12 +11,12 @@ import torch
 
 from fieldguide.assemble.backbone import FORWARDS_A_STEP
 from fieldguide.assemble.tools import autocast, make_optimizer_of
-from fieldguide.errors import UsageError, counted
+from fieldguide.errors import UsageError, counted, duration
 from fieldguide.model import backbone as backbones
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
-from fieldguide.recipe.resolve import PROBE
+from fieldguide.recipe.resolve import PROBE, resolve
 from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds
 from fieldguide.training.budget import (
     Costs,
@@ -124,7 +124,8 @@ class Planner:
     def _seconds_left(self, forward: float, outlook: Outlook) -> float | None:
         if outlook.seconds_left is None:
             return None
-        return outlook.seconds_left() - reserve_seconds(forward, self.task.validation_images)
+        candidates = self.recipe.training.soup_candidates or 0
+        return outlook.seconds_left() - reserve_seconds(forward, self.task.validation_images, candidates)
 
     def _part_step(self, side_px: int) -> float | None:
         try:
@@ -201,15 +202,17 @@ def macs_per_second(recipe: Recipe, device: torch.device) -> float:
     """Multiply-accumulates a second in a training step here, forward and backward, on a small ResNet of the table.
 
     Args:
-        recipe: resolved; its precision and execution are what is measured.
+        recipe: as it was read; its precision and execution are what is measured.
         device: of the training.
     """
     known = next(entry for entry in known_backbones() if entry.name.startswith(MEASURED_BACKBONE))
+    measured = recipe.model.model_copy(update={"backbone": known.name, "weights": "none"})
+    own = backbones.pretrained_preprocessing(known.name)
+    filled = resolve(recipe.model_copy(update={"model": measured}), own)
     model = make_classifier(Architecture(known.name, "linear", None, 0.0, 2)).to(device)
-    if recipe.execution == "fast":
+    if filled.execution == "fast":
         model = model.to(memory_format=torch.channels_last)
-    unweighted = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
-    step = Planner(unweighted, model, device, 0, 0).step(MEASURED_SIDE_PX, "all")
+    step = Planner(filled, model, device, 0, 0).step(MEASURED_SIDE_PX, "all")
     return FORWARDS_A_STEP * 1e9 * known.gmacs_at(MEASURED_SIDE_PX) / step
 
 
@@ -262,7 +265,7 @@ def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tu
     """The plan in two or three lines that a person understands."""
     lines = []
     if planned.probe:
-        takes = _duration(planned.probe_seconds)
+        takes = duration(planned.probe_seconds)
         if planned.probe_share < 1:
             some = max(1, round(planned.probe_share * task.images))
             lines.append(
@@ -272,27 +275,17 @@ def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tu
             lines.append(f"probe on frozen features, about {takes}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
-        takes = _duration(planned.epochs * planned.epoch_seconds)
+        takes = duration(planned.epochs * planned.epoch_seconds)
         lines.append(
             f"{part} for {counted(planned.epochs, 'epoch')} at {side_px} px in batches of {batch_size}, about {takes} "
-            f"({_duration(planned.epoch_seconds)} an epoch)"
+            f"({duration(planned.epoch_seconds)} an epoch)"
         )
     else:
         lines.append("no epoch of training, for none fits into the time")
     if planned.rounds:
-        takes = _duration(planned.rounds * planned.round_epochs * planned.epoch_seconds)
+        takes = duration(planned.rounds * planned.round_epochs * planned.epoch_seconds)
         lines.append(
             f"rounds of {planned.round_epochs} epochs at half the rate while validation gets better, at the most "
             f"{planned.rounds} of them in {takes}"
         )
     return tuple(lines)
-
-
-def _duration(seconds: float) -> str:
-    """Such as 20 s, 3 min 20 s, 2 h 10 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{max(1, whole)} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

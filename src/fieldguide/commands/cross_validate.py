@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fieldguide.commands.display import Screen, duration
+from fieldguide.commands.display import Screen
 from fieldguide.commands.faults import explained, how_to_go_on
 from fieldguide.commands.keep import label_errors_csv
 from fieldguide.commands.prepare import Prepared
 from fieldguide.commands.request import Request, read_request, write_recipe, write_request
 from fieldguide.data.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split import Split
-from fieldguide.errors import PhotosError, counted, listing
+from fieldguide.errors import PhotosError, counted, duration, listing
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge

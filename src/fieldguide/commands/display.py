@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fieldguide.errors import counted, shown
+from fieldguide.errors import counted, duration, shown
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, Halved, Running, State
 
@@ -216,11 +216,3 @@ class TrainingDisplay:
                 style="bold" if epoch.best else None,
             )
         return Group(table, self._progress)
-
-
-def duration(seconds: float) -> str:
-    """`42 s`, `7 min`, `2 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from typing import Any
 
 from fieldguide.assemble import Assembled
-from fieldguide.commands.display import Screen, duration
+from fieldguide.commands.display import Screen
 from fieldguide.commands.judging import calibration_sentence, macro_sentence
 from fieldguide.data.split import Split
-from fieldguide.errors import counted
+from fieldguide.errors import counted, duration
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.plan import Ended

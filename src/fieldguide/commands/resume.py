@@ -102,9 +102,8 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
                 recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance, outlook=outlook
             )
         assembled = replace(assembled, told=tuple(request.plan))
-        trial = Trial(
-            request.recipe_name, assembled.recipe, prepared, run, device, assembled, dict(request.rules), screen
-        )
+        rules, left = dict(request.rules), outlook.seconds_left
+        trial = Trial(request.recipe_name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
         write_rest_of_beginning(trial)
         _compare_machines(trial)
         announce(trial)
@@ -169,6 +168,7 @@ def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> Non
         raise UsageError(f"--resume {trial.run.path}: has no model to train longer")
     state.soup = None  # that of before stands in the result that is set aside
     state.more.append(More(len(state.ended), epochs))
+    state.out_of_time = False
     stage = next_stage(trial.assembled.plan, state.ended, state.more)
     assert stage is not None
     trial.checkpoints.extend(state)

@@ -108,6 +108,7 @@ def run_trial(
     """
     began = time.monotonic() if began is None else began
     chosen_device = world.choose_device(device)
+    left = seconds_left(recipe, began, trainings)
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     with explained(run), screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
@@ -119,9 +120,8 @@ def run_trial(
             workers,
             tell=screen.warn,
             advance=advance,
-            outlook=assemble.Outlook(seconds_left(recipe, began, trainings), prepared.short_side_px),
+            outlook=assemble.Outlook(left, prepared.short_side_px),
         )
-    left = seconds_left(recipe, began, trainings)
     trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
     announce(trial)
     with explained(run), run.held():

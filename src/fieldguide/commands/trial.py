@@ -238,7 +238,7 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
     if not state.stopped:
         checkpoints.finish(state)
         if state.out_of_time:
-            trial.screen.warn(_out_of_time(state))
+            trial.screen.warn(_out_of_time(state, trial.recipe))
             return state
         waiting = [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]
         if waiting:
@@ -252,15 +252,15 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
     return state
 
 
-def _out_of_time(state: State) -> str:
+def _out_of_time(state: State, recipe: Recipe) -> str:
     """What the time cut off."""
-    ended = state.ended[-1]
+    ended, last = state.ended[-1], state.history[-1]
     if ended.stage.method == "probe":
-        return (
-            f"the time was up in the probe, which saw {counted(state.history[-1].training.images, 'photo')} of training"
-        )
-    planned = f"{ended.stage.label} was to have {counted(ended.stage.max_epochs, 'epoch')} at the most"
-    return f"the time was up in epoch {len(state.history)}, and {planned}; the best model so far is kept"
+        what = f"{ended.stage.label}, which saw {counted(last.training.images, 'training photo')}"
+    else:
+        what = f"epoch {ended.epochs} of {ended.stage.max_epochs} of {ended.stage.label}"
+    soup = ", and no soup was tried" if recipe.training.soup == "greedy" else ""
+    return f"the time was up after {what}{soup}; the best model so far is kept"
 
 
 def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:

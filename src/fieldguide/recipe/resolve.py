@@ -14,7 +14,7 @@ IMBALANCE = {"accuracy": "none", "macro_accuracy": "logit_adjustment"}
 
 CACHE_SIDE_FACTOR = 2
 LEARNING_RATE, LAYER_DECAY = 1e-3, 1.0
-PLANNED_LEARNING_RATE, PLANNED_LAYER_DECAY = 3e-4, 0.6  # of fine-tuning; EXPERIMENTS.md has what others gave
+PLANNED_LEARNING_RATE, PLANNED_LAYER_DECAY = 3e-4, 0.6  # of fine-tuning; EXPERIMENTS.md says how chosen
 PROBE = "probe"
 OF_A_PLAN = ("plan", "max_minutes", "phases", "rounds")  # what planning writes
 

@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fieldguide.errors import duration
 from fieldguide.report import sections
 from fieldguide.report.kept import read_kept
 from fieldguide.run_folder import RunFolder
@@ -67,10 +68,3 @@ def percent(share: float | None, decimals: int = 1) -> str:
 def points(share: float | None, decimals: int = 1) -> str:
     """A share in percent without the sign, for the bounds of an interval."""
     return "–" if share is None else f"{100 * share:.{decimals}f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"

@@ -10,7 +10,7 @@ RESERVE, PASSES_AFTER, PICTURE = 7.0, 3.0, 0.002  # seconds; passes over the val
 FILLED = 0.94  # of the time that is left; the rest is for what a short measurement does not see
 WELL_TUNED_EPOCHS = 8  # what an image size should leave time for
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; below, the last two stages learn alone if more epochs of them fit
-MOST_EPOCHS = 60  # of fine-tuning; EXPERIMENTS.md has what more brought
+MOST_EPOCHS = 60  # of fine-tuning; a choice: what more would bring was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
@@ -148,14 +148,16 @@ def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> 
     return after < 2 * forward * task.images
 
 
-def reserve_seconds(forward: float, validation_images: int) -> float:
+def reserve_seconds(forward: float, validation_images: int, soup_candidates: int = 0) -> float:
     """What comes after the last step: the validation of its epoch, the judging of the bundle (in fp32), the report.
 
     Args:
         forward: seconds a photo in evaluation mode.
         validation_images: how many are judged.
+        soup_candidates: each is one validation more.
     """
-    return RESERVE + PASSES_AFTER * forward * validation_images + PICTURE * validation_images
+    passes = PASSES_AFTER + soup_candidates
+    return RESERVE + passes * forward * validation_images + PICTURE * validation_images
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:

@@ -81,9 +81,11 @@ class _Training:
     keeper: Keeper
     state: State
     under_way: UnderWay | None = None
+    began: float = 0.0  # when this process began with it, on a clock that counts what others spent too
 
     def run(self, snapshot: Snapshot | None) -> None:
         """Phases, then rounds; first the rest of the stage in whose middle the training was saved."""
+        self.began = time.perf_counter() - sum(epoch.seconds for epoch in self.state.history)
         self.under_way = self._go_on(snapshot) if snapshot else self._begin_next()
         while (under_way := self.under_way) is not None:
             reason = self._run_stage(under_way)
@@ -91,7 +93,7 @@ class _Training:
             self.state.ended.append(ended)
             self.observer.stage_done(ended)
             self.under_way = self._begin_next()
-        if self.state.candidates and not self.state.stopped:
+        if self.state.candidates and not (self.state.stopped or self.state.out_of_time):
             make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
@@ -107,9 +109,8 @@ class _Training:
 
     def _begin_next(self) -> UnderWay | None:
         """The next phase or round, from the best model so far; None at the end."""
-        over = self.state.stopped or self.state.out_of_time or self._is_used_up()
-        stage = None if over else self._next_stage()
-        if stage is None:
+        stage = None if self.state.stopped or self._is_used_up() else self._next_stage()
+        if stage is None or (self.state.history and self._is_out_of_time()):
             return None
         self.observer.stage_begins(stage, self.state)
         self.go_back_to_best()
@@ -148,13 +149,15 @@ class _Training:
 
     def _why_it_ends(self, under_way: UnderWay) -> str:
         stage = under_way.stage
-        if self.state.out_of_time:
+        if self.state.out_of_time:  # in mid-epoch
             return "the time was up"
         if under_way.convergence.is_reached:
             return f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
         if under_way.epochs >= stage.max_epochs:
             return "solved" if stage.method == "probe" else "its most epochs"
-        return "the training's most epochs" if self._is_used_up() else ""
+        if self._is_used_up():
+            return "the training's most epochs"
+        return "the time was up" if self.state.history and self._is_out_of_time() else ""
 
     def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
         """One epoch, or what is left of it, and its validation; None where it was stopped in between."""
@@ -199,8 +202,7 @@ class _Training:
         def goes(photos: int) -> Goes:
             self.observer.step_done(photos)
             self.state.stopped = self.stop()
-            self.state.out_of_time = self._is_time_up(running)
-            return "stop" if self.state.stopped else "enough" if self.state.out_of_time else "on"
+            return "stop" if self.state.stopped else "enough" if self._is_out_of_time() else "on"
 
         figures = self.tools.probe(self.model, stage, epoch, goes)
         if figures is not None:
@@ -235,9 +237,8 @@ class _Training:
                 self.keeper.keep(self.model, self.state, under_way)
             if self.state.stopped:
                 return False
-            if self._is_time_up(running):
+            if running.steps < self.tools.steps_per_epoch and self._is_out_of_time():
                 waiting.collect(running, epoch)
-                self.state.out_of_time = True
                 break
         return True
 
@@ -285,9 +286,15 @@ class _Training:
     def _next_stage(self) -> Stage | None:
         return next_stage(self.plan, self.state.ended, self.state.more)
 
-    def _is_time_up(self, running: Running) -> bool:
-        limit = self.plan.max_seconds
-        return limit is not None and running.elapsed() + sum(done.seconds for done in self.state.history) > limit
+    def _is_out_of_time(self) -> bool:
+        """Asked where there is more to do, for a training that just fitted was not cut. More epochs have no limit.
+
+        Something is always trained: it is asked after the first step, and between epochs only if there is one.
+        """
+        limit = None if self.state.more else self.plan.max_seconds
+        if limit is not None and time.perf_counter() - self.began > limit:
+            self.state.out_of_time = True
+        return self.state.out_of_time
 
     def _is_used_up(self) -> bool:
         limit = None if self.state.more else self.plan.max_epochs
