@@ -10,11 +10,13 @@ import csv
 import importlib.metadata
 import json
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from contract import MEAN as MEAN  # for the scripts, which import this module alone
+from contract import STD as STD
+from contract import Stopwatch as Stopwatch
+
 HEADING = ("file", "true", "predicted")
 IN_A_CHILD_OF_TORCHVISION = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
 
@@ -58,20 +60,6 @@ def is_bfloat16_native(device) -> bool:
     from fieldguide.world import multiplies_bfloat16
 
     return multiplies_bfloat16(device)
-
-
-class EpochClock:
-    """Seconds of each epoch, its validation included."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self._began = 0.0
-
-    def start(self) -> None:
-        self._began = time.perf_counter()
-
-    def stop(self) -> None:
-        self.seconds.append(time.perf_counter() - self._began)
 
 
 def write(output: str, files: Iterable[Path | str], predicted: Iterable[str], photos: Path) -> None:

@@ -33,7 +33,7 @@ class Timed(Callback):
 
     order = 100  # after all others
 
-    def __init__(self, clock: contract.EpochClock) -> None:
+    def __init__(self, clock: contract.Stopwatch) -> None:
         self.clock = clock
 
     def before_epoch(self) -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     network = contract.torchvision_name(options.backbone)
     set_seed(options.seed)
     device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    clock, is_bfloat16 = contract.EpochClock(), contract.is_bfloat16_native(device)
+    clock, is_bfloat16 = contract.Stopwatch(), contract.is_bfloat16_native(device)
     data = ImageDataLoaders.from_folder(
         options.photos,
         train="train",

@@ -116,7 +116,7 @@ def main() -> None:
         return found
 
     truth = [place for _, place in judged.reader.samples]
-    clock, updates, best, best_right = contract.EpochClock(), 0, None, -1
+    clock, updates, best, best_right = contract.Stopwatch(), 0, None, -1
     scheduler.step_update(0)
     for _ in range(options.epochs):
         clock.start()

@@ -53,7 +53,7 @@ def main() -> None:
     options = contract.arguments(__doc__).parse_args()
     network = contract.torchvision_name(options.backbone)
     LOGGER.setLevel(logging.ERROR)
-    clock = contract.EpochClock()
+    clock = contract.Stopwatch()
     device = "0" if torch.cuda.is_available() else "cpu"
     classes = len([folder for folder in (options.photos / "train").iterdir() if folder.is_dir()])
     torch.manual_seed(options.seed)  # the head of the checkpoint
@@ -101,7 +101,7 @@ def _demand_weights(trained: ClassificationTrainer, weights: Path) -> None:
         raise SystemExit(f"Ultralytics did not take {len(lost)} of the given weights, such as {lost[0]}")
 
 
-def _stop(clock: contract.EpochClock, trained: ClassificationTrainer) -> None:
+def _stop(clock: contract.Stopwatch, trained: ClassificationTrainer) -> None:
     """At the end of an epoch; its last evaluation calls this once more, and is no epoch."""
     if len(clock.seconds) < trained.epochs:
         clock.stop()

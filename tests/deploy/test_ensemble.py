@@ -97,6 +97,11 @@ def test_a_threshold_out_of_range_is_refused_before_any_photo(members):
         Ensemble(members[:2], ["one", "other"]).stream(PHOTOS, unsure_below=2)
 
 
+def test_a_single_photo_instead_of_several_is_refused(members):
+    with pytest.raises(UsageError, match="a list of photos"):
+        Ensemble(members[:2], ["one", "other"]).predict("photo.jpg")
+
+
 def test_other_classes_are_refused_and_each_is_named(members):
     stranger = Predictor(engine_of(3, []), ("ash", "beech", "oak", "elm"), SMALL)
     with pytest.raises(UsageError) as error:

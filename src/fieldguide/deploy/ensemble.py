@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
-from fieldguide.deploy.predictor import BATCH_SIZE, Prediction, Predictor, Source, demand_threshold, told
+from fieldguide.deploy.predictor import BATCH_SIZE, Answer, Answering, Predictor
 from fieldguide.errors import UsageError, listing
 
 
 @final
-class Ensemble:
+class Ensemble(Answering):
     """Classifiers of the same classes, whose probabilities are averaged (Lakshminarayanan et al. 2017, section 2.4).
 
     Each member has its own preprocessing, engine and temperature. It is used as a `Predictor` is; its logits are the
@@ -65,32 +65,7 @@ class Ensemble:
         """What must be known of its engines."""
         return tuple(dict.fromkeys(remark for member in self.members for remark in member.remarks))
 
-    def predict(
-        self,
-        images: Iterable[Source],
-        *,
-        top: int = 1,
-        batch_size: int = BATCH_SIZE,
-        unsure_below: float | None = None,
-    ) -> list[Prediction]:
-        """As `Predictor.predict`, for several photos."""
-        return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
-
-    def stream(
-        self,
-        images: Iterable[Source],
-        *,
-        top: int = 1,
-        batch_size: int = BATCH_SIZE,
-        unsure_below: float | None = None,
-    ) -> Iterator[Prediction]:
-        """As `Predictor.stream`."""
-        demand_threshold(unsure_below)
-        return told(self.logits(images, batch_size=batch_size), self.classes, 1.0, top, unsure_below)
-
-    def logits(
-        self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
-    ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
+    def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
         """Each source with the (num_classes,) logarithms of its mean probabilities, or with None and the reason."""
         count = len(self.members)
         sources = [images] * count if isinstance(images, Sized) else list(itertools.tee(images, count))

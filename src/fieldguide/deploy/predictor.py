@@ -1,5 +1,6 @@
 """Photos to probabilities: one path for evaluate, predict and the library."""
 
+import abc
 import collections
 import copy
 import functools
@@ -26,6 +27,7 @@ from fieldguide.world import choose_device
 
 Image8 = npt.NDArray[np.uint8]
 Source = str | Path | Image.Image | Image8
+Answer = tuple[Any, npt.NDArray[np.float32] | None, str]  # a source, its (num_classes,) logits or why there are none
 BATCH_SIZE = 64
 ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched from the system and given back each time
 DRAFT_FACTOR = 4  # both sides of a JPEG decoded small keep so many times `resize_px`; with 2, three times the error
@@ -50,7 +52,62 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
 
 
-class Predictor:
+class Answering(abc.ABC):
+    """What knows classes and gives logits of photos: one classifier, or several as one.
+
+    Attributes:
+        classes: names, in the order of the logits.
+        temperature: probabilities are the softmax of logits / temperature.
+    """
+
+    classes: tuple[str, ...]
+    temperature: float
+
+    @abc.abstractmethod
+    def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
+        """Each source with its (num_classes,) logits, or with None and the reason."""
+
+    def predict(
+        self,
+        images: Iterable[Source],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> list[Prediction]:
+        """Predicts photos; one that cannot be read becomes a prediction whose status says why.
+
+        Args:
+            images: paths, PIL images, or arrays: (height, width, 3) or (height, width) uint8.
+            top: how many classes `Prediction.top` holds.
+            batch_size: photos that are computed at once.
+            unsure_below: in (0, 1]; the status of a prediction with less confidence is `unsure`. None: no matter.
+
+        Returns:
+            One prediction an image, in their order.
+
+        Raises:
+            UsageError: a single image instead of several, or `unsure_below` out of range.
+        """
+        if isinstance(images, str | Path | Image.Image | np.ndarray):
+            raise UsageError("predict takes a list of photos; put a single one into [ ]")
+        return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
+
+    def stream(
+        self,
+        images: Iterable[Source],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> Iterator[Prediction]:
+        """As `predict`, one after the other, with bounded memory however many there are."""
+        demand_threshold(unsure_below)
+        answers = self.logits(images, batch_size=batch_size)
+        return told(answers, self.classes, self.temperature, top, unsure_below)
+
+
+class Predictor(Answering):
     """A trained classifier.
 
     Input of its engine: `images`, (batch, 3, image_size_px, image_size_px) float32, RGB, normalised by
@@ -111,45 +168,6 @@ class Predictor:
         """What must be known of its engines: those that were left, and why."""
         return tuple(self._engine.remarks) if isinstance(self._engine, Serving) else ()
 
-    def predict(
-        self,
-        images: Iterable[Source],
-        *,
-        top: int = 1,
-        batch_size: int = BATCH_SIZE,
-        unsure_below: float | None = None,
-    ) -> list[Prediction]:
-        """Predicts photos; one that cannot be read becomes a prediction whose status says why.
-
-        Args:
-            images: paths, PIL images, or arrays: (height, width, 3) or (height, width) uint8.
-            top: how many classes `Prediction.top` holds.
-            batch_size: photos that are computed at once.
-            unsure_below: in (0, 1]; the status of a prediction with less confidence is `unsure`. None: no matter.
-
-        Returns:
-            One prediction an image, in their order.
-
-        Raises:
-            UsageError: a single image instead of several, or `unsure_below` out of range.
-        """
-        if isinstance(images, str | Path | Image.Image | np.ndarray):
-            raise UsageError("predict takes a list of photos; put a single one into [ ]")
-        return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
-
-    def stream(
-        self,
-        images: Iterable[Source],
-        *,
-        top: int = 1,
-        batch_size: int = BATCH_SIZE,
-        unsure_below: float | None = None,
-    ) -> Iterator[Prediction]:
-        """As `predict`, one after the other, with bounded memory however many there are."""
-        demand_threshold(unsure_below)
-        answers = self.logits(images, batch_size=batch_size)
-        return told(answers, self.classes, self.temperature, top, unsure_below)
-
     def probabilities(
         self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
     ) -> Iterator[tuple[Any, npt.NDArray[np.float64] | None, str]]:
@@ -157,9 +175,7 @@ class Predictor:
         for source, logits, reason in self.logits(images, batch_size=batch_size):
             yield source, None if logits is None else _softmax(logits, self.temperature), reason
 
-    def logits(
-        self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE
-    ) -> Iterator[tuple[Any, npt.NDArray[np.float32] | None, str]]:
+    def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
         """Each source with its (num_classes,) logits as the network gave them, or with None and the reason."""
         least_px = self._least_px
         if isinstance(self._engine, Serving):
@@ -184,7 +200,7 @@ class Predictor:
 
 
 def told(
-    answers: Iterable[tuple[Any, npt.NDArray[np.float32] | None, str]],
+    answers: Iterable[Answer],
     classes: Sequence[str],
     temperature: float,
     top: int,
