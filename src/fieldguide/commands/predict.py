@@ -1,26 +1,21 @@
 """`fieldguide predict`: photos to a CSV, one row an input, whatever happens to it."""
 
-import io
 import tempfile
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import TextIO
+from pathlib import Path
 
 from fieldguide.commands.display import Screen
-from fieldguide.commands.ensemble import Runs, load_runs
+from fieldguide.commands.ensemble import Loaded, Runs, load_runs
+from fieldguide.commands.prediction_rows import FORMATS, Written, stem, write_rows
 from fieldguide.data.scan import images_below, relative_name
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.storage import csv_line, no_formula, printable, replacing
-
-FORMATS = ("csv", "submission")
-ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions give the same file
+from fieldguide.storage import no_formula, printable
 
 
 @dataclass(frozen=True)
@@ -99,13 +94,7 @@ def predict(
         _demand_different_stems(name for name, _ in inputs)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
     predictor = loaded.predictor
-    for sentence in loaded.sentences():
-        screen.warn(sentence)
-    if top > len(predictor.classes):
-        raise UsageError(f"--top {top}: the model knows {len(predictor.classes)} classes")
-    if unsure_below is not None and not predictor.is_calibrated:
-        names = ", ".join(map(str, loaded.paths))
-        screen.warn(f"{names}: holds no temperature, so its confidences may be surer than they are right")
+    _demand_fit(loaded, top, unsure_below, screen)
     passed_over = f" ({others:,} other files passed over)" if others else ""
     together = f" by the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
     screen.say(f"predicting {counted(len(inputs), 'photo')}{together}{passed_over}")
@@ -115,26 +104,45 @@ def predict(
             [path for _, path in inputs], top=top, unsure_below=unsure_below, batch_size=predictor.engine_batch_size
         )
         rows = _with_names(inputs, predictions, advance)
-        found = _write(target, rows, format, top, no_formula if spreadsheet_safe else str)
+        found = write_rows(target, rows, format, top, no_formula if spreadsheet_safe else str)
     speed = len(inputs) / max(time.perf_counter() - began, 1e-9)
-    failed = found.failed
-    for remark in predictor.remarks:
-        screen.warn(remark)
-    if failed:
-        lines = [f"{name} {reason}" for name, reason in failed]
-        screen.warn(f"{counted(len(failed), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
+    _warn(found, predictor, screen)
     unsure = "" if unsure_below is None else f", {found.unsure:,} of them unsure (confidence below {unsure_below:g})"
     screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}{_served(predictor, speed)}")
     return Predicted(
         target,
         len(inputs),
-        tuple(failed),
+        tuple(found.failed),
         found.unsure,
         predictor.served_by,
         speed,
         predictor.decoded_smaller,
         loaded.broken_rules,
     )
+
+
+def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Screen) -> None:
+    """Holds what was asked for against the model, and says what must be known of it.
+
+    Raises:
+        UsageError: more classes are asked for than there are.
+    """
+    for sentence in loaded.sentences():
+        screen.warn(sentence)
+    if top > len(loaded.predictor.classes):
+        raise UsageError(f"--top {top}: the model knows {len(loaded.predictor.classes)} classes")
+    if unsure_below is not None and not loaded.predictor.is_calibrated:
+        names = ", ".join(map(str, loaded.paths))
+        screen.warn(f"{names}: holds no temperature, so its confidences may be surer than they are right")
+
+
+def _warn(found: Written, predictor: Predictor | Ensemble, screen: Screen) -> None:
+    """What must be known of the rows: engines that were left, and photos that could not be read."""
+    for remark in predictor.remarks:
+        screen.warn(remark)
+    if found.failed:
+        lines = [f"{name} {reason}" for name, reason in found.failed]
+        screen.warn(f"{counted(len(lines), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
 
 
 def _served(predictor: Predictor | Ensemble, images_per_second: float) -> str:
@@ -237,17 +245,13 @@ def _not_writable(output: Path) -> list[str]:
         return [f"-o {output}: cannot be written ({error.strerror or error})"]
 
 
-def _stem(name: str) -> str:
-    return PurePosixPath(name).stem
-
-
 def _demand_different_stems(names: Iterable[str]) -> None:
     first: dict[str, str] = {}
     doubles = []
     for name in names:
-        other = first.setdefault(_stem(name), name)
+        other = first.setdefault(stem(name), name)
         if other != name:
-            doubles.append(f"{other} and {name} are both {_stem(name)}")
+            doubles.append(f"{other} and {name} are both {stem(name)}")
     if doubles:
         raise UsageError(
             f"a submission names images without folder and ending, and {len(doubles)} names stand twice:\n"
@@ -261,63 +265,3 @@ def _with_names(
     for (name, _), prediction in zip(inputs, predictions, strict=True):
         advance(1)
         yield name, prediction
-
-
-@dataclass
-class _Found:
-    """What stood out among the rows."""
-
-    failed: list[tuple[str, str]]
-    unsure: int = 0
-
-
-def _write(
-    target: Path,
-    stream: Iterable[tuple[str, Prediction]],
-    format: str,
-    top: int,
-    written: Callable[[str], str],
-) -> _Found:
-    """Writes all rows, whole or not at all."""
-    found = _Found([])
-    try:
-        with replacing(target) as file:
-            if target.suffix == ".zip":
-                with zipfile.ZipFile(file, "w") as archive:
-                    entry = zipfile.ZipInfo("prediction.csv", ZIP_DATE)
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    with archive.open(entry, "w") as inner, io.TextIOWrapper(inner, "utf-8", newline="") as text:
-                        _write_rows(text, stream, format, top, found, written)
-            else:
-                text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
-                _write_rows(text, stream, format, top, found, written)
-                text.detach()
-    except OSError as error:
-        raise UsageError(f"-o {target}: cannot be written ({error.strerror or error})") from None
-    return found
-
-
-def _write_rows(
-    file: TextIO,
-    stream: Iterable[tuple[str, Prediction]],
-    format: str,
-    top: int,
-    found: _Found,
-    written: Callable[[str], str],
-) -> None:
-    if format == "submission":
-        file.write(csv_line(("image_name", "pred_label")))
-    else:
-        more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"confidence_{place}")]
-        file.write(csv_line(("image", "label", "confidence", "status", *more)))
-    for name, prediction in stream:
-        if prediction.confidence is None:
-            found.failed.append((name, prediction.status.removeprefix("failed: ")))
-        found.unsure += prediction.status == "unsure"
-        if format == "submission":
-            file.write(csv_line((_stem(name), prediction.label)))
-            continue
-        confidence = "" if prediction.confidence is None else f"{prediction.confidence:.6f}"
-        more = [text for label, value in prediction.top[1:] for text in (written(label), f"{value:.6f}")]
-        more += [""] * (2 * (top - 1) - len(more))
-        file.write(csv_line((written(name), written(prediction.label), confidence, prediction.status, *more)))

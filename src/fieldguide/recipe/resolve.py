@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fieldguide.recipe.schema import Phase, Plateau, Recipe
+from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Plateau, Recipe, Split, Training
 
 VALIDATION_SHARE = 0.15
 BATCH_SIZE = 64
@@ -31,69 +31,72 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
             `mean` and `std`; they stand in for what the recipe leaves null.
         can_fuse: whether fused augmentations can be computed here; if not, null stands for the reference.
     """
-    model, data, training = recipe.model, recipe.data, recipe.training
-    plans = training.plan == "auto"
-    pretrained = plans and model.weights != "none"
-    learning_rate = training.learning_rate or (PLANNED_LEARNING_RATE if pretrained else LEARNING_RATE)
-    last_phase = training.phases[-1]
     engine = recipe.augmentation.engine or ("fused" if recipe.execution == "fast" and can_fuse else "reference")
-    if plans:
-        pretrained_preprocessing = {**pretrained_preprocessing, "image_size_px": data.image_size_px}
-    size = data.image_size_px or pretrained_preprocessing["image_size_px"]
+    if recipe.training.plan == "auto":
+        pretrained_preprocessing = {**pretrained_preprocessing, "image_size_px": recipe.data.image_size_px}
+    data = _data(recipe.data, pretrained_preprocessing, engine)
     return recipe.model_copy(
         update={
-            "model": model.model_copy(
-                update={
-                    "head_width": model.head_width or HEAD_WIDTH[model.head],
-                    "head_dropout": HEAD_DROPOUT[model.head] if model.head_dropout is None else model.head_dropout,
-                }
-            ),
-            "data": data.model_copy(
-                update={key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
-                | {"cache_side_px": _cache_side(data.cache_side_px, size, engine)}
-            ),
-            "split": recipe.split.model_copy(
-                update={
-                    "seed": _default(recipe.split.seed, training.seed, True),
-                    "validation_share": _default(
-                        recipe.split.validation_share, VALIDATION_SHARE, recipe.split.folds is None
-                    ),
-                }
-            ),
-            "augmentation": recipe.augmentation.model_copy(
-                update={
-                    "engine": engine,
-                    "policies": recipe.augmentation.policies
-                    if plans
-                    else {name: recipe.augmentation.known()[name] for name in _named_policies(recipe)},
-                }
-            ),
-            "training": training.model_copy(
-                update={
-                    "batch_size": training.batch_size or (None if plans else BATCH_SIZE),
-                    "learning_rate": learning_rate,
-                    "layer_decay": training.layer_decay or (PLANNED_LAYER_DECAY if pretrained else LAYER_DECAY),
-                    "precision": "fp32" if recipe.execution == "exact" else training.precision,
-                    "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
-                    "mix_probability": _default(
-                        training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)
-                    ),
-                    "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
-                    "imbalance": training.imbalance or IMBALANCE[training.metric],
-                    "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
-                    "soup_candidates": _default(training.soup_candidates, SOUP_CANDIDATES, training.soup == "greedy"),
-                    "phases": training.phases
-                    if plans
-                    else tuple(_phase(p, learning_rate, size) for p in training.phases),
-                    "rounds": training.rounds
-                    if plans
-                    else training.rounds.model_copy(
-                        update={"augmentation": training.rounds.augmentation or last_phase.augmentation}
-                    ),
-                }
-            ),
+            "model": _model(recipe.model),
+            "data": data,
+            "split": _split(recipe),
+            "augmentation": _augmentation(recipe, engine),
+            "training": _training(recipe, data.image_size_px),
         }
     )
+
+
+def _model(model: Model) -> Model:
+    dropout = HEAD_DROPOUT[model.head] if model.head_dropout is None else model.head_dropout
+    return model.model_copy(update={"head_width": model.head_width or HEAD_WIDTH[model.head], "head_dropout": dropout})
+
+
+def _data(data: Data, pretrained_preprocessing: dict[str, Any], engine: str) -> Data:
+    filled = {key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
+    size = data.image_size_px or pretrained_preprocessing["image_size_px"]
+    return data.model_copy(update=filled | {"cache_side_px": _cache_side(data.cache_side_px, size, engine)})
+
+
+def _split(recipe: Recipe) -> Split:
+    split = recipe.split
+    return split.model_copy(
+        update={
+            "seed": _default(split.seed, recipe.training.seed, True),
+            "validation_share": _default(split.validation_share, VALIDATION_SHARE, split.folds is None),
+        }
+    )
+
+
+def _augmentation(recipe: Recipe, engine: str) -> Augmentation:
+    own = recipe.augmentation
+    plans = recipe.training.plan == "auto"  # then the phases, which name policies, are still to come
+    policies = own.policies if plans else {name: own.known()[name] for name in _named_policies(recipe)}
+    return own.model_copy(update={"engine": engine, "policies": policies})
+
+
+def _training(recipe: Recipe, size: int | None) -> Training:
+    training, plans = recipe.training, recipe.training.plan == "auto"
+    pretrained = plans and recipe.model.weights != "none"
+    learning_rate = training.learning_rate or (PLANNED_LEARNING_RATE if pretrained else LEARNING_RATE)
+    update: dict[str, Any] = {
+        "batch_size": training.batch_size or (None if plans else BATCH_SIZE),
+        "learning_rate": learning_rate,
+        "layer_decay": training.layer_decay or (PLANNED_LAYER_DECAY if pretrained else LAYER_DECAY),
+        "precision": "fp32" if recipe.execution == "exact" else training.precision,
+        "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
+        "mix_probability": _default(training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)),
+        "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
+        "imbalance": training.imbalance or IMBALANCE[training.metric],
+        "warmup_epochs": _default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
+        "soup_candidates": _default(training.soup_candidates, SOUP_CANDIDATES, training.soup == "greedy"),
+    }
+    if not plans:
+        assert size is not None, "without a plan the backbone's own size stands in"
+        rounds = training.rounds
+        augmentation = rounds.augmentation or training.phases[-1].augmentation
+        update["phases"] = tuple(_phase(phase, learning_rate, size) for phase in training.phases)
+        update["rounds"] = rounds.model_copy(update={"augmentation": augmentation})
+    return training.model_copy(update=update)
 
 
 def _phase(phase: Phase, learning_rate: float, size: int) -> Phase:
