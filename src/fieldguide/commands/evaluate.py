@@ -1,14 +1,14 @@
 """`fieldguide evaluate`: a trained classifier on labelled photos."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
+from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
 from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
@@ -81,12 +81,7 @@ def evaluate(
         PhotosError: classes that the model does not know, or no photo that can be read.
     """
     screen, root = Screen(quiet=quiet), Path(photos)
-    if part is not None and part not in PARTS:
-        raise UsageError(f"--part {part}: must be test, val or train")
-    if labels is not None and part not in (None, "test"):
-        raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
+    _demand_options(part, labels, json_file)
     loaded, folder = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules), scan(root)
     predictor = loaded.predictor
     given: dict[str, str] = {}
@@ -97,7 +92,7 @@ def evaluate(
     chosen, wanted, remarks = choose_part(folder, _common_split(splits, folder, part), part)
     _demand_known_classes(wanted, predictor.classes, root)
     known = _known_photos(wanted, chosen, splits, predictor.max_megapixels)
-    remarks = [*loaded.sentences(), *remarks, *_labels_of_nothing(folder, given)]
+    remarks = [*loaded.sentences(), *remarks, *labels_of_nothing(folder, given)]
     remarks += _remarks(wanted, chosen, known, predictor.classes)
     rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
     with screen.counting("evaluating", len(rows)) as advance:
@@ -118,59 +113,13 @@ def evaluate(
     return evaluation
 
 
-def read_labels(path: Path) -> dict[str, str]:
-    """Labels of test photos: the name in the first column to the class in the second; the first line is a heading.
-
-    Raises:
-        UsageError: missing, damaged, or a name that stands twice with different classes.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except FileNotFoundError:
-        raise UsageError(f"--labels {path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--labels {path}: cannot be read as CSV ({error})") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) < 2 or found.setdefault(line[0], line[1]) != line[1]:
-            raise UsageError(f"--labels {path}: line {number} has no class, or another than a line before: {line}")
-    return found
-
-
-def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> PhotoFolder:
-    """The same folder with the classes of its test photos.
-
-    Raises:
-        UsageError: no flat test folder, or photos without a label.
-    """
-    test = folder.part("test")
-    if not test or folder.test_is_labelled:
-        raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder that they could be for")
-    labelled, without = [], []
-    for photo in test:
-        label = next((labels[name] for name in _names_of(photo) if name in labels), None)
-        if label is None:
-            without.append(photo.file)
-        labelled.append(replace(photo, class_name=label))
-    if without:
-        raise UsageError(
-            f"--labels {path}: has no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}"
-        )
-    others = tuple(photo for photo in folder.photos if photo.part != "test")
-    return replace(folder, photos=(*others, *labelled), test_is_labelled=True)
-
-
-def _names_of(photo: Photo) -> tuple[str, str, str]:
-    """What a CSV may call a test photo: its path below test/, its name, its name without the ending."""
-    path = PurePosixPath(photo.file)
-    return str(path.relative_to(path.parts[0])), path.name, path.stem
-
-
-def _labels_of_nothing(folder: PhotoFolder, labels: Mapping[str, str]) -> list[str]:
-    known = {name for photo in folder.part("test") for name in _names_of(photo)}
-    unused = [name for name in labels if name not in known]
-    return [f"{counted(len(unused), 'label')} of no photo here, first {unused[0]}"] if unused else []
+def _demand_options(part: str | None, labels: str | Path | None, json_file: str | Path | None) -> None:
+    if part is not None and part not in PARTS:
+        raise UsageError(f"--part {part}: must be test, val or train")
+    if labels is not None and part not in (None, "test"):
+        raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
+    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
+        raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
 
 
 def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:
