@@ -39,7 +39,7 @@ def test_minutes_that_are_short_give_a_cheaper_one_by_this_machines_own_speed(tm
         seen.append(recipe.execution)
         return 1.0  # multiply-accumulates a second: nothing fits
 
-    monkeypatch.setattr("fieldguide.assemble.macs_per_second", speed)
+    monkeypatch.setattr("fieldguide.assemble.described.macs_per_second", speed)
     run = train(photos, output=tmp_path / "run", weights="none", overrides=SHORT, minutes=1, quiet=True)
     assert seen == ["fast"] and run.result["backbone"] == "test_resnet.r160_in1k"
 
@@ -56,7 +56,8 @@ def test_rules_that_allow_none_are_a_mistake_of_the_request(tmp_path, make_photo
 def test_the_speed_is_measured_in_multiply_accumulates():
     import torch
 
-    from fieldguide.assemble import macs_per_second, resolved
+    from fieldguide.assemble import resolved
+    from fieldguide.assemble.automatic import macs_per_second
     from fieldguide.recipe.schema import Recipe
 
     assert 1e8 < macs_per_second(resolved(Recipe()), torch.device("cpu")) < 1e15

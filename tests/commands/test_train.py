@@ -19,6 +19,7 @@ from fieldguide.commands import prepare as preparing
 from fieldguide.commands import train as command
 from fieldguide.commands import trial
 from fieldguide.commands.display import Screen
+from fieldguide.model.classifier import make_on_meta
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
@@ -269,7 +270,7 @@ def test_each_preset_builds_its_model_and_trains_two_steps(preset, tmp_path, mak
     run = train(photos, recipe=preset, output=tmp_path / "run", overrides=small, weights="none", quiet=True)
     backbone, total = PRESETS[preset]
     assert run.result["parameters"]["backbone"] == backbone and run.result["training"]["images"] == 5
-    lines = command.assemble.make_on_meta(command.assemble.architecture(read_recipe(run.path / "recipe.yaml"), 100))
+    lines = make_on_meta(command.assemble.architecture(read_recipe(run.path / "recipe.yaml"), 100))
     assert sum(p.numel() for p in lines.parameters()) == total
     assert run.result["optimizer"] == preset.rpartition("-")[2] and run.result["execution"] == "exact"
 

@@ -3,37 +3,34 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from fieldguide.assemble.automatic import Outlook as Outlook
-from fieldguide.assemble.automatic import Planner, macs_per_second
-from fieldguide.assemble.backbone import Budget, resolve_backbone
+from fieldguide.assemble.automatic import Planner
+from fieldguide.assemble.described import CPU as CPU
+from fieldguide.assemble.described import NO_COMPILER
+from fieldguide.assemble.described import architecture as architecture
+from fieldguide.assemble.described import hold_against_rules as hold_against_rules
+from fieldguide.assemble.described import preprocessing_of as preprocessing_of
+from fieldguide.assemble.described import problems_with_machine as problems_with_machine
+from fieldguide.assemble.described import problems_with_model as problems_with_model
+from fieldguide.assemble.described import resolved as resolved
+from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
+from fieldguide.assemble.described import with_backbone as with_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
 from fieldguide.data.augment import Policy
 from fieldguide.data.batches import LabelledPhoto
-from fieldguide.data.feed import NO_OPENCV, WITHOUT_OPENCV, Feed, can_fuse, make_feed
-from fieldguide.data.preprocess import Preprocessing, resized_side
+from fieldguide.data.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
+from fieldguide.data.preprocess import Preprocessing
 from fieldguide.data.split import Split
 from fieldguide.errors import UsageError
-from fieldguide.model import backbone as backbones
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.bundle import Description
-from fieldguide.model.classifier import (
-    Architecture,
-    Classifier,
-    count_parameters,
-    demand_image_size,
-    make_classifier,
-    make_on_meta,
-    trainable_names,
-)
-from fieldguide.model.weights import LoadedWeights, load_weights, problem_with_weights, what_pretrained
-from fieldguide.recipe.resolve import BATCH_SIZE, resolve, settle
-from fieldguide.recipe.rules import verdict
-from fieldguide.recipe.schema import AUTO, Recipe
+from fieldguide.model.classifier import Classifier, count_parameters, make_classifier
+from fieldguide.model.weights import LoadedWeights, load_weights
+from fieldguide.recipe.resolve import BATCH_SIZE, settle
+from fieldguide.recipe.schema import Recipe
 from fieldguide.training.budget import reserve_seconds
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Rounds, Stage
@@ -41,13 +38,7 @@ from fieldguide.training.tools import Tools
 from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
 
 STEPS_TO_COMPILE = 2_000  # an estimate of where compiling pays on a GPU; it has not been measured on one yet
-CPU = torch.device("cpu")
 UNBOUND = Outlook()
-NO_COMPILER = (
-    "training.compile: always needs a C++ compiler, and on a GPU Triton and a C compiler, which are not found; install "
-    "them, or choose never"
-)
-NO_BFLOAT16 = "training.precision: {} does not multiply bf16 natively; choose auto or fp32"
 
 
 @dataclass(frozen=True)
@@ -75,98 +66,6 @@ class Assembled:
     weights: LoadedWeights
     feed: Feed
     told: tuple[str, ...] = ()
-
-
-def problems_with_model(recipe: Recipe) -> list[str]:
-    """What is wrong with backbone and weights, as far as can be told without building anything."""
-    backbone, weights = recipe.model.backbone, recipe.model.weights
-    found = [backbones.problem_with_backbone(backbone), problem_with_weights(weights)]
-    if weights == "hub" and found[0] is None:
-        found.append(backbones.problem_with_hub_weights(backbone))
-    return [problem for problem in found if problem]
-
-
-def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
-    """What of the recipe cannot be done on this machine."""
-    no_opencv = recipe.augmentation.engine == "fused" and not can_fuse(device)
-    no_compiler = recipe.training.compile == "always" and not can_compile(device)
-    no_bfloat16 = recipe.training.precision == "bf16" and not multiplies_bfloat16(device)
-    found = [(no_opencv, NO_OPENCV), (no_compiler, NO_COMPILER), (no_bfloat16, NO_BFLOAT16.format(device))]
-    return [problem for is_there, problem in found if is_there]
-
-
-def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.device) -> tuple[Recipe, str]:
-    """A recipe with a backbone in place of `auto`, by the rules, the minutes and this machine; and why that one.
-
-    Raises:
-        UsageError: the rules allow none.
-    """
-    if recipe.model.backbone != AUTO:
-        return recipe, ""
-    minutes = recipe.training.max_minutes
-    speed = None if minutes is None else macs_per_second(recipe, device)
-    return resolve_backbone(recipe, num_classes, Budget(images, minutes, speed))
-
-
-def resolved(recipe: Recipe, device: torch.device = CPU) -> Recipe:
-    """The recipe with nothing left open; paths in it hold from anywhere."""
-    made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone), can_fuse=can_fuse(device))
-    weights = made.model.weights
-    if weights not in ("hub", "none"):
-        made = made.model_copy(
-            update={"model": made.model.model_copy(update={"weights": str(Path(weights).resolve())})}
-        )
-    return made
-
-
-def architecture(recipe: Recipe, num_classes: int) -> Architecture:
-    """The network that a resolved recipe describes."""
-    model = recipe.model
-    assert model.head_dropout is not None, "the recipe is not resolved"
-    return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes)
-
-
-def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
-    """The verdict on a resolved recipe, before anything is trained.
-
-    Raises:
-        UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part that it
-            does not have.
-    """
-    model = make_on_meta(architecture(recipe, num_classes))
-    size = recipe.data.image_size_px or backbones.pretrained_preprocessing(recipe.model.backbone)["image_size_px"]
-    demand_image_size(model, size, recipe.model.backbone)
-    if isinstance(recipe.data.test_size_px, int):
-        demand_image_size(model, recipe.data.test_size_px, recipe.model.backbone, "data.test_size_px")
-    for phase in recipe.training.phases:
-        trainable_names(model, phase.trainable)
-    found = verdict(
-        recipe, count_parameters(model)["total"], what_pretrained(recipe.model.weights, recipe.model.backbone)
-    )
-    if not found["kept"]:
-        raise UsageError(*found["broken"])
-    return found
-
-
-def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """The preprocessing of a resolved recipe, as in its training."""
-    data = recipe.data
-    assert data.image_size_px and data.crop_share and data.interpolation and data.mean and data.std, "not resolved"
-    return Preprocessing(
-        data.image_size_px, resized_side(data.image_size_px, data.crop_share), data.interpolation, data.mean, data.std
-    )
-
-
-def served_preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """What the bundle of a resolved recipe says: the training's preprocessing, and what is done at test time alone.
-
-    A size or crop share that is `auto` is the training's until it is chosen.
-    """
-    data, made = recipe.data, preprocessing_of(recipe)
-    assert data.crop_share is not None, "the recipe is not resolved"
-    size = data.test_size_px if isinstance(data.test_size_px, int) else made.image_size_px
-    share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share
-    return replace(made, image_size_px=size, resize_px=resized_side(size, share), flips=data.test_flips)
 
 
 def assemble(
