@@ -8,19 +8,15 @@ measured.
 """
 
 import argparse
-import datetime
-import json
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import accuracy_methods as methods
-import children
-import paths
 import side_by_side
 from accuracy_methods import METHODS, Method
-from accuracy_results import CALIBRATION_SEED, Cell, Results, look, read_csv
+from accuracy_results import CALIBRATION_SEED, Cell, Results, look
+from accuracy_run import read_once, run_once
 
 CALIBRATION_TIMEOUT_SECONDS = 3600
 
@@ -36,7 +32,7 @@ def main() -> None:
         return
     setting = {"backbone": options.backbone, "size": options.size, **look(options.photos, options.weights)}
     results.begin(setting)
-    _read_once(options.photos)
+    read_once(options.photos)
     common = ["--photos", str(options.photos.resolve()), "--weights", str(options.weights.resolve())]
     common += ["--backbone", options.backbone, "--size", str(options.size)]
     failed = 0
@@ -85,7 +81,7 @@ def _run(results: Results, cell: Cell, common: Sequence[str], options: argparse.
         label += f", {told} epochs"
     print(f"{label} ...", file=sys.stderr, end=" ", flush=True)
     limit = options.timeout if minutes is None else int(60 * minutes * 2 + 600)
-    values, failure = _child(methods.command(method, interpreter, common, seed, told), limit, results.setting)
+    values, failure = run_once(methods.command(method, interpreter, common, seed, told), limit, results.setting)
     about = {"method": name, "minutes": minutes, "seed": seed}
     results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
     print(failure or f"{values['accuracy']:.4f} in {values['seconds_used'] / 60:.2f} minutes", file=sys.stderr)
@@ -98,7 +94,7 @@ def _calibrate(
     """A run of one epoch that is not counted: what an epoch takes, and what the process takes beside it."""
     print(f"{method.name}, an epoch to calibrate ...", file=sys.stderr, end=" ", flush=True)
     command = methods.command(method, interpreter, common, CALIBRATION_SEED, 1)
-    values, failure = _child(command, CALIBRATION_TIMEOUT_SECONDS, results.setting)
+    values, failure = run_once(command, CALIBRATION_TIMEOUT_SECONDS, results.setting)
     if failure:
         print(failure, file=sys.stderr)
         results.append("failure", {"method": method.name, "minutes": None, "seed": CALIBRATION_SEED, "why": failure})
@@ -113,40 +109,6 @@ def _calibrate(
 
 def _why_no_calibration(results: Results, name: str) -> str:
     return results.failures().get((name, None, CALIBRATION_SEED), "its calibration failed")
-
-
-def _child(
-    command: Sequence[str], timeout_seconds: int, setting: Mapping[str, object]
-) -> tuple[dict[str, object], str]:
-    """What a script printed and wrote, or why it failed."""
-    with tempfile.TemporaryDirectory() as folder:
-        ended = children.run(command, Path(folder), timeout_seconds)
-        if ended.failure:
-            return {}, ended.failure
-        try:
-            said = json.loads(ended.output.strip().splitlines()[-1])
-            predicted = read_csv(Path(folder) / "predicted.csv", setting["photos"])
-        except (OSError, ValueError, IndexError, KeyError) as error:
-            return {}, f"could not run: {paths.shareable_text(str(error))}"
-    right = sum(a == b for a, b in zip(predicted, setting["photos"]["classes"], strict=True))
-    if "recipe" in said:
-        said["recipe"] = paths.shareable_text(said["recipe"])
-    return {
-        **said,
-        "seconds_used": ended.wall_seconds - said["prediction_seconds"],
-        "wall_seconds": ended.wall_seconds,
-        "other_cores": ended.other_cores,
-        "accuracy": right / len(predicted),
-        "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "machine": side_by_side.machine(),
-        "predicted": predicted,
-    }, ""
-
-
-def _read_once(photos: Path) -> None:
-    """So that nobody's first run reads from a cold disk."""
-    for file in photos.glob("*/*/*"):
-        file.read_bytes()
 
 
 def _options() -> argparse.Namespace:

@@ -29,14 +29,22 @@ def render(results: Results, page: Path | None, plot: Path | None) -> None:
         draw(results, plot)
         print(f"{plot}: drawn")
     if page:
-        text = page.read_text(encoding="utf-8")
-        if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-            raise SystemExit(f"{page}: wants the marks {BEGIN} and {END}, each once")
-        before, rest = text.split(BEGIN)
         image = ["![Accuracy against minutes](images/accuracy.png)", ""] if plot else []
-        lines = [BEGIN, "", *image, *measured(results), "", END]
-        page.write_text(before + "\n".join(lines) + rest.split(END)[1], encoding="utf-8")
+        replace_measured(page, BEGIN, END, [*image, *measured(results)])
         print(f"{page}: its measured part is written")
+
+
+def replace_measured(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
+    """Puts lines in place of what stands between two marks of a page.
+
+    Raises:
+        SystemExit: the page lacks them.
+    """
+    text = page.read_text(encoding="utf-8")
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise SystemExit(f"{page}: wants the marks {begin} and {end}, each once")
+    before, rest = text.split(begin)
+    page.write_text(before + "\n".join([begin, "", *lines, "", end]) + rest.split(end)[1], encoding="utf-8")
 
 
 def measured(results: Results) -> list[str]:

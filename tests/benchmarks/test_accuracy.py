@@ -117,7 +117,7 @@ def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
         del values["method"], values["minutes"], values["seed"]
         return values | {"seconds_used": 40.0}, ""
 
-    monkeypatch.setattr(accuracy, "_child", child)
+    monkeypatch.setattr(accuracy, "run_once", child)
     command = [
         "accuracy.py",
         "--photos",

@@ -1,0 +1,129 @@
+"""Ablations: each part of recipe `auto`, and each part that it might have, alone against the same training without.
+
+Usage: python benchmarks/ablations.py --photos PHOTOS --weights FILE [--parts ema cutmix ...] [--seeds 0 1 2]
+       python benchmarks/ablations.py --results FILE --page EXPERIMENTS.md
+The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so that a part that costs time shows
+it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have.
+The first form runs what --results does not hold yet and can be interrupted; the second runs nothing.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import accuracy_scores as scores
+import side_by_side
+from ablations_parts import BASE, PARTS
+from accuracy_page import replace_measured
+from accuracy_results import Line, Results, look
+from accuracy_run import read_once, run_once
+
+BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
+SCRIPT = side_by_side.HERE / "peers" / "accuracy_fieldguide.py"
+RECIPE = side_by_side.HERE / "ablations.yaml"
+
+
+def main() -> None:
+    """Runs, or renders."""
+    options = _options()
+    results = Results(options.results)
+    if options.page:
+        replace_measured(options.page, BEGIN, END, table(results))
+        print(f"{options.page}: its table is written")
+        return
+    setting = {"backbone": options.backbone, "size": options.size, "epochs": options.epochs}
+    results.begin(setting | look(options.photos, options.weights))
+    read_once(options.photos)
+    failed = 0
+    for seed in options.seeds:
+        for name in dict.fromkeys([BASE, *options.parts]):
+            if (name, None, seed) not in results.runs():
+                failed += not _run(results, name, seed, options)
+    if failed:
+        print(f"{failed} runs failed; the same command tries them again", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _run(results: Results, name: str, seed: int, options: argparse.Namespace) -> bool:
+    """One training, and its line in the results; whether it came to its end."""
+    print(f"{name}, seed {seed} ...", file=sys.stderr, end=" ", flush=True)
+    command = [side_by_side.python(options.python), str(SCRIPT), "--photos", str(options.photos.resolve())]
+    command += ["--weights", str(options.weights.resolve()), "--backbone", options.backbone]
+    command += ["--size", str(options.size), "--seed", str(seed), "--recipe", str(RECIPE)]
+    for field in PARTS[name].fields(options.epochs, options.size):
+        command += ["--set", field]
+    values, failure = run_once(command, options.timeout, results.setting)
+    about = {"method": name, "minutes": None, "seed": seed}
+    results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
+    print(failure or f"{values['accuracy']:.4f} in {values['seconds_used'] / 60:.2f} minutes", file=sys.stderr)
+    return not failure
+
+
+def table(results: Results) -> list[str]:
+    """The setting, and a row a part."""
+    setting, photos = results.setting, results.setting["photos"]
+    runs: dict[str, dict[int, Line]] = {}
+    for (name, _, seed), line in results.runs().items():
+        runs.setdefault(name, {})[seed] = line
+    if BASE not in runs:
+        raise SystemExit(f"{results.path}: has no run of the training itself")
+    every = [line for lines in runs.values() for line in lines.values()]
+    machines = sorted({f"{line['machine']['processor']}, {line['machine']['cores']} cores" for line in every})
+    dates, commits = ({line["machine"][name] for line in every} for name in ("date", "commit"))
+    lines = [
+        f"{setting['backbone']} from `{setting['weights']}`, {setting['size']} px, {setting['epochs']} epochs after "
+        f"the probe; {photos['train']:,} photos to train on, n = {len(photos['files']):,} of validation; "
+        f"{'; '.join(machines)}; {min(dates)} to {max(dates)}, {', '.join(sorted(commits))}.",
+        "",
+        "| what | in `auto` | seeds | accuracy | to the training itself, points | 95 % | | minutes |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- | ---: |",
+    ]
+    lines += [_row(name, runs, photos) for name in PARTS if name in runs]
+    for (name, _, seed), why in results.failures().items():
+        lines += ["", f"{PARTS[name].title}, seed {seed}: not run. {why}."]
+    return lines
+
+
+def _row(name: str, runs: Mapping[str, Mapping[int, Line]], photos: Mapping[str, Sequence[str]]) -> str:
+    own = runs[name]
+    mean = statistics.fmean(line["accuracy"] for line in own.values())
+    minutes = statistics.fmean(line["seconds_used"] for line in own.values()) / 60
+    cells = [PARTS[name].title, "yes" if name == BASE else PARTS[name].auto_has, str(len(own)), f"{mean:.4f}"]
+    shared = sorted(own.keys() & runs[BASE].keys())
+    if name == BASE or not shared:
+        cells += ["", "", ""]
+    else:
+        said = [{seed: scores.said(photos, some[seed]["predicted"]) for seed in shared} for some in (own, runs[BASE])]
+        found = scores.paired(*said)
+        verdict = {"better": "**better**", "worse": "**worse**", "not shown": "not shown to differ"}[found.verdict]
+        cells += [f"{100 * found.difference:+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}", verdict]
+    return f"| {' | '.join([*cells, f'{minutes:.2f}'])} |"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photos", type=Path, help="holds train/CLASS and val/CLASS; all else in it is not touched")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors, timm's names")
+    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
+    parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")
+    parser.add_argument("--epochs", type=int, default=6, help="of gradient steps, two or more")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--results", type=Path, default=side_by_side.HERE / "results" / "ablations.jsonl", metavar="FILE"
+    )
+    parser.add_argument("--timeout", type=int, default=7_200, metavar="SECONDS", help="of a run")
+    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the table between its marks, run nothing")
+    options = parser.parse_args()
+    if not options.page and not (options.photos and options.weights):
+        parser.error("--photos and --weights are wanted to run; --page to render what was run")
+    if options.epochs < 2:
+        parser.error(f"--epochs {options.epochs}: 2 or more")
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The parts of benchmarks/ablations.py that run nothing."""
+
+import sys
+
+import pytest
+
+from fieldguide import assemble
+from fieldguide.recipe.load import read_recipe
+
+from .test_accuracy import BENCHMARKS, begun, run
+
+NAMES = (
+    "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
+    "no-warm-up", "constant", "no-smoothing", "sgd", "norm-frozen", "norm-train", "standard", "last-two", "trivial",
+    "erasing", "cutmix", "mixup", "ema", "soup", "growing", "flips", "test-size",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in [name for name in sys.modules if name.startswith(("ablations", "accuracy_"))]:
+        del sys.modules[name]
+
+
+def recipe_of(name):
+    from ablations_parts import PARTS
+
+    fields = ["model.backbone=resnet18.tv_in1k", "data.image_size_px=128", *PARTS[name].fields(6, 128)]
+    return assemble.resolved(read_recipe(str(BENCHMARKS / "ablations.yaml"), fields))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_part_is_a_whole_recipe_of_as_many_epochs_that_differs_from_the_training_itself(name):
+    recipe = recipe_of(name)
+    epochs = [phase.max_epochs for phase in recipe.training.phases if phase.method == "gradient"]
+    assert sum(epochs) == 6 and recipe.training.rounds.max_rounds == 0
+    assert (recipe == recipe_of("base")) == (name == "base")
+
+
+def test_all_parts_are_tested():
+    from ablations_parts import PARTS
+
+    assert tuple(PARTS) == NAMES
+
+
+def test_the_training_itself_is_what_auto_plans():
+    """But for what auto leaves to the plan, and for the number of epochs."""
+    from fieldguide.assemble.automatic import _phases
+    from fieldguide.training.budget import Planned, Task
+
+    planned = Planned(True, "all", 6, 0, 1, 1.0, 1.0)
+    auto = read_recipe("auto", ["model.backbone=resnet18.tv_in1k", "data.image_size_px=128", "training.batch_size=64"])
+    phases = tuple(_phases(planned, "folded", Task(100, 10, True, True)))
+    training = assemble.resolved(auto).training
+    written = auto.model_copy(
+        update={
+            "training": auto.training.model_copy(
+                update={
+                    "plan": None, "phases": phases, "rounds": auto.training.rounds.model_copy(update={"max_rounds": 0}),
+                    "learning_rate": training.learning_rate, "layer_decay": training.layer_decay,
+                }
+            )
+        }
+    )  # fmt: skip
+    assert assemble.resolved(written) == recipe_of("base")
+
+
+def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that_both_have(tmp_path):
+    import ablations
+
+    runs = [run("base", None, seed, 80) for seed in (0, 1, 2)]
+    runs += [run("ema", None, seed, 95) for seed in (0, 1)] + [run("sgd", None, 0, 60)]
+    made = begun(tmp_path, *runs)
+    made.append("failure", {"method": "soup", "minutes": None, "seed": 0, "why": "no memory"})
+    made.lines[0]["epochs"] = 6
+    rows = {line.split("|")[1].strip(): line for line in ablations.table(made) if line.startswith("|")}
+    assert (
+        "| 2 | 0.9500 | +15.0 |" in rows["average of weights, 0.998"] and "better" in rows["average of weights, 0.998"]
+    )
+    assert "| 1 | 0.6000 | -20.0 |" in rows["SGD, 0.01, momentum 0.9"] and "worse" in rows["SGD, 0.01, momentum 0.9"]
+    assert "| 3 | 0.8000 |  |" in rows["the training itself"]
+    assert any("greedy soup" in line and "no memory" in line for line in ablations.table(made))
+
+
+def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
+    import ablations
+
+    page = tmp_path / "EXPERIMENTS.md"
+    page.write_text(f"before\n{ablations.BEGIN}\nold\n{ablations.END}\nafter\n")
+    made = begun(tmp_path, run("base", None, 0, 80))
+    text = made.path.read_text().replace('"kind": "setting"', '"kind": "setting", "epochs": 6', 1)
+    made.path.write_text(text)
+    monkeypatch.setattr(sys, "argv", ["ablations.py", "--results", str(made.path), "--page", str(page)])
+    ablations.main()
+    written = page.read_text()
+    assert (
+        written.startswith("before\n") and written.endswith("after\n") and "0.8000" in written and "old" not in written
+    )
