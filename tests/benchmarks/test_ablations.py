@@ -12,7 +12,7 @@ from .test_accuracy import BENCHMARKS, begun, run
 NAMES = (
     "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
     "no-warm-up", "constant", "no-smoothing", "sgd", "norm-frozen", "norm-train", "standard", "last-two", "trivial",
-    "erasing", "cutmix", "mixup", "ema", "soup", "growing", "flips", "test-size",
+    "erasing", "cutmix", "mixup", "ema", "soup", "growing", "no-flips", "test-size",
 )  # fmt: skip
 
 

@@ -75,6 +75,8 @@ def test_the_largest_size_that_leaves_time_for_epochs_is_taken():
 def test_costs_grow_with_the_pixels_and_judging_with_the_photos():
     assert COSTS.at(256).step == pytest.approx(4 * COSTS.step)
     assert reserve_seconds(0.002, 1_000) - reserve_seconds(0.002, 0) > 2
+    assert reserve_seconds(0.002, 1_000, views=2) - reserve_seconds(0.002, 1_000) == pytest.approx(4)
+    assert reserve_seconds(0.002, 1_000, soup_candidates=3) - reserve_seconds(0.002, 1_000) == pytest.approx(6)
 
 
 def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():

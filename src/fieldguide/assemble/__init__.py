@@ -31,7 +31,6 @@ from fieldguide.model.classifier import Classifier, count_parameters, make_class
 from fieldguide.model.weights import LoadedWeights, load_weights
 from fieldguide.recipe.resolve import BATCH_SIZE, settle
 from fieldguide.recipe.schema import Recipe
-from fieldguide.training.budget import reserve_seconds
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Rounds, Stage
 from fieldguide.training.tools import Tools
@@ -122,7 +121,7 @@ def assemble(
     plan = make_plan(recipe)
     if outlook.seconds_left is not None:
         judge = planner or Planner(recipe, model, device, images, validation_images)
-        after = reserve_seconds(judge.forward(preprocessing.image_size_px), validation_images, plan.soup_candidates)
+        after = judge.reserve_seconds(judge.forward(preprocessing.image_size_px))
         plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
     # after the feed, for photos that lie in a GPU's memory leave less of it
     recipe = _settled(recipe, model, plan.most_epochs() * images, device)

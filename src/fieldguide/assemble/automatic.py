@@ -17,8 +17,10 @@ from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.resolve import PROBE, resolve
-from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds
+from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds, Training
 from fieldguide.training.budget import (
+    FEWEST_STEPS,
+    LARGEST_BATCH,
     Costs,
     Part,
     Planned,
@@ -34,9 +36,15 @@ from fieldguide.training.step import StepSettings, train_step, training_mode
 from fieldguide.world import multiplies_bfloat16
 
 MEASURED_PHOTOS = 32  # at once
+ENOUGH_PHOTOS = LARGEST_BATCH * FEWEST_STEPS  # for the largest batch
+QUICK_STEP_SECONDS = (
+    1.0  # on a CPU, a quicker step is measured with its whole batch, by which the optimiser's part counts
+)
 MEASURED_SECONDS, MOST_REPEATS = 1.0, 8
 MEASURED_BACKBONE = "resnet18."  # where the backbone is not chosen yet
 MEASURED_SIDE_PX = 128  # where the side is not chosen yet
+MIXED_FROM_EPOCHS = 20  # of fine-tuning; EXPERIMENTS.md says what it brought
+MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
 PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
 BESIDE_THE_STEP = 1.06  # augmentation, optimiser's first steps, the display
 
@@ -73,6 +81,7 @@ class Planner:
         self.model = model
         self.device = device
         self.batch_norm = _batch_norm(recipe, model)
+        self.batch_size = recipe.training.batch_size or choose_batch_size(images)
         self._forward: dict[int, float] = {}
         self.task = Task(
             images,
@@ -83,11 +92,10 @@ class Planner:
 
     def with_sizes(self, outlook: Outlook) -> Recipe:
         """The recipe with the batch size and the image size chosen where they are open."""
-        size = self.recipe.training.batch_size or choose_batch_size(self.task.images)
         side = self.recipe.data.image_size_px or self._side(outlook)
         return self.recipe.model_copy(
             update={
-                "training": self.recipe.training.model_copy(update={"batch_size": size}),
+                "training": self.recipe.training.model_copy(update={"batch_size": self.batch_size}),
                 "data": self.recipe.data.model_copy(update={"image_size_px": side}),
             }
         )
@@ -116,16 +124,26 @@ class Planner:
                 "max_minutes": None,
                 "phases": tuple(_phases(planned, self.batch_norm, self.task)),
                 "rounds": Rounds(max_rounds=planned.rounds, max_epochs=planned.round_epochs),
+                **_mixing(recipe.training, planned, self.task),
             }
         )
         told = told_plan(planned, side, recipe.training.batch_size or 0, self.task)
+        if training.mix_probability:
+            told += (f"photos mixed with each other (MixUp, CutMix) in {training.mix_probability:.0%} of the batches",)
+        if recipe.data.test_flips == "horizontal":
+            told += ("tested on each photo and its mirror image",)
         return recipe.model_copy(update={"training": training}), told
 
     def _seconds_left(self, forward: float, outlook: Outlook) -> float | None:
         if outlook.seconds_left is None:
             return None
+        return outlook.seconds_left() - self.reserve_seconds(forward)
+
+    def reserve_seconds(self, forward: float) -> float:
+        """What the command needs after the last step, by what a forward pass costs a photo."""
+        views = 2 if self.recipe.data.test_flips == "horizontal" else 1
         candidates = self.recipe.training.soup_candidates or 0
-        return outlook.seconds_left() - reserve_seconds(forward, self.task.validation_images, candidates)
+        return reserve_seconds(forward, self.task.validation_images, views, candidates)
 
     def _part_step(self, side_px: int) -> float | None:
         try:
@@ -144,7 +162,7 @@ class Planner:
         return self._forward[side_px]
 
     def _measured_forward(self, side_px: int) -> float:
-        model, images = self._copy(side_px), self._images(side_px)
+        model, images = self._copy(side_px), self._images(side_px, MEASURED_PHOTOS)
         model.eval()
 
         def run() -> None:
@@ -155,7 +173,10 @@ class Planner:
 
     def step(self, side_px: int, part: Part) -> float:
         """Seconds a photo of a training step in which a part learns."""
-        model, images = self._copy(side_px), self._images(side_px)
+        taken = FORWARDS_A_STEP * self.batch_size * self.forward(side_px)  # about, in seconds
+        is_quick = self.device.type == "cpu" and taken < QUICK_STEP_SECONDS
+        count = self.batch_size if is_quick else min(MEASURED_PHOTOS, self.batch_size)
+        model, images = self._copy(side_px), self._images(side_px, count)
         set_trainable(model, part)
         training_mode(model)
         optimizer = make_optimizer_of(self.recipe)(model, 1e-6)
@@ -175,8 +196,7 @@ class Planner:
         set_batch_norm(model, self.batch_norm, side_px)
         return model
 
-    def _images(self, side_px: int) -> torch.Tensor:
-        count = min(MEASURED_PHOTOS, self.recipe.training.batch_size or MEASURED_PHOTOS)
+    def _images(self, side_px: int, count: int) -> torch.Tensor:
         images = torch.zeros(count, 3, side_px, side_px, device=self.device)
         fast = self.recipe.execution == "fast"
         return images.contiguous(memory_format=torch.channels_last) if fast else images
@@ -212,7 +232,7 @@ def macs_per_second(recipe: Recipe, device: torch.device) -> float:
     model = make_classifier(Architecture(known.name, "linear", None, 0.0, 2)).to(device)
     if filled.execution == "fast":
         model = model.to(memory_format=torch.channels_last)
-    step = Planner(filled, model, device, 0, 0).step(MEASURED_SIDE_PX, "all")
+    step = Planner(filled, model, device, ENOUGH_PHOTOS, 0).step(MEASURED_SIDE_PX, "all")
     return FORWARDS_A_STEP * 1e9 * known.gmacs_at(MEASURED_SIDE_PX) / step
 
 
@@ -235,6 +255,14 @@ def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
             )
         )
     return found
+
+
+def _mixing(training: Training, planned: Planned, task: Task) -> dict[str, float]:
+    """CutMix and MixUp where each photo is seen so often that it would be learnt by heart, unless the recipe says."""
+    is_open = training.mixup_alpha is None and training.cutmix_alpha is None
+    if not (is_open and task.is_pretrained and planned.epochs >= MIXED_FROM_EPOCHS):
+        return {}
+    return {**MIXED, "mix_probability": training.mix_probability or MIXED["mix_probability"]}
 
 
 def _batch_norm(recipe: Recipe, model: Classifier) -> BatchNorm:
@@ -262,7 +290,7 @@ def _sides(model: Classifier, backbone: str, short_side_px: int | None) -> list[
 
 
 def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tuple[str, ...]:
-    """The plan in two or three lines that a person understands."""
+    """What is trained, in two or three lines that a person understands."""
     lines = []
     if planned.probe:
         takes = duration(planned.probe_seconds)

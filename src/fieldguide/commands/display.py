@@ -182,9 +182,9 @@ class TrainingDisplay:
 
     def _time_left(self) -> str:
         """An upper bound: phases and rounds may end sooner."""
-        if not self.epochs:
+        recent = [epoch for epoch in self.epochs if epoch.learning_rate][-3:]  # a probe tells nothing of the others
+        if not recent:
             return ""
-        recent = self.epochs[-3:]
         left = max(0, self.most_epochs - len(self.epochs)) * sum(e.seconds for e in recent) / len(recent)
         return f"  at most {duration(left)} left" if left >= 1 else ""
 

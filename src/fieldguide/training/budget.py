@@ -6,7 +6,8 @@ from typing import Literal
 
 Part = Literal["all", "last_two_stages"]
 
-RESERVE, PASSES_AFTER, PICTURE = 7.0, 3.0, 0.002  # seconds; passes over the validation photos; seconds a photo more
+RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds a validation photo
+PASSES_OF_AN_EPOCH, PASSES_OF_JUDGING = 1.0, 2.0  # over the validation photos; the second in fp32
 FILLED = 0.94  # of the time that is left; the rest is for what a short measurement does not see
 WELL_TUNED_EPOCHS = 8  # what an image size should leave time for
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; below, the last two stages learn alone if more epochs of them fit
@@ -148,15 +149,16 @@ def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> 
     return after < 2 * forward * task.images
 
 
-def reserve_seconds(forward: float, validation_images: int, soup_candidates: int = 0) -> float:
+def reserve_seconds(forward: float, validation_images: int, views: int = 1, soup_candidates: int = 0) -> float:
     """What comes after the last step: the validation of its epoch, the judging of the bundle (in fp32), the report.
 
     Args:
         forward: seconds a photo in evaluation mode.
         validation_images: how many are judged.
+        views: of a photo that the bundle's answer is the mean of.
         soup_candidates: each is one validation more.
     """
-    passes = PASSES_AFTER + soup_candidates
+    passes = PASSES_OF_AN_EPOCH + PASSES_OF_JUDGING * views + soup_candidates
     return RESERVE + passes * forward * validation_images + PICTURE * validation_images
 
 
