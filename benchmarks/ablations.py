@@ -3,7 +3,8 @@
 Usage: python benchmarks/ablations.py --photos PHOTOS --weights FILE [--parts ema cutmix ...] [--seeds 0 1 2]
        python benchmarks/ablations.py --results FILE --page EXPERIMENTS.md
 The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so that a part that costs time shows
-it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have.
+it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have;
+the log loss is that at the run's temperature, which tells small differences sooner than an accuracy.
 The first form runs what --results does not hold yet and can be interrupted; the second runs nothing.
 """
 
@@ -77,8 +78,8 @@ def table(results: Results) -> list[str]:
         f"the probe; {photos['train']:,} photos to train on, n = {len(photos['files']):,} of validation; "
         f"{'; '.join(machines)}; {min(dates)} to {max(dates)}, {', '.join(sorted(commits))}.",
         "",
-        "| what | in `auto` | seeds | accuracy | to the training itself, points | 95 % | | minutes |",
-        "| --- | --- | ---: | ---: | ---: | --- | --- | ---: |",
+        "| what | in `auto` | seeds | accuracy | to the training itself, points | 95 % | | log loss | minutes |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- | ---: | ---: |",
     ]
     lines += [_row(name, runs, photos) for name in PARTS if name in runs]
     for (name, _, seed), why in results.failures().items():
@@ -99,7 +100,8 @@ def _row(name: str, runs: Mapping[str, Mapping[int, Line]], photos: Mapping[str,
         found = scores.paired(*said)
         verdict = {"better": "**better**", "worse": "**worse**", "not shown": "not shown to differ"}[found.verdict]
         cells += [f"{100 * found.difference:+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}", verdict]
-    return f"| {' | '.join([*cells, f'{minutes:.2f}'])} |"
+    loss = statistics.fmean(line["validation_log_loss"] for line in own.values())
+    return f"| {' | '.join([*cells, f'{loss:.4f}', f'{minutes:.2f}'])} |"
 
 
 def _options() -> argparse.Namespace:

@@ -106,7 +106,9 @@ PARTS = {
         Part("ema", "average of weights, 0.998", "no", ("training.ema_decay=0.998",), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),
         Part("growing", "first half at three quarters of the size", "no", (), _growing),
-        Part("no-flips", "one view of a photo at test time", "photo and mirror image", ("data.test_flips=none",), PLAIN),
+        Part(
+            "no-flips", "one view of a photo at test time", "photo and mirror image", ("data.test_flips=none",), PLAIN
+        ),
         Part(
             "test-size",
             "size and crop of the test chosen on validation",

@@ -51,6 +51,7 @@ def main() -> None:
             seconds,
             ("fieldguide", "timm", "torchvision", "pillow"),
             validation_accuracy=result["validation"]["accuracy"],
+            validation_log_loss=result["calibration"]["log_loss_after"],
             recipe=run.recipe.read_text(encoding="utf-8"),
         )
 

@@ -7,7 +7,8 @@ import pytest
 from fieldguide import assemble
 from fieldguide.recipe.load import read_recipe
 
-from .test_accuracy import BENCHMARKS, begun, run
+from .test_accuracy import BENCHMARKS, begun
+from .test_accuracy import run as run_of_accuracy
 
 NAMES = (
     "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
@@ -22,6 +23,10 @@ def _beside_the_scripts(monkeypatch):
     yield
     for name in [name for name in sys.modules if name.startswith(("ablations", "accuracy_"))]:
         del sys.modules[name]
+
+
+def run(name, seed, right, log_loss=0.5):
+    return run_of_accuracy(name, None, seed, right) | {"validation_log_loss": log_loss}
 
 
 def recipe_of(name):
@@ -70,8 +75,8 @@ def test_the_training_itself_is_what_auto_plans():
 def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that_both_have(tmp_path):
     import ablations
 
-    runs = [run("base", None, seed, 80) for seed in (0, 1, 2)]
-    runs += [run("ema", None, seed, 95) for seed in (0, 1)] + [run("sgd", None, 0, 60)]
+    runs = [run("base", seed, 80) for seed in (0, 1, 2)]
+    runs += [run("ema", seed, 95, 0.25) for seed in (0, 1)] + [run("sgd", 0, 60)]
     made = begun(tmp_path, *runs)
     made.append("failure", {"method": "soup", "minutes": None, "seed": 0, "why": "no memory"})
     made.lines[0]["epochs"] = 6
@@ -89,7 +94,7 @@ def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
 
     page = tmp_path / "EXPERIMENTS.md"
     page.write_text(f"before\n{ablations.BEGIN}\nold\n{ablations.END}\nafter\n")
-    made = begun(tmp_path, run("base", None, 0, 80))
+    made = begun(tmp_path, run("base", 0, 80))
     text = made.path.read_text().replace('"kind": "setting"', '"kind": "setting", "epochs": 6', 1)
     made.path.write_text(text)
     monkeypatch.setattr(sys, "argv", ["ablations.py", "--results", str(made.path), "--page", str(page)])
