@@ -42,26 +42,10 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
     assert set(recipe.augmentation.policies) == {"none", "mild"}
     told = capsys.readouterr().out
     assert "plan: probe on frozen features" in told and "then the whole network for 12 epochs at 32 px" in told
-    assert "rounds of 6 epochs" in told
+    assert "rounds of 6 epochs" in told and "tested on each photo and its mirror image" in told
     probe, history = run.result["probe"], RunFolder(run.path).read_history()
     assert probe["validation"]["accuracy"] == history[0]["validation"]["accuracy"]
     assert probe["training"]["images"] == 24 and history[0]["stage"] == "probe" and not run.result["out_of_time"]
-
-
-@pytest.mark.parametrize("settings", [(), ("training.cutmix_alpha=0",)])
-def test_photos_are_mixed_where_each_is_seen_often_unless_the_recipe_says_of_itself(
-    tmp_path, make_photos, weights, monkeypatch, capsys, settings
-):
-    monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 20)
-    monkeypatch.setattr("fieldguide.training.budget.OPEN_ROUNDS", 0)
-    photos = make_photos(tmp_path / "photos", TWO)
-    run = train(photos, output=tmp_path / "run", weights=weights, overrides=(*AT_32_PX, *settings))
-    training = read_recipe(run.path / "recipe.yaml").training
-    mixed = (training.mixup_alpha, training.cutmix_alpha, training.mix_probability)
-    assert mixed == ((0.0, 0.0, None) if settings else (0.2, 1.0, 0.5))
-    told = capsys.readouterr().out
-    assert ("photos mixed with each other" in told) is not bool(settings)
-    assert "tested on each photo and its mirror image" in told
 
 
 def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbers(

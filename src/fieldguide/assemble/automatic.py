@@ -17,7 +17,7 @@ from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.resolve import PROBE, resolve
-from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds, Training
+from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds
 from fieldguide.training.budget import (
     FEWEST_STEPS,
     LARGEST_BATCH,
@@ -37,14 +37,10 @@ from fieldguide.world import multiplies_bfloat16
 
 MEASURED_PHOTOS = 32  # at once
 ENOUGH_PHOTOS = LARGEST_BATCH * FEWEST_STEPS  # for the largest batch
-QUICK_STEP_SECONDS = (
-    1.0  # on a CPU, a quicker step is measured with its whole batch, by which the optimiser's part counts
-)
+QUICK_STEP_SECONDS = 1.0  # on a CPU, a quicker one is measured with its whole batch, as the optimiser's part counts
 MEASURED_SECONDS, MOST_REPEATS = 1.0, 8
 MEASURED_BACKBONE = "resnet18."  # where the backbone is not chosen yet
 MEASURED_SIDE_PX = 128  # where the side is not chosen yet
-MIXED_FROM_EPOCHS = 20  # of fine-tuning; EXPERIMENTS.md says what it brought
-MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
 PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
 BESIDE_THE_STEP = 1.06  # augmentation, optimiser's first steps, the display
 
@@ -124,12 +120,9 @@ class Planner:
                 "max_minutes": None,
                 "phases": tuple(_phases(planned, self.batch_norm, self.task)),
                 "rounds": Rounds(max_rounds=planned.rounds, max_epochs=planned.round_epochs),
-                **_mixing(recipe.training, planned, self.task),
             }
         )
         told = told_plan(planned, side, recipe.training.batch_size or 0, self.task)
-        if training.mix_probability:
-            told += (f"photos mixed with each other (MixUp, CutMix) in {training.mix_probability:.0%} of the batches",)
         if recipe.data.test_flips == "horizontal":
             told += ("tested on each photo and its mirror image",)
         return recipe.model_copy(update={"training": training}), told
@@ -255,14 +248,6 @@ def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
             )
         )
     return found
-
-
-def _mixing(training: Training, planned: Planned, task: Task) -> dict[str, float]:
-    """CutMix and MixUp where each photo is seen so often that it would be learnt by heart, unless the recipe says."""
-    is_open = training.mixup_alpha is None and training.cutmix_alpha is None
-    if not (is_open and task.is_pretrained and planned.epochs >= MIXED_FROM_EPOCHS):
-        return {}
-    return {**MIXED, "mix_probability": training.mix_probability or MIXED["mix_probability"]}
 
 
 def _batch_norm(recipe: Recipe, model: Classifier) -> BatchNorm:

@@ -229,8 +229,6 @@ def _of_mixing(recipe: Recipe) -> list[Contradiction]:
     training, alphas = recipe.training, ("training.mixup_alpha", "training.cutmix_alpha")
     if training.mix_probability is None or training.mixup_alpha or training.cutmix_alpha:
         return []
-    if training.plan == "auto" and training.mixup_alpha is None and training.cutmix_alpha is None:
-        return []  # the plan may choose them
     return [
         Contradiction(
             ("training.mix_probability", *alphas),

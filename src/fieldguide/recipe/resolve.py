@@ -17,7 +17,6 @@ LEARNING_RATE, LAYER_DECAY = 1e-3, 1.0
 PLANNED_LEARNING_RATE, PLANNED_LAYER_DECAY = 3e-4, 0.6  # of fine-tuning; EXPERIMENTS.md says how chosen
 PROBE = "probe"
 OF_A_PLAN = ("plan", "max_minutes", "phases", "rounds")  # what planning writes
-WHERE_OPEN = ("mixup_alpha", "cutmix_alpha", "mix_probability")  # what it writes where the recipe leaves it open
 
 
 def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fuse: bool = True) -> Recipe:
@@ -85,8 +84,6 @@ def _training(recipe: Recipe, size: int | None) -> Training:
         "layer_decay": training.layer_decay or (PLANNED_LAYER_DECAY if pretrained else LAYER_DECAY),
         "precision": "fp32" if recipe.execution == "exact" else training.precision,
         "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
-        "mixup_alpha": _default(training.mixup_alpha, 0.0, not plans),
-        "cutmix_alpha": _default(training.cutmix_alpha, 0.0, not plans),
         "mix_probability": _default(training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)),
         "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
         "imbalance": training.imbalance or IMBALANCE[training.metric],
@@ -150,7 +147,6 @@ def settled_as(recipe: Recipe, other: Recipe) -> Recipe:
     if recipe.training.plan != "auto":
         return recipe.model_copy(update={"training": recipe.training.model_copy(update=update)})
     update |= {name: getattr(other.training, name) for name in OF_A_PLAN}
-    update |= {name: getattr(other.training, name) for name in WHERE_OPEN if getattr(recipe.training, name) is None}
     update["batch_size"] = recipe.training.batch_size or other.training.batch_size
     sizes = {
         name: getattr(recipe.data, name) or getattr(other.data, name) for name in ("image_size_px", "cache_side_px")
