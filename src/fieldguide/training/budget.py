@@ -8,7 +8,7 @@ Part = Literal["all", "last_two_stages"]
 
 RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds a validation photo
 PASSES_OF_AN_EPOCH, PASSES_OF_JUDGING = 1.0, 2.0  # over the validation photos; the second in fp32
-FILLED = 0.94  # of the time that is left; the rest is for what a short measurement does not see
+FILLED = 0.95  # of the time that is left; the rest is for what a short measurement does not see
 WELL_TUNED_EPOCHS = 8  # what an image size should leave time for
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; below, the last two stages learn alone if more epochs of them fit
 MOST_EPOCHS = 60  # of fine-tuning; a choice: what more would bring was not measured
