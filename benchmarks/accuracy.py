@@ -81,7 +81,11 @@ def _run(results: Results, cell: Cell, common: Sequence[str], options: argparse.
         label += f", {told} epochs"
     print(f"{label} ...", file=sys.stderr, end=" ", flush=True)
     limit = options.timeout if minutes is None else int(60 * minutes * 2 + 600)
-    values, failure = run_once(methods.command(method, interpreter, common, seed, told), limit, results.setting)
+    command = methods.command(method, interpreter, common, seed, told)
+    if options.keep and method.script == methods.OURS:
+        place = name if minutes is None else f"{name}-{minutes:g}"
+        command += ["--keep", str(options.keep.resolve() / f"{place}-{seed}")]
+    values, failure = run_once(command, limit, results.setting)
     about = {"method": name, "minutes": minutes, "seed": seed}
     results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
     print(failure or f"{values['accuracy']:.4f} in {values['seconds_used'] / 60:.2f} minutes", file=sys.stderr)
@@ -123,6 +127,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--results", type=Path, default=side_by_side.HERE / "results" / "accuracy.jsonl", metavar="FILE"
     )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave fieldguide's runs in it")
     parser.add_argument("--timeout", type=int, default=14_400, metavar="SECONDS", help="of a run that ends by itself")
     parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
     parser.add_argument("--page", type=Path, metavar="FILE", help="render its measured part, run nothing")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 EPOCHS, MINUTES, END = "epochs", "minutes", "end"
+OURS = "accuracy_fieldguide.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ METHODS = {
         Method(
             "auto",
             "fieldguide `auto`",
-            "accuracy_fieldguide.py",
+            OURS,
             (),
             MINUTES,
             "`fieldguide train PHOTOS --minutes M`, nothing else chosen",
@@ -45,7 +46,7 @@ METHODS = {
         Method(
             "report",
             "the report's method, exact",
-            "accuracy_fieldguide.py",
+            OURS,
             (*_REPORT, "--set", "execution=exact"),
             END,
             "preset `resnet34-adam` with this backbone and size: its phases and rounds to the end, its arithmetic",
@@ -53,7 +54,7 @@ METHODS = {
         Method(
             "report-fast",
             "the report's method, fast",
-            "accuracy_fieldguide.py",
+            OURS,
             (*_REPORT, "--set", "execution=fast"),
             END,
             "the same with `execution: fast`",

@@ -22,9 +22,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="left out: the recipe ends by itself")
     parser.add_argument("--recipe", help="left out: the command's default")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the run there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run = RunFolder(Path(folder) / "run")
+        run = RunFolder(options.keep or Path(folder) / "run")
         command = [sys.executable, "-m", "fieldguide", "train", str(options.photos), "-o", str(run.path)]
         command += ["--weights", str(options.weights)]
         if options.minutes is not None:
