@@ -13,6 +13,7 @@ from fieldguide.evaluation.comparison import p_text
 from fieldguide.evaluation.predictions import Predictions
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+TICKS = (0.5, 1, 2, 5, 10, 15, 20, 40, 80, 160, 320)  # minutes
 Row = tuple[str, float | None]  # method, minutes
 Said = dict[Row, dict[int, Predictions]]
 
@@ -191,7 +192,8 @@ def draw(results: Results, file: Path) -> None:
         label = METHODS[method].title.replace("`", "")
         axes.plot(*zip(*means, strict=True), color=colour, marker=marker, lw=line_width, ms=5, label=label)
     axes.set_xscale("log")
-    ticks = sorted({minutes for some in by_method.values() for minutes in some if minutes is not None})
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in TICKS if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set(xlabel="minutes by the wall, start-up included", ylabel="accuracy on validation")
