@@ -7,6 +7,7 @@ import torch
 
 from fieldguide import UsageError
 from fieldguide import assemble as assembling
+from fieldguide.assemble import described
 from fieldguide.commands.resume import resume
 from fieldguide.errors import Interrupted
 from fieldguide.model import batch_norm
@@ -81,7 +82,7 @@ def test_a_backbone_that_cannot_be_folded_is_refused_before_the_first_phase(phot
 
 def test_what_the_machine_cannot_do_is_told_with_all_other_mistakes(photos, tmp_path, small, monkeypatch):
     for name in ("multiplies_bfloat16", "can_compile"):
-        monkeypatch.setattr(assembling, name, lambda device: False)
+        monkeypatch.setattr(described, name, lambda device: False)
     overrides = (*small, "execution=fast", "training.precision=bf16", "training.compile=always", "training.sed=1")
     with pytest.raises(UsageError) as error:
         train(photos, output=tmp_path / "run", overrides=overrides, quiet=True)
@@ -105,7 +106,8 @@ def test_every_stage_of_a_compiled_training_is_compiled(photos, tmp_path, small,
         real(self, **options, backend=backend)
 
     monkeypatch.setattr(Classifier, "compile", light)
-    monkeypatch.setattr(assembling, "can_compile", lambda device: True)
+    for module in (assembling, described):
+        monkeypatch.setattr(module, "can_compile", lambda device: True)
     compiled = (*small, "training.compile=always", "training.phases.0.max_epochs=1", "training.micro_batch_size=3")
     phases = ("training.phases.1.batch_norm=folded", "training.rounds=3", "training.rounds.max_epochs=1")
     run = train(photos, output=tmp_path / "run", overrides=(*compiled, *phases), quiet=True)

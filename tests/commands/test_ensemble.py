@@ -12,6 +12,7 @@ from fieldguide import UsageError, evaluate, load, predict
 from fieldguide.cli import app
 from fieldguide.commands.ensemble import load_runs, looks_like_run, runs_and_images, runs_and_photos
 from fieldguide.data.split import read_split, write_split
+from fieldguide.model.bundle import write_temperature
 from tests.commands.by_the_report import train
 
 
@@ -21,6 +22,7 @@ def pair(trained, tmp_path_factory, small):
     photos, first = trained
     settings = [*small, "training.seed=1", "data.image_size_px=40", "data.test_flips=horizontal"]
     second = train(photos, output=tmp_path_factory.mktemp("pair") / "second", overrides=settings, quiet=True)
+    write_temperature(second.path / "bundle", 20.0, 9, None)  # both are so sure that they would hardly differ
     return photos, first.path, second.path
 
 
