@@ -12,14 +12,13 @@ import argparse
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import accuracy_scores as scores
 import side_by_side
 from ablations_parts import BASE, PARTS
 from accuracy_page import replace_measured
 from accuracy_results import Line, Results, look
-from accuracy_run import read_once, run_once
+from accuracy_run import add_options, read_once, run_once
 
 BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
 SCRIPT = side_by_side.HERE / "peers" / "accuracy_fieldguide.py"
@@ -106,19 +105,10 @@ def _row(name: str, runs: Mapping[str, Mapping[int, Line]], photos: Mapping[str,
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="holds train/CLASS and val/CLASS; all else in it is not touched")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="safetensors, timm's names")
-    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
-    parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")
+    add_options(parser, "ablations.jsonl")
     parser.add_argument("--epochs", type=int, default=6, help="of gradient steps, two or more")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--results", type=Path, default=side_by_side.HERE / "results" / "ablations.jsonl", metavar="FILE"
-    )
     parser.add_argument("--timeout", type=int, default=7_200, metavar="SECONDS", help="of a run")
-    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write the table between its marks, run nothing")
     options = parser.parse_args()
     if not options.page and not (options.photos and options.weights):
         parser.error("--photos and --weights are wanted to run; --page to render what was run")

@@ -16,7 +16,7 @@ import accuracy_methods as methods
 import side_by_side
 from accuracy_methods import METHODS, Method
 from accuracy_results import CALIBRATION_SEED, Cell, Results, look
-from accuracy_run import read_once, run_once
+from accuracy_run import add_options, read_once, run_once
 
 CALIBRATION_TIMEOUT_SECONDS = 3600
 
@@ -117,20 +117,11 @@ def _why_no_calibration(results: Results, name: str) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="holds train/CLASS and val/CLASS; all else in it is not touched")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="that all start from: safetensors, timm's names")
-    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
-    parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")
+    add_options(parser, "accuracy.jsonl")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
     parser.add_argument("--minutes", nargs="+", type=float, default=[1.0, 2.0, 5.0, 15.0, 40.0])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument(
-        "--results", type=Path, default=side_by_side.HERE / "results" / "accuracy.jsonl", metavar="FILE"
-    )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave fieldguide's runs in it")
     parser.add_argument("--timeout", type=int, default=14_400, metavar="SECONDS", help="of a run that ends by itself")
-    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="render its measured part, run nothing")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy against minutes, run nothing")
     options = parser.parse_args()
     if not (options.page or options.plot) and not (options.photos and options.weights):

@@ -1,5 +1,6 @@
 """One run of a script of `peers/accuracy_*.py`, in a process of its own, and what it came to."""
 
+import argparse
 import datetime
 import json
 import tempfile
@@ -50,3 +51,20 @@ def read_once(photos: Path) -> None:
     """Reads every photo, so that nobody's first run reads from a cold disk."""
     for file in photos.glob("*/*/*"):
         file.read_bytes()
+
+
+def add_options(parser: argparse.ArgumentParser, results: str) -> None:
+    """The options of a program that trains on the same photos again and again.
+
+    Args:
+        parser: gets them.
+        results: the name of the file in `results/` that holds its runs unless another is named.
+    """
+    parser.add_argument("--photos", type=Path, help="holds train/CLASS and val/CLASS; all else in it is not touched")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="that all start from: safetensors, timm's names")
+    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
+    parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--results", type=Path, default=side_by_side.HERE / "results" / results, metavar="FILE")
+    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="render its measured part, run nothing")
