@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fieldguide import UsageError, predict, resume, train
+from fieldguide import UsageError, assemble, predict, resume, train
+from fieldguide.assemble import automatic
+from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
 from tests.torture.runner import differences
@@ -176,3 +178,14 @@ def test_a_probe_of_several_views_and_an_image_size_of_a_phase(tmp_path, make_ph
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, quiet=True)
     assert run.result["probe"]["training"]["images"] == 72 and run.result["epochs"] == 3
     assert [stage["name"] for stage in run.result["stages"]] == ["probe", "mild"]
+
+
+@pytest.mark.parametrize(("forward", "photos"), [(0.0, 64), (1.0, 32)])
+def test_a_quick_step_is_measured_with_its_whole_batch_and_a_slow_one_with_a_part_of_it(monkeypatch, forward, photos):
+    recipe = assemble.resolved(read_recipe("auto", [*BASE, "model.weights=none", "data.image_size_px=32"]))
+    model = make_classifier(assemble.architecture(recipe, 3))
+    planner = automatic.Planner(recipe, model, torch.device("cpu"), 1_000, 100)
+    seen = []
+    monkeypatch.setattr(planner, "forward", lambda side_px: forward)
+    monkeypatch.setattr(automatic, "train_step", lambda model, optimizer, images, *_: seen.append(len(images)))
+    assert planner.step(32, "all") >= 0 and set(seen) == {photos}
