@@ -8,15 +8,19 @@ gets one batch, made once as the program makes them and repeated; the first epoc
 import argparse
 import dataclasses
 import itertools
+import os
 import tempfile
 import types
 from pathlib import Path
 
 import photos
+import timm
 import torch
+from safetensors.torch import save_file
 
 from fieldguide import assemble, world
 from fieldguide.assemble.tools import DeviceBatch
+from fieldguide.commands.allocator import start_again_with_settings
 from fieldguide.data.split import Row, Split
 from fieldguide.recipe.load import read_recipe
 from fieldguide.training.loop import train
@@ -28,14 +32,23 @@ LONG = 100_000
 
 def of_recipe(recipe_name: str, overrides: list[str], device: torch.device) -> tuple[assemble.Assembled, DeviceBatch]:
     """All that its training needs, and one batch of made up photos as the program makes them."""
-    always = ["model.weights=none", "training.rounds=0", f"training.phases.0.patience_epochs={LONG}"]
-    recipe = assemble.resolved(read_recipe(recipe_name, [*always, *overrides]))
+    always = ["training.rounds=0", f"training.phases.0.patience_epochs={LONG}"]
     with tempfile.TemporaryDirectory() as folder:
+        # from a file, for batch normalisation is frozen or folded only where there are weights with statistics
+        weights = _weights_by_chance(read_recipe(recipe_name, overrides).model.backbone, Path(folder))
+        recipe = assemble.resolved(read_recipe(recipe_name, [f"model.weights={weights}", *always, *overrides]))
         photos.stage(None, Path(folder), recipe.training.batch_size, 0)
         split, paths = _split(Path(folder))
         assembled = assemble.assemble(recipe, split, paths, device, workers=0)
         batch = next(iter(assembled.tools.batches(assembled.plan.phases[0], 1, 0)))
     return assembled, batch
+
+
+def _weights_by_chance(backbone: str, folder: Path) -> Path:
+    file = folder / "weights.safetensors"
+    state = timm.create_model(backbone, num_classes=0).state_dict()
+    save_file({name: value.contiguous() for name, value in state.items()}, file)
+    return file
 
 
 def images_per_second(
@@ -74,7 +87,8 @@ def _split(folder: Path) -> tuple[Split, dict[str, Path]]:
 
 
 def main() -> None:
-    """Prints a line a recipe."""
+    """Prints a line a recipe, with the allocator that `fieldguide train` sets for itself."""
+    start_again_with_settings(os.environ)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+", help="presets or files")
     parser.add_argument("--steps", type=int, default=3, help="of an epoch")
