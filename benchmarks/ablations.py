@@ -5,13 +5,18 @@ Usage: python benchmarks/ablations.py --photos PHOTOS --weights FILE [--parts em
 The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so that a part that costs time shows
 it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have;
 the log loss is that at the run's temperature, which tells small differences sooner than an accuracy.
-The first form runs what --results does not hold yet and can be interrupted; the second runs nothing.
+The first form runs what --results does not hold yet and can be interrupted; the second runs nothing. No run knows of
+minutes, so --at-once may have several beside each other, on its own share of the cores each; the minutes of the table
+are then those of such a share.
 """
 
 import argparse
+import os
+import queue
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import accuracy_scores as scores
 import side_by_side
@@ -23,6 +28,7 @@ from accuracy_run import add_options, read_once, run_once
 BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
 SCRIPT = side_by_side.HERE / "peers" / "accuracy_fieldguide.py"
 RECIPE = side_by_side.HERE / "ablations.yaml"
+Ran = tuple[Line, str]  # what a run came to, or why it failed
 
 
 def main() -> None:
@@ -33,32 +39,58 @@ def main() -> None:
         replace_measured(options.page, BEGIN, END, table(results))
         print(f"{options.page}: its table is written")
         return
-    setting = {"backbone": options.backbone, "size": options.size, "epochs": options.epochs}
+    setting = {name: getattr(options, name) for name in ("backbone", "size", "epochs", "at_once")}
     results.begin(setting | look(options.photos, options.weights))
     read_once(options.photos)
-    failed = 0
-    for seed in options.seeds:
-        for name in dict.fromkeys([BASE, *options.parts]):
-            if (name, None, seed) not in results.runs():
-                failed += not _run(results, name, seed, options)
+    names, done, failed = dict.fromkeys([BASE, *options.parts]), results.runs(), 0
+    missing = [(name, seed) for seed in options.seeds for name in names if (name, None, seed) not in done]
+    for (name, seed), (values, failure) in _at_once(missing, options, results.setting):
+        about = {"method": name, "minutes": None, "seed": seed}
+        results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
+        told = failure or f"{values['accuracy']:.4f} in {values['seconds_used'] / 60:.2f} minutes"
+        print(f"{name}, seed {seed}: {told}", file=sys.stderr)
+        failed += bool(failure)
     if failed:
         print(f"{failed} runs failed; the same command tries them again", file=sys.stderr)
         raise SystemExit(1)
 
 
-def _run(results: Results, name: str, seed: int, options: argparse.Namespace) -> bool:
-    """One training, and its line in the results; whether it came to its end."""
-    print(f"{name}, seed {seed} ...", file=sys.stderr, end=" ", flush=True)
+def _at_once(
+    missing: Iterable[tuple[str, int]], options: argparse.Namespace, setting: Line
+) -> Iterator[tuple[tuple[str, int], Ran]]:
+    """What each training came to, as it ends."""
+    pool = ThreadPoolExecutor(options.at_once, initializer=_shares(options.at_once))
+    begun = {pool.submit(_run, name, seed, options, setting): (name, seed) for name, seed in missing}
+    try:
+        for ended in as_completed(begun):
+            yield begun[ended], ended.result()
+    except KeyboardInterrupt:
+        print("waits for what is under way, which will not count", file=sys.stderr)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _shares(at_once: int) -> Callable[[], None]:
+    """Gives each thread that calls it its own share of the cores, and with it to what the thread starts."""
+    if at_once == 1:
+        return lambda: None
+    cores = sorted(os.sched_getaffinity(0))
+    shares: queue.SimpleQueue[set[int]] = queue.SimpleQueue()
+    for place in range(at_once):
+        shares.put(set(cores[place::at_once]))
+    return lambda: os.sched_setaffinity(0, shares.get())
+
+
+def _run(name: str, seed: int, options: argparse.Namespace, setting: Line) -> Ran:
+    """One training."""
+    print(f"{name}, seed {seed} ...", file=sys.stderr)
     command = [side_by_side.python(options.python), str(SCRIPT), "--photos", str(options.photos.resolve())]
     command += ["--weights", str(options.weights.resolve()), "--backbone", options.backbone]
     command += ["--size", str(options.size), "--seed", str(seed), "--recipe", str(RECIPE)]
     for field in PARTS[name].fields(options.epochs, options.size):
         command += ["--set", field]
-    values, failure = run_once(command, options.timeout, results.setting)
-    about = {"method": name, "minutes": None, "seed": seed}
-    results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
-    print(failure or f"{values['accuracy']:.4f} in {values['seconds_used'] / 60:.2f} minutes", file=sys.stderr)
-    return not failure
+    return run_once(command, options.timeout, setting)
 
 
 def table(results: Results) -> list[str]:
@@ -72,10 +104,11 @@ def table(results: Results) -> list[str]:
     every = [line for lines in runs.values() for line in lines.values()]
     machines = sorted({f"{line['machine']['processor']}, {line['machine']['cores']} cores" for line in every})
     dates, commits = ({line["machine"][name] for line in every} for name in ("date", "commit"))
+    together = f", {setting['at_once']} at a time on a share of them each" if setting["at_once"] > 1 else ""
     lines = [
         f"{setting['backbone']} from `{setting['weights']}`, {setting['size']} px, {setting['epochs']} epochs after "
         f"the probe; {photos['train']:,} photos to train on, n = {len(photos['files']):,} of validation; "
-        f"{'; '.join(machines)}; {min(dates)} to {max(dates)}, {', '.join(sorted(commits))}.",
+        f"{'; '.join(machines)}{together}; {min(dates)} to {max(dates)}, {', '.join(sorted(commits))}.",
         "",
         "| what | in `auto` | seeds | accuracy | to the training itself, points | 95 % | | log loss | minutes |",
         "| --- | --- | ---: | ---: | ---: | --- | --- | ---: | ---: |",
@@ -108,10 +141,15 @@ def _options() -> argparse.Namespace:
     add_options(parser, "ablations.jsonl")
     parser.add_argument("--epochs", type=int, default=6, help="of gradient steps, two or more")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="runs beside each other; a core each at least"
+    )
     parser.add_argument("--timeout", type=int, default=7_200, metavar="SECONDS", help="of a run")
     options = parser.parse_args()
     if not options.page and not (options.photos and options.weights):
         parser.error("--photos and --weights are wanted to run; --page to render what was run")
+    if not 1 <= options.at_once <= (os.cpu_count() or 1):
+        parser.error(f"--at-once {options.at_once}: from 1 to the number of cores")
     if options.epochs < 2:
         parser.error(f"--epochs {options.epochs}: 2 or more")
     return options

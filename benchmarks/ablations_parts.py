@@ -61,6 +61,8 @@ def _own_policy(field: str) -> str:
 
 PLAIN = _with()
 MIXED = "training.mix_probability=0.5"
+CUTMIX, MIXUP, AVERAGED = "training.cutmix_alpha=1.0", "training.mixup_alpha=0.2", "training.ema_decay=0.998"
+BOTH = (CUTMIX, MIXUP, MIXED)
 PARTS = {
     part.name: part
     for part in (
@@ -101,9 +103,11 @@ PARTS = {
         Part("last-two", "last two stages alone", "where short", (), _with(more=", trainable: last_two_stages")),
         Part("trivial", "TrivialAugment", "no", (_own_policy("trivial_augment: wide"),), _with("own")),
         Part("erasing", "random erasing of a quarter", "no", (_own_policy("erasing: 0.25"),), _with("own")),
-        Part("cutmix", "CutMix (1.0) in half of the batches", "no", ("training.cutmix_alpha=1.0", MIXED), PLAIN),
-        Part("mixup", "MixUp (0.2) in half of the batches", "no", ("training.mixup_alpha=0.2", MIXED), PLAIN),
-        Part("ema", "average of weights, 0.998", "no", ("training.ema_decay=0.998",), PLAIN),
+        Part("cutmix", "CutMix (1.0) in half of the batches", "no", (CUTMIX, MIXED), PLAIN),
+        Part("mixup", "MixUp (0.2) in half of the batches", "no", (MIXUP, MIXED), PLAIN),
+        Part("mixed", "both, in half of the batches", "no", BOTH, PLAIN),
+        Part("mixed-ema", "both, and an average of weights", "no", (*BOTH, AVERAGED), PLAIN),
+        Part("ema", "average of weights, 0.998", "no", (AVERAGED,), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),
         Part("growing", "first half at three quarters of the size", "no", (), _growing),
         Part(

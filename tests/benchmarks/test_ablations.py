@@ -1,6 +1,7 @@
 """The parts of benchmarks/ablations.py that run nothing."""
 
 import sys
+import threading
 
 import pytest
 
@@ -13,7 +14,7 @@ from .test_accuracy import run as run_of_accuracy
 NAMES = (
     "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
     "no-warm-up", "constant", "no-smoothing", "sgd", "norm-frozen", "norm-train", "standard", "last-two", "trivial",
-    "erasing", "cutmix", "mixup", "ema", "soup", "growing", "no-flips", "test-size",
+    "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema", "soup", "growing", "no-flips", "test-size",
 )  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that
     runs += [run("ema", seed, 95, 0.25) for seed in (0, 1)] + [run("sgd", 0, 60)]
     made = begun(tmp_path, *runs)
     made.append("failure", {"method": "soup", "minutes": None, "seed": 0, "why": "no memory"})
-    made.lines[0]["epochs"] = 6
+    made.lines[0] |= {"epochs": 6, "at_once": 2}
     rows = {line.split("|")[1].strip(): line for line in ablations.table(made) if line.startswith("|")}
     assert (
         "| 2 | 0.9500 | +15.0 |" in rows["average of weights, 0.998"] and "better" in rows["average of weights, 0.998"]
@@ -87,6 +88,7 @@ def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that
     assert "| 1 | 0.6000 | -20.0 |" in rows["SGD, 0.01, momentum 0.9"] and "worse" in rows["SGD, 0.01, momentum 0.9"]
     assert "| 3 | 0.8000 |  |" in rows["the training itself"]
     assert any("greedy soup" in line and "no memory" in line for line in ablations.table(made))
+    assert ", 2 at a time on a share of them each; " in ablations.table(made)[0]
 
 
 def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
@@ -95,7 +97,7 @@ def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
     page = tmp_path / "EXPERIMENTS.md"
     page.write_text(f"before\n{ablations.BEGIN}\nold\n{ablations.END}\nafter\n")
     made = begun(tmp_path, run("base", 0, 80))
-    text = made.path.read_text().replace('"kind": "setting"', '"kind": "setting", "epochs": 6', 1)
+    text = made.path.read_text().replace('"kind": "setting"', '"kind": "setting", "epochs": 6, "at_once": 1', 1)
     made.path.write_text(text)
     monkeypatch.setattr(sys, "argv", ["ablations.py", "--results", str(made.path), "--page", str(page)])
     ablations.main()
@@ -103,3 +105,36 @@ def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
     assert (
         written.startswith("before\n") and written.endswith("after\n") and "0.8000" in written and "old" not in written
     )
+
+
+def test_runs_beside_each_other_have_a_share_of_the_cores_each_and_stand_in_the_results_as_they_end(
+    tmp_path, monkeypatch, capsys
+):
+    import ablations
+
+    (tmp_path / "weights").write_text("weights")
+    for part in ("train", "val"):
+        (tmp_path / "photos" / part / "a").mkdir(parents=True)
+        (tmp_path / "photos" / part / "a" / "1.jpg").write_text("photo")
+    given, met = set(), threading.Barrier(2, timeout=30)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5, 7, 9}, raising=False)
+    monkeypatch.setattr("os.sched_setaffinity", lambda _, cores: given.add(frozenset(cores)), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+    def run_once(command, timeout_seconds, setting):
+        met.wait()  # fails unless another one is there at the same time
+        if "training.ema_decay=0.998" in command and command[command.index("--seed") + 1] == "1":
+            return {}, "no memory"
+        return {"accuracy": 0.5, "seconds_used": 60.0}, ""
+
+    monkeypatch.setattr(ablations, "run_once", run_once)
+    results = tmp_path / "results.jsonl"
+    words = f"--photos {tmp_path / 'photos'} --weights {tmp_path / 'weights'} --results {results} --seeds 0 1"
+    monkeypatch.setattr(sys, "argv", ["ablations.py", *words.split(), "--parts", "ema", "--at-once", "2"])
+    with pytest.raises(SystemExit):
+        ablations.main()
+    made = ablations.Results(results)
+    assert set(made.runs()) == {("base", None, 0), ("base", None, 1), ("ema", None, 0)}
+    assert made.failures() == {("ema", None, 1): "no memory"}
+    assert given == {frozenset({3, 7}), frozenset({5, 9})}
+    assert "1 runs failed" in capsys.readouterr().err
