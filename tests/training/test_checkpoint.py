@@ -66,6 +66,19 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
         assert outcome(again, state) == expected, steps
 
 
+def test_the_time_of_the_epoch_in_whose_middle_it_was_saved_counts_too(tmp_path):
+    checkpoints, model = Checkpoints(tmp_path / "checkpoint", 1e9), network()
+    train(model, PLAN, made("sgd", "constant"), Diary(model), stopping_after(2), checkpoints)
+    plan = dataclasses.replace(PLAN, max_seconds=1_000.0)
+    for spent, out_of_time in ((0.0, False), (1_000.0, True)):
+        again = network()
+        found = checkpoints.newest(again).snapshot
+        found.plain["under_way"]["running"]["seconds"] = spent
+        saved, diary = Saved(state_of(found.plain["state"], plan, None), found), Diary(again)
+        state = train(again, plan, made("sgd", "constant"), diary, lambda: "", saved=saved)
+        assert state.out_of_time == out_of_time and (len(state.history) == 1) == out_of_time
+
+
 def under_way(model, kind="sgd"):
     optimizer = make_optimizer(model, 0.1, kind=kind, momentum=0.9, weight_decay=0)
     return UnderWay(PHASES[0], optimizer, Constant(), Convergence(0.001, 3))

@@ -354,6 +354,14 @@ def test_what_other_processes_spent_counts_too(monkeypatch):
     assert state.out_of_time and len(state.history) == 2
 
 
+def test_where_time_ends_a_training_no_candidates_for_a_soup_are_left_behind(monkeypatch):
+    plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
+    model, clock = network(), Clock(monkeypatch)
+    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "")
+    assert state.out_of_time and len(state.history) == 2
+    assert state.candidates == [] and state.soup is None and state.best is not None
+
+
 def test_time_that_is_not_up_changes_nothing():
     _, state, _ = run(falling(13), plan=dataclasses.replace(PLAN, max_seconds=3_600.0))
     _, plain, _ = run(falling(13))

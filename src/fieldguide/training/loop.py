@@ -87,13 +87,16 @@ class _Training:
         """Phases, then rounds; first the rest of the stage in whose middle the training was saved."""
         self.began = time.perf_counter() - sum(epoch.seconds for epoch in self.state.history)
         self.under_way = self._go_on(snapshot) if snapshot else self._begin_next()
+        self.began -= self.under_way.running.seconds if self.under_way else 0.0
         while (under_way := self.under_way) is not None:
             reason = self._run_stage(under_way)
             ended = Ended(under_way.stage, under_way.epochs, under_way.improved, reason)
             self.state.ended.append(ended)
             self.observer.stage_done(ended)
             self.under_way = self._begin_next()
-        if self.state.candidates and not (self.state.stopped or self.state.out_of_time):
+        if self.state.out_of_time and not self.state.stopped:
+            self.state.candidates = []  # what is kept of a training that ended has no weights but the best
+        if self.state.candidates and not self.state.stopped:
             make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
