@@ -109,6 +109,7 @@ def test_the_time_is_held_against_what_the_last_try_took(trained):
     assert tries.try_out((32, 0.875)) and tries.try_out((40, 0.875)) and now[0] == 24
     assert not tries.try_out((160, 0.875)) and tries.left_out == [(160, 0.875)] and now[0] == 24
     assert tries.try_out((32, 1.0)) and not tries.failed
+    assert not tries.try_out((40, 1.0)) and now[0] == 36  # it would fit, but not the judging by it
 
 
 def test_sizes_are_larger_multiples_as_far_as_the_photos_go():

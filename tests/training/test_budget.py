@@ -12,6 +12,7 @@ from fieldguide.training.budget import (
     choose_batch_size,
     choose_side,
     has_no_time_for_steps,
+    judgings_to_choose,
     plan_epochs,
     reserve_seconds,
 )
@@ -77,6 +78,16 @@ def test_costs_grow_with_the_pixels_and_judging_with_the_photos():
     assert reserve_seconds(0.002, 1_000) - reserve_seconds(0.002, 0) > 2
     assert reserve_seconds(0.002, 1_000, views=2) - reserve_seconds(0.002, 1_000) == pytest.approx(4)
     assert reserve_seconds(0.002, 1_000, soup_candidates=3) - reserve_seconds(0.002, 1_000) == pytest.approx(6)
+
+
+def test_choosing_size_and_crop_on_validation_has_its_time_kept():
+    assert judgings_to_choose(size=False, crop=False) == 0
+    # the training's setting, three larger sizes, and the judging by the largest of them
+    assert judgings_to_choose(size=True, crop=False) == pytest.approx(1 + 1.125**2 + 1.25**2 + 2 * 1.5**2 - 1)
+    assert judgings_to_choose(size=False, crop=True) == 3
+    more = judgings_to_choose(size=True, crop=True)
+    assert more == pytest.approx(judgings_to_choose(size=True, crop=False) + 2 * 1.5**2)
+    assert reserve_seconds(0.002, 1_000, views=2, tried=3) - reserve_seconds(0.002, 1_000, views=2) == pytest.approx(24)
 
 
 def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():

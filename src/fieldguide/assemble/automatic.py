@@ -17,7 +17,7 @@ from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.resolve import PROBE, resolve
-from fieldguide.recipe.schema import BatchNorm, Phase, Recipe, Rounds
+from fieldguide.recipe.schema import AUTO, BatchNorm, Phase, Recipe, Rounds
 from fieldguide.training.budget import (
     FEWEST_STEPS,
     LARGEST_BATCH,
@@ -29,6 +29,7 @@ from fieldguide.training.budget import (
     choose_batch_size,
     choose_side,
     has_no_time_for_steps,
+    judgings_to_choose,
     plan_epochs,
     reserve_seconds,
 )
@@ -135,8 +136,9 @@ class Planner:
     def reserve_seconds(self, forward: float) -> float:
         """What the command needs after the last step, by what a forward pass costs a photo."""
         views = 2 if self.recipe.data.test_flips == "horizontal" else 1
-        candidates = self.recipe.training.soup_candidates or 0
-        return reserve_seconds(forward, self.task.validation_images, views, candidates)
+        candidates, data = self.recipe.training.soup_candidates or 0, self.recipe.data
+        tried = judgings_to_choose(size=data.test_size_px == AUTO, crop=data.test_crop_share == AUTO)
+        return reserve_seconds(forward, self.task.validation_images, views, candidates, tried)
 
     def _part_step(self, side_px: int) -> float | None:
         try:

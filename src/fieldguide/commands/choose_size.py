@@ -24,13 +24,12 @@ from fieldguide.model.classifier import demand_image_size, make_on_meta
 from fieldguide.recipe.contradictions import MOST_RESIZED_PX
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
+from fieldguide.training.budget import TEST_CROP_SHARES, TEST_SIZE_FACTORS
 
 AUTO = "auto"
-SIZE_FACTORS = (1.125, 1.25, 1.5)
 MULTIPLE_PX = 16
 MOST_ENLARGED = 2  # times the photos' median shorter side
 MOST_LOOKED_AT = 200  # photos whose size is read for that
-CROP_SHARES = (0.875, 0.95, 1.0)
 
 
 def settle_size(
@@ -67,7 +66,7 @@ def settle_size(
     if AUTO in (recipe.data.test_size_px, recipe.data.test_crop_share):
         predictor = load_predictor(run.path, device).with_preprocessing(served)
         sizes, remark = sizes_to_try(recipe, start[0], shorter_side_px(rows, paths, recipe), len(predictor.classes))
-        shares = CROP_SHARES if recipe.data.test_crop_share == AUTO else ()
+        shares = TEST_CROP_SHARES if recipe.data.test_crop_share == AUTO else ()
         most = len(rows) * (1 + len(sizes) + len(shares))
         with screen.counting("choosing the test size", most) as advance:
             choice = choose(Tries(predictor, rows, paths, seconds, advance), start, sizes, shares)
@@ -102,7 +101,7 @@ def sizes_to_try(recipe: Recipe, size: int, shorter_side: float, num_classes: in
     """
     if recipe.data.test_size_px != AUTO:
         return [], ""
-    wanted = sorted({MULTIPLE_PX * round(size * factor / MULTIPLE_PX) for factor in SIZE_FACTORS})
+    wanted = sorted({MULTIPLE_PX * round(size * factor / MULTIPLE_PX) for factor in TEST_SIZE_FACTORS})
     wanted = [px for px in wanted if size < px <= MOST_ENLARGED * shorter_side]
     share = start_of(recipe)[1]
     wanted = [px for px in wanted if resized_side(px, share) <= MOST_RESIZED_PX]

@@ -87,7 +87,8 @@ class Tries:
         if setting in self.losses:
             return True
         began, pixels = self._clock(), setting[0] ** 2
-        if self._seconds is not None and began - self._began + self._seconds_per_pixel * pixels >= self._seconds:
+        needed = 2 * self._seconds_per_pixel * pixels  # to try it, and to judge the bundle by it if it is taken
+        if self._seconds is not None and began - self._began + needed >= self._seconds:
             self.left_out.append(setting)
             return False
         made = self._predictor.with_preprocessing(with_setting(self._predictor.preprocessing, setting))

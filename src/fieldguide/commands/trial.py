@@ -27,6 +27,7 @@ from fieldguide.recipe.schema import Recipe
 from fieldguide.report.figures import draw_curves
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest, write_json
+from fieldguide.training.budget import RESERVE
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import Saved
 from fieldguide.training.loop import train as train_loop
@@ -291,8 +292,8 @@ def _what_now(trial: Trial, state: State) -> str:
 
 
 def _seconds_to_try(trial: Trial) -> float | None:
-    """What may go into choosing the test size: half of what is left, for the rest is judging and the report."""
-    return None if trial.seconds_left is None else max(0.0, trial.seconds_left() / 2)
+    """What choosing the test size and judging may take: what is left, but for the report."""
+    return None if trial.seconds_left is None else max(0.0, trial.seconds_left() - RESERVE)
 
 
 def _judge(run: RunFolder, split: Split, paths: Mapping[str, Path], device: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 Part = Literal["all", "last_two_stages"]
 
+TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # that are tried where the test size is chosen on validation
+TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # likewise of the crop
 RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds a validation photo
 PASSES_OF_AN_EPOCH, PASSES_OF_JUDGING = 1.0, 2.0  # over the validation photos; the second in fp32
 FILLED = 0.95  # of the time that is left; the rest is for what a short measurement does not see
@@ -149,7 +151,9 @@ def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> 
     return after < 2 * forward * task.images
 
 
-def reserve_seconds(forward: float, validation_images: int, views: int = 1, soup_candidates: int = 0) -> float:
+def reserve_seconds(
+    forward: float, validation_images: int, views: int = 1, soup_candidates: int = 0, tried: float = 0.0
+) -> float:
     """What comes after the last step: the validation of its epoch, the judging of the bundle (in fp32), the report.
 
     Args:
@@ -157,9 +161,20 @@ def reserve_seconds(forward: float, validation_images: int, views: int = 1, soup
         validation_images: how many are judged.
         views: of a photo that the bundle's answer is the mean of.
         soup_candidates: each is one validation more.
+        tried: so many judgings more choose size and crop; see `judgings_to_choose`.
     """
-    passes = PASSES_OF_AN_EPOCH + PASSES_OF_JUDGING * views + soup_candidates
+    passes = PASSES_OF_AN_EPOCH + PASSES_OF_JUDGING * views * (1 + tried) + soup_candidates
     return RESERVE + passes * forward * validation_images + PICTURE * validation_images
+
+
+def judgings_to_choose(*, size: bool, crop: bool) -> float:
+    """What choosing the size, the crop or both at test time costs at the most, in judgings at the training's size."""
+    if not (size or crop):
+        return 0.0
+    sizes = [factor**2 for factor in TEST_SIZE_FACTORS] if size else []
+    crops = (len(TEST_CROP_SHARES) - 1) * max(sizes, default=1.0) if crop else 0.0
+    largest = max(sizes, default=1.0) - 1  # by which the judging itself costs more, then
+    return 1 + sum(sizes) + crops + largest
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:
