@@ -11,6 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 from fieldguide import MachineError, PhotosError, UsageError, evaluate, experiment, resume
+from fieldguide.commands import resume as resume_command
+from fieldguide.commands import train as train_command
 from fieldguide.commands import trial
 from fieldguide.errors import Interrupted, TrainingError
 from fieldguide.training.checkpoint_files import Checkpoints
@@ -431,3 +433,20 @@ def test_where_no_epoch_was_finished_nobody_is_sent_to_a_model_that_is_not_there
     with pytest.raises(TrainingError, match="the loss is not finite in epoch 1, step") as error:
         train(trained[0], output=tmp_path / "run", overrides=(*small, EVERY_STEP), quiet=True)
     assert "train PHOTOS --set training.learning_rate=0.0003 -o ANOTHER" in str(error.value)
+
+
+def test_folds_that_go_on_share_the_minutes_as_when_they_began(tmp_path, make_photos, small, at_step, monkeypatch):
+    photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
+    overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
+    at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
+    assert train(photos, output=tmp_path / "run", overrides=overrides, minutes=50, quiet=True).exit_code == 143
+    shares, real = [], train_command.seconds_left
+
+    def seconds_left(recipe, began, trainings=1):
+        shares.append(trainings)
+        return real(recipe, began, trainings)
+
+    for module in (train_command, resume_command):
+        monkeypatch.setattr(module, "seconds_left", seconds_left)
+    assert resume(tmp_path / "run", quiet=True).exit_code == 0
+    assert shares == [2, 2]  # the fold that goes on, and the one that had not begun

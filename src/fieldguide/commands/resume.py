@@ -90,7 +90,7 @@ def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, 
         UsageError: its saved steps are damaged, or another process is at work on it.
     """
     chosen_device, split = world.choose_device(device), prepared.split
-    outlook = assemble.Outlook(seconds_left(recipe, time.monotonic()))
+    outlook = assemble.Outlook(seconds_left(recipe, time.monotonic(), recipe.split.folds or 1))
     with explained(run), run.held():
         checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
         found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
@@ -212,7 +212,8 @@ def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, 
             return finished_before(fold, screen).result
         if not fold.can_go_on:
             settled = settled_as_first_fold(recipe, run)
-            return run_trial(request.recipe_name, settled, of_fold, fold, device, screen).result
+            folds = recipe.split.folds or 1  # so many share the minutes, as when it began
+            return run_trial(request.recipe_name, settled, of_fold, fold, device, screen, trainings=folds).result
         asked = read_request(fold)
         minutes = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
         own = demand_same_recipe(fold, asked, (minutes,))  # what its `auto` came to is not measured again
