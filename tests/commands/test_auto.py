@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fieldguide import UsageError, assemble, predict, resume, train
+from fieldguide import UsageError, assemble, experiment, predict, resume, train
 from fieldguide.assemble import automatic
 from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
@@ -189,3 +189,40 @@ def test_a_quick_step_is_measured_with_its_whole_batch_and_a_slow_one_with_a_par
     monkeypatch.setattr(planner, "forward", lambda side_px: forward)
     monkeypatch.setattr(automatic, "train_step", lambda model, optimizer, images, *_: seen.append(len(images)))
     assert planner.step(32, "all") >= 0 and set(seen) == {photos}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        (("training.micro_batch_size=32",), r"training\.micro_batch_size is 32, more than training\.batch_size 8"),
+        (("data.cache_side_px=64", "data.image_size_px=null"), r"data\.cache_side_px"),
+    ],
+)
+def test_what_a_plan_chooses_against_what_was_asked_for_is_refused_before_anything_is_written(
+    tmp_path, make_photos, settings, named
+):
+    photos = make_photos(tmp_path / "photos", TWO)
+    with pytest.raises(UsageError, match=named):
+        train(photos, output=tmp_path / "run", weights="none", overrides=(*AT_32_PX, *settings), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_experiment_plans_once_a_recipe_so_that_its_seeds_are_trained_alike(
+    tmp_path, make_photos, weights, monkeypatch
+):
+    photos, planned, real = make_photos(tmp_path / "photos", TWO), [], automatic.Planner.with_plan
+    monkeypatch.setattr("fieldguide.training.budget.OPEN_ROUNDS", 0)
+
+    def with_plan(*all):
+        planned.append(1)
+        monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 3)  # a plan that was made again would show
+        return real(*all)
+
+    monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 2)
+    monkeypatch.setattr(automatic.Planner, "with_plan", with_plan)
+    experiment(photos, ["auto"], tmp_path / "out", seeds=2, overrides=AT_32_PX, weights=weights, quiet=True)
+    recipes = [read_recipe(tmp_path / "out" / f"auto-seed{seed}" / "recipe.yaml") for seed in (0, 1)]
+    assert len(planned) == 1 and [recipe.training.seed for recipe in recipes] == [0, 1]
+    assert recipes[0].training.phases == recipes[1].training.phases
+    again = experiment(photos, ["auto"], tmp_path / "out", seeds=2, overrides=AT_32_PX, weights=weights, quiet=True)
+    assert len(planned) == 1 and [row["method"] for row in again.rows][:2] == ["auto-seed0", "auto-seed1"]

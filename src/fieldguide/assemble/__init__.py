@@ -11,6 +11,7 @@ from fieldguide.assemble.automatic import Planner
 from fieldguide.assemble.described import CPU as CPU
 from fieldguide.assemble.described import NO_COMPILER
 from fieldguide.assemble.described import architecture as architecture
+from fieldguide.assemble.described import demand_no_contradiction as demand_no_contradiction
 from fieldguide.assemble.described import hold_against_rules as hold_against_rules
 from fieldguide.assemble.described import preprocessing_of as preprocessing_of
 from fieldguide.assemble.described import problems_with_machine as problems_with_machine
@@ -110,6 +111,7 @@ def assemble(
     planner = Planner(recipe, model, device, images, validation_images) if recipe.training.plan == "auto" else None
     if planner is not None:
         recipe = resolved(planner.with_sizes(outlook), device)
+        demand_no_contradiction(recipe)
     preprocessing = preprocessing_of(recipe)
     if any(phase.batch_norm == "folded" for phase in recipe.training.phases):  # refused now, not when it begins
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
@@ -125,6 +127,7 @@ def assemble(
         plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
     # after the feed, for photos that lie in a GPU's memory leave less of it
     recipe = _settled(recipe, model, plan.most_epochs() * images, device)
+    demand_no_contradiction(recipe)
     return Assembled(
         recipe=recipe,
         model=model,

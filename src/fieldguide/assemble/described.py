@@ -14,12 +14,15 @@ from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.classifier import (
     Architecture,
+    Classifier,
     count_parameters,
     demand_image_size,
     make_on_meta,
+    stage_names,
     trainable_names,
 )
 from fieldguide.model.weights import problem_with_weights, what_pretrained
+from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import AUTO, Recipe
@@ -75,6 +78,16 @@ def resolved(recipe: Recipe, device: torch.device = CPU) -> Recipe:
     return made
 
 
+def demand_no_contradiction(recipe: Recipe) -> None:
+    """Holds what was filled in against what was asked for: a run's own recipe can always be read again.
+
+    Raises:
+        UsageError: every contradiction, a line each.
+    """
+    if found := contradictions(recipe):
+        raise UsageError(*dict.fromkeys(each.message for each in found))
+
+
 def architecture(recipe: Recipe, num_classes: int) -> Architecture:
     """The network that a resolved recipe describes."""
     model = recipe.model
@@ -86,22 +99,37 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
     """The verdict on a resolved recipe, before anything is trained.
 
     Raises:
-        UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part that it
-            does not have.
+        UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part, or
+            learning rates fall by stages, that it does not have.
     """
     model = make_on_meta(architecture(recipe, num_classes))
     size = recipe.data.image_size_px or backbones.pretrained_preprocessing(recipe.model.backbone)["image_size_px"]
     demand_image_size(model, size, recipe.model.backbone)
     if isinstance(recipe.data.test_size_px, int):
         demand_image_size(model, recipe.data.test_size_px, recipe.model.backbone, "data.test_size_px")
-    for phase in recipe.training.phases:
+    for place, phase in enumerate(recipe.training.phases):
         trainable_names(model, phase.trainable)
+        if phase.image_size_px and phase.image_size_px != size:
+            field = f"training.phases.{place}.image_size_px"
+            demand_image_size(model, phase.image_size_px, recipe.model.backbone, field)
+    if (recipe.training.layer_decay or 1.0) < 1:
+        _demand_stages(model, recipe)
     found = verdict(
         recipe, count_parameters(model)["total"], what_pretrained(recipe.model.weights, recipe.model.backbone)
     )
     if not found["kept"]:
         raise UsageError(*found["broken"])
     return found
+
+
+def _demand_stages(model: Classifier, recipe: Recipe) -> None:
+    try:
+        stage_names(model)
+    except UsageError:
+        raise UsageError(
+            f"training.layer_decay: is {recipe.training.layer_decay:g}, but timm does not tell the stages of "
+            f"{recipe.model.backbone}; set training.layer_decay=1 for one rate everywhere"
+        ) from None
 
 
 def preprocessing_of(recipe: Recipe) -> Preprocessing:

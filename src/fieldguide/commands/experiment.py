@@ -1,7 +1,7 @@
 """`fieldguide experiment`: several recipes on the same photos, split and seed, to the table of methods."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldguide.commands.compare import show, write_tables
@@ -74,7 +74,8 @@ def experiment(
         recipes: presets or files; each becomes the run `output/NAME`.
         output: the experiment's folder; a finished trial in it is not trained again.
         seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
-            `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them.
+            `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them,
+            and so is what it made of every `auto`: a plan is made once a recipe.
         overrides, weights, device: as for `train`, for each recipe.
         quiet: show nothing.
 
@@ -94,10 +95,12 @@ def experiment(
     prepared = prepare(root, next(iter(chosen.values())), screen)
     folder.mkdir(parents=True, exist_ok=True)
     _demand_same_split(folder / SPLIT_FILE, prepared.split)
-    runs = {}
+    runs: dict[str, Run] = {}
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
-        runs[name] = run = _finish_trial(trial, prepared, RunFolder(folder / name), device, root, screen)
+        first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
+        settled = trial if first is None else _settled_as(trial, RunFolder(first.path))
+        runs[name] = run = _finish_trial(settled, prepared, RunFolder(folder / name), device, root, screen)
         if run.exit_code:
             screen.warn("the experiment stops here; call it again to go on")
             return Experiment(folder, (), run.exit_code)
@@ -125,6 +128,11 @@ def _trials(recipes: Mapping[str, Recipe], seeds: int) -> dict[str, Trial]:
             training = recipe.training.model_copy(update={"seed": seed})
             trials[f"{name}-seed{seed}"] = Trial(name, recipe.model_copy(update={"training": training}))
     return trials
+
+
+def _settled_as(trial: Trial, first: RunFolder) -> Trial:
+    """With what the first seed made of its `auto`, its plan included: a mean is of trainings that are alike."""
+    return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
 
 
 def _means(rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int) -> list[comparison.Row]:

@@ -90,7 +90,9 @@ def demand_request(
         problems.append(problem)
     if problems:
         raise UsageError(*problems)
-    return draft.name, assemble.resolved(made, chosen_device)
+    made = assemble.resolved(made, chosen_device)
+    assemble.demand_no_contradiction(made)
+    return draft.name, made
 
 
 def _problem_with_output(run: RunFolder) -> str | None:
