@@ -17,7 +17,7 @@ os.environ["YOLO_AUTOINSTALL"] = "false"
 
 import numpy as np
 from ultralytics import YOLO
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, torch_utils
 from ultralytics_train import model_file
 
 
@@ -25,7 +25,7 @@ def main() -> None:
     parser = contract.arguments(__doc__)
     parser.add_argument("--openvino", action="store_true", help="predict by its export to OpenVINO")
     options = parser.parse_args()
-    contract.set_threads(options.threads)
+    torch_utils.NUM_THREADS = options.threads or os.cpu_count() or 1  # by itself it leaves a core to others
     LOGGER.setLevel(logging.ERROR)
     watch = contract.Stopwatch()
     settings = {

@@ -15,7 +15,7 @@ import yaml
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())  # its settings file stays out of the home folder
 
 from ultralytics.models.yolo.classify import ClassificationTrainer
-from ultralytics.utils import LOGGER
+from ultralytics.utils import LOGGER, torch_utils
 
 CHANNELS = {"resnet34": 512, "resnet50": 2048}
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser = contract.arguments(__doc__)
     parser.add_argument("--cache", action="store_true", help="its cache of decoded photos in memory")
     options = parser.parse_args()
-    contract.set_threads(options.threads)
+    torch_utils.NUM_THREADS = options.threads or os.cpu_count() or 1  # by itself it leaves a core to others
     LOGGER.setLevel(logging.ERROR)
     watch = contract.Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
