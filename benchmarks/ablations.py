@@ -25,7 +25,7 @@ from accuracy_page import replace_measured
 from accuracy_results import Line, Results, look
 from accuracy_run import add_options, read_once, run_once
 
-BEGIN, END = "<!-- ablations: begin -->", "<!-- ablations: end -->"
+BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"  # around the table of a file of results, by its name
 SCRIPT = side_by_side.HERE / "peers" / "accuracy_fieldguide.py"
 RECIPE = side_by_side.HERE / "ablations.yaml"
 Ran = tuple[Line, str]  # what a run came to, or why it failed
@@ -36,7 +36,8 @@ def main() -> None:
     options = _options()
     results = Results(options.results)
     if options.page:
-        replace_measured(options.page, BEGIN, END, table(results))
+        begin, end = (mark.format(options.results.stem) for mark in (BEGIN, END))
+        replace_measured(options.page, begin, end, table(results))
         print(f"{options.page}: its table is written")
         return
     setting = {name: getattr(options, name) for name in ("backbone", "size", "epochs", "at_once")}

@@ -95,15 +95,20 @@ def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):
     import ablations
 
     page = tmp_path / "EXPERIMENTS.md"
-    page.write_text(f"before\n{ablations.BEGIN}\nold\n{ablations.END}\nafter\n")
     made = begun(tmp_path, run("base", 0, 80))
+    own = [mark.format(made.path.stem) for mark in (ablations.BEGIN, ablations.END)]
+    others = "\n".join(mark.format("others") for mark in (ablations.BEGIN, ablations.END))
+    page.write_text(f"before\n{own[0]}\nold\n{own[1]}\n{others}\nafter\n")
     text = made.path.read_text().replace('"kind": "setting"', '"kind": "setting", "epochs": 6, "at_once": 1', 1)
     made.path.write_text(text)
     monkeypatch.setattr(sys, "argv", ["ablations.py", "--results", str(made.path), "--page", str(page)])
     ablations.main()
     written = page.read_text()
     assert (
-        written.startswith("before\n") and written.endswith("after\n") and "0.8000" in written and "old" not in written
+        written.startswith("before\n")
+        and written.endswith(f"{others}\nafter\n")
+        and "0.8000" in written
+        and "old" not in written
     )
 
 
