@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from fieldguide.errors import UsageError
-from fieldguide.model.bundle import Description, find_bundle, load_classifier, read_description, write_bundle
+from fieldguide.model.bundle import (
+    Description,
+    find_bundle,
+    load_classifier,
+    read_description,
+    write_bundle,
+    write_preprocessing,
+    write_temperature,
+)
 from fieldguide.model.classifier import Architecture, make_classifier
 from tests.model.test_weights import PREPROCESSING
 
@@ -55,6 +63,7 @@ def test_a_bundle_states_its_input_output_and_versions_as_plain_data(bundle):
     assert data["input"] == {"name": "images", "shape": ["batch", 3, 32, 32], "dtype": "float32", "color": "RGB"}
     assert data["output"] == {"name": "logits", "shape": ["batch", 3], "dtype": "float32"}
     assert data["head"] == {"kind": "bottleneck", "width": 8, "dropout": 0.25} and data["backbone"] == "resnet10t"
+    assert data["max_megapixels"] == 200
     assert {"fieldguide", "torch", "timm"} <= data["versions"].keys()
     assert sorted(os.listdir(bundle[0])) == ["model.json", "model.safetensors"]
 
@@ -155,6 +164,25 @@ def test_a_description_that_was_changed_by_hand_says_so(bundle, name):
     path.write_text(json.dumps(data))
     with pytest.raises(UsageError, match=r"model\.json: was changed after fieldguide wrote it"):
         load_classifier(bundle[0])
+
+
+def test_the_most_megapixels_come_back_and_are_200_in_a_bundle_of_an_earlier_version(bundle, tmp_path):
+    folder, classifier = bundle
+    said = Description(SMALL, CLASSES, PREPROCESSING, None, max_megapixels=600)
+    write_bundle(tmp_path / "b", said, classifier.state_dict())
+    assert read_description(tmp_path / "b").max_megapixels == 600
+    write_temperature(tmp_path / "b", 2.0, 9, None)
+    write_preprocessing(tmp_path / "b", PREPROCESSING | {"resize_px": 40})
+    assert read_description(tmp_path / "b").max_megapixels == 600
+    change(folder, lambda data: data.pop("max_megapixels"))
+    assert read_description(folder).max_megapixels == 200
+
+
+@pytest.mark.parametrize("value", [0, -1, 2_000.5, 10**400, float("nan"), float("inf"), "600", True, None, [600]])
+def test_megapixels_that_no_recipe_can_say_are_refused(bundle, value):
+    change(bundle[0], lambda data: data.update(max_megapixels=value))
+    with pytest.raises(UsageError, match=r"model\.json: is damaged \(max_megapixels is .* above 0 and at most 2,000"):
+        read_description(bundle[0])
 
 
 def test_a_description_of_gigabytes_is_not_read(bundle):

@@ -134,7 +134,11 @@ def assemble(
         plan=plan,
         tools=make_tools(recipe, split, paths, preprocessing, device, feed, tell),
         description=Description(
-            described, tuple(classes), served_preprocessing_of(recipe).to_dict(), weights.pretrained_on
+            described,
+            tuple(classes),
+            served_preprocessing_of(recipe).to_dict(),
+            weights.pretrained_on,
+            max_megapixels=recipe.data.max_megapixels,
         ),
         parameters=count_parameters(model),
         weights=weights,

@@ -84,7 +84,8 @@ def _draw_gallery(
     drawn: dict[str, dict[str, Any]] = {}
     place = {file: row for row, file in enumerate(predictions.files)}
     for i in range(0, len(files), MAPS_AT_ONCE):
-        piece = list(_read(files[i : i + MAPS_AT_ONCE], place, paths, preprocessing))
+        these = files[i : i + MAPS_AT_ONCE]
+        piece = list(_read(these, place, paths, preprocessing, description.max_megapixels))
         maps = _maps(classifier, piece, predictions, preprocessing, device)
         for j, shown in enumerate(piece):
             name = f"{len(drawn) + 1:03d}"
@@ -95,11 +96,15 @@ def _draw_gallery(
 
 
 def _read(
-    files: Sequence[str], place: Mapping[str, int], paths: Mapping[str, Path], preprocessing: Preprocessing
+    files: Sequence[str],
+    place: Mapping[str, int],
+    paths: Mapping[str, Path],
+    preprocessing: Preprocessing,
+    max_megapixels: float,
 ) -> Iterator[_Shown]:
     for file in files:
         try:
-            image = read_photo(paths[file])
+            image = read_photo(paths[file], max_megapixels)
         except UnreadableError:  # it was there a moment ago; the report does without it
             continue
         yield _Shown(place[file], pixels(center(image, preprocessing)), seen(image, preprocessing, THUMBNAIL_PX))

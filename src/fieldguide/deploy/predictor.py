@@ -288,6 +288,7 @@ def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, 
         Serving(classifier, chosen, engine, side, batch, speeds, is_mirrored=is_mirrored),
         description.classes,
         preprocessing,
+        description.max_megapixels,
         temperature=None if is_as_trained else description.temperature,
         draft=draft,
     )

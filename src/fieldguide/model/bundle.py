@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors.torch import load, save
@@ -20,6 +20,7 @@ WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 MOST_DESCRIPTION_BYTES = 2**26  # a million names of classes
 TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
+MOST_MEGAPIXELS = 2_000  # the most that a recipe can say
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Description:
         temperature: what logits are divided by before the softmax; 1 as long as none was fitted.
         calibration: on how many photos it was fitted (`fitted_on_n`) and what must be known of it (`note`); None as
             long as none was fitted, as in bundles of earlier versions.
+        max_megapixels: a larger photo is unreadable, as it was to the training; 200 in bundles of earlier versions.
     """
 
     architecture: Architecture
@@ -47,6 +49,7 @@ class Description:
     weights_sha256_before: str | None = None
     temperature: float = 1.0
     calibration: Mapping[str, Any] | None = None
+    max_megapixels: float = 200
 
 
 def find_bundle(path: Path) -> Path:
@@ -120,6 +123,7 @@ def _write_description(folder: Path, description: Description) -> None:
         "format": FORMAT,
         "classes": list(description.classes),
         "preprocessing": dict(description.preprocessing),
+        "max_megapixels": description.max_megapixels,
         "input": {
             "name": "images",
             "shape": ["batch", 3, size, size],
@@ -162,6 +166,7 @@ def read_description(folder: Path) -> Description:
             f"{path}: is of format {str(found)[:40]}, and this version of fieldguide reads format {FORMAT}"
         )
     temperature = _read_temperature(data.get("temperature", 1.0), path)
+    max_megapixels = _read_megapixels(data.get("max_megapixels", Description.max_megapixels), path)
     try:
         if not isinstance(data["classes"], list):
             raise TypeError("classes is no list")
@@ -182,6 +187,7 @@ def read_description(folder: Path) -> Description:
             weights_sha256_before=data.get("weights_sha256_before"),
             temperature=temperature,
             calibration=None if data.get("calibration") is None else dict(data["calibration"]),
+            max_megapixels=max_megapixels,
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
@@ -204,10 +210,22 @@ def _read_temperature(value: Any, path: Path) -> float:
 
 
 def _is_temperature(value: Any) -> bool:
-    """Whether it is a number in range; NaN is in none, and true is no number here."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and TEMPERATURES[0] <= value <= TEMPERATURES[1]
-    )
+    """Whether it is in range, where NaN never is."""
+    return _is_number(value) and TEMPERATURES[0] <= value <= TEMPERATURES[1]
+
+
+def _read_megapixels(value: Any, path: Path) -> float:
+    if not (_is_number(value) and 0 < value <= MOST_MEGAPIXELS):
+        raise UsageError(
+            f"{path}: is damaged (max_megapixels is {str(value)[:40]}, and must be a number above 0 and at most "
+            f"{MOST_MEGAPIXELS:,})"
+        )
+    return float(value)
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether it is a number; true is none here."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _demand_sense(description: Description, path: Path) -> None:
