@@ -147,6 +147,15 @@ def test_a_damaged_file_is_told_in_words(tmp_path, name, content):
         read_file(tmp_path / name)
 
 
+def test_a_file_without_tensors_is_refused_in_words(tmp_path):
+    save_file({}, tmp_path / "a.safetensors")
+    torch.save({"state_dict": {}}, tmp_path / "a.pth")
+    for name in ("a.safetensors", "a.pth"):
+        with pytest.raises(UsageError, match=rf"model\.weights: {tmp_path / name} holds no tensors"):
+            load(tmp_path / name)
+    assert module._plain_names({}) == {}
+
+
 def test_a_compressed_archive_is_refused_before_it_takes_memory(source, tmp_path):
     torch.save(state(source) | {"more": torch.zeros(50_000_000)}, tmp_path / "whole.pth")
     with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "a.pth", "w", 8) as bomb:

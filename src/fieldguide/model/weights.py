@@ -116,22 +116,25 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from .safetensors or from torch's format, without executing pickled code.
 
     Raises:
-        UsageError: missing, damaged, or it holds more than tensors.
+        UsageError: missing, damaged, it holds no tensors, or more than tensors.
     """
     if path.suffix != ".safetensors":
         return read_foreign(path)
     try:
-        return dict(load_file(path))
+        found = dict(load_file(path))
     except MemoryError:
         raise UsageError(f"model.weights: {path} needs more memory than there is") from None
     except Exception as error:  # safetensors' own errors, and what its Python part raises for types that torch lacks
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UsageError(f"model.weights: {path} cannot be read ({reason})") from None
+    if not found:
+        raise UsageError(f"model.weights: {path} holds no tensors")
+    return found
 
 
 def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Takes off the prefixes that wrappers put before every name, in any order."""
-    while prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in found)), None):
+    while found and (prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in found)), None)):
         found = {name.removeprefix(prefix): value for name, value in found.items()}
     if any(name.startswith("backbone.") for name in found) and all(
         name.startswith(("backbone.", "head.")) for name in found
