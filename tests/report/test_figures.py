@@ -54,6 +54,15 @@ def test_the_curves_show_loss_accuracy_rate_and_borders():
     assert list(panels[2].get_lines()[0].get_ydata()) == [line["learning_rate"] for line in HISTORY]
 
 
+def test_a_name_with_dollars_is_drawn_as_it_is(run):
+    name = "lr_$1_$2"
+    run.history.write_text(json.dumps(epoch(1, 1, "phase", name, 1e-3, True)) + "\n")
+    assert draw_curves(run) == ["curves.png", "curves.svg", "01-lr_-1_-2.png"]
+    whole, own = (_draw(run.read_history(), whole=whole) for whole in (True, False))
+    assert whole.axes[0].texts[0].get_text() == name and not whole.axes[0].texts[0].get_parse_math()
+    assert own.get_suptitle() == f"phase {name}, from learning rate 0.001"
+
+
 def test_a_run_of_one_epoch_can_be_drawn(run):
     run.history.write_text(json.dumps(HISTORY[0]) + "\n")
     assert draw_curves(run) == ["curves.png", "curves.svg", "01-standard.png"]

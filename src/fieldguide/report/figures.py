@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
 from fieldguide.run_folder import RunFolder
@@ -71,7 +72,7 @@ def _draw(epochs: Epochs, *, whole: bool) -> Figure:
     else:
         first = epochs[0]
         label = first["stage"] if first["kind"] == "round" else f"phase {first['stage']}"
-        figure.suptitle(f"{label}, from learning rate {first['learning_rate']:g}")
+        figure.suptitle(f"{label}, from learning rate {first['learning_rate']:g}", parse_math=False)
     return figure
 
 
@@ -102,12 +103,15 @@ def _dress(axes: Axes, epochs: Epochs, *, whole: bool) -> None:
             continue
         if i:
             axes.axvline(epoch["epoch"] - 0.5, color=BORDER, linewidth=1)
-        place = (epoch["epoch"] - 0.42, 1.0)
-        said = axes.annotate(
-            epoch["stage"], place, xycoords=("data", "axes fraction"), fontsize=8, color=RATE, va="bottom"
-        )
+        said = _annotate(axes, epoch["stage"], epoch["epoch"] - 0.42, RATE)
         said.set_in_layout(False)  # a name may be longer than its epochs are wide
     axes.set_title(" ", fontsize=8)  # room for these names
+
+
+def _annotate(axes: Axes, text: str, across: float, color: str) -> Annotation:
+    """A name above the chart, as it is: between two dollars there is no formula."""
+    place, units = (across, 1.0), ("data", "axes fraction")
+    return axes.annotate(text, place, xycoords=units, parse_math=False, fontsize=8, color=color, va="bottom")
 
 
 def _rate(axes: Axes, epochs: Epochs) -> None:
@@ -181,16 +185,7 @@ class Panel:
     def boundary(self, across: float, text: str, color: str) -> None:
         """A vertical line with what begins there."""
         self.axes.axvline(across, color=color, linewidth=0.8, linestyle=(0, (4, 3)))
-        place = (across, 1.0)
-        self.axes.annotate(
-            text[:24],
-            place,
-            xycoords=("data", "axes fraction"),
-            parse_math=False,
-            fontsize=8,
-            color=color,
-            va="bottom",
-        )
+        _annotate(self.axes, text[:24], across, color)
 
     def bar(self, left: float, right: float, height: float, color: str) -> None:
         """A bar from `left` to `right`."""
