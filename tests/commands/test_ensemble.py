@@ -10,7 +10,7 @@ import pytest
 
 from fieldguide import UsageError, evaluate, load, predict
 from fieldguide.cli import app
-from fieldguide.commands.ensemble import load_runs, looks_like_run, runs_and_images, runs_and_photos
+from fieldguide.commands.ensemble import _demand_different, load_runs, looks_like_run, runs_and_images, runs_and_photos
 from fieldguide.data.split import read_split, write_split
 from fieldguide.model.bundle import write_temperature
 from tests.commands.by_the_report import train
@@ -135,6 +135,8 @@ def test_the_same_model_twice_and_other_classes_are_refused(copies, tmp_path, ma
     photos, one, other = copies
     with pytest.raises(UsageError, match="is the same model as"):
         load_runs([one, other, one / "bundle"], "cpu", "plain")
+    with pytest.raises(UsageError, match="a: is the same model as a; leave one of them out"):
+        _demand_different([one, one], ["a"] * 2)  # also where both names are one object
     data = json.loads((other / "bundle/model.json").read_text())
     data["classes"] = ["10", "2", "dog"]
     del data["description_sha256"]
@@ -160,6 +162,25 @@ def test_runs_come_first_and_photos_after_them(pair, tmp_path):
         with pytest.raises(UsageError, match="PHOTOS is missing"):
             runs_and_photos(paths)
     assert looks_like_run(one) and looks_like_run(one / "bundle") and not looks_like_run(photos)
+
+
+def test_a_name_that_the_system_does_not_take_is_told_and_no_traceback(pair, tmp_path, monkeypatch):
+    photos, one, _ = pair
+    long = tmp_path / ("x" * 300)
+    assert not looks_like_run(long)
+    for call in (lambda: evaluate(long, photos), lambda: evaluate([one, long], photos), lambda: load(long)):
+        with pytest.raises(UsageError, match=f"{long}: cannot be read \\(File name too long\\)"):
+            call()
+    with pytest.raises(UsageError, match="File name too long"):
+        predict(*runs_and_images([one, long]), tmp_path / "p.csv", quiet=True)
+
+    def closed(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    assert not looks_like_run(one)
+    with pytest.raises(UsageError, match=f"{one}: cannot be read \\(Permission denied\\)"):
+        load(one)
 
 
 def test_the_command_line_takes_several_runs(pair, tmp_path):

@@ -109,9 +109,12 @@ def split_of(path: Path) -> Split | None:
 
 
 def looks_like_run(path: Path) -> bool:
-    """Whether a path is a run or a bundle, whole or not, rather than photos."""
+    """Whether a path is a run or a bundle, whole or not, rather than photos; not where nobody can look."""
     run = RunFolder(path)
-    return run.recipe.is_file() or any((folder / DESCRIPTION_FILE).is_file() for folder in (path, run.bundle))
+    try:
+        return run.recipe.is_file() or any((folder / DESCRIPTION_FILE).is_file() for folder in (path, run.bundle))
+    except OSError:  # a name that is too long, a folder that cannot be entered: whoever reads it says so
+        return False
 
 
 def runs_and_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -141,11 +144,11 @@ def runs_and_photos(paths: Sequence[Path]) -> tuple[list[Path], Path]:
 
 
 def _demand_different(folders: Sequence[Path], names: Sequence[str]) -> None:
-    first: dict[Path, str] = {}
+    first: dict[Path, int] = {}
     twice = [
-        f"{name}: is the same model as {other}; leave one of them out"
-        for folder, name in zip(folders, names, strict=True)
-        if (other := first.setdefault(folder.resolve(), name)) is not name
+        f"{names[place]}: is the same model as {names[other]}; leave one of them out"
+        for place, folder in enumerate(folders)
+        if (other := first.setdefault(folder.resolve(), place)) != place
     ]
     if twice:
         raise UsageError(*twice)

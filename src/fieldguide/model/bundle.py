@@ -56,8 +56,15 @@ def find_bundle(path: Path) -> Path:
     """The bundle's folder, given itself or its run.
 
     Raises:
-        UsageError: there is none; the message says what was expected.
+        UsageError: there is none, or nobody can look there; the message says what was expected.
     """
+    try:
+        return _found_bundle(path)
+    except OSError as error:  # a name that is too long, a folder that cannot be entered
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _found_bundle(path: Path) -> Path:
     if not path.exists():
         raise UsageError(f"{path}: there is no such run or bundle")
     for folder in (path, path / "bundle"):
