@@ -67,6 +67,10 @@ def test_a_submission_has_exactly_two_columns_and_may_be_a_zip(trained, tmp_path
     predict(run.path, [tmp_path / "in"], tmp_path / "p.csv", format="submission", quiet=True)
     done = predict(run.path, [tmp_path / "in"], tmp_path / "x.zip", format="submission", quiet=True)
     lines = (tmp_path / "p.csv").read_text().splitlines()
+    predict(run.path, [tmp_path / "in"], tmp_path / "X.ZIP", format="submission", quiet=True)
+    assert (tmp_path / "X.ZIP").read_bytes() == (tmp_path / "x.zip").read_bytes()
+    with pytest.raises(UsageError, match=r"Y\.Zip: a .zip is for --format submission"):
+        predict(run.path, [tmp_path / "in"], tmp_path / "Y.Zip", quiet=True)
     assert lines[0] == "image_name,pred_label" and lines[-1] == "zz," and len(lines) == 5 and done.exit_code == 3
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
         assert archive.namelist() == ["prediction.csv"]
@@ -75,9 +79,24 @@ def test_a_submission_has_exactly_two_columns_and_may_be_a_zip(trained, tmp_path
 
 def test_two_images_of_one_stem_are_an_error_in_a_submission_alone(trained, tmp_path):
     photos, run = trained
-    with pytest.raises(UsageError, match=r"10/000\.png and 2/000\.png are both 000"):
+    with pytest.raises(UsageError, match=r"10/000\.png and \S+/2/000\.png are both 000\n"):
         predict(run.path, [photos / "test"], tmp_path / "p.csv", format="submission", quiet=True)
     assert not (tmp_path / "p.csv").exists()
+
+
+@pytest.mark.parametrize("format", ["csv", "submission"])
+def test_a_name_that_would_stand_twice_is_refused_over_all_inputs_with_both_photos(trained, tmp_path, format):
+    photos, run = trained
+    one, other = (shutil.copytree(photos / "test" / name, tmp_path / name) for name in ("2", "cat"))
+    target, name = tmp_path / "p.csv", "000" if format == "submission" else "000.png"
+    with pytest.raises(UsageError, match="3 rows would have a name that stands there already") as error:
+        predict(run.path, [one, other], target, format=format, quiet=True)
+    assert f"{one}/000.png and {other}/000.png are both {name}\n" in str(error.value)
+    with pytest.raises(UsageError, match=f"{one}/000.png and {one}/000.png are both") as error:
+        predict(run.path, [one / "000.png"] * 2, target, format=format, quiet=True)
+    assert "Give each" in str(error.value) and not target.exists()
+    if format == "csv":
+        assert predict(run.path, tmp_path, target, quiet=True).images == 6  # the folder that they lie in
 
 
 def test_all_wrong_paths_and_options_are_named_before_the_model_is_loaded(tmp_path):

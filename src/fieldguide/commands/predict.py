@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs
-from fieldguide.commands.prediction_rows import FORMATS, Written, stem, write_rows
+from fieldguide.commands.prediction_rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.data.scan import images_below, relative_name
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
@@ -83,15 +83,14 @@ def predict(
         How many rows were written, and what could not be read.
 
     Raises:
-        UsageError: wrong paths or options; in the submission format, two images of one name; of several runs, classes
-            that differ, or a broken rule.
+        UsageError: wrong paths or options; two rows of one name; of several runs, classes that differ, or a broken
+            rule.
     """
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
     inputs, others = gather(images)
     _demand_no_input(target, inputs)
-    if format == "submission":
-        _demand_different_stems(name for name, _ in inputs)
+    _demand_different_rows(inputs, format)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
     predictor = loaded.predictor
     _demand_fit(loaded, top, unsure_below, screen)
@@ -222,7 +221,7 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
             "--spreadsheet-safe: changes names, and --format submission holds exact ones; leave one of them out, "
             "or choose --format csv"
         )
-    if output.suffix == ".zip" and format != "submission":
+    if is_zip(output) and format != "submission":
         problems.append(f"-o {output}: a .zip is for --format submission; give a .csv")
     if output.exists() and not (output.is_file() or output.is_dir()):
         problems.append(f"-o {output}: is neither a file nor a new name, and would be replaced by a file")
@@ -245,18 +244,32 @@ def _not_writable(output: Path) -> list[str]:
         return [f"-o {output}: cannot be written ({error.strerror or error})"]
 
 
-def _demand_different_stems(names: Iterable[str]) -> None:
-    first: dict[str, str] = {}
+def _demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> None:
+    """Holds the names of all rows against each other, over all inputs.
+
+    Raises:
+        UsageError: some stand twice; both photos are named.
+    """
+    first: dict[str, Path] = {}
     doubles = []
-    for name in names:
-        other = first.setdefault(stem(name), name)
-        if other != name:
-            doubles.append(f"{other} and {name} are both {stem(name)}")
-    if doubles:
+    for name, path in inputs:
+        written = stem(name) if format == "submission" else name
+        if written in first:
+            doubles.append(f"{first[written]} and {path} are both {written}")
+        first.setdefault(written, path)
+    if not doubles:
+        return
+    count, named = counted(len(doubles), "row"), listing(doubles)
+    if format == "submission":
         raise UsageError(
-            f"a submission names images without folder and ending, and {len(doubles)} names stand twice:\n"
-            f"{listing(doubles)}"
+            f"a submission names images without folder and ending, and {count} would have a name that stands there "
+            f"already:\n{named}\nGive each image once, and rename those that are two"
         )
+    raise UsageError(
+        f"{count} would have a name that stands there already:\n{named}\n"
+        "Give each photo once; for folders with photos of the same names, give the folder that they lie in, or predict "
+        "one after the other with an -o each"
+    )
 
 
 def _with_names(

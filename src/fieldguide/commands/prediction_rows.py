@@ -20,6 +20,11 @@ def stem(name: str) -> str:
     return PurePosixPath(name).stem
 
 
+def is_zip(target: Path) -> bool:
+    """Whether a file is to be a .zip, by its ending in any case."""
+    return target.suffix.lower() == ".zip"
+
+
 @dataclass
 class Written:
     """What stood out among the rows.
@@ -55,7 +60,7 @@ def write_rows(
     found = Written([])
     try:
         with replacing(target) as file:
-            if target.suffix == ".zip":
+            if is_zip(target):
                 with zipfile.ZipFile(file, "w") as archive:
                     entry = zipfile.ZipInfo("prediction.csv", ZIP_DATE)
                     entry.compress_type = zipfile.ZIP_DEFLATED
