@@ -9,17 +9,15 @@ from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
+from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
 from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
-from fieldguide.data.scan import Photo, PhotoFolder, natural, scan
+from fieldguide.data.scan import Photo, natural, scan
 from fieldguide.data.split import Row, Split
 from fieldguide.deploy.serving import PLAIN
-from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.errors import UsageError, counted, listing
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json
-
-PARTS = ("test", "val", "train")
-ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,8 @@ def evaluate(
         given = read_labels(Path(labels))
         folder = with_labels(folder, given, Path(labels))
     splits = [split_of(path) for path in loaded.paths]
-    chosen, wanted, remarks = choose_part(folder, _common_split(splits, folder, part), part)
-    _demand_known_classes(wanted, predictor.classes, root)
+    chosen, wanted, remarks = choose_part(folder, common_split(splits, folder, part), part)
+    demand_known_classes(wanted, predictor.classes, root)
     known = _known_photos(wanted, chosen, splits, predictor.max_megapixels)
     remarks = [*loaded.sentences(), *remarks, *labels_of_nothing(folder, given)]
     remarks += _remarks(wanted, chosen, known, predictor.classes)
@@ -120,73 +118,6 @@ def _demand_options(part: str | None, labels: str | Path | None, json_file: str 
         raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
     if json_file is not None and not Path(json_file).absolute().parent.is_dir():
         raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
-
-
-def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:
-    """Which photos to evaluate.
-
-    Returns:
-        The part's name, its photos, and remarks.
-
-    Raises:
-        UsageError: the part asked for does not exist.
-    """
-    if part is None:
-        part = "test" if folder.test_is_labelled else "val"
-        if part == "val" and not folder.has_validation and not _in_split(folder, split, "val"):
-            return _all_of(folder, split)
-    if part == "test" and not folder.test_is_labelled:
-        raise UsageError(f"--part test: {folder.root} has no test/ folder with a folder a class")
-    if (part == "val" and folder.has_validation) or part == "test":
-        return part, folder.part(part), []
-    found = _in_split(folder, split, part)
-    if found:
-        return part, found, [f"the {part} photos are those of the run's split"] if not folder.has_validation else []
-    if part == "train" and folder.has_validation:
-        return part, folder.part("train"), []
-    where = "the run's split names none of its photos" if split else "there is no split beside the bundle"
-    raise UsageError(f"--part {part}: {folder.root} has no {part} folder, and {where}")
-
-
-def _in_split(folder: PhotoFolder, split: Split | None, part: str) -> list[Photo]:
-    if split is None:
-        return []
-    wanted = {row.file for row in split.part(part)}
-    return [photo for photo in folder.photos if photo.file in wanted and photo.class_name is not None]
-
-
-def _all_of(folder: PhotoFolder, split: Split | None) -> tuple[str, list[Photo], list[str]]:
-    photos = folder.part("train")
-    if split is None:
-        text = "this bundle does not know its training photos; if these were among them, the figures are too high"
-        return ALL, photos, [text]
-    return ALL, photos, []
-
-
-def _common_split(splits: Sequence[Split | None], folder: PhotoFolder, part: str | None) -> Split | None:
-    """The split of all runs.
-
-    Raises:
-        UsageError: theirs differ, and the folder has no part of its own to evaluate.
-    """
-    if len({None if split is None else split.fingerprint() for split in splits}) == 1:
-        return splits[0]
-    own = {"test": folder.test_is_labelled, "val": folder.has_validation, "train": False}
-    if not (own[part] if part else own["test"] or own["val"]):
-        raise UsageError(
-            f"the runs were trained on different splits, so that what is {part or 'validation'} for one was trained on "
-            "by another; evaluate them on labelled test photos, or on a val/ folder that none was trained on"
-        )
-    return None
-
-
-def _demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root: Path) -> None:
-    unknown = sorted({photo.class_name or "" for photo in photos} - set(classes), key=natural)
-    if unknown:
-        raise PhotosError(
-            f"{root}: {counted(len(unknown), 'class')} that the model does not know: {', '.join(unknown[:10])}"
-            f"{' ...' if len(unknown) > 10 else ''}; it knows {len(classes)}, such as {', '.join(classes[:5])}"
-        )
 
 
 @dataclass(frozen=True)
