@@ -63,6 +63,17 @@ def test_changed_photos_or_recipes_are_noticed(done, small, tmp_path):
         experiment(tmp_path / "photos", RECIPES, folder, overrides=small, quiet=True)
 
 
+def test_a_test_folder_without_photos_is_none(done, small, tmp_path):
+    folder, photos = shutil.copytree(done[1], tmp_path / "table"), shutil.copytree(done[0], tmp_path / "photos")
+    for path in (photos / "test").rglob("*.png"):
+        path.rename(path.with_suffix(".heic"))
+    for name in RECIPES:
+        result = json.loads((folder / name / "result.json").read_text())
+        (folder / name / "result.json").write_text(json.dumps({**result, "test": None}))
+    found = experiment(photos, RECIPES, folder, overrides=small, quiet=True)
+    assert [row["test_accuracy"] for row in found.rows] == [None, None]
+
+
 def test_mistakes_of_all_recipes_come_before_any_training(trained, tmp_path):
     with pytest.raises(UsageError) as error:
         experiment(

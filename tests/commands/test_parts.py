@@ -83,3 +83,14 @@ def test_what_nobody_can_compare_counts_by_its_name(season):
     of_another_season(season[0], [row.file for row in split.rows])
     write_split(season[1] / "split.csv", Split(tuple(replace(row, content_hash="") for row in split.rows)))
     assert chosen(season)[0] == "val" and len(chosen(season)[1]) == 12
+
+
+def test_a_test_folder_without_photos_is_told_and_validation_taken_where_no_part_is_asked_for(trained, tmp_path):
+    photos, run = Path(shutil.copytree(trained[0], tmp_path / "photos")), trained[1].path
+    for path in (photos / "test").rglob("*.png"):
+        path.rename(path.with_suffix(".heic"))
+    why = "test/ has class folders, and no file with an image ending in them"
+    with pytest.raises(UsageError, match=f"a folder a class and photos in it; {why}"):
+        evaluate(run, photos, part="test", quiet=True)
+    found = evaluate(run, photos, quiet=True)
+    assert found.part == "val" and found.figures["images"] == 12 and why in found.remarks

@@ -63,6 +63,12 @@ def test_test_folders_that_are_no_classes_are_unlabelled_and_it_is_said(photos):
     assert not found.test_is_labelled and "since photos lie beside them" in found.remarks[0]
 
 
+def test_test_classes_without_a_photo_are_no_labels_and_it_is_said(photos):
+    found = scan(touch(photos({"train/cat": 1, "train/dog": 1, "test/cat": 0}), "test/dog/a.heic", "test/dog/b.txt"))
+    assert not found.test_is_labelled and found.part("test") == [] and found.others == 2
+    assert found.remarks == ("test/ has class folders, and no file with an image ending in them",)
+
+
 def test_a_test_class_without_training_photos_is_said(photos):
     found = scan(photos({"train/cat": 1, "train/dog": 1, "test/dog": 1, "test/bird": 1}))
     assert found.remarks == ("test/ has classes without training photos: bird",)

@@ -70,6 +70,7 @@ def judge_photos(
         files.append(row.file)
         labels.append(index[row.class_name])
         found.append(logits)
+    assert rows, "there is nothing to judge"
     if not found:
         raise PhotosError(
             f"none of the {len(rows):,} photos can be read; first {failed[0]['file']} {failed[0]['reason']}"

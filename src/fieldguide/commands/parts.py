@@ -20,17 +20,20 @@ def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> t
         The part's name, its photos, and remarks.
 
     Raises:
-        UsageError: the part asked for does not exist.
+        UsageError: the part asked for does not exist, or is empty.
         PhotosError: it is a part of the run's split, and some of its photos are other ones by now.
     """
     if part is None and folder.test_is_labelled:
         part = "test"
     if part == "test" and not folder.test_is_labelled:
-        raise UsageError(f"--part test: {folder.root} has no test/ folder with a folder a class")
+        found = "".join(f"; {remark}" for remark in folder.remarks)
+        raise UsageError(f"--part test: {folder.root} has no test/ folder with a folder a class and photos in it{found}")
+    told = [] if part else list(folder.remarks)  # among them why a test/ is not taken
     if part == "test" or (part in (None, "val") and folder.has_validation):
         chosen = part or "val"
-        return chosen, folder.part(chosen), []
-    return _of_run(folder, split, part)
+        return chosen, folder.part(chosen), told
+    chosen, photos, remarks = _of_run(folder, split, part)
+    return chosen, photos, [*told, *remarks]
 
 
 def _of_run(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:

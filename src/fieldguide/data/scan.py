@@ -39,7 +39,7 @@ class PhotoFolder:
         root: the folder.
         photos: in a stable order.
         has_validation: whether there is a folder of validation photos.
-        test_is_labelled: whether test photos lie in class folders.
+        test_is_labelled: whether there are test photos that lie in class folders.
         empty_classes: class folders of the training part (or of the root) without any photo.
         others: how many files have no image ending.
         strays: photos that lie in no class folder, in train, in val or beside them.
@@ -265,7 +265,7 @@ class _Collector:
                 self.others += 1
 
     def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
-        """Adds test photos; says whether they lie in class folders."""
+        """Adds test photos; says whether there are some that lie in class folders."""
         inside = [entry for entry in _entries(folder) if _is_folder(entry) and not _hidden(entry.name)]
         flat = [entry for entry in _entries(folder) if not _is_folder(entry) and _is_image(entry)]
         unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
@@ -280,7 +280,10 @@ class _Collector:
         if unknown:
             remarks.append(f"{folder.name}/ has classes without training photos: {', '.join(unknown)}")
         self.add_classes("test", folder)
-        return True
+        if any(photo.part == "test" for photo in self.photos):
+            return True
+        remarks.append(f"{folder.name}/ has class folders, and no file with an image ending in them")
+        return False
 
     def _about_hidden(self) -> list[str]:
         if not self.hidden:
