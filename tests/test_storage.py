@@ -125,6 +125,36 @@ def test_an_output_folder_without_permission_is_told(tmp_path, monkeypatch):
     assert "cannot be written (Permission denied)" in storage.problem_with_output_folder(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("folder", "is a folder; give the name of a file"),
+        ("pipe", "is neither a file nor a new name, and would be replaced by a file"),
+        ("none/a.json", "there is no folder "),
+        ("file/a.json", "there is no folder "),
+        ("x" * 300, "cannot be written (File name too long)"),
+        ("x" * 300 + "/a.json", "cannot be written (File name too long)"),
+    ],
+)
+def test_an_output_file_that_cannot_be_written_is_told_with_the_reason(tmp_path, name, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    problem = storage.problem_with_output_file(tmp_path / name)
+    assert problem is not None and problem.startswith(words)
+    assert storage.problem_with_output_file(tmp_path / "new.json") is None
+    assert storage.problem_with_output_file(tmp_path / "file") is None
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder", "pipe"]
+
+
+def test_an_output_file_where_nothing_may_be_written_is_told(tmp_path, monkeypatch):
+    def refuse(*args, **keywords):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    assert storage.problem_with_output_file(tmp_path / "a.json") == "cannot be written (Read-only file system)"
+
+
 def test_an_empty_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     def refuse(*args, **keywords):
         raise OSError(30, "Read-only file system")

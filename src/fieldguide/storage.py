@@ -242,6 +242,24 @@ def is_empty(folder: Path) -> bool:
     return all(entry.name == LOCK or entry.name.startswith(WRITING) for entry in folder.iterdir())
 
 
+def problem_with_output_file(file: Path) -> str | None:
+    """Why `file` cannot be written, as a sentence without its name; None if it can.
+
+    Leaves nothing behind.
+    """
+    try:
+        if file.is_dir():
+            return "is a folder; give the name of a file"
+        if file.exists() and not file.is_file():
+            return "is neither a file nor a new name, and would be replaced by a file"
+        if not file.absolute().parent.is_dir():
+            return f"there is no folder {file.parent}"
+        with tempfile.TemporaryFile(dir=file.absolute().parent):
+            return None
+    except OSError as error:
+        return f"cannot be written ({error.strerror or error})"
+
+
 def problem_with_output_folder(folder: Path) -> str | None:
     """Why `folder` cannot be made anew and written, as a sentence; None if it can.
 

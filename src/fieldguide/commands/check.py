@@ -16,7 +16,7 @@ from fieldguide.data.scan import PhotoFolder, scan
 from fieldguide.errors import UsageError
 from fieldguide.report.check_page import check_page
 from fieldguide.report.check_screen import check_lines
-from fieldguide.storage import printable, write_json, write_text
+from fieldguide.storage import printable, problem_with_output_file, write_json, write_text
 
 THUMBNAIL_SIDE_PX = 160
 MOST_THUMBNAILS = 2_000  # some 8 MB of page
@@ -85,7 +85,7 @@ def check(
         PhotosError: the layout cannot be understood at all.
     """
     outputs = [Path(file) for file in (json_file, html_file) if file is not None]
-    problems = [problem for problem in map(_problem_with_output, outputs) if problem]
+    problems = [f"{file}: {problem}" for file in outputs if (problem := problem_with_output_file(file))]
     if problems:
         raise UsageError(*problems)
     folder = scan(Path(photos))
@@ -173,12 +173,3 @@ def _thumbnails(folder: PhotoFolder, files: Iterable[str], max_megapixels: float
             except UnreadableError:
                 continue
             yield file, "data:image/jpeg;base64," + base64.b64encode(made).decode()
-
-
-def _problem_with_output(path: Path) -> str | None:
-    """Why a file cannot be written, before minutes are spent on what it should hold."""
-    if path.is_dir():
-        return f"{path}: is a folder; give the name of a file"
-    if not path.parent.is_dir():
-        return f"{path}: there is no folder {path.parent}"
-    return None

@@ -1,7 +1,7 @@
 """`fieldguide evaluate`: a trained classifier on labelled photos."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from fieldguide.data.split import Row, Split
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import write_json
+from fieldguide.storage import problem_with_output_file, write_json
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,9 @@ def evaluate(
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
         remarks.append(f"computed by engine {predictor.served_by}")
-    if chosen == "test":
-        remarks += _keep(loaded, figures)
-    if json_file is not None:
-        write_json(Path(json_file), figures)
     evaluation = Evaluation(chosen, figures, tuple(remarks))
     show(evaluation, screen)
-    return evaluation
+    return _keep(evaluation, loaded, json_file, screen)
 
 
 def _demand_options(part: str | None, labels: str | Path | None, json_file: str | Path | None) -> None:
@@ -116,8 +112,8 @@ def _demand_options(part: str | None, labels: str | Path | None, json_file: str 
         raise UsageError(f"--part {part}: must be test, val or train")
     if labels is not None and part not in (None, "test"):
         raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
-    if json_file is not None and not Path(json_file).absolute().parent.is_dir():
-        raise UsageError(f"--json {json_file}: there is no folder {Path(json_file).parent}")
+    if json_file is not None and (problem := problem_with_output_file(Path(json_file))):
+        raise UsageError(f"--json {json_file}: {problem}")
 
 
 @dataclass(frozen=True)
@@ -171,23 +167,52 @@ def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequenc
     return found
 
 
-def _keep(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
+def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, screen: Screen) -> Evaluation:
+    """Writes figures that were shown: into a file of their own, then those of a test into the run.
+
+    Returns:
+        The same evaluation, with what must be said of that.
+
+    Raises:
+        UsageError: the file cannot be written after all; the run has them all the same.
+    """
+    problem = None
+    if json_file is not None:
+        try:
+            write_json(Path(json_file), evaluation.figures)
+        except OSError as error:
+            problem = f"--json {json_file}: cannot be written ({error.strerror or error})"
+    remarks = _keep_in_runs(loaded, evaluation.figures) if evaluation.part == "test" else []
+    for remark in remarks:
+        screen.warn(remark)
+    if problem:
+        raise UsageError(problem)
+    return replace(evaluation, remarks=(*evaluation.remarks, *remarks))
+
+
+def _keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
     """The test's figures of one run stand in it; those of several stand in none, which is remarked on."""
     if len(loaded.paths) == 1:
-        _keep_in_run(RunFolder(loaded.paths[0]), figures)
-        return []
+        return _keep_in_run(RunFolder(loaded.paths[0]), figures)
     return ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
 
 
-def _keep_in_run(run: RunFolder, figures: Mapping[str, Any]) -> None:
-    """Writes the test's figures into the run's result, and counts how often that happened."""
-    if not run.result.is_file():
-        return
-    result = run.read_result()
+def _keep_in_run(run: RunFolder, figures: Mapping[str, Any]) -> list[str]:
+    """Writes the test's figures into the run's result, and counts how often that happened; says what of it failed."""
     short = {key: value for key, value in figures.items() if key not in ("per_class", "confused_pairs")}
-    run.write_result({**result, "test": short, "test_evaluations": result.get("test_evaluations", 0) + 1})
-    if run.report.exists():
-        write_report(run.path)  # it tells whether test was touched
+    try:
+        if not run.result.is_file():
+            return []
+        result = run.read_result()
+        run.write_result({**result, "test": short, "test_evaluations": result.get("test_evaluations", 0) + 1})
+    except (OSError, UsageError) as error:
+        return [f"{run.path}: keeps neither these figures nor that its model was judged on test photos ({error})"]
+    try:
+        if run.report.exists():
+            write_report(run.path)  # it tells whether test was touched
+    except (OSError, UsageError) as error:
+        return [f"{run.report}: does not tell of these figures ({error}); fieldguide report makes it again"]
+    return []
 
 
 def show(evaluation: Evaluation, screen: Screen) -> None:

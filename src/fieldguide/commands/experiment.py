@@ -203,7 +203,9 @@ def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str,
             screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
         finished = run_trial(trial.recipe_name, trial.recipe, prepared, run, device, screen)
     if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
-        evaluate(run.path, root, part="test", device=device, quiet=True)
+        found = evaluate(run.path, root, part="test", device=device, quiet=True)
+        if run.read_result()["test"] is None:
+            screen.warn(found.remarks[-1])  # why the run could not keep them
     return finished
 
 

@@ -1,6 +1,5 @@
 """`fieldguide predict`: photos to a CSV, one row an input, whatever happens to it."""
 
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.storage import no_formula, printable
+from fieldguide.storage import no_formula, printable, problem_with_output_file
 
 
 @dataclass(frozen=True)
@@ -223,25 +222,10 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
         )
     if is_zip(output) and format != "submission":
         problems.append(f"-o {output}: a .zip is for --format submission; give a .csv")
-    if output.exists() and not (output.is_file() or output.is_dir()):
-        problems.append(f"-o {output}: is neither a file nor a new name, and would be replaced by a file")
-    elif output.is_dir():
-        problems.append(f"-o {output}: is a folder; give a file such as {output / 'prediction.csv'}")
-    elif not output.absolute().parent.is_dir():
-        problems.append(f"-o {output}: there is no folder {output.parent}")
-    else:
-        problems += _not_writable(output)
+    if problem := problem_with_output_file(output):
+        problems.append(f"-o {output}: {problem}")
     if problems:
         raise UsageError(*problems)
-
-
-def _not_writable(output: Path) -> list[str]:
-    """Why nothing can be written beside `output`, before minutes are spent on what it should hold."""
-    try:
-        with tempfile.TemporaryFile(dir=output.absolute().parent):
-            return []
-    except OSError as error:
-        return [f"-o {output}: cannot be written ({error.strerror or error})"]
 
 
 def _demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> None:
