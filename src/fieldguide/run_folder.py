@@ -218,6 +218,16 @@ class RunFolder:
             raise UsageError(f"{self.result}: is damaged (there is no validation in it)")
         return result
 
+    def test_evaluations(self) -> int:
+        """How often models of this run were judged on test photos, by its results; a damaged one has none."""
+        most = 0
+        for path in (self.result, *self.path.glob("result.before-*.json")):
+            with contextlib.suppress(UsageError):
+                told = read_json(path)
+                count = told.get("test_evaluations") if isinstance(told, dict) else None
+                most = max(most, count) if isinstance(count, int) else most
+        return most
+
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes the figures at the end."""
         write_json(self.result, dict(result))

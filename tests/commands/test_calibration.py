@@ -100,9 +100,11 @@ def test_on_validation_it_is_cross_fitted_and_said_to_be_the_photos_of_the_fit(d
         assert found[name] == pytest.approx(expected[name], abs=1e-4)
 
 
-def test_a_bundle_alone_cannot_tell_so_it_is_cross_fitted(trained, run):
-    found = evaluate(run / "bundle", trained[0], part="val", quiet=True).figures["calibration"]
-    assert "may have been fitted on, so cross-fitted" in found["judged"]
+def test_a_bundle_alone_cannot_tell_so_it_is_cross_fitted(trained, run, tmp_path):
+    alone = shutil.copytree(run / "bundle", tmp_path / "alone")
+    for bundle, word in ((run / "bundle", "was"), (alone, "may have been")):
+        found = evaluate(bundle, trained[0], part="val", quiet=True).figures["calibration"]
+        assert f"{word} fitted on, so cross-fitted" in found["judged"]
 
 
 def test_other_validation_photos_judge_the_temperature_directly(run, tmp_path, make_photos):

@@ -61,9 +61,9 @@ def test_predictions_are_the_mean_of_calibrated_probabilities(pair, tmp_path, ca
         np.testing.assert_allclose([shares[name] for name in classes], wanted, atol=2e-6)
 
 
-def test_an_evaluation_judges_what_would_be_predicted(pair, tmp_path):
-    photos, one, other = pair
-    before = [(run / "result.json").read_bytes() for run in (one, other)]
+def test_an_evaluation_judges_what_would_be_predicted(copies, tmp_path):
+    photos, one, other = copies
+    before = [json.loads((run / "result.json").read_text()) for run in (one, other)]
     found = evaluate([one, other], photos, json_file=tmp_path / "f.json", quiet=True)
     predict([one, other], [photos / "test"], tmp_path / "p.csv", engine="plain", quiet=True)
     right = [row["label"] == row["image"].partition("/")[0] for row in rows_of(tmp_path / "p.csv")]
@@ -73,7 +73,8 @@ def test_an_evaluation_judges_what_would_be_predicted(pair, tmp_path):
     assert "none of its own" in found.figures["calibration"]["judged"]
     assert json.loads((tmp_path / "f.json").read_text()) == found.figures
     assert any("stand in the result of none" in text for text in found.remarks)
-    assert before == [(run / "result.json").read_bytes() for run in (one, other)]
+    after = [json.loads((run / "result.json").read_text()) for run in (one, other)]
+    assert after == [{**result, "test_evaluations": 1} for result in before] and after[0]["test"] is None
 
 
 def test_validation_is_that_of_all_runs(copies):
@@ -85,6 +86,17 @@ def test_validation_is_that_of_all_runs(copies):
     assert evaluate([one, other], photos, part="val", quiet=True).figures["images"] == 12  # the folder has its own
     with pytest.raises(UsageError, match="the runs were trained on different splits"):
         evaluate([one, other], photos, part="train", quiet=True)
+
+
+def test_a_bundle_in_its_run_has_the_runs_split_and_counts_there(copies):
+    photos, one, other = copies
+    found = evaluate([one / "bundle", other], photos, part="train", quiet=True)  # not: trained on different splits
+    assert found.figures["images"] == 37
+    evaluate([one / "bundle", other], photos, quiet=True)
+    evaluate(other, photos, quiet=True)
+    results = [json.loads((run / "result.json").read_text()) for run in (one, other)]
+    assert [result["test_evaluations"] for result in results] == [1, 2]
+    assert results[0]["test"] is None and results[1]["test"]["images"] == 9
 
 
 def test_one_run_is_loaded_as_ever_and_may_stand_in_a_list(pair, tmp_path):
@@ -183,10 +195,10 @@ def test_a_name_that_the_system_does_not_take_is_told_and_no_traceback(pair, tmp
         load(one)
 
 
-def test_the_command_line_takes_several_runs(pair, tmp_path):
+def test_the_command_line_takes_several_runs(copies, tmp_path):
     from typer.testing import CliRunner
 
-    photos, one, other = pair
+    photos, one, other = copies
     arguments = ["predict", one, other, photos / "test", "-o", tmp_path / "p.csv", "--engine", "plain"]
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0 and len(rows_of(tmp_path / "p.csv")) == 9

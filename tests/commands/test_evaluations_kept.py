@@ -2,13 +2,15 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
-from fieldguide import UsageError, evaluate
+from fieldguide import UsageError, evaluate, resume
 from fieldguide.commands import evaluate as command
 from fieldguide.run_folder import RunFolder
+from tests.commands.by_the_report import train
 
 
 @pytest.fixture
@@ -58,3 +60,47 @@ def test_a_run_that_cannot_be_written_loses_no_figure_and_it_is_told(trained, ru
     found = evaluate(run, trained[0], quiet=True)
     assert "report.html: does not tell of these figures" in found.remarks[-1]
     assert result_of(run)["test_evaluations"] == 1
+
+
+def test_a_bundle_in_its_run_is_judged_as_the_run(trained, run, tmp_path):
+    photos = Path(shutil.copytree(trained[0], tmp_path / "photos"))
+    shutil.copy(photos / "train/2/001.png", photos / "test/2/renamed.png")
+    found = evaluate(run / "bundle", photos, quiet=True)
+    assert any("test/2/renamed.png is train/2/001.png" in remark for remark in found.remarks)
+    assert result_of(run)["test_evaluations"] == 1 and result_of(run)["test"]["images"] == 10
+    assert "evaluated once for this run" in (run / "report.html").read_text()
+
+
+def test_a_look_at_the_test_photos_that_nothing_counts_is_told(trained, run, tmp_path):
+    shutil.copytree(run / "bundle", tmp_path / "elsewhere")
+    (run / "result.json").unlink()
+    for path, why in ((tmp_path / "elsewhere", "is a bundle without its run"), (run, "has no result yet")):
+        found = evaluate(path, trained[0], quiet=True)
+        assert found.remarks[-1].startswith(f"{path}: {why}, so nothing counts how often")
+
+
+def test_looks_at_the_test_photos_stay_counted_where_the_training_goes_on(trained, run):
+    evaluate(run, trained[0], quiet=True)
+    longer = resume(run, overrides=["training.more_epochs=1"], quiet=True)
+    assert longer.result["test"] is None and longer.result["test_evaluations"] == 1
+    assert result_of(run) == longer.result
+    assert "evaluated once for this run, before it was trained further" in (run / "report.html").read_text()
+    evaluate(run, trained[0], quiet=True)
+    assert result_of(run)["test_evaluations"] == 2 and result_of(run)["test"]["images"] == 9
+    again = resume(run, overrides=["training.more_epochs=1"], quiet=True)
+    assert again.result["test_evaluations"] == 2
+
+
+def test_a_stopped_run_that_was_judged_stays_counted_when_it_goes_on(trained, small, tmp_path, at_step):
+    at_step(7, lambda: signal.raise_signal(signal.SIGTERM))
+    assert train(trained[0], output=tmp_path / "run", overrides=small, quiet=True).exit_code == 143
+    evaluate(tmp_path / "run", trained[0], quiet=True)
+    done = resume(tmp_path / "run", quiet=True)
+    assert done.exit_code == 0 and done.result["test"] is None and done.result["test_evaluations"] == 1
+
+
+def test_a_damaged_result_counts_no_look(run):
+    assert RunFolder(run).test_evaluations() == 0
+    for name, content in (("1", '{"test_evaluations": 3}'), ("2", "{torn"), ("3", "[1]"), ("4", '{"a": 1}')):
+        (run / f"result.before-{name}.json").write_text(content)
+    assert RunFolder(run).test_evaluations() == 3

@@ -74,6 +74,10 @@ def test_the_test_figure_leads_and_the_page_says_how_often_it_was_looked_at(tmp_
     text = words(page(run))
     assert "On 40 test photos" in text and "for 50.0 %" in text
     assert "The test set was evaluated 3 times for this run" in text
+    write_result(run, predictions(("ant", "bee", "crab")), test_evaluations=1)
+    later = words(page(run))
+    assert "evaluated once for this run, before it was trained further, or together with other runs" in later
+    assert "not touched" not in later and "no figure of it stands here" in later
     assert "log loss 2.000 before and 1.000 after; ECE 25.0 % before and 12.5 % after" in text
 
 

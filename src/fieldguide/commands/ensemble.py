@@ -103,8 +103,8 @@ def run_of(path: Path) -> RunFolder | None:
 
 
 def split_of(path: Path) -> Split | None:
-    """The split of a run that a path names; None where there is none beside the bundle."""
-    run = RunFolder(path)
+    """The split of the run that a path names, itself or by its bundle; None where there is none beside the bundle."""
+    run = run_of(path) or RunFolder(path)
     return read_split(run.split) if run.split.is_file() else None
 
 

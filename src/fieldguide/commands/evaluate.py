@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.display import Screen
-from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
+from fieldguide.commands.ensemble import Loaded, Runs, load_runs, run_of, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
 from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
@@ -16,7 +16,6 @@ from fieldguide.data.scan import Photo, natural, scan
 from fieldguide.data.split import Row, Split
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.run_folder import RunFolder
 from fieldguide.storage import problem_with_output_file, write_json
 
 
@@ -70,8 +69,9 @@ def evaluate(
         quiet: show nothing.
 
     Returns:
-        The figures. On `test`, those of a single run are also written into its `result.json`, and counted there. Those
-        of several have `ensemble`, and their `loss` is that of the mean probabilities.
+        The figures. On `test`, those of a single run are also written into its `result.json`, and every run counts
+        there how often its model was judged on test photos. Figures of several have `ensemble`, and their `loss` is
+        that of the mean probabilities.
 
     Raises:
         UsageError: wrong paths, or the part does not exist; of several runs, classes or splits that differ, or a broken
@@ -191,22 +191,31 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
 
 
 def _keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
-    """The test's figures of one run stand in it; those of several stand in none, which is remarked on."""
+    """Counts a look at the test photos in every run; the figures of one stand in it, those of several in none."""
     if len(loaded.paths) == 1:
-        return _keep_in_run(RunFolder(loaded.paths[0]), figures)
-    return ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
+        return _keep_in_run(loaded.paths[0], figures)
+    told = ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
+    for path in loaded.paths:
+        told += _keep_in_run(path, None)
+    return told
 
 
-def _keep_in_run(run: RunFolder, figures: Mapping[str, Any]) -> list[str]:
-    """Writes the test's figures into the run's result, and counts how often that happened; says what of it failed."""
-    short = {key: value for key, value in figures.items() if key not in ("per_class", "confused_pairs")}
+def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
+    """Counts in a run's result that its model was judged on test photos, and writes the figures if they are its own.
+
+    Returns:
+        What could not be done.
+    """
+    short = {key: value for key, value in (figures or {}).items() if key not in ("per_class", "confused_pairs")}
     try:
-        if not run.result.is_file():
-            return []
-        result = run.read_result()
-        run.write_result({**result, "test": short, "test_evaluations": result.get("test_evaluations", 0) + 1})
+        run = run_of(path)
+        if run is None or not run.result.is_file():
+            why = "is a bundle without its run" if run is None else "has no result yet"
+            return [f"{path}: {why}, so nothing counts how often its model was judged on test photos"]
+        result = run.read_result() | ({"test": short} if short else {})
+        run.write_result({**result, "test_evaluations": run.test_evaluations() + 1})
     except (OSError, UsageError) as error:
-        return [f"{run.path}: keeps neither these figures nor that its model was judged on test photos ({error})"]
+        return [f"{path}: keeps neither these figures nor that its model was judged on test photos ({error})"]
     try:
         if run.report.exists():
             write_report(run.path)  # it tells whether test was touched

@@ -26,8 +26,8 @@ def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> t
     if part is None and folder.test_is_labelled:
         part = "test"
     if part == "test" and not folder.test_is_labelled:
-        found = "".join(f"; {remark}" for remark in folder.remarks)
-        raise UsageError(f"--part test: {folder.root} has no test/ folder with a folder a class and photos in it{found}")
+        why = "".join(f"; {remark}" for remark in folder.remarks)
+        raise UsageError(f"--part test: {folder.root} has no test/ folder with a folder a class and photos in it{why}")
     told = [] if part else list(folder.remarks)  # among them why a test/ is not taken
     if part == "test" or (part in (None, "val") and folder.has_validation):
         chosen = part or "val"

@@ -24,8 +24,12 @@ def result_of(
     remarks: Sequence[str],
     state: State,
     judged: dict[str, Any],
+    test_evaluations: int,
 ) -> dict[str, Any]:
-    """Figures, counts and verdicts of a training that has a model, as plain data."""
+    """Figures, counts and verdicts of a training that has a model, as plain data.
+
+    Looks at the test photos stay counted where the training goes on; the figures of then are of another model.
+    """
     assert state.best is not None
     best, history = state.best.epoch, state.history
     training, soup = recipe.training, state.best.soup
@@ -52,7 +56,7 @@ def result_of(
         "calibration": judged["calibration"],
         "test_time": judged["test_time"],
         "test": None,
-        "test_evaluations": 0,
+        "test_evaluations": test_evaluations,
         "epochs": len(history),
         "best_epoch": best.epoch,
         "soup": state.soup.to_dict() if state.soup else None,

@@ -196,6 +196,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
             trial.prepared.remarks,
             state,
             judged,
+            run.test_evaluations(),
         )
         run.write_result(result)
         write_report(run.path)

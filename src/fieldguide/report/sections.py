@@ -46,12 +46,14 @@ def answer(kept: Kept) -> dict[str, Any]:
 def _test_sentence(has_test: bool, times: int) -> str:
     if not has_test and times == 0:
         return "The test set was not touched: it was evaluated 0 times for this run."
+    often = "once" if times <= 1 else f"{times} times"
+    more = "with every look that changes a decision it becomes more of a validation set"
+    if not has_test:
+        before = "before it was trained further, or together with other runs, so no figure of it stands here"
+        return f"The test set was evaluated {often} for this run, {before}; {more}."
     if times <= 1:
         return "The test set was evaluated once for this run."
-    return (
-        f"The test set was evaluated {times} times for this run; the figure is the latest, and with every look that "
-        "changes a decision it becomes more of a validation set."
-    )
+    return f"The test set was evaluated {often} for this run; the figure is the latest of its own, and {more}."
 
 
 def curves(kept: Kept) -> dict[str, Any]:
