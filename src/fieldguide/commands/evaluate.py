@@ -151,7 +151,7 @@ def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequenc
     if missing:
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
-        found.append("these are the photos that it was trained on: the figures say nothing of new photos")
+        found.append("these are training photos: figures of a model that was trained on them say nothing of new photos")
     if known.trained:
         found.append(
             f"{len(known.trained):,} of these photos were trained on, so the figures are too high:\n"
