@@ -105,7 +105,7 @@ PARTS = {
         Part("erasing", "random erasing of a quarter", "no", (_own_policy("erasing: 0.25"),), _with("own")),
         Part("cutmix", "CutMix (1.0) in half of the batches", "no", (CUTMIX, MIXED), PLAIN),
         Part("mixup", "MixUp (0.2) in half of the batches", "no", (MIXUP, MIXED), PLAIN),
-        Part("mixed", "both, in half of the batches", "no", BOTH, PLAIN),
+        Part("mixed", "both, in half of the batches", "from 20 epochs", BOTH, PLAIN),
         Part("mixed-ema", "both, and an average of weights", "no", (*BOTH, AVERAGED), PLAIN),
         Part("ema", "average of weights, 0.998", "no", (AVERAGED,), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),

@@ -50,6 +50,21 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
     assert probe["training"]["images"] == 24 and history[0]["stage"] == "probe" and not run.result["out_of_time"]
 
 
+@pytest.mark.parametrize("settings", [(), ("training.cutmix_alpha=0",)])
+def test_photos_are_mixed_where_each_is_seen_often_unless_the_recipe_says_of_itself(
+    tmp_path, make_photos, weights, monkeypatch, capsys, settings
+):
+    monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 20)
+    monkeypatch.setattr("fieldguide.training.budget.OPEN_ROUNDS", 0)
+    photos = make_photos(tmp_path / "photos", TWO)
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=(*AT_32_PX, *settings))
+    training = read_recipe(run.path / "recipe.yaml").training
+    mixed = (training.mixup_alpha, training.cutmix_alpha, training.mix_probability)
+    assert mixed == ((0.0, 0.0, None) if settings else (0.2, 1.0, 0.5))
+    told = capsys.readouterr().out
+    assert ("photos mixed with each other in 50% of the batches" in told) is not bool(settings)
+
+
 def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbers(
     tmp_path, make_photos, weights, monkeypatch
 ):

@@ -1,7 +1,7 @@
 """A resolved recipe leaves nothing open, and takes the backbone's own where the recipe says nothing."""
 
 from fieldguide.recipe.contradictions import contradictions
-from fieldguide.recipe.resolve import resolve
+from fieldguide.recipe.resolve import planned_mixing, resolve, settled_as
 from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Split, Training
 
 OWN = {"image_size_px": 288, "crop_share": 0.95, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -88,3 +88,29 @@ def test_a_share_for_validation_is_filled_in_only_where_there_are_no_folds():
     assert resolve(Recipe(), OWN).split.validation_share == 0.15
     assert resolve(Recipe(split=Split(validation_share=0.3)), OWN).split.validation_share == 0.3
     assert resolve(Recipe(split=Split(folds=4)), OWN).split.validation_share is None
+
+
+LONG, SHORT = ((Phase(method="probe"), Phase(max_epochs=epochs)) for epochs in (20, 19))
+
+
+def test_a_plan_mixes_photos_from_twenty_epochs_of_steps_on_unless_the_recipe_says_of_itself():
+    mixed = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
+    assert planned_mixing(Recipe(), LONG) == mixed
+    assert planned_mixing(Recipe(), SHORT) == {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
+    assert planned_mixing(Recipe(training=Training(cutmix_alpha=0.0)), LONG) == {}
+    assert planned_mixing(Recipe(model=Model(weights="none")), LONG) == {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
+
+
+def test_a_plan_of_before_is_taken_over_with_its_mixing_and_not_one_that_was_mixed_otherwise():
+    mine = resolve(Recipe(training=Training(plan="auto")), OWN)
+    assert mine.training.mixup_alpha is None and mine.training.cutmix_alpha is None
+    planned = mine.training.model_copy(update={"plan": None, "phases": LONG, **planned_mixing(mine, LONG)})
+    other = mine.model_copy(update={"training": planned})
+    assert settled_as(mine, other).training == planned
+    unmixed = planned.model_copy(update={"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": None})
+    assert settled_as(mine, mine.model_copy(update={"training": unmixed})).training != unmixed
+
+
+def test_without_a_plan_photos_are_mixed_only_where_the_recipe_says_so():
+    training = resolve(Recipe(), OWN).training
+    assert (training.mixup_alpha, training.cutmix_alpha, training.mix_probability) == (0.0, 0.0, None)

@@ -16,7 +16,7 @@ from fieldguide.model import backbone as backbones
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
-from fieldguide.recipe.resolve import PROBE, resolve
+from fieldguide.recipe.resolve import PROBE, planned_mixing, resolve
 from fieldguide.recipe.schema import AUTO, BatchNorm, Phase, Recipe, Rounds
 from fieldguide.training.budget import (
     FEWEST_STEPS,
@@ -115,15 +115,19 @@ class Planner:
         else:
             costs = Costs(side, forward, self.step(side, "all"))
             planned = plan_epochs(costs, self.task, self._seconds_left(forward, outlook), lambda: self._part_step(side))
+        phases = tuple(_phases(planned, self.batch_norm, self.task))
         training = recipe.training.model_copy(
             update={
                 "plan": None,
                 "max_minutes": None,
-                "phases": tuple(_phases(planned, self.batch_norm, self.task)),
+                "phases": phases,
                 "rounds": Rounds(max_rounds=planned.rounds, max_epochs=planned.round_epochs),
+                **planned_mixing(recipe, phases),
             }
         )
         told = told_plan(planned, side, recipe.training.batch_size or 0, self.task)
+        if training.mix_probability:
+            told += (f"photos mixed with each other in {training.mix_probability:.0%} of the batches",)
         if recipe.data.test_flips == "horizontal":
             told += ("tested on each photo and its mirror image",)
         return recipe.model_copy(update={"training": training}), told

@@ -58,7 +58,9 @@ def make_tools(
     label_of = {name: index for index, name in enumerate(split.classes)}
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     precision = autocast(training.precision == "bf16", device)
-    mixing = Mixing(training.mixup_alpha, training.cutmix_alpha, training.mix_probability or 0.0, training.seed)
+    mixing = Mixing(
+        training.mixup_alpha or 0.0, training.cutmix_alpha or 0.0, training.mix_probability or 0.0, training.seed
+    )
 
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)

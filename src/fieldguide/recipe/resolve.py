@@ -1,5 +1,6 @@
 """Fills in every field that a recipe leaves to a default, so that the run's recipe trains again as it is."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Plateau, Recipe, Split, Training
@@ -10,13 +11,13 @@ SOUP_CANDIDATES = 5
 HEAD_WIDTH = {"linear": None, "bottleneck": 1024, "mlp": 512}
 HEAD_DROPOUT = {"linear": 0.0, "bottleneck": 0.3, "mlp": 0.3}
 IMBALANCE = {"accuracy": "none", "macro_accuracy": "logit_adjustment"}
-
-
 CACHE_SIDE_FACTOR = 2
 LEARNING_RATE, LAYER_DECAY = 1e-3, 1.0
 PLANNED_LEARNING_RATE, PLANNED_LAYER_DECAY = 3e-4, 0.6  # of fine-tuning; EXPERIMENTS.md says how chosen
 PROBE = "probe"
 OF_A_PLAN = ("plan", "max_minutes", "phases", "rounds")  # what planning writes
+MIXED_FROM_EPOCHS = 20  # of fine-tuning; EXPERIMENTS.md says what it brought
+MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
 
 
 def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fuse: bool = True) -> Recipe:
@@ -84,6 +85,8 @@ def _training(recipe: Recipe, size: int | None) -> Training:
         "layer_decay": training.layer_decay or (PLANNED_LAYER_DECAY if pretrained else LAYER_DECAY),
         "precision": "fp32" if recipe.execution == "exact" else training.precision,
         "momentum": _default(training.momentum, 0.9, training.optimizer == "sgd"),
+        "mixup_alpha": _default(training.mixup_alpha, 0.0, not plans),
+        "cutmix_alpha": _default(training.cutmix_alpha, 0.0, not plans),
         "mix_probability": _default(training.mix_probability, 1.0, bool(training.mixup_alpha or training.cutmix_alpha)),
         "plateau": _default(training.plateau, Plateau(), training.schedule == "plateau"),
         "imbalance": training.imbalance or IMBALANCE[training.metric],
@@ -147,6 +150,7 @@ def settled_as(recipe: Recipe, other: Recipe) -> Recipe:
     if recipe.training.plan != "auto":
         return recipe.model_copy(update={"training": recipe.training.model_copy(update=update)})
     update |= {name: getattr(other.training, name) for name in OF_A_PLAN}
+    update |= planned_mixing(recipe, other.training.phases)
     update["batch_size"] = recipe.training.batch_size or other.training.batch_size
     sizes = {
         name: getattr(recipe.data, name) or getattr(other.data, name) for name in ("image_size_px", "cache_side_px")
@@ -158,6 +162,20 @@ def settled_as(recipe: Recipe, other: Recipe) -> Recipe:
             "augmentation": recipe.augmentation.model_copy(update={"policies": other.augmentation.policies}),
         }
     )
+
+
+def planned_mixing(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, float]:
+    """CutMix and MixUp where a plan shows each photo so often that it would be learnt by heart.
+
+    Args:
+        recipe: resolved; one that has an alpha, be it 0, gets none from here.
+        phases: that were planned.
+    """
+    training, epochs = recipe.training, sum(phase.max_epochs for phase in phases if phase.method == "gradient")
+    if training.mixup_alpha is not None or training.cutmix_alpha is not None:
+        return {}
+    mixes = recipe.model.weights != "none" and epochs >= MIXED_FROM_EPOCHS
+    return MIXED if mixes else {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
 
 
 def _default(value: Any, otherwise: Any, applies: bool) -> Any:

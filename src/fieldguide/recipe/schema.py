@@ -286,14 +286,24 @@ class Training(Section):
         default=1.0, gt=0, le=10_000, description="the head learns at this times the rate of the last stage"
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    mixup_alpha: float = Field(
-        default=0.0, ge=0, le=100, description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off"
+    mixup_alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off; "
+        "null: off, or what a plan chooses",
     )
-    cutmix_alpha: float = Field(
-        default=0.0, ge=0, le=100, description="CutMix: likewise; beside MixUp, half of the mixed batches are of each"
+    cutmix_alpha: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="CutMix: likewise; beside MixUp, half of the mixed batches are of each; null: as of mixup_alpha",
     )
     mix_probability: float | None = Field(
-        default=None, gt=0, le=1, description="of a batch to be mixed; null: 1 where an alpha is set, else none"
+        default=None,
+        gt=0,
+        le=1,
+        description="of a batch to be mixed; null: 1 where an alpha is set, 0.5 where a plan mixes, else none",
     )
     gradient_clip_norm: Rate | None = None
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
