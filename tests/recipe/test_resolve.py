@@ -114,3 +114,12 @@ def test_a_plan_of_before_is_taken_over_with_its_mixing_and_not_one_that_was_mix
 def test_without_a_plan_photos_are_mixed_only_where_the_recipe_says_so():
     training = resolve(Recipe(), OWN).training
     assert (training.mixup_alpha, training.cutmix_alpha, training.mix_probability) == (0.0, 0.0, None)
+
+
+def test_statistics_of_random_weights_are_refused_for_the_first_steps_and_no_matter_to_a_probe():
+    probe, frozen = Phase(method="probe"), Phase(batch_norm="frozen")
+    random = Model(weights="none", head="linear")
+    for phases, field in (((probe,), None), ((frozen,), "0"), ((probe, frozen), "1"), ((Phase(), frozen), None)):
+        found = contradictions(resolve(Recipe(model=random, training=Training(phases=phases)), OWN))
+        named = [pair.fields for pair in found]
+        assert named == ([] if field is None else [(f"training.phases.{field}.batch_norm", "model.weights")])

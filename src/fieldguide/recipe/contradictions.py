@@ -255,12 +255,13 @@ def _of_speed(recipe: Recipe) -> list[Contradiction]:
                 f"training.micro_batch_size is {micro}, more than training.batch_size {batch}; choose {batch} or fewer",
             )
         )
-    first = training.phases[0].batch_norm
-    if first in ("frozen", "folded") and recipe.model.weights == "none":
+    steps = [(place, phase.batch_norm) for place, phase in enumerate(training.phases) if phase.method == "gradient"]
+    if recipe.model.weights == "none" and steps and steps[0][1] in ("frozen", "folded"):  # a probe needs none
+        field = f"training.phases.{steps[0][0]}.batch_norm"
         found.append(
             Contradiction(
-                ("training.phases.0.batch_norm", "model.weights"),
-                f"training.phases.0.batch_norm: {first} keeps the statistics that the backbone came with, but "
+                (field, "model.weights"),
+                f"{field}: {steps[0][1]} keeps the statistics that the backbone came with, but "
                 "model.weights none has none; choose train, or other weights",
             )
         )
