@@ -149,8 +149,9 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.page and not (options.photos and options.weights):
         parser.error("--photos and --weights are wanted to run; --page to render what was run")
-    if not 1 <= options.at_once <= (os.cpu_count() or 1):
-        parser.error(f"--at-once {options.at_once}: from 1 to the number of cores")
+    cores = len(os.sched_getaffinity(0)) if options.at_once > 1 else 1
+    if not 1 <= options.at_once <= cores:
+        parser.error(f"--at-once {options.at_once}: from 1 to the number of cores, which is {cores} here")
     if options.epochs < 2:
         parser.error(f"--epochs {options.epochs}: 2 or more")
     return options

@@ -1,5 +1,6 @@
 """The default: a plan by what this machine was measured to do, on photos of every shape that a person may bring."""
 
+import shutil
 import signal
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 
 from fieldguide import UsageError, assemble, experiment, predict, resume, train
 from fieldguide.assemble import automatic
+from fieldguide.commands.trial import Run
 from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
@@ -230,14 +232,19 @@ def test_an_experiment_plans_once_a_recipe_so_that_its_seeds_are_trained_alike(
 
     def with_plan(*all):
         planned.append(1)
-        monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 3)  # a plan that was made again would show
-        return real(*all)
+        made = real(*all)
+        monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 3)  # a plan that is made again shows
+        return made
 
     monkeypatch.setattr("fieldguide.training.budget.OPEN_EPOCHS", 2)
     monkeypatch.setattr(automatic.Planner, "with_plan", with_plan)
-    experiment(photos, ["auto"], tmp_path / "out", seeds=2, overrides=AT_32_PX, weights=weights, quiet=True)
+    asked = {"seeds": 2, "overrides": (*AT_32_PX, "training.cutmix_alpha=0"), "weights": weights, "quiet": True}
+    experiment(photos, ["auto"], tmp_path / "out", **asked)
     recipes = [read_recipe(tmp_path / "out" / f"auto-seed{seed}" / "recipe.yaml") for seed in (0, 1)]
     assert len(planned) == 1 and [recipe.training.seed for recipe in recipes] == [0, 1]
     assert recipes[0].training.phases == recipes[1].training.phases
-    again = experiment(photos, ["auto"], tmp_path / "out", seeds=2, overrides=AT_32_PX, weights=weights, quiet=True)
+    again = experiment(photos, ["auto"], tmp_path / "out", **asked)
     assert len(planned) == 1 and [row["method"] for row in again.rows][:2] == ["auto-seed0", "auto-seed1"]
+    shutil.rmtree(tmp_path / "out" / "auto-seed0")
+    assert experiment(photos, ["auto"], tmp_path / "out", **asked).exit_code == 0  # what is finished stays
+    assert [plan_of(Run(tmp_path / "out" / f"auto-seed{seed}", {}))[1][3] for seed in (0, 1)] == [3, 2]

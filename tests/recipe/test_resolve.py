@@ -97,7 +97,9 @@ def test_a_plan_mixes_photos_from_twenty_epochs_of_steps_on_unless_the_recipe_sa
     mixed = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
     assert planned_mixing(Recipe(), LONG) == mixed
     assert planned_mixing(Recipe(), SHORT) == {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
-    assert planned_mixing(Recipe(training=Training(cutmix_alpha=0.0)), LONG) == {}
+    for own in ({"mixup_alpha": 0.0}, {"cutmix_alpha": 0.0}, {"mixup_alpha": 0.4}, {"cutmix_alpha": 0.5}):
+        expected = {"mixup_alpha": 0.0, "cutmix_alpha": 0.0} | own
+        assert planned_mixing(Recipe(training=Training(**own)), LONG) == expected
     assert planned_mixing(Recipe(model=Model(weights="none")), LONG) == {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
 
 
@@ -114,6 +116,15 @@ def test_a_plan_of_before_is_taken_over_with_its_mixing_and_not_one_that_was_mix
 def test_without_a_plan_photos_are_mixed_only_where_the_recipe_says_so():
     training = resolve(Recipe(), OWN).training
     assert (training.mixup_alpha, training.cutmix_alpha, training.mix_probability) == (0.0, 0.0, None)
+
+
+def test_a_probability_of_mixing_without_an_alpha_is_refused_in_the_words_of_its_case():
+    for plan, why in (
+        ("auto", "a plan that mixes takes its own"),
+        (None, "mixup_alpha and training.cutmix_alpha are 0"),
+    ):
+        found = contradictions(Recipe(training=Training(plan=plan, mix_probability=0.3)))
+        assert [why in pair.message for pair in found] == [True]
 
 
 def test_statistics_of_random_weights_are_refused_for_the_first_steps_and_no_matter_to_a_probe():

@@ -84,8 +84,9 @@ def test_choosing_size_and_crop_on_validation_has_its_time_kept():
     assert judgings_to_choose(size=False, crop=False) == 0
     # the training's setting, three larger sizes, and the judging by the largest of them
     assert judgings_to_choose(size=True, crop=False) == pytest.approx(1 + 1.125**2 + 1.25**2 + 2 * 1.5**2 - 1)
-    assert judgings_to_choose(size=False, crop=True) == 3
-    more = judgings_to_choose(size=True, crop=True)
+    assert judgings_to_choose(size=False, crop=True, crop_share=0.875) == 3
+    assert judgings_to_choose(size=False, crop=True, crop_share=0.9) == 4
+    more = judgings_to_choose(size=True, crop=True, crop_share=0.95)
     assert more == pytest.approx(judgings_to_choose(size=True, crop=False) + 2 * 1.5**2)
     assert reserve_seconds(0.002, 1_000, views=2, tried=3) - reserve_seconds(0.002, 1_000, views=2) == pytest.approx(24)
 

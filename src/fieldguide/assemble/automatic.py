@@ -141,7 +141,8 @@ class Planner:
         """What the command needs after the last step, by what a forward pass costs a photo."""
         views = 2 if self.recipe.data.test_flips == "horizontal" else 1
         candidates, data = self.recipe.training.soup_candidates or 0, self.recipe.data
-        tried = judgings_to_choose(size=data.test_size_px == AUTO, crop=data.test_crop_share == AUTO)
+        chosen = {"size": data.test_size_px == AUTO, "crop": data.test_crop_share == AUTO}
+        tried = judgings_to_choose(**chosen, crop_share=data.crop_share)
         return reserve_seconds(forward, self.task.validation_images, views, candidates, tried)
 
     def _part_step(self, side_px: int) -> float | None:

@@ -28,11 +28,13 @@ class Evaluation:
         figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs`, `failed` and
             `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after.
         remarks: sentences that a person should read.
+        not_kept: those of them that say what of the figures could not be written into a run.
     """
 
     part: str
     figures: dict[str, Any]
     remarks: tuple[str, ...]
+    not_kept: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -187,7 +189,7 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
         screen.warn(remark)
     if problem:
         raise UsageError(problem)
-    return replace(evaluation, remarks=(*evaluation.remarks, *remarks))
+    return replace(evaluation, remarks=(*evaluation.remarks, *remarks), not_kept=tuple(remarks))
 
 
 def _keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:

@@ -75,7 +75,8 @@ def experiment(
         output: the experiment's folder; a finished trial in it is not trained again.
         seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
             `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them,
-            and so is what it made of every `auto`: a plan is made once a recipe.
+            and so is what it made of every `auto`: a plan is made once a recipe, for the first seed, whose
+            `training.max_minutes` bound it; the others follow it to its end.
         overrides, weights, device: as for `train`, for each recipe.
         quiet: show nothing.
 
@@ -99,8 +100,8 @@ def experiment(
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
         first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
-        settled = trial if first is None else _settled_as(trial, RunFolder(first.path))
-        runs[name] = run = _finish_trial(settled, prepared, RunFolder(folder / name), device, root, screen)
+        settled = trial if first is None else _settled_as(trial, RunFolder(first.path), screen)
+        runs[name] = run = _finish_trial(trial, settled, prepared, RunFolder(folder / name), device, root, screen)
         if run.exit_code:
             screen.warn("the experiment stops here; call it again to go on")
             return Experiment(folder, (), run.exit_code)
@@ -130,8 +131,10 @@ def _trials(recipes: Mapping[str, Recipe], seeds: int) -> dict[str, Trial]:
     return trials
 
 
-def _settled_as(trial: Trial, first: RunFolder) -> Trial:
+def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     """With what the first seed made of its `auto`, its plan included: a mean is of trainings that are alike."""
+    if trial.recipe.training.plan == "auto":
+        screen.say(f"by the plan of {first.path.name}, to its end: minutes bound the training that a plan is made for")
     return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
 
 
@@ -189,8 +192,10 @@ def _demand_same_split(path: Path, split: Split) -> None:
         raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
 
 
-def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen) -> Run:
-    """The trial's run: from disk where it was finished before, else gone on with, else trained."""
+def _finish_trial(
+    trial: Trial, settled: Trial, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
+) -> Run:
+    """The trial's run: from disk where it was finished before, else gone on with, else trained as `settled` says."""
     if run.is_finished:
         _demand_same_recipe(run, trial.recipe)
         finished = finished_before(run, screen)
@@ -201,11 +206,11 @@ def _finish_trial(trial: Trial, prepared: Prepared, run: RunFolder, device: str,
             aside = _free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
-        finished = run_trial(trial.recipe_name, trial.recipe, prepared, run, device, screen)
+        finished = run_trial(settled.recipe_name, settled.recipe, prepared, run, device, screen)
     if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
         found = evaluate(run.path, root, part="test", device=device, quiet=True)
-        if run.read_result()["test"] is None:
-            screen.warn(found.remarks[-1])  # why the run could not keep them
+        for remark in found.not_kept:
+            screen.warn(remark)
     return finished
 
 

@@ -229,11 +229,13 @@ def _of_mixing(recipe: Recipe) -> list[Contradiction]:
     training, alphas = recipe.training, ("training.mixup_alpha", "training.cutmix_alpha")
     if training.mix_probability is None or training.mixup_alpha or training.cutmix_alpha:
         return []
+    is_planned = training.plan == "auto" and training.mixup_alpha is None and training.cutmix_alpha is None
+    why = "a plan that mixes takes its own" if is_planned else f"{alphas[0]} and {alphas[1]} are 0"
     return [
         Contradiction(
             ("training.mix_probability", *alphas),
-            "training.mix_probability would be ignored, because training.mixup_alpha and training.cutmix_alpha are 0; "
-            "set training.mix_probability to null or give one of them",
+            f"training.mix_probability would be ignored, because {why}; set training.mix_probability to null, or give "
+            f"{alphas[0]} or {alphas[1]}",
         )
     ]
 

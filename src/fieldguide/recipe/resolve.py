@@ -168,12 +168,12 @@ def planned_mixing(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, float]:
     """CutMix and MixUp where a plan shows each photo so often that it would be learnt by heart.
 
     Args:
-        recipe: resolved; one that has an alpha, be it 0, gets none from here.
+        recipe: resolved; one that has an alpha, be it 0, keeps it, and the other is 0.
         phases: that were planned.
     """
     training, epochs = recipe.training, sum(phase.max_epochs for phase in phases if phase.method == "gradient")
     if training.mixup_alpha is not None or training.cutmix_alpha is not None:
-        return {}
+        return {"mixup_alpha": training.mixup_alpha or 0.0, "cutmix_alpha": training.cutmix_alpha or 0.0}
     mixes = recipe.model.weights != "none" and epochs >= MIXED_FROM_EPOCHS
     return MIXED if mixes else {"mixup_alpha": 0.0, "cutmix_alpha": 0.0}
 

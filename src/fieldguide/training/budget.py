@@ -167,12 +167,18 @@ def reserve_seconds(
     return RESERVE + passes * forward * validation_images + PICTURE * validation_images
 
 
-def judgings_to_choose(*, size: bool, crop: bool) -> float:
-    """What choosing the size, the crop or both at test time costs at the most, in judgings at the training's size."""
+def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = None) -> float:
+    """What choosing the size, the crop or both at test time costs at the most, in judgings at the training's size.
+
+    Args:
+        size, crop: which of them is chosen.
+        crop_share: the training's, which is tried anyhow.
+    """
     if not (size or crop):
         return 0.0
     sizes = [factor**2 for factor in TEST_SIZE_FACTORS] if size else []
-    crops = (len(TEST_CROP_SHARES) - 1) * max(sizes, default=1.0) if crop else 0.0
+    others = sum(share != crop_share for share in TEST_CROP_SHARES) if crop else 0
+    crops = others * max(sizes, default=1.0)
     largest = max(sizes, default=1.0) - 1  # by which the judging itself costs more, then
     return 1 + sum(sizes) + crops + largest
 
