@@ -17,6 +17,7 @@ BatchNorm = Literal["train", "frozen", "folded"]
 Method = Literal["gradient", "probe"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=100)]
+Alpha = Annotated[float, Field(ge=0, le=100)]
 Degrees = Annotated[float, Field(ge=0, le=180)]
 Three = tuple[float, float, float]
 
@@ -286,18 +287,13 @@ class Training(Section):
         default=1.0, gt=0, le=10_000, description="the head learns at this times the rate of the last stage"
     )
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    mixup_alpha: float | None = Field(
+    mixup_alpha: Alpha | None = Field(
         default=None,
-        ge=0,
-        le=100,
-        description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off; "
-        "null: off, or what a plan chooses",
+        description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off; null: off, and where both are "
+        "null what a plan chooses",
     )
-    cutmix_alpha: float | None = Field(
-        default=None,
-        ge=0,
-        le=100,
-        description="CutMix: likewise; beside MixUp, half of the mixed batches are of each; null: as of mixup_alpha",
+    cutmix_alpha: Alpha | None = Field(
+        default=None, description="CutMix: likewise; beside MixUp, half of the mixed batches are of each"
     )
     mix_probability: float | None = Field(
         default=None,
