@@ -100,8 +100,8 @@ def experiment(
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
         first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
-        settled = trial if first is None else _settled_as(trial, RunFolder(first.path), screen)
-        runs[name] = run = _finish_trial(trial, settled, prepared, RunFolder(folder / name), device, root, screen)
+        alike = None if first is None else RunFolder(first.path)
+        runs[name] = run = _finish_trial(trial, alike, prepared, RunFolder(folder / name), device, root, screen)
         if run.exit_code:
             screen.warn("the experiment stops here; call it again to go on")
             return Experiment(folder, (), run.exit_code)
@@ -133,7 +133,7 @@ def _trials(recipes: Mapping[str, Recipe], seeds: int) -> dict[str, Trial]:
 
 def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     """With what the first seed made of its `auto`, its plan included: a mean is of trainings that are alike."""
-    if trial.recipe.training.plan == "auto":
+    if trial.recipe.training.plan == "auto" and trial.recipe.training.max_minutes is not None:
         screen.say(f"by the plan of {first.path.name}, to its end: minutes bound the training that a plan is made for")
     return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
 
@@ -193,9 +193,9 @@ def _demand_same_split(path: Path, split: Split) -> None:
 
 
 def _finish_trial(
-    trial: Trial, settled: Trial, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
+    trial: Trial, first: RunFolder | None, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
 ) -> Run:
-    """The trial's run: from disk where it was finished before, else gone on with, else trained as `settled` says."""
+    """The trial's run: from disk where it was finished before, else gone on with, else trained as the first seed."""
     if run.is_finished:
         _demand_same_recipe(run, trial.recipe)
         finished = finished_before(run, screen)
@@ -206,6 +206,7 @@ def _finish_trial(
             aside = _free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
+        settled = trial if first is None else _settled_as(trial, first, screen)
         finished = run_trial(settled.recipe_name, settled.recipe, prepared, run, device, screen)
     if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
         found = evaluate(run.path, root, part="test", device=device, quiet=True)
