@@ -64,7 +64,7 @@ def test_photos_are_mixed_where_each_is_seen_often_unless_the_recipe_says_of_its
     mixed = (training.mixup_alpha, training.cutmix_alpha, training.mix_probability)
     assert mixed == ((0.0, 0.0, None) if settings else (0.2, 1.0, 0.5))
     told = capsys.readouterr().out
-    assert ("photos mixed with each other in 50% of the batches" in told) is not bool(settings)
+    assert ("in batches of 8 (50% of them of photos mixed with each other), about" in told) is not bool(settings)
 
 
 def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbers(

@@ -17,7 +17,7 @@ from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Architecture, Classifier, demand_image_size, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.resolve import PROBE, planned_mixing, resolve
-from fieldguide.recipe.schema import AUTO, BatchNorm, Phase, Recipe, Rounds
+from fieldguide.recipe.schema import AUTO, BatchNorm, Phase, Recipe, Rounds, Training
 from fieldguide.training.budget import (
     FEWEST_STEPS,
     LARGEST_BATCH,
@@ -125,9 +125,7 @@ class Planner:
                 **planned_mixing(recipe, phases),
             }
         )
-        told = told_plan(planned, side, recipe.training.batch_size or 0, self.task)
-        if training.mix_probability:
-            told += (f"photos mixed with each other in {training.mix_probability:.0%} of the batches",)
+        told = told_plan(planned, side, training, self.task)
         if recipe.data.test_flips == "horizontal":
             told += ("tested on each photo and its mirror image",)
         return recipe.model_copy(update={"training": training}), told
@@ -141,8 +139,8 @@ class Planner:
         """What the command needs after the last step, by what a forward pass costs a photo."""
         views = 2 if self.recipe.data.test_flips == "horizontal" else 1
         candidates, data = self.recipe.training.soup_candidates or 0, self.recipe.data
-        chosen = {"size": data.test_size_px == AUTO, "crop": data.test_crop_share == AUTO}
-        tried = judgings_to_choose(**chosen, crop_share=data.crop_share)
+        chooses_size, chooses_crop = data.test_size_px == AUTO, data.test_crop_share == AUTO
+        tried = judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share)
         return reserve_seconds(forward, self.task.validation_images, views, candidates, tried)
 
     def _part_step(self, side_px: int) -> float | None:
@@ -281,7 +279,7 @@ def _sides(model: Classifier, backbone: str, short_side_px: int | None) -> list[
     return found or [pretrained]
 
 
-def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tuple[str, ...]:
+def told_plan(planned: Planned, side_px: int, training: Training, task: Task) -> tuple[str, ...]:
     """What is trained, in two or three lines that a person understands."""
     lines = []
     if planned.probe:
@@ -296,9 +294,11 @@ def told_plan(planned: Planned, side_px: int, batch_size: int, task: Task) -> tu
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
         takes = duration(planned.epochs * planned.epoch_seconds)
+        share = training.mix_probability
+        mixed = f" ({share:.0%} of them of photos mixed with each other)" if share else ""
         lines.append(
-            f"{part} for {counted(planned.epochs, 'epoch')} at {side_px} px in batches of {batch_size}, about {takes} "
-            f"({duration(planned.epoch_seconds)} an epoch)"
+            f"{part} for {counted(planned.epochs, 'epoch')} at {side_px} px in batches of {training.batch_size}{mixed}, "
+            f"about {takes} ({duration(planned.epoch_seconds)} an epoch)"
         )
     else:
         lines.append("no epoch of training, for none fits into the time")
