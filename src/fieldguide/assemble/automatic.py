@@ -297,8 +297,8 @@ def told_plan(planned: Planned, side_px: int, training: Training, task: Task) ->
         share = training.mix_probability
         mixed = f" ({share:.0%} of them of photos mixed with each other)" if share else ""
         lines.append(
-            f"{part} for {counted(planned.epochs, 'epoch')} at {side_px} px in batches of {training.batch_size}{mixed}, "
-            f"about {takes} ({duration(planned.epoch_seconds)} an epoch)"
+            f"{part} for {counted(planned.epochs, 'epoch')} at {side_px} px in batches of "
+            f"{training.batch_size}{mixed}, about {takes} ({duration(planned.epoch_seconds)} an epoch)"
         )
     else:
         lines.append("no epoch of training, for none fits into the time")
