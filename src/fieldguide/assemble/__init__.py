@@ -1,7 +1,7 @@
 """A recipe and a split to live objects: network, plan, batches, evaluation. Nowhere else are the rooms joined."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,7 +28,7 @@ from fieldguide.data.split import Split
 from fieldguide.errors import UsageError
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.bundle import Description
-from fieldguide.model.classifier import Classifier, count_parameters, make_classifier
+from fieldguide.model.classifier import Architecture, Classifier, count_parameters, make_classifier
 from fieldguide.model.weights import LoadedWeights, load_weights
 from fieldguide.recipe.resolve import BATCH_SIZE, settle
 from fieldguide.recipe.schema import Recipe
@@ -101,12 +101,7 @@ def assemble(
     if recipe.training.compile == "always" and not can_compile(device):
         raise UsageError(NO_COMPILER)
     described = architecture(recipe, len(classes))
-    with repeatable(recipe.training.seed):
-        model = make_classifier(described)
-    weights = loaded or load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
-    model = model.to(device)
-    if recipe.execution == "fast":
-        model = model.to(memory_format=torch.channels_last)
+    model, weights = _network(recipe, described, classes, device, loaded)
     images, validation_images = len(split.part("train")), len(split.part("val"))
     planner = Planner(recipe, model, device, images, validation_images) if recipe.training.plan == "auto" else None
     if planner is not None:
@@ -145,6 +140,19 @@ def assemble(
         feed=feed,
         told=told,
     )
+
+
+def _network(
+    recipe: Recipe, described: Architecture, classes: Sequence[str], device: torch.device, loaded: LoadedWeights | None
+) -> tuple[Classifier, LoadedWeights]:
+    """With its first weights, on the device, and where these came from."""
+    with repeatable(recipe.training.seed):
+        model = make_classifier(described)
+    weights = loaded or load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
+    model = model.to(device)
+    if recipe.execution == "fast":
+        model = model.to(memory_format=torch.channels_last)
+    return model, weights
 
 
 def _settled(recipe: Recipe, model: Classifier, images: int, device: torch.device) -> Recipe:
