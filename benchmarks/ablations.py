@@ -5,9 +5,9 @@ Usage: python benchmarks/ablations.py --photos PHOTOS --weights FILE [--parts em
 The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so that a part that costs time shows
 it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have;
 the log loss is that at the run's temperature, which tells small differences sooner than an accuracy.
-The first form runs what --results does not hold yet and can be interrupted; the second runs nothing. No run knows of
-minutes, so --at-once may have several beside each other, on its own share of the cores each; the minutes of the table
-are then those of such a share.
+The first form runs what --results does not hold yet, a part after the other, and can be interrupted; the second runs
+nothing. No run knows of minutes, so --at-once may have several beside each other, on its own share of the cores each;
+the minutes of the table are then those of such a share.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main() -> None:
     results.begin(setting | look(options.photos, options.weights))
     read_once(options.photos)
     names, done, failed = dict.fromkeys([BASE, *options.parts]), results.runs(), 0
-    missing = [(name, seed) for seed in options.seeds for name in names if (name, None, seed) not in done]
+    missing = [(name, seed) for name in names for seed in options.seeds if (name, None, seed) not in done]
     for (name, seed), (values, failure) in _at_once(missing, options, results.setting):
         about = {"method": name, "minutes": None, "seed": seed}
         results.append("failure" if failure else "run", about | ({"why": failure} if failure else values))
