@@ -4,7 +4,8 @@ Usage: python benchmarks/ablations.py --photos PHOTOS --weights FILE [--parts em
        python benchmarks/ablations.py --results FILE --page EXPERIMENTS.md
 The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so that a part that costs time shows
 it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have;
-the log loss is that at the run's temperature, which tells small differences sooner than an accuracy.
+the log loss is that at the run's temperature, which tells small differences sooner than an accuracy. What is there for
+macro accuracy (the mean of the classes' recalls) has a second row, by that.
 The first form runs what --results does not hold yet, a part after the other, and can be interrupted; the second runs
 nothing. No run knows of minutes, so --at-once may have several beside each other, on its own share of the cores each;
 the minutes of the table are then those of such a share.
@@ -28,6 +29,10 @@ from accuracy_run import add_options, read_once, run_once
 BEGIN, END = "<!-- {}: begin -->", "<!-- {}: end -->"  # around the table of a file of results, by its name
 SCRIPT = side_by_side.HERE / "peers" / "accuracy_fieldguide.py"
 RECIPE = side_by_side.HERE / "ablations.yaml"
+HEAD = (
+    "| what | in `auto` | seeds | {} | to the training itself, points | 95 % | | log loss | minutes |\n"
+    "| --- | --- | ---: | ---: | ---: | --- | --- | ---: | ---: |"
+)
 Ran = tuple[Line, str]  # what a run came to, or why it failed
 
 
@@ -105,35 +110,43 @@ def table(results: Results) -> list[str]:
     every = [line for lines in runs.values() for line in lines.values()]
     machines = sorted({f"{line['machine']['processor']}, {line['machine']['cores']} cores" for line in every})
     dates, commits = ({line["machine"][name] for line in every} for name in ("date", "commit"))
+    days = " to ".join(sorted({min(dates), max(dates)}))
     together = f", {setting['at_once']} at a time on a share of them each" if setting["at_once"] > 1 else ""
     lines = [
         f"{setting['backbone']} from `{setting['weights']}`, {setting['size']} px, {setting['epochs']} epochs after "
         f"the probe; {photos['train']:,} photos to train on, n = {len(photos['files']):,} of validation; "
-        f"{'; '.join(machines)}{together}; {min(dates)} to {max(dates)}, {', '.join(sorted(commits))}.",
+        f"{'; '.join(machines)}{together}; {days}, {', '.join(sorted(commits))}.",
         "",
-        "| what | in `auto` | seeds | accuracy | to the training itself, points | 95 % | | log loss | minutes |",
-        "| --- | --- | ---: | ---: | ---: | --- | --- | ---: | ---: |",
+        HEAD.format("accuracy"),
     ]
     lines += [_row(name, runs, photos) for name in PARTS if name in runs]
+    if judged := [name for name in PARTS if name in runs and PARTS[name].for_macro]:
+        lines += ["", HEAD.format("macro accuracy")]
+        lines += [_row(name, runs, photos, macro=True) for name in (BASE, *judged)]
     for (name, _, seed), why in results.failures().items():
         lines += ["", f"{PARTS[name].title}, seed {seed}: not run. {why}."]
     return lines
 
 
-def _row(name: str, runs: Mapping[str, Mapping[int, Line]], photos: Mapping[str, Sequence[str]]) -> str:
-    own = runs[name]
-    mean = statistics.fmean(line["accuracy"] for line in own.values())
-    minutes = statistics.fmean(line["seconds_used"] for line in own.values()) / 60
+def _row(
+    name: str, runs: Mapping[str, Mapping[int, Line]], photos: Mapping[str, Sequence[str]], *, macro: bool = False
+) -> str:
+    said = {
+        method: {seed: scores.said(photos, line["predicted"]) for seed, line in runs[method].items()}
+        for method in (name, BASE)
+    }
+    own = runs[name].values()
+    mean = scores.macro_accuracy(said[name]) if macro else statistics.fmean(line["accuracy"] for line in own)
+    minutes = statistics.fmean(line["seconds_used"] for line in own) / 60
     cells = [PARTS[name].title, "yes" if name == BASE else PARTS[name].auto_has, str(len(own)), f"{mean:.4f}"]
-    shared = sorted(own.keys() & runs[BASE].keys())
+    shared = sorted(runs[name].keys() & runs[BASE].keys())
     if name == BASE or not shared:
         cells += ["", "", ""]
     else:
-        said = [{seed: scores.said(photos, some[seed]["predicted"]) for seed in shared} for some in (own, runs[BASE])]
-        found = scores.paired(*said)
+        found = scores.paired(*({seed: said[some][seed] for seed in shared} for some in (name, BASE)), macro=macro)
         verdict = {"better": "**better**", "worse": "**worse**", "not shown": "not shown to differ"}[found.verdict]
         cells += [f"{100 * found.difference:+.1f}", f"{100 * found.low:+.1f} to {100 * found.high:+.1f}", verdict]
-    loss = statistics.fmean(line["validation_log_loss"] for line in own.values())
+    loss = statistics.fmean(line["validation_log_loss"] for line in own)
     return f"| {' | '.join([*cells, f'{loss:.4f}', f'{minutes:.2f}'])} |"
 
 

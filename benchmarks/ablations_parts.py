@@ -18,6 +18,7 @@ class Part:
         auto_has: the same in `auto`: `yes`, `no`, or what it has instead of this.
         settings: of the recipe, as `--set` takes them, beside its phases.
         phases: the phases.
+        for_macro: whether it is there for macro accuracy, so that it is judged by that too.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Part:
     auto_has: str
     settings: tuple[str, ...]
     phases: Phases
+    for_macro: bool = False
 
     def fields(self, epochs: int, size_px: int) -> list[str]:
         """As `--set` takes them."""
@@ -110,6 +112,15 @@ PARTS = {
         Part("ema", "average of weights, 0.998", "no", (AVERAGED,), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),
         Part("growing", "first half at three quarters of the size", "no", (), _growing),
+        Part(
+            "adjusted",
+            "logit adjustment",
+            "for macro accuracy",
+            ("training.imbalance=logit_adjustment",),
+            PLAIN,
+            for_macro=True,
+        ),
+        Part("balanced", "balanced sampling", "no", ("training.imbalance=balanced_sampling",), PLAIN, for_macro=True),
         Part(
             "no-flips", "one view of a photo at test time", "photo and mirror image", ("data.test_flips=none",), PLAIN
         ),

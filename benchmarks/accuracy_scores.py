@@ -74,11 +74,18 @@ class Paired:
         return "worse" if self.high < 0 else "not shown"
 
 
-def paired(a: Mapping[int, Predictions], b: Mapping[int, Predictions]) -> Paired:
-    """A against B, each with its seeds."""
+def paired(a: Mapping[int, Predictions], b: Mapping[int, Predictions], *, macro: bool = False) -> Paired:
+    """A against B, each with its seeds, by accuracy or by macro accuracy (the comparisons of `each` by accuracy)."""
+    strata = _strata(a, macro=macro)
     right_a, right_b = _right(a), _right(b)
     each = {seed: compare_predictions(a[seed], b[seed]) for seed in sorted(a.keys() & b.keys())}
-    return Paired(float(right_a.mean() - right_b.mean()), *bootstrap_difference(right_a, right_b), each)
+    difference = _mean(right_a, strata) - _mean(right_b, strata)
+    return Paired(difference, *bootstrap_difference(right_a, right_b, strata), each)
+
+
+def macro_accuracy(runs: Mapping[int, Predictions]) -> float:
+    """Mean over the seeds of the mean recall of the classes that have photos."""
+    return _mean(_right(runs), _strata(runs, macro=True))
 
 
 def _right(runs: Mapping[int, Predictions]) -> npt.NDArray[np.bool_]:
@@ -86,8 +93,23 @@ def _right(runs: Mapping[int, Predictions]) -> npt.NDArray[np.bool_]:
     return np.stack([runs[seed].predicted() == runs[seed].labels for seed in sorted(runs)])
 
 
+def _strata(runs: Mapping[int, Predictions], *, macro: bool) -> npt.NDArray[np.int64]:
+    """(photos,) what counts alike, numbered without a gap: each class, or all photos together."""
+    labels = next(iter(runs.values())).labels
+    return np.unique(labels, return_inverse=True)[1] if macro else np.zeros(len(labels), dtype=np.int64)
+
+
+def _mean(right: npt.NDArray[np.bool_], strata: npt.NDArray[np.int64]) -> float:
+    """Over the seeds, of the mean over the strata."""
+    return float((np.bincount(strata, right.mean(axis=0)) / np.bincount(strata)).mean())
+
+
 def bootstrap_difference(
-    right_a: npt.NDArray[np.bool_], right_b: npt.NDArray[np.bool_], resamples: int = RESAMPLES, seed: int = 0
+    right_a: npt.NDArray[np.bool_],
+    right_b: npt.NDArray[np.bool_],
+    strata: npt.NDArray[np.int64] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """95 % percentile interval of the difference of two methods' mean accuracies, over photos and over seeds.
 
@@ -98,6 +120,8 @@ def bootstrap_difference(
     Args:
         right_a: (seeds of A, photos), whether each run has each photo right.
         right_b: (seeds of B, photos), the same photos in the same order.
+        strata: (photos,) numbers from 0 without a gap; the mean is that of the strata's means, and photos are drawn
+            again each in its own. Left out: one stratum.
         resamples: draws.
         seed: of the draws; the same gives the same bounds.
 
@@ -106,9 +130,14 @@ def bootstrap_difference(
     """
     draw = np.random.default_rng(seed)
     photos = right_a.shape[1]
+    strata = np.zeros(photos, dtype=np.int64) if strata is None else strata
+    order, sizes = np.argsort(strata, kind="stable"), np.bincount(strata)
+    right_a, right_b, strata = right_a[:, order], right_b[:, order], strata[order]
+    starts, among = np.searchsorted(strata, strata), sizes[strata]
     differences = np.empty(resamples)
     for number in range(resamples):
-        counts = np.bincount(draw.integers(photos, size=photos), minlength=photos) / photos
+        drawn = starts + draw.integers(among)
+        counts = np.bincount(drawn, minlength=photos) / (among * len(sizes))
         drawn_a = right_a[draw.integers(len(right_a), size=len(right_a))].mean(axis=0)
         drawn_b = right_b[draw.integers(len(right_b), size=len(right_b))].mean(axis=0)
         differences[number] = counts @ (drawn_a - drawn_b)

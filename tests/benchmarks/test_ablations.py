@@ -14,7 +14,8 @@ from .test_accuracy import run as run_of_accuracy
 NAMES = (
     "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
     "no-warm-up", "constant", "no-smoothing", "sgd", "norm-frozen", "norm-train", "standard", "last-two", "trivial",
-    "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema", "soup", "growing", "no-flips", "test-size",
+    "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema", "soup", "growing", "adjusted", "balanced",
+    "no-flips", "test-size",
 )  # fmt: skip
 
 
@@ -89,6 +90,26 @@ def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that
     assert "| 3 | 0.8000 |  |" in rows["the training itself"]
     assert any("greedy soup" in line and "no memory" in line for line in ablations.table(made))
     assert ", 2 at a time on a share of them each; " in ablations.table(made)[0]
+
+
+def test_what_is_there_for_macro_accuracy_has_a_row_by_that_too(tmp_path):
+    import ablations
+
+    base = run("base", 0, 95) | {"predicted": ["a"] * 90 + ["b"] * 5 + ["a"] * 5}
+    balanced = run("balanced", 0, 91) | {"predicted": ["a"] * 81 + ["b"] * 9 + ["b"] * 10}
+    made = begun(tmp_path, base, balanced, run("ema", 0, 95))
+    made.lines[0] |= {"epochs": 6, "at_once": 1}
+    made.lines[0]["photos"] = made.lines[0]["photos"] | {"classes": ["a"] * 90 + ["b"] * 10}
+    lines = "\n".join(ablations.table(made)).split("\n")
+    head = next(number for number, line in enumerate(lines) if "| macro accuracy |" in line)
+    by_accuracy, by_macro = (
+        {line.split("|")[1].strip(): line for line in some if line.startswith("| ")}
+        for some in (lines[:head], lines[head + 1 :])
+    )
+    assert "| 0.9100 | -4.0 |" in by_accuracy["balanced sampling"]
+    assert set(by_macro) - {"---"} == {"the training itself", "balanced sampling"}
+    assert "| 0.7500 |  |" in by_macro["the training itself"]
+    assert "| 0.9500 | +20.0 |" in by_macro["balanced sampling"] and "**better**" in by_macro["balanced sampling"]
 
 
 def test_the_table_goes_between_its_marks(tmp_path, monkeypatch):

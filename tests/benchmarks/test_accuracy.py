@@ -191,6 +191,35 @@ def test_the_bootstrap_agrees_with_theory_for_one_seed_and_widens_where_seeds_di
     assert width[1] > 3 * width[0]
 
 
+def test_the_bootstrap_of_macro_accuracy_draws_photos_each_in_its_class():
+    """A rare class that one has whole and the other misses half of decides, and a small class spreads more."""
+    from accuracy_scores import bootstrap_difference
+
+    strata = np.array([1] * 20 + [0] * 180)
+    a, b = np.ones((1, 200), bool), np.ones((1, 200), bool)
+    b[0, :10] = False
+    low, high = bootstrap_difference(a, b, strata)
+    half = 1.96 * 0.5 * np.sqrt(0.25 / 20)  # the second class's share of the mean, and its binomial spread
+    assert (low, high) == pytest.approx((0.25 - half, 0.25 + half), abs=0.03)
+    low, high = bootstrap_difference(a, b)
+    assert (low, high) == pytest.approx((0.05 - 0.030, 0.05 + 0.030), abs=0.006)
+
+
+def test_photos_of_one_stratum_are_drawn_as_they_always_were():
+    """The bounds of the tables that are written already."""
+    from accuracy_scores import bootstrap_difference
+
+    draw = np.random.default_rng(5)
+    a, b = draw.random((2, 300)) < 0.8, draw.random((3, 300)) < 0.7
+    again = np.random.default_rng(0)
+    expected = []
+    for _ in range(500):
+        counts = np.bincount(again.integers(300, size=300), minlength=300) / 300
+        drawn_a, drawn_b = (some[again.integers(len(some), size=len(some))].mean(axis=0) for some in (a, b))
+        expected.append(counts @ (drawn_a - drawn_b))
+    assert bootstrap_difference(a, b, resamples=500) == pytest.approx(np.quantile(expected, (0.025, 0.975)), abs=1e-12)
+
+
 def test_the_page_shows_every_row_and_keeps_what_stands_around_its_marks(tmp_path):
     import accuracy_page
 
