@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import accuracy_scores as scores
 import side_by_side
 from ablations_parts import BASE, PARTS
-from accuracy_page import replace_measured
+from accuracy_page import days, replace_measured
 from accuracy_results import Line, Results, look
 from accuracy_run import add_options, read_once, run_once
 
@@ -110,12 +110,11 @@ def table(results: Results) -> list[str]:
     every = [line for lines in runs.values() for line in lines.values()]
     machines = sorted({f"{line['machine']['processor']}, {line['machine']['cores']} cores" for line in every})
     dates, commits = ({line["machine"][name] for line in every} for name in ("date", "commit"))
-    days = " to ".join(sorted({min(dates), max(dates)}))
     together = f", {setting['at_once']} at a time on a share of them each" if setting["at_once"] > 1 else ""
     lines = [
         f"{setting['backbone']} from `{setting['weights']}`, {setting['size']} px, {setting['epochs']} epochs after "
         f"the probe; {photos['train']:,} photos to train on, n = {len(photos['files']):,} of validation; "
-        f"{'; '.join(machines)}{together}; {days}, {', '.join(sorted(commits))}.",
+        f"{'; '.join(machines)}{together}; {days(dates)}, {', '.join(sorted(commits))}.",
         "",
         HEAD.format("accuracy"),
     ]

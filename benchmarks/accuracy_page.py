@@ -1,7 +1,7 @@
 """The results of `accuracy.py` as the measured part of docs/accuracy.md and as a plot; runs nothing."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import accuracy_scores as scores
@@ -90,17 +90,25 @@ def _setting(results: Results) -> list[str]:
         f"{len(set(photos['classes']))} classes.  ",
         f"{', '.join(sorted(processors))}, {about['cores']} cores, {about['memory_gb']} GB, {about['system']}; "
         f"{', '.join(f'{name} {version}' for name, version in sorted(versions.items()))}.  ",
-        f"{min(dates)} to {max(dates)}, {', '.join(sorted(commits))}.",
+        f"{days(dates)}, {', '.join(sorted(commits))}.",
     ]
-    others = [run["other_cores"] for run in runs if run["other_cores"] is not None]
-    if others and max(others) >= side_by_side.TOLERATED_CORES:
-        disturbed = sum(value >= side_by_side.TOLERATED_CORES for value in others)
+    if disturbed := [run for run in runs if (run["other_cores"] or 0) >= side_by_side.TOLERATED_CORES]:
+        named = "; ".join(
+            f"{_name((run['method'], run['minutes']))}, seed {run['seed']} ({run['other_cores']:.2f})"
+            for run in disturbed
+        )
         lines += [
             "",
-            f"**Disturbed**: in {disturbed} of {len(runs)} runs other processes kept {side_by_side.TOLERATED_CORES} "
-            f"cores or more busy (at most {max(others):.1f}); what was reached in given minutes is then none to quote.",
+            f"**Disturbed**: in {len(disturbed)} of {len(runs)} runs other processes kept "
+            f"{side_by_side.TOLERATED_CORES} cores or more busy: {named}. Such a run took too long, and where the "
+            "clock decides how much is trained it reached too little.",
         ]
     return lines
+
+
+def days(dates: Iterable[str]) -> str:
+    """The first and the last of them, or the only one."""
+    return " to ".join(sorted({min(dates), max(dates)}))
 
 
 def _table(results: Results, said: Said) -> list[str]:

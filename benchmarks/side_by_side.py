@@ -134,7 +134,7 @@ def machine() -> dict[str, object]:
     return {
         "processor": processor,
         "cores": os.cpu_count(),
-        "memory_gb": round(memory / 1e6, 1),
+        "memory_gb": round(memory * 1024 / 1e9, 1),
         "matrix_units": [flag for flag in flags if flag.startswith("amx") or flag == "avx512_bf16"],
         "system": f"{platform.system()} {platform.release()}, {' '.join(platform.libc_ver())}",
         "date": datetime.date.today().isoformat(),

@@ -238,7 +238,7 @@ def test_the_page_shows_every_row_and_keeps_what_stands_around_its_marks(tmp_pat
     assert "| fieldguide `auto`, 5 min | the report's method, exact, at its end | +32.0 |" in text
     assert "| fieldguide `auto`, 5 min | timm, by layers, 5 min | +22.0 |" in text
     assert "Ultralytics classify: 1 not run. no such network." in text
-    assert "**Disturbed**: in 1 of 7 runs" in text
+    assert "**Disturbed**: in 1 of 7 runs" in text and "by layers, 5 min, seed 0 (0.90)" in text
     assert (tmp_path / "plot.png").stat().st_size > 5_000
     accuracy_page.render(made, page, tmp_path / "plot.png")
     assert page.read_text() == text

@@ -198,7 +198,7 @@ class Phase(Section):
     batch_norm: BatchNorm | None = Field(
         default=None,
         description="of the backbone; train: statistics of each batch; frozen: those that it came with; "
-        "folded: those, merged into the convolutions, for small rates; null: train",
+        "folded: those, merged into the convolutions, for small rates; null: train, for a probe frozen",
     )
     min_improvement: float = Field(default=0.001, ge=0, description="of the validation loss")
     patience_epochs: int = Field(default=3, ge=1, description="converged after so many epochs without it")
