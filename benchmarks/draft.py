@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from fieldguide.data.decode import read_photo
+from fieldguide.data.files import IMAGE_ENDINGS
 from fieldguide.data.preprocess import Preprocessing, center
-from fieldguide.data.scan import IMAGE_ENDINGS
 from fieldguide.deploy.predictor import Predictor, load_predictor
 
 KINDS = ("mosaic", "enlarged")

@@ -26,10 +26,10 @@ from fieldguide.data.batches import LabelledPhoto
 from fieldguide.data.cache import Cache
 from fieldguide.data.decode import read_photo
 from fieldguide.data.draw import hue_rotation
+from fieldguide.data.files import IMAGE_ENDINGS
 from fieldguide.data.fused import fused, one_thread_a_call
 from fieldguide.data.fused_batches import FusedBatches
 from fieldguide.data.preprocess import Preprocessing, pixels
-from fieldguide.data.scan import IMAGE_ENDINGS
 from fieldguide.recipe.schema import BUILT_IN
 from fieldguide.storage import file_digest
 

@@ -43,6 +43,18 @@ def test_a_photo_that_cannot_be_read_keeps_its_row(trained, tmp_path):
     assert failed["label"] == failed["confidence"] == failed["label_2"] == failed["confidence_2"] == ""
 
 
+def test_photos_in_hidden_folders_are_told(trained, tmp_path, capfd):
+    photos, run = trained
+    shutil.copytree(photos / "test/2", tmp_path / "in")
+    shutil.copytree(photos / "test/2", tmp_path / "in/.new")
+    done = predict(run.path, [tmp_path / "in"], tmp_path / "p.csv")
+    assert done.images == 3
+    assert "begin with a dot: .new/ (3 photos)" in " ".join(capfd.readouterr().out.split())
+    shutil.copytree(photos / "test/2", tmp_path / "only/.new")
+    with pytest.raises(UsageError, match=r"no photos in(.|\n)*begin with a dot: \.new/ \(3 photos\)"):
+        predict(run.path, [tmp_path / "only"], tmp_path / "p.csv", quiet=True)
+
+
 def test_files_are_named_as_given_and_need_no_image_ending(trained, tmp_path, monkeypatch):
     photos, run = trained
     shutil.copy(photos / "test/2/000.png", tmp_path / "photo.dat")

@@ -5,7 +5,8 @@ import subprocess
 
 import pytest
 
-from fieldguide.data.scan import images_below, natural, problem_with_folder, scan, summary
+from fieldguide.data.files import images_below, problem_with_folder
+from fieldguide.data.scan import natural, scan, summary
 from fieldguide.errors import PhotosError, UsageError
 from tests.data.photo_folders import make_photo, make_photos
 
@@ -187,7 +188,7 @@ def test_very_deep_folders_are_walked(tmp_path):
         here = below
     os.close(os.open("a.jpg", os.O_CREAT, dir_fd=here))
     os.close(here)
-    images, others = images_below(tmp_path)
+    images, others, _ = images_below(tmp_path)
     subprocess.run(["rm", "-rf", str(tmp_path / "d")], check=True)  # shutil's own walk is too shallow for it
     assert len(images) == 1 and others == 0
 
@@ -239,3 +240,48 @@ def test_a_class_folder_that_begins_with_a_dot_is_named(tmp_path, make_photos):
     folder = scan(make_photos(tmp_path / "photos", {"ash": 2, "oak": 2, ".elm": 3}))
     (remark,) = folder.remarks
     assert "names begin with a dot: .elm/ (3 photos)" in remark and folder.classes == ["ash", "oak"]
+
+
+def test_photos_in_a_hidden_folder_at_any_depth_are_counted_and_named(tmp_path, make_photos):
+    root = make_photos(tmp_path / "photos", {"ash": 2, "oak": 2, "ash/.new": 5, "oak/2024/.trash/.old": 1})
+    (root / "ash" / ".git").mkdir()
+    (root / "ash" / ".git" / "config").touch()
+    (root / "ash" / ".loop").symlink_to("..")
+    folder = scan(root)
+    (remark,) = folder.remarks
+    assert remark.startswith("passed over, because their names begin with a dot: ash/.new/ (5 photos)")
+    assert "oak/2024/.trash/ (1 photo)" in remark and ".git" not in remark and ".loop" not in remark
+    assert len(folder.photos) == 4 and folder.others == 0
+
+
+def test_a_hidden_folder_that_nobody_may_look_into_stops_nothing(tmp_path, make_photos, monkeypatch):
+    root = make_photos(tmp_path / "photos", {"ash": 2, "oak": 2, "ash/.private": 1})
+    scandir = os.scandir
+
+    def guarded(path):
+        if str(path).endswith(".private"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    assert "ash/.private/ (cannot be read)" in scan(root).remarks[0]
+
+
+@pytest.mark.parametrize(("first", "second"), [("Training", "Testing"), ("train_images", "val_images")])
+def test_parts_under_other_names_are_no_classes(tmp_path, make_photos, first, second):
+    root = make_photos(tmp_path, {f"{part}/{name}": 2 for part in (first, second) for name in ("glioma", "healthy")})
+    with pytest.raises(
+        PhotosError, match=r"hold the same folders \(glioma, healthy\).*call them train/, val/ and test/"
+    ):
+        scan(root)
+
+
+def test_classes_that_hold_the_same_folders_are_told_and_used(tmp_path, make_photos):
+    root = make_photos(tmp_path, {f"{name}/{side}": 2 for name in ("cat", "dog") for side in ("left", "right")})
+    folder = scan(root)
+    assert folder.classes == ["cat", "dog"]
+    assert folder.remarks == (
+        "cat/, dog/ hold the same folders (left, right) and are taken as classes; if they are parts, call them "
+        "train/, val/ and test/",
+    )
+    assert scan(make_photos(tmp_path / "one", {"cat/a": 1, "cat": 1, "dog/a": 1, "dog/b": 1})).remarks == ()

@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs
 from fieldguide.commands.prediction_rows import FORMATS, Written, is_zip, stem, write_rows
-from fieldguide.data.scan import images_below, relative_name
+from fieldguide.data.files import about_hidden, images_below, relative_name
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
 from fieldguide.deploy.serving import AUTO
@@ -87,12 +88,14 @@ def predict(
     """
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
-    inputs, others = gather(images)
+    inputs, others, remarks = gather(images)
     _demand_no_input(target, inputs)
     _demand_different_rows(inputs, format)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
     predictor = loaded.predictor
     _demand_fit(loaded, top, unsure_below, screen)
+    for remark in remarks:
+        screen.warn(remark)
     passed_over = f" ({others:,} other files passed over)" if others else ""
     together = f" by the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
     screen.say(f"predicting {counted(len(inputs), 'photo')}{together}{passed_over}")
@@ -151,8 +154,22 @@ def _served(predictor: Predictor | Ensemble, images_per_second: float) -> str:
     return f"; {speed} images/s by {predictor.served_by}{decoded}" if predictor.served_by else ""
 
 
-def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, Path]], int]:
-    """All inputs with the names their rows will have, in a stable order, and how many other files there are.
+class Inputs(NamedTuple):
+    """What is to be predicted.
+
+    Attributes:
+        photos: with the names their rows will have, in a stable order.
+        others: how many other files there are in the folders.
+        remarks: sentences about folders that were passed over.
+    """
+
+    photos: list[tuple[str, Path]]
+    others: int
+    remarks: list[str]
+
+
+def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
+    """All inputs.
 
     Raises:
         UsageError: nothing to predict, or paths that do not exist, all of them named.
@@ -162,20 +179,20 @@ def gather(images: str | Path | Sequence[str | Path]) -> tuple[list[tuple[str, P
     missing = [problem for path in images if (problem := _problem_with_input(Path(path)))]
     if missing:
         raise UsageError(*missing)
-    inputs: list[tuple[str, Path]] = []
-    others = 0
+    found = Inputs([], 0, [])
     for given in map(Path, images):
         if given.is_dir():
-            found, passed_over = images_below(given)
-            others += passed_over
-            named = [(relative_name(path, given), path) for path in found]
+            below = images_below(given)
+            named = [(relative_name(path, given), path) for path in below.images]
             _demand_different_names(given, [name for name, _ in named])
-            inputs += named
+            remarks = [*found.remarks, *about_hidden(below.hidden, given)]
+            found = Inputs([*found.photos, *named], found.others + below.others, remarks)
         else:
-            inputs.append((printable(str(given)), given))
-    if not inputs:
-        raise UsageError(f"no photos in {', '.join(map(str, images))} ({others:,} files without an image ending)")
-    return inputs, others
+            found.photos.append((printable(str(given)), given))
+    if not found.photos:
+        nothing = f"no photos in {', '.join(map(str, images))} ({found.others:,} files without an image ending)"
+        raise UsageError(nothing, *found.remarks)
+    return found
 
 
 def _demand_no_input(output: Path, inputs: Sequence[tuple[str, Path]]) -> None:

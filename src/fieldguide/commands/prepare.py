@@ -12,9 +12,10 @@ from fieldguide import assemble, world
 from fieldguide.commands.check import CheckReport, look_over
 from fieldguide.commands.display import Screen
 from fieldguide.data.facts import Facts
+from fieldguide.data.files import problem_with_folder
 from fieldguide.data.groups import groups_by_pattern, problem_with_pattern
 from fieldguide.data.inspect import Inspected
-from fieldguide.data.scan import PhotoFolder, problem_with_folder, scan, summary
+from fieldguide.data.scan import PhotoFolder, scan, summary
 from fieldguide.data.split import Split, make_split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.recipe.load import read_draft

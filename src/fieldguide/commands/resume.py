@@ -15,7 +15,7 @@ from fieldguide.commands.report import report as write_report
 from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
 from fieldguide.commands.train import run_trial, seconds_left
 from fieldguide.commands.trial import WAITED, Run, Trial, announce, carry_out, write_rest_of_beginning
-from fieldguide.data.scan import problem_with_folder
+from fieldguide.data.files import problem_with_folder
 from fieldguide.data.split import Split
 from fieldguide.errors import UsageError, counted
 from fieldguide.model.bundle import read_description, read_weights, write_bundle

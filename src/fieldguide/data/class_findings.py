@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fieldguide.data.files import IMAGE_ENDINGS, relative_name
 from fieldguide.data.findings import Finding, some
-from fieldguide.data.scan import IMAGE_ENDINGS, Photo, PhotoFolder, natural, relative_name
+from fieldguide.data.scan import Photo, PhotoFolder, natural
 from fieldguide.storage import FORMULA_STARTS
 
 FEW_PHOTOS = 20

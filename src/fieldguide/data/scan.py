@@ -1,17 +1,29 @@
 """Which photos a folder holds, and which class and part each belongs to. Looks at names, never at content."""
 
-import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fieldguide.data.files import (
+    Hidden,
+    about_hidden,
+    entries,
+    hidden,
+    images_below,
+    is_folder,
+    is_image,
+    problem_with_folder,
+    relative_name,
+    with_photos,
+)
+from fieldguide.data.findings import some
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.storage import printable
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 VALIDATION_NAMES = ("val", "valid", "validation")
+NAMES_OF_PARTS = ("train", "test", "val", "dev", "eval", "holdout")  # how they begin
 
 
 @dataclass(frozen=True)
@@ -81,92 +93,9 @@ def scan(root: Path) -> PhotoFolder:
     problem = problem_with_folder(root)
     if problem:
         raise UsageError(problem)
-    folders = {entry.name: entry for entry in _entries(root) if _is_folder(entry) and not _hidden(entry.name)}
+    folders = {entry.name: entry for entry in entries(root) if is_folder(entry) and not hidden(entry.name)}
     parts = _parts(root, folders)
     return _scan_parts(root, parts) if parts else _scan_classes(root, folders)
-
-
-def problem_with_folder(root: Path) -> str | None:
-    """Why `root` is no folder that can be read, as a sentence; None if it is."""
-    try:
-        if not root.exists():
-            return f"{root}: there is no such folder"
-    except OSError as error:  # a name that is too long, a folder that cannot be entered
-        return f"{root}: cannot be read ({error.strerror})"
-    if not root.is_dir():
-        return f"{root}: is a file; give the folder that holds the photos"
-    if not os.access(root, os.R_OK | os.X_OK):
-        return f"{root}: cannot be read; you have no permission"
-    return None
-
-
-def images_below(folder: Path) -> tuple[list[Path], int]:
-    """All files with an image ending below a folder, sorted, and how many other files there are.
-
-    Follows links to folders, but enters no folder twice and none that `folder` lies in, so that a link in
-    a circle brings no photos of other classes; passes over names that begin with a dot.
-    """
-    images, others = [], 0
-    for path in _files(folder):
-        if _is_image(path):
-            images.append(path)
-        else:
-            others += 1
-    return sorted(images, key=lambda path: path.relative_to(folder).parts), others
-
-
-def relative_name(path: Path, root: Path) -> str:
-    """A path below `root` with `/`, as valid UTF-8."""
-    return printable(path.relative_to(root).as_posix())
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_ENDINGS and not _hidden(path.name)
-
-
-def _files(top: Path) -> Iterator[Path]:
-    entered = {_identity(parent) for place in (top.absolute(), top.resolve()) for parent in place.parents}
-    folders = [top]
-    while folders:
-        folder = folders.pop()
-        try:
-            identity = _identity(folder)
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise PhotosError(f"{folder}: cannot be read ({error.strerror})") from None
-        if identity in entered:
-            continue
-        entered.add(identity)
-        for entry in entries:
-            path = Path(entry.path)
-            if not _is_folder(path):
-                yield path
-            elif not _hidden(entry.name):
-                folders.append(path)
-
-
-def _is_folder(path: Path) -> bool:
-    """Whether it can be looked into; a link in a circle and what the system does not tell are files, which fail."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError as error:
-        raise PhotosError(f"{folder}: cannot be read ({error.strerror})") from None
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
 
 
 def _parts(root: Path, folders: dict[str, Path]) -> dict[str, Path]:
@@ -200,12 +129,34 @@ def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
         for name in folders
         if name.lower() in ("test", *VALIDATION_NAMES)
     ]
+    remarks += _about_parts(root, folders)
     if not collector.photos:
         raise PhotosError(
             f"{root}: no photos in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg "
             f"({collector.others:,} other files, {len(collector.strays):,} photos in no class folder)"
         )
     return collector.folder(has_validation=False, test_is_labelled=False, remarks=remarks)
+
+
+def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[str]:
+    """What must be known where the folders hold the same folders and no photos of their own, as parts do.
+
+    Raises:
+        PhotosError: by their names they are parts.
+    """
+    shared: set[str] = set()
+    for place, folder in enumerate(folders.values()):
+        inside = entries(folder)
+        if any(is_image(entry) and not is_folder(entry) for entry in inside):
+            return []
+        names = {printable(entry.name) for entry in inside if is_folder(entry) and not hidden(entry.name)}
+        shared = names if place == 0 else shared & names
+    if len(folders) < 2 or len(shared) < 2:
+        return []
+    what = f"{some([f'{name}/' for name in folders])} hold the same folders ({some(sorted(shared, key=natural))})"
+    if all(name.lower().startswith(NAMES_OF_PARTS) for name in folders):
+        raise PhotosError(f"{root}: {what}, so they are parts and not classes; call them train/, val/ and test/")
+    return [f"{what} and are taken as classes; if they are parts, call them train/, val/ and test/"]
 
 
 def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
@@ -216,10 +167,10 @@ def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
     classes = {photo.class_name for photo in collector.photos}
     remarks = [
         f"{entry.name}/ beside train/ is not used"
-        for entry in _entries(root)
-        if _is_folder(entry) and not _hidden(entry.name) and entry not in parts.values()
+        for entry in entries(root)
+        if is_folder(entry) and not hidden(entry.name) and entry not in parts.values()
     ]
-    collector.add_strays(entry for entry in _entries(root) if not _is_folder(entry))
+    collector.add_strays(entry for entry in entries(root) if not is_folder(entry))
     if "val" in parts:
         collector.add_classes("val", parts["val"])
     labelled = False
@@ -240,34 +191,34 @@ class _Collector:
         self.empty: list[str] = []
         self.strays: list[str] = []
         self.others = 0
-        self.hidden: list[str] = []
+        self.hidden: list[Hidden] = []
 
     def add_classes(self, part: str, folder: Path) -> None:
         names: dict[str, Path] = {}
-        for entry in _entries(folder):
-            if _is_folder(entry):
-                if not _hidden(entry.name):
+        for entry in entries(folder):
+            if is_folder(entry):
+                if not hidden(entry.name):
                     name = printable(entry.name)
                     if names.setdefault(name, entry) != entry:
                         raise PhotosError(f"{folder}: two classes would both be written as {name}; rename one of them")
                     self._add(part, entry, name)
-                elif images := images_below(entry)[0]:
-                    self.hidden.append(f"{relative_name(entry, self.root)}/ ({len(images):,} photos)")
+                else:
+                    self.hidden += with_photos(entry)
             else:
                 self.add_strays([entry])
 
     def add_strays(self, files: Iterable[Path]) -> None:
         """Counts files that lie where no photos are looked for."""
         for file in files:
-            if _is_image(file):
+            if is_image(file):
                 self.strays.append(relative_name(file, self.root))
             else:
                 self.others += 1
 
     def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
         """Adds test photos; says whether there are some that lie in class folders."""
-        inside = [entry for entry in _entries(folder) if _is_folder(entry) and not _hidden(entry.name)]
-        flat = [entry for entry in _entries(folder) if not _is_folder(entry) and _is_image(entry)]
+        inside = [entry for entry in entries(folder) if is_folder(entry) and not hidden(entry.name)]
+        flat = [entry for entry in entries(folder) if not is_folder(entry) and is_image(entry)]
         unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
         if not inside or flat or len(unknown) == len(inside):
             if inside:
@@ -285,14 +236,10 @@ class _Collector:
         remarks.append(f"{folder.name}/ has class folders, and no file with an image ending in them")
         return False
 
-    def _about_hidden(self) -> list[str]:
-        if not self.hidden:
-            return []
-        return [f"passed over, because their names begin with a dot: {', '.join(self.hidden)}; rename what is a class"]
-
     def _add(self, part: str, folder: Path, class_name: str | None) -> None:
-        images, others = images_below(folder)
+        images, others, passed = images_below(folder)
         self.others += others
+        self.hidden += passed
         if not images and part == "train" and class_name is not None:
             self.empty.append(class_name)
         self.photos += [Photo(path, relative_name(path, self.root), part, class_name) for path in images]
@@ -309,7 +256,7 @@ class _Collector:
             empty_classes=tuple(self.empty),
             others=self.others,
             strays=tuple(self.strays),
-            remarks=(*remarks, *self._about_hidden()),
+            remarks=(*remarks, *about_hidden(self.hidden, self.root)),
         )
 
 
