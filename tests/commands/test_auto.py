@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from fieldguide import UsageError, assemble, experiment, predict, resume, train
 from fieldguide.assemble import automatic
+from fieldguide.commands import train as train_command
 from fieldguide.commands.trial import Run
 from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
@@ -148,6 +149,23 @@ def test_a_time_that_is_too_short_for_anything_still_leaves_a_judged_model(tmp_p
     photos = make_photos(tmp_path / "photos", TWO)
     run = train(photos, output=tmp_path / "run", weights="none", overrides=AT_32_PX, minutes=0.001, quiet=True)
     assert run.result["out_of_time"] and run.result["epochs"] == 1 and run.result["validation"]["images"] == 8
+
+
+def test_minutes_bound_every_fold_that_follows_the_plan_of_the_first(tmp_path, make_photos, weights, monkeypatch):
+    photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
+    shares, real = [], train_command.seconds_left
+
+    def seconds_left(minutes, began, trainings=1):
+        shares.append((minutes, trainings))
+        return real(minutes, began, trainings)
+
+    monkeypatch.setattr(train_command, "seconds_left", seconds_left)
+    monkeypatch.setattr("fieldguide.training.budget.MOST_EPOCHS", 2)
+    settings = (*AT_32_PX, "split.folds=2")
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=20, quiet=True)
+    assert shares == [(20, 2), (20, 1)]
+    plans = [read_recipe(run.path / f"fold-{number}" / "recipe.yaml").training for number in (1, 2)]
+    assert plans[0] == plans[1] and plans[0].max_minutes is None
 
 
 def test_minutes_bound_a_recipe_that_has_a_plan_of_its_own(tmp_path, make_photos, capsys):

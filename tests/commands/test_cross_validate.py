@@ -13,12 +13,17 @@ from scipy.special import softmax
 from scipy.stats import binom
 
 from fieldguide import PhotosError, TrainingError, UsageError, compare, evaluate, experiment, load, predict
+from fieldguide.commands import cross_validate as command
 from fieldguide.commands import trial
+from fieldguide.commands.display import Screen
 from fieldguide.data import folds as dealing
+from fieldguide.data.split import Split
 from fieldguide.errors import Interrupted
 from fieldguide.evaluation.intervals import wilson
 from fieldguide.evaluation.label_errors import suspects
-from fieldguide.evaluation.predictions import read_predictions
+from fieldguide.evaluation.predictions import Predictions, read_predictions
+from fieldguide.recipe.load import read_recipe
+from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
 
 FALSE_ALARM = 1e-4
@@ -122,6 +127,25 @@ def test_the_result_has_the_figure_over_all_photos_and_mean_and_spread_over_fold
     assert sum("oak" in remark and "one photo" in remark for remark in result["remarks"]) == 1
     assert any("yew (in 2)" in remark for remark in result["remarks"])
     assert result["split"]["out_of_fold"] == 16 and result["split"]["always_train"] == 1
+
+
+def test_the_loss_over_all_photos_is_not_bounded_a_photo_as_that_of_probabilities_would_be(cross_validated):
+    _, run = cross_validated
+    results = [RunFolder(run.path).fold(number).read_result() for number in (1, 2, 3)]
+    wrong = Predictions(("a", "b"), np.array([0, 0]), np.array([[0.0, 100.0], [100.0, 0.0]]), ("ash", "oak"))
+    found = command.OutOfFold(wrong, np.array([1, 2]), ())
+    empty = dealing.Folds((Split([]),) * 3, ())
+    recipe = read_recipe(run.path / "recipe.yaml")
+    assert command._result(recipe, empty, results, found, ())["validation"]["loss"] == pytest.approx(50.0)
+
+
+def test_folds_that_the_minutes_ended_are_named(cross_validated, capsys):
+    _, run = cross_validated
+    result = RunFolder(run.path).read_result()
+    result["folds"]["each"][1]["out_of_time"] = True
+    command._report(RunFolder(run.path), result, Screen())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "the minutes ended the training of 1 fold of 3 (2) before its plan's end" in shown
 
 
 def test_a_fold_is_a_run_and_the_whole_says_so(cross_validated, tmp_path):

@@ -442,11 +442,11 @@ def test_folds_that_go_on_share_the_minutes_as_when_they_began(tmp_path, make_ph
     assert train(photos, output=tmp_path / "run", overrides=overrides, minutes=50, quiet=True).exit_code == 143
     shares, real = [], train_command.seconds_left
 
-    def seconds_left(recipe, began, trainings=1):
-        shares.append(trainings)
-        return real(recipe, began, trainings)
+    def seconds_left(minutes, began, trainings=1):
+        shares.append((minutes, trainings))
+        return real(minutes, began, trainings)
 
     for module in (train_command, resume_command):
         monkeypatch.setattr(module, "seconds_left", seconds_left)
     assert resume(tmp_path / "run", quiet=True).exit_code == 0
-    assert shares == [2, 2]  # the fold that goes on, and the one that had not begun
+    assert shares == [(50, 2), (50, 2)]  # the fold that goes on, and the one that had not begun

@@ -16,6 +16,7 @@ from fieldguide.commands.request import Request, read_request, write_recipe, wri
 from fieldguide.data.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split import Split
 from fieldguide.errors import PhotosError, counted, duration, listing
+from fieldguide.evaluation.calibration import log_loss
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
@@ -200,7 +201,9 @@ def _result(
     recipe: Recipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[str]
 ) -> dict[str, Any]:
     first, split, count = results[0], folds.splits[0], len(folds.splits)
-    judged = judge(found.predictions.probabilities(), found.predictions.labels, found.predictions.classes)
+    predictions = found.predictions
+    judged = judge(predictions.probabilities(), predictions.labels, predictions.classes)
+    judged["loss"] = log_loss(predictions.logits, predictions.labels)  # as a run's: `judge` bounds a photo's
     same = ("recipe", "backbone", "optimizer", "execution", "seed", "num_classes", "parameters", "rules", "weights")
     place = folds.place_of()
     size = ", test size and crop" if any(result["test_time"]["taken"] for result in results) else ""
@@ -247,6 +250,7 @@ def _spread_over_folds(found: OutOfFold, results: Sequence[Mapping[str, Any]]) -
                 "accuracy": accuracy,
                 "best_epoch": result["best_epoch"],
                 "epochs": result["epochs"],
+                "out_of_time": result.get("out_of_time", False),  # a fold of an earlier version has none
             }
         )
     over = spread([row["accuracy"] for row in each if row["accuracy"] is not None])
@@ -262,6 +266,11 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     for row in folds["each"]:
         share = "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
         screen.say(f"fold {row['fold']:>3}  accuracy {share}  n = {row['images']:,}")
+    if cut := [str(row["fold"]) for row in folds["each"] if row["out_of_time"]]:
+        screen.warn(
+            f"the minutes ended the training of {counted(len(cut), 'fold')} of {len(folds['each'])} "
+            f"({', '.join(cut)}) before its plan's end: the folds' models are not alike"
+        )
     deviation = "" if folds["deviation"] is None else f", standard deviation {folds['deviation']:.4f}"
     screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
     screen.say(

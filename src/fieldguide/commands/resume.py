@@ -83,14 +83,31 @@ def finished_before(run: RunFolder, screen: Screen) -> Run:
     return Run(run.path, run.read_result())
 
 
-def go_on(request: Request, recipe: Recipe, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
+def go_on(
+    request: Request,
+    recipe: Recipe,
+    prepared: Prepared,
+    run: RunFolder,
+    device: str,
+    screen: Screen,
+    minutes: float | None = None,
+) -> Run:
     """The rest of a training whose photos, split and recipe are those that it began with.
+
+    Args:
+        request: what it began with.
+        recipe, prepared: of before.
+        run: where it lies.
+        device: as the user named it.
+        screen: where to show it.
+        minutes: that bound it and the other folds, a share each; None: those of the recipe.
 
     Raises:
         UsageError: its saved steps are damaged, or another process is at work on it.
     """
     chosen_device, split = world.choose_device(device), prepared.split
-    outlook = assemble.Outlook(seconds_left(recipe, time.monotonic(), recipe.split.folds or 1))
+    bound = recipe.training.max_minutes if minutes is None else minutes
+    outlook = assemble.Outlook(seconds_left(bound, time.monotonic(), recipe.split.folds or 1))
     with explained(run), run.held():
         checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
         found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
@@ -205,6 +222,7 @@ def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, 
     if run.is_finished:
         raise UsageError(f"--resume {run.path}: is finished")
     prepared = prepare(root, recipe, screen)
+    minutes = recipe.training.max_minutes  # which a plan takes out of the folds' own recipes
 
     def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
@@ -213,11 +231,13 @@ def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, 
         if not fold.can_go_on:
             settled = settled_as_first_fold(recipe, run)
             folds = recipe.split.folds or 1  # so many share the minutes, as when it began
-            return run_trial(request.recipe_name, settled, of_fold, fold, device, screen, trainings=folds).result
+            return run_trial(
+                request.recipe_name, settled, of_fold, fold, device, screen, minutes=minutes, trainings=folds
+            ).result
         asked = read_request(fold)
-        minutes = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
-        own = demand_same_recipe(fold, asked, (minutes,))  # what its `auto` came to is not measured again
-        return go_on(asked, own, of_fold, fold, device, screen).result
+        saving = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
+        own = demand_same_recipe(fold, asked, (saving,))  # what its `auto` came to is not measured again
+        return go_on(asked, own, of_fold, fold, device, screen, minutes).result
 
     result = cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)
     return Run(run.path, result)

@@ -69,7 +69,10 @@ def train(
         nonlocal waiting
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
         settled = settled_as_first_fold(chosen, run)
-        result = run_trial(name, settled, of_fold, fold, device, screen, began=began, trainings=waiting).result
+        minutes = chosen.training.max_minutes  # a plan's recipe has none any more
+        result = run_trial(
+            name, settled, of_fold, fold, device, screen, began=began, minutes=minutes, trainings=waiting
+        ).result
         waiting -= 1
         return result
 
@@ -86,6 +89,7 @@ def run_trial(
     screen: Screen,
     workers: int | None = None,
     began: float | None = None,
+    minutes: float | None = None,
     trainings: int = 1,
 ) -> Run:
     """One training from recipe, split and folder to a result; no state is shared between two of them.
@@ -98,7 +102,8 @@ def run_trial(
         device: as the user named it.
         screen: where to show it.
         workers: processes that load photos; None: chosen by the machine.
-        began: when the recipe's minutes began, by `time.monotonic()`; None: now.
+        began: when the minutes began, by `time.monotonic()`; None: now.
+        minutes: that bound it; None: those of the recipe.
         trainings: so many share what is left of them, this one included.
 
     Raises:
@@ -108,7 +113,7 @@ def run_trial(
     """
     began = time.monotonic() if began is None else began
     chosen_device = world.choose_device(device)
-    left = seconds_left(recipe, began, trainings)
+    left = seconds_left(recipe.training.max_minutes if minutes is None else minutes, began, trainings)
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     with explained(run), screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
@@ -130,10 +135,10 @@ def run_trial(
         return carry_out(trial)
 
 
-def seconds_left(recipe: Recipe, began: float, trainings: int = 1) -> Callable[[], float] | None:
-    """How much of a recipe's minutes is left for each of so many trainings, whenever it is asked; None: no bound."""
-    minutes, share_from = recipe.training.max_minutes, time.monotonic()
+def seconds_left(minutes: float | None, began: float, trainings: int = 1) -> Callable[[], float] | None:
+    """How much of the minutes is left for each of so many trainings, whenever it is asked; None: no bound."""
     if minutes is None:
         return None
+    share_from = time.monotonic()
     mine = (60 * minutes - (share_from - began)) / trainings
     return lambda: mine - (time.monotonic() - share_from)
