@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "split.csv"
 
     @property
+    def seen_before(self) -> Path:
+        """Contents that its first weights were trained on; only where these came from an earlier run."""
+        return self.path / "seen_before.txt"
+
+    @property
     def history(self) -> Path:
         """A line an epoch."""
         return self.path / "history.jsonl"

@@ -58,3 +58,18 @@ def test_a_split_keeps_a_photo_and_its_copy_together(scenes, tmp_path, small, se
     part = {row["file"]: row["part"] for row in csv.DictReader((run.path / "split.csv").read_text().splitlines())}
     assert all(part[f"train/ash/{i}.png"] == part[f"train/ash/copy-of-{i}.jpg"] for i in range(8))
     assert "val" in part.values()
+
+
+def test_a_training_tells_what_check_finds_and_it_does_not_refuse(scenes, tmp_path, small, capsys):
+    for name in ("ash", "oak"):
+        for part in ("val", "test"):
+            (scenes / part / name).mkdir(parents=True)
+            shutil.copy(scenes / "train" / name / "9.png", scenes / part / name / "0.png")
+        (scenes / "train" / name / "9.png").unlink()
+    shutil.copy(scenes / "train/ash/0.png", scenes / "train/oak/copy.png")
+    run = train(scenes, output=tmp_path / "run", overrides=small)
+    labels, tested = (next(said for said in run.result["remarks"] if what in said) for what in ("labels", "in test"))
+    assert labels.startswith("the same photo, or nearly, under two labels, of which one is wrong, 1 time:")
+    assert "train/ash/0.png" in labels and "train/oak/copy.png" in labels
+    assert "in val and in test, 2 times" in tested and "test accuracy is too high" in tested
+    assert "under two labels" in " ".join(capsys.readouterr().out.split())

@@ -93,7 +93,8 @@ def experiment(
     if len(shared) > 1:
         raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; set them alike")
     trials = _trials(chosen, seeds)
-    prepared = prepare(root, next(iter(chosen.values())), screen)
+    starts = [made.model.weights for made in chosen.values()]
+    prepared = prepare(root, next(iter(chosen.values())), screen, starts)
     folder.mkdir(parents=True, exist_ok=True)
     _demand_same_split(folder / SPLIT_FILE, prepared.split)
     runs: dict[str, Run] = {}

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from fieldguide import assemble, world
 from fieldguide.commands.check import CheckReport, look_over
 from fieldguide.commands.display import Screen
+from fieldguide.commands.seen import Seen, demand_no_fold_was_seen, seen_by_weights
 from fieldguide.data.facts import Facts
 from fieldguide.data.files import problem_with_folder
 from fieldguide.data.groups import groups_by_pattern, problem_with_pattern
@@ -36,6 +37,7 @@ class Prepared:
         groups: names of files that belong into one part.
         check: what `fieldguide check` found, as plain data.
         short_side_px: half of the photos have at least this shorter side; None where they were not looked at.
+        seen: what the first weights were trained on.
     """
 
     folder: PhotoFolder
@@ -44,6 +46,7 @@ class Prepared:
     groups: tuple[Sequence[str], ...]
     check: dict[str, Any]
     short_side_px: int | None = None
+    seen: Seen = field(default_factory=Seen)
 
 
 def demand_request(
@@ -119,11 +122,18 @@ def _device(name: str) -> tuple[torch.device, str | None]:
         return assemble.CPU, str(error)
 
 
-def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
+def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] = ()) -> Prepared:
     """Finds, reads, checks and splits the photos.
+
+    Args:
+        root: the photos.
+        recipe: resolved.
+        screen: where to show it.
+        weights: that trainings on this split start from, beside the recipe's.
 
     Raises:
         PhotosError: an empty class, unreadable photos that the recipe does not exclude, a leak, too few photos.
+        UsageError: the weights are a run whose split is damaged.
     """
     folder = scan(root)
     screen.say(f"{root}: {summary(folder)}")
@@ -135,8 +145,16 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         )
     if recipe.split.folds is not None:
         _demand_no_validation_folder(folder)
+    seen = seen_by_weights([recipe.model.weights, *weights])
     facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting)
-    remarks = [*_deal_with_unreadable(facts, recipe.data.unreadable), *_chains(checked)]
+    hash_of = {entry.photo.file: entry.content_hash for entry in facts}
+    in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
+    remarks = [
+        *seen.remarks,
+        *in_folds,
+        *_deal_with_unreadable(facts, recipe.data.unreadable),
+        *_told_by_check(checked),
+    ]
     named = _groups_by_name(folder, recipe.split.group_pattern, screen)
     groups = [*checked.groups, *named]
     assert recipe.split.seed is not None, "the recipe is not resolved"
@@ -147,6 +165,7 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         has_validation=folder.has_validation,
         leaks=recipe.data.leaks,
         groups=groups,
+        seen=seen.by if recipe.split.folds is None else {},
     )
     for remark in (*remarks, *more):
         screen.warn(remark)
@@ -158,6 +177,7 @@ def prepare(root: Path, recipe: Recipe, screen: Screen) -> Prepared:
         tuple(groups),
         checked.plain(),
         sides[len(sides) // 2] if sides else None,
+        seen,
     )
 
 
@@ -196,6 +216,26 @@ def _groups_by_name(folder: PhotoFolder, pattern: str | None, screen: Screen) ->
     joined = sum(map(len, groups))
     screen.say(f"split.group_pattern keeps {counted(joined, 'photo')} together in {counted(len(groups), 'group')}")
     return groups
+
+
+def _told_by_check(checked: CheckReport) -> list[str]:
+    """What it found that a training does not refuse, and that makes a figure wrong."""
+    labels = [finding.message for finding in checked.findings if finding.kind.endswith("_two_labels")]
+    tested = [
+        finding.message
+        for finding in checked.findings
+        if finding.kind.endswith("_across_parts") and {"val", "test"} <= set(finding.part.split(", "))
+    ]
+    found = []
+    if labels:
+        times = counted(len(labels), "time")
+        found.append(f"the same photo, or nearly, under two labels, of which one is wrong, {times}:\n{listing(labels)}")
+    if tested:
+        found.append(
+            f"the same photo, or nearly, in val and in test, {counted(len(tested), 'time')}: it chooses the epoch and "
+            f"is tested on, so the test accuracy is too high:\n{listing(tested)}"
+        )
+    return found + _chains(checked)
 
 
 def _chains(checked: CheckReport) -> list[str]:

@@ -17,6 +17,7 @@ from fieldguide.commands.prepare import Prepared
 from fieldguide.commands.report import report as write_report
 from fieldguide.commands.request import Request, write_recipe, write_request
 from fieldguide.commands.result import report_result, result_of, soup_sentence
+from fieldguide.commands.seen import write_seen
 from fieldguide.data.split import Split, split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import Interrupted, TrainingError, counted
@@ -135,6 +136,8 @@ def write_rest_of_beginning(trial: Trial) -> None:
         write_json(run.environment, world.describe_machine(world.choose_device(trial.device)))
     if not run.split.exists():
         write_split(run.split, trial.split)
+    if not run.seen_before.exists():
+        write_seen(run, trial.prepared.seen)
     if not run.check.exists():
         write_json(run.check, trial.prepared.check)
 

@@ -4,15 +4,17 @@ import csv
 import hashlib
 import io
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fieldguide.data.groups import joined
 from fieldguide.data.inspect import Inspected
-from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.data.leaks import same_content, same_group, seen_before
+from fieldguide.errors import PhotosError, UsageError, counted
 from fieldguide.storage import csv_line, read_text, write_text
 
 PARTS = ("train", "val", "test", "excluded")
@@ -60,6 +62,7 @@ def make_split(
     has_validation: bool,
     leaks: str,
     groups: Sequence[Sequence[str]] = (),
+    seen: Mapping[str, str] | None = None,
 ) -> tuple[Split, list[str]]:
     """Puts every photo into a part.
 
@@ -76,6 +79,9 @@ def make_split(
             whether two photos of a group are the same is a judgement.
         groups: names of files that belong together, near duplicates or the frames of a burst; those that
             share a file are joined.
+        seen: contents (SHA-256) that the first weights were trained on, and by which run. None of them is set apart
+            for validation; one that stands in a folder of validation or test photos is a leak, which `drop` leaves out
+            of these.
 
     Returns:
         The split, and sentences that a person should read.
@@ -95,14 +101,18 @@ def make_split(
         for entry in inspected
     ]
     # Leaks first: whether a photo leaks must not depend on what the seed sets apart.
-    rows, remarks = _without_leaks(rows, leaks)
-    rows, more = _without_split_groups(rows, leaks, groups)
+    remarks: list[str] = []
+    seen = seen or {}
+    for deal in (partial(seen_before, seen=seen), same_content, partial(same_group, together=groups)):
+        out, more = deal(rows, leaks)
+        rows = [_moved(row, "excluded", out[row.file]) if row.file in out else row for row in rows]
+        remarks += more
     if not has_validation:
-        chosen = _choose_validation([row for row in rows if row.part == "train"], seed, validation_share, groups)
-        rows = [_moved(row, "val") if row.file in chosen and row.part == "train" else row for row in rows]
+        rows, more = _set_apart(rows, seed, validation_share, groups, seen)
+        remarks += more
     split = Split(tuple(rows))
     _demand_enough(split, grouped=bool(groups))
-    return split, remarks + more + _remarks(split, has_validation)
+    return split, remarks + _remarks(split, has_validation)
 
 
 def write_split(path: Path, split: Split) -> None:
@@ -147,8 +157,32 @@ def _moved(row: Row, part: str, reason: str = "") -> Row:
     return Row(row.file, row.class_name, part, row.content_hash, reason or row.reason)
 
 
-def _choose_validation(rows: Sequence[Row], seed: int, share: float, together: Sequence[Sequence[str]]) -> set[str]:
-    """The files set apart: whole groups, class by class, in an order drawn by the seed."""
+def _set_apart(
+    rows: list[Row], seed: int, share: float, groups: Sequence[Sequence[str]], seen: Mapping[str, str]
+) -> tuple[list[Row], list[str]]:
+    """Makes validation photos of some training photos; says where earlier trainings have a part in the choice."""
+    training = [row for row in rows if row.part == "train"]
+    known = [row for row in training if row.content_hash in seen]
+    if known and len(known) == len(training):
+        raise PhotosError(
+            f"every photo was trained on by {seen[known[0].content_hash]} (model.weights), so none can be set apart "
+            "for validation; start from other weights, or add a val/ folder with other photos"
+        )
+    chosen = _choose_validation(training, seed, share, groups, seen)
+    rows = [_moved(row, "val") if row.file in chosen and row.part == "train" else row for row in rows]
+    if not known:
+        return rows, []
+    named = ", ".join(sorted({seen[row.content_hash] for row in known}))
+    return rows, [
+        f"{counted(len(known), 'photo')} that {named} was trained on stay in training; validation is set apart from "
+        "the others"
+    ]
+
+
+def _choose_validation(
+    rows: Sequence[Row], seed: int, share: float, together: Sequence[Sequence[str]], seen: Mapping[str, str]
+) -> set[str]:
+    """The files set apart: whole groups, none of which was seen, class by class, in an order drawn by the seed."""
     groups = whole_groups(rows, together)
     left = Counter(row.class_name for row in rows)
     wanted = {name: max(1, round(share * count)) if count > 1 else 0 for name, count in left.items()}
@@ -172,6 +206,7 @@ def _choose_validation(rows: Sequence[Row], seed: int, share: float, together: S
         of_class = [group for _, group in sorted(groups.items()) if any(row.class_name == name for row in group)]
         draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])])
         shuffled = [of_class[i] for i in draw.permutation(len(of_class))]
+        shuffled = [group for group in shuffled if all(row.content_hash not in seen for row in group)]
         for group in shuffled:
             if taken[name] < wanted[name] and fits(group, within_share=True):
                 take(group)
@@ -193,59 +228,6 @@ def whole_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> dict
     for row in rows:
         groups[leader.get(row.content_hash, row.content_hash)].append(row)
     return groups
-
-
-def _without_split_groups(
-    rows: list[Row], leaks: str, together: Sequence[Sequence[str]]
-) -> tuple[list[Row], list[str]]:
-    """Deals with groups of which the folders hold some photos in training and others elsewhere."""
-    exact = {row.content_hash for row in rows if row.part in ("val", "test")}  # these are leaks, dealt with before
-    part = {row.file: row.part for row in rows if row.part != "train" or row.content_hash not in exact}
-    elsewhere: dict[str, str] = {}
-    for files in joined(together):
-        outside = [file for file in files if part.get(file) in ("val", "test")]
-        if outside:
-            elsewhere |= {file: outside[0] for file in files if part.get(file) == "train"}
-    if not elsewhere:
-        return rows, []
-    count = counted(len(elsewhere), "training photo")
-    if leaks != "drop":
-        return rows, [
-            f"{count} nearly the same as, or of one group with, photos in val or test: accuracy too high "
-            "(fieldguide check names them, data.leaks=drop leaves them out)"
-        ]
-    kept = [
-        _moved(row, "excluded", f"belongs with {elsewhere[row.file]}") if row.file in elsewhere else row for row in rows
-    ]
-    return kept, [f"{count} dropped: nearly the same as, or of one group with, photos in val or test"]
-
-
-def _without_leaks(rows: list[Row], leaks: str) -> tuple[list[Row], list[str]]:
-    """Deals with training photos whose very content stands in validation or test as well."""
-    elsewhere: dict[str, Row] = {}
-    for row in rows:
-        if row.part in ("val", "test") and row.content_hash:
-            elsewhere.setdefault(row.content_hash, row)
-    leaking = [
-        (row, elsewhere[row.content_hash]) for row in rows if row.part == "train" and row.content_hash in elsewhere
-    ]
-    if not leaking:
-        return rows, []
-    pairs = [f"{row.file} is the same photo as {other.file}" for row, other in leaking]
-    if leaks == "refuse":
-        raise PhotosError(
-            f"{counted(len(leaking), 'training photo')} also in val or test, so the accuracy would be wrong:\n"
-            + listing(pairs)
-            + "\nRemove them, or add --set data.leaks=drop (drops them from training) or --set data.leaks=allow"
-        )
-    if leaks == "allow":
-        return rows, [
-            f"{counted(len(leaking), 'training photo')} also in val or test, and the recipe allows it: "
-            "the accuracy is too high"
-        ]
-    dropped = {row.file: f"same photo as {other.file}" for row, other in leaking}
-    kept = [_moved(row, "excluded", dropped[row.file]) if row.file in dropped else row for row in rows]
-    return kept, [f"{counted(len(leaking), 'training photo')} dropped: also in val or test"]
 
 
 def _demand_enough(split: Split, *, grouped: bool) -> None:

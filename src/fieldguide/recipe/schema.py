@@ -101,7 +101,11 @@ class Data(Section):
         "null: 2 x image_size_px; 0: no cache, photos in their own size",
     )
     unreadable: Literal["refuse", "exclude"] = "refuse"
-    leaks: Literal["refuse", "drop", "allow"] = "refuse"
+    leaks: Literal["refuse", "drop", "allow"] = Field(
+        default="refuse",
+        description="photos of val or test that stand in train (drop: leaves the training photos out) or that an "
+        "earlier run in model.weights was trained on (drop: leaves these out of val and test)",
+    )
     max_megapixels: float = Field(default=200, gt=0, le=2_000, description="a larger photo is unreadable")
 
 

@@ -1,0 +1,99 @@
+"""Which photos the first weights of a training were trained on, by content: they may train again, never validate."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fieldguide.commands.ensemble import run_of, split_of
+from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.model.bundle import DESCRIPTION_FILE
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import read_text, write_text
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the trainings before.
+
+    Attributes:
+        by: of each content (SHA-256 of the file), which run was trained on it.
+        remarks: sentences about weights of which nobody can tell.
+    """
+
+    by: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+
+def seen_by_weights(sources: Iterable[str]) -> Seen:
+    """What weights were trained on, where they are an earlier run's or its bundle's, and what its own began from.
+
+    Args:
+        sources: `model.weights` of recipes.
+
+    Raises:
+        UsageError: a run whose split is damaged.
+    """
+    by: dict[str, str] = {}
+    remarks = []
+    for source in dict.fromkeys(sources):
+        path = Path(source)
+        if source in ("hub", "none"):
+            continue
+        if path.is_file() and (path.parent / DESCRIPTION_FILE).is_file():
+            path = path.parent  # a bundle's own file of weights
+        if not path.is_dir():
+            continue
+        split, run = split_of(path), run_of(path)
+        if split is None:
+            remarks.append(
+                f"{source}: is a bundle that left its run, so nobody can tell which photos it was trained on; if "
+                "photos of val or test are among them, the accuracy is too high"
+            )
+            continue
+        by |= {row.content_hash: source for row in split.part("train") if row.content_hash}
+        by |= dict.fromkeys(read_seen(run) if run else (), source)
+    return Seen(by, tuple(remarks))
+
+
+def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) -> list[str]:
+    """Every photo is held out by some fold, so none may have been trained on before; what is said where it is allowed.
+
+    Args:
+        seen: by the first weights.
+        hash_of: of each photo's name the content.
+        leaks: of the recipe.
+
+    Raises:
+        PhotosError: there are some, and `leaks` is not allow.
+    """
+    found = [file for file, content in hash_of.items() if content in seen.by]
+    if not found:
+        return []
+    count = counted(len(found), "photo")
+    if leaks == "allow":
+        return [f"{count} trained on by model.weights before a fold holds them out, and the recipe allows it: too high"]
+    raise PhotosError(
+        f"split.folds holds out every photo, and {count} were trained on by the weights that each fold would start "
+        f"from, so no figure would be right:\n{listing([f'{file}, by {seen.by[hash_of[file]]}' for file in found])}\n"
+        "Start from other weights (model.weights), or add --set data.leaks=allow"
+    )
+
+
+def write_seen(run: RunFolder, seen: Seen) -> None:
+    """Keeps the contents with a run, a line each; nothing where there is none."""
+    if seen.by:
+        write_text(run.seen_before, "".join(f"{content}\n" for content in sorted(seen.by)))
+
+
+def read_seen(run: RunFolder) -> frozenset[str]:
+    """The contents that a run's first weights were trained on.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    if not run.seen_before.is_file():
+        return frozenset()
+    try:
+        return frozenset(read_text(run.seen_before).split())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{run.seen_before}: cannot be read ({error})") from None
