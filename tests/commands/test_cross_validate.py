@@ -19,6 +19,7 @@ from fieldguide.commands.display import Screen
 from fieldguide.data import folds as dealing
 from fieldguide.data.split import Split
 from fieldguide.errors import Interrupted
+from fieldguide.evaluation.clusters import share_interval
 from fieldguide.evaluation.intervals import wilson
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.predictions import Predictions, read_predictions
@@ -116,7 +117,10 @@ def test_the_result_has_the_figure_over_all_photos_and_mean_and_spread_over_fold
     right = [row["class"] == row["predicted"] for row in rows]
     validation, folds = result["validation"], result["folds"]
     assert validation["images"] == 16 and validation["accuracy"] == sum(right) / 16
-    assert (validation["accuracy_low"], validation["accuracy_high"]) == wilson(sum(right), 16)
+    kept = read_predictions(run.path / "out_of_fold.npz")
+    assert validation["groups"] == 15  # a photo lies there twice
+    bounds = share_interval(kept.predicted() == kept.labels, kept.groups)
+    assert (validation["accuracy_low"], validation["accuracy_high"]) == bounds != wilson(sum(right), 16)
     assert "epoch of each of 3 folds" in validation["chose"]
     each = [np.mean([r for r, row in zip(right, rows, strict=True) if row["fold"] == f]) for f in "123"]
     assert [row["accuracy"] for row in folds["each"]] == pytest.approx(each)
@@ -172,7 +176,10 @@ def test_what_it_says_on_the_screen(cross_validated, tmp_path, small, capsys):
     train(photos, output=tmp_path / "run", overrides=(*small, *QUICK, "split.folds=2"))
     shown = capsys.readouterr().out
     assert "fold 2 of 2" in shown and "mean over 2 folds" in shown and "standard deviation" in shown
-    assert "out-of-fold accuracy" in shown and "n = 16; each photo by the model that was not trained on it" in shown
+    assert (
+        "out-of-fold accuracy" in shown
+        and "n = 16 in 15 groups; each photo by the model that was not trained on it" in shown
+    )
     assert "so it is optimistic" in shown and "classes with one photo" in shown
 
 

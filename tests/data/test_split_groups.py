@@ -3,7 +3,7 @@ import pytest
 from fieldguide.data.groups import groups_by_pattern, joined, problem_with_pattern
 from fieldguide.data.inspect import Inspected
 from fieldguide.data.scan import Photo
-from fieldguide.data.split import make_split
+from fieldguide.data.split import group_numbers, make_split, read_split, write_split
 from fieldguide.errors import PhotosError
 
 
@@ -108,3 +108,20 @@ def test_a_good_pattern_has_no_problem():
 
 def test_sets_that_overlap_are_joined_over_others():
     assert joined([[1, 2], [3], [4, 5], [2, 5], []]) == [[1, 2, 4, 5], [3]]
+
+
+def test_what_belongs_together_is_kept_with_the_split_and_numbered(tmp_path):
+    files = [f"train/{name}/{number}.jpg" for name in "ab" for number in range(6)]
+    made, _ = split(inspected(*files), [files[:3], [files[8], files[7]]])
+    group = {row.file: row.group for row in made.rows}
+    assert {file: name for file, name in group.items() if name} == {
+        **dict.fromkeys(files[:3], files[0]), **dict.fromkeys((files[7], files[8]), files[7]),
+    }  # fmt: skip
+    write_split(tmp_path / "split.csv", made)
+    assert read_split(tmp_path / "split.csv") == made
+    numbers = group_numbers(made.rows)
+    assert len(set(numbers.tolist())) == 9 and len(set(numbers[:3].tolist())) == 1
+    alone, _ = split(inspected(*files))
+    write_split(tmp_path / "split.csv", alone)
+    assert (tmp_path / "split.csv").read_text().startswith("file,class,part,content_hash,reason\n")
+    assert read_split(tmp_path / "split.csv") == alone and group_numbers(alone.rows) is None

@@ -14,9 +14,10 @@ from fieldguide.commands.keep import label_errors_csv
 from fieldguide.commands.prepare import Prepared
 from fieldguide.commands.request import Request, read_request, write_recipe, write_request
 from fieldguide.data.folds import Folds, folds_csv, make_folds
-from fieldguide.data.split import Split
+from fieldguide.data.split import Split, group_numbers
 from fieldguide.errors import PhotosError, counted, duration, listing
 from fieldguide.evaluation.calibration import log_loss
+from fieldguide.evaluation.comparison import in_groups
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
@@ -129,6 +130,7 @@ def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
     """
     classes = folds.splits[0].classes
     kept, failed, fold_of = [], [], []
+    rows = {row.file: row for split in folds.splits for row in split.part("val")}
     for number in range(1, len(folds.splits) + 1):
         of_fold = read_predictions(run.fold(number).predictions)
         assert of_fold.classes == tuple(classes)  # a fold never takes the last photos of a class
@@ -140,6 +142,7 @@ def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
         np.concatenate([of_fold.labels for of_fold in kept]),
         np.concatenate([of_fold.logits for of_fold in kept]),
         tuple(classes),
+        group_numbers([rows[file] for of_fold in kept for file in of_fold.files]),
     )
     return OutOfFold(predictions, np.array(fold_of, dtype=np.int64), tuple(failed))
 
@@ -202,7 +205,7 @@ def _result(
 ) -> dict[str, Any]:
     first, split, count = results[0], folds.splits[0], len(folds.splits)
     predictions = found.predictions
-    judged = judge(predictions.probabilities(), predictions.labels, predictions.classes)
+    judged = judge(predictions.probabilities(), predictions.labels, predictions.classes, predictions.groups)
     judged["loss"] = log_loss(predictions.logits, predictions.labels)  # as a run's: `judge` bounds a photo's
     same = ("recipe", "backbone", "optimizer", "execution", "seed", "num_classes", "parameters", "rules", "weights")
     place = folds.place_of()
@@ -275,7 +278,8 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
     screen.say(
         f"out-of-fold accuracy {validation['accuracy']:.4f} "
-        f"(95 %: {validation['accuracy_low']:.4f} to {validation['accuracy_high']:.4f}, n = {validation['images']:,}; "
+        f"(95 %: {validation['accuracy_low']:.4f} to {validation['accuracy_high']:.4f}, n = {validation['images']:,}"
+        f"{in_groups(validation.get('groups'))}; "
         f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']}, "
         "so it is optimistic)",
         style="bold",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldguide.data.split import Row
+from fieldguide.data.split import Row, group_numbers
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import PhotosError, UsageError, counted
@@ -35,7 +35,7 @@ class Judged:
         where size, crop and flips at test time are those of the training.
         """
         answers = self.predictions
-        found = judge(answers.probabilities(), answers.labels, answers.classes)
+        found = judge(answers.probabilities(), answers.labels, answers.classes, answers.groups)
         # from the logits, for `judge` can only see probabilities, and bounds those that were rounded to 0
         return found | {"loss": log_loss(answers.logits, answers.labels), "failed": list(self.failed)}
 
@@ -50,7 +50,7 @@ def judge_photos(
 
     Args:
         predictor: the model.
-        rows: photos with their classes, all of them known to the model.
+        rows: photos with their classes, all of them known to the model, and their groups.
         paths: where each lies.
         advance: called with 1 after each photo.
 
@@ -60,14 +60,14 @@ def judge_photos(
     """
     index = {name: place for place, name in enumerate(predictor.classes)}
     row_of = {paths[row.file]: row for row in rows}
-    files, labels, found, failed = [], [], [], []
+    judged, labels, found, failed = [], [], [], []
     for path, logits, reason in predictor.logits(list(row_of)):
         advance(1)
         row = row_of[path]
         if logits is None:
             failed.append({"file": row.file, "reason": reason})
             continue
-        files.append(row.file)
+        judged.append(row)
         labels.append(index[row.class_name])
         found.append(logits)
     assert rows, "there is nothing to judge"
@@ -79,7 +79,8 @@ def judge_photos(
     broken = int((~np.isfinite(stacked)).any(axis=1).sum())
     if broken:
         raise UsageError(f"the model's answers for {counted(broken, 'photo')} are no finite numbers; train it again")
-    predictions = Predictions(tuple(files), np.array(labels, dtype=np.int64), stacked, predictor.classes)
+    files, numbers = tuple(row.file for row in judged), group_numbers(judged)
+    predictions = Predictions(files, np.array(labels, dtype=np.int64), stacked, predictor.classes, numbers)
     return Judged(predictions, tuple(failed))
 
 

@@ -5,11 +5,12 @@ import hashlib
 import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fieldguide.data.groups import joined
 from fieldguide.data.inspect import Inspected
@@ -19,17 +20,29 @@ from fieldguide.storage import csv_line, read_text, write_text
 
 PARTS = ("train", "val", "test", "excluded")
 HEADER = ("file", "class", "part", "content_hash", "reason")
+WITH_GROUPS = (*HEADER, "group")  # where photos belong together
 
 
 @dataclass(frozen=True)
 class Row:
-    """One photo of a split; `reason` says why it is excluded, or is empty."""
+    """One photo of a split.
+
+    Attributes:
+        file: its name below the folder of photos.
+        class_name: empty in a test folder without classes.
+        part: one of `PARTS`.
+        content_hash: SHA-256 of the file.
+        reason: why it is excluded, or empty.
+        group: the first photo of those that belong together, such as near duplicates or the frames of a burst; empty
+            for one that stands for itself.
+    """
 
     file: str
     class_name: str
     part: str
     content_hash: str
     reason: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ def make_split(
     if not has_validation:
         rows, more = _set_apart(rows, seed, validation_share, groups, seen)
         remarks += more
-    split = Split(tuple(rows))
+    split = Split(tuple(_with_groups(rows, groups)))
     _demand_enough(split, grouped=bool(groups))
     return split, remarks + _remarks(split, has_validation)
 
@@ -122,8 +135,9 @@ def write_split(path: Path, split: Split) -> None:
 
 def split_csv(split: Split) -> str:
     """A split as CSV, the same text for the same split."""
-    rows = [HEADER, *((r.file, r.class_name, r.part, r.content_hash, r.reason) for r in split.rows)]
-    return "".join(csv_line(row) for row in rows)
+    head = WITH_GROUPS if any(row.group for row in split.rows) else HEADER
+    rows = [(r.file, r.class_name, r.part, r.content_hash, r.reason, r.group)[: len(head)] for r in split.rows]
+    return "".join(csv_line(row) for row in (head, *rows))
 
 
 def read_split(path: Path) -> Split:
@@ -141,11 +155,12 @@ def read_split(path: Path) -> Split:
         raise UsageError(f"{path}: line {reader.line_num} is damaged ({error})") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read as CSV ({error})") from None
-    if not numbered or tuple(numbered[0][1]) != HEADER:
-        raise UsageError(f"{path}: the first line must be {','.join(HEADER)}")
+    head = tuple(numbered[0][1]) if numbered else ()
+    if head not in (HEADER, WITH_GROUPS):
+        raise UsageError(f"{path}: the first line must be {','.join(HEADER)}, with or without group")
     seen: set[str] = set()
     for number, line in numbered[1:]:
-        if len(line) != len(HEADER) or line[2] not in PARTS:
+        if len(line) != len(head) or line[2] not in PARTS:
             raise UsageError(f"{path}: line {number} is damaged: {','.join(line)[:80]}")
         if line[0] in seen:
             raise UsageError(f"{path}: line {number} has {line[0]} once more")
@@ -154,7 +169,7 @@ def read_split(path: Path) -> Split:
 
 
 def _moved(row: Row, part: str, reason: str = "") -> Row:
-    return Row(row.file, row.class_name, part, row.content_hash, reason or row.reason)
+    return replace(row, part=part, reason=reason or row.reason)
 
 
 def _set_apart(
@@ -214,6 +229,20 @@ def _choose_validation(
             if taken[name] == 0 and wanted[name] and fits(group, within_share=False):
                 take(group)
     return chosen
+
+
+def _with_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> list[Row]:
+    used = [row for row in rows if row.part != "excluded" and row.content_hash]
+    several = [group for group in whole_groups(used, together).values() if len(group) > 1]
+    first = {row.file: group[0].file for group in several for row in group}
+    return [replace(row, group=first[row.file]) if row.file in first else row for row in rows]
+
+
+def group_numbers(rows: Sequence[Row]) -> npt.NDArray[np.int64] | None:
+    """(rows,) one number for all rows of a group and one each for the others; None where each stands for itself."""
+    names = [row.group or row.file for row in rows]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return None if len(numbers) == len(rows) else np.array([numbers[name] for name in names], dtype=np.int64)
 
 
 def whole_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> dict[str, list[Row]]:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from fieldguide.evaluation.clusters import Groups, joined_groups, worth
 from fieldguide.evaluation.intervals import wilson_each
 
 
@@ -15,6 +16,7 @@ def macro_accuracy_interval(
     resamples: int = 2000,
     seed: int = 0,
     confidence: float = 0.95,
+    groups: Groups | None = None,
 ) -> tuple[float, float]:
     """Stratified bootstrap, percentile interval, of the mean recall of the classes that have photos.
 
@@ -29,6 +31,8 @@ def macro_accuracy_interval(
     photo is always such a class. Simulated with 1 to 100 classes of 3 to 200 photos and recalls of 0.5 to 0.99, it
     covered 93 to 100 %, the plain one 9 to 96 %: it errs on the wide side where many small classes are perfect.
 
+    Where photos belong together, all classes enter with Wilson's interval, of their effective number of photos each.
+
     Args:
         labels: (photos,) indices of the true classes, at least one photo.
         predicted: (photos,) indices of the predicted classes.
@@ -36,6 +40,7 @@ def macro_accuracy_interval(
         resamples: draws.
         seed: of the draws; the same gives the same bounds.
         confidence: in (0, 1).
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
     Returns:
         Lower and upper bound, in [0, 1], around the estimate.
@@ -49,13 +54,26 @@ def macro_accuracy_interval(
     correct = np.bincount(labels[labels == predicted], minlength=num_classes)[images > 0]
     images = images[images > 0]
     recall, classes = correct / images, len(images)
-    still = (correct == 0) | (correct == images)
+    still, trials = (correct == 0) | (correct == images), images
+    if groups is not None and joined_groups(groups) is not None:
+        trials = np.array(
+            [_worth(labels, predicted, number, groups, confidence) for number in np.unique(labels).tolist()]
+        )
+        still = np.ones(classes, dtype=np.bool_)
     low, high = _percentiles(correct[~still], images[~still], resamples, seed, confidence)
-    still_low, still_high = wilson_each(correct[still], images[still], confidence)
+    still_low, still_high = wilson_each(recall[still] * trials[still], trials[still], confidence)
     below = np.append(recall[still] - still_low, max(recall[~still].sum() - low, 0.0)) / classes
     above = np.append(still_high - recall[still], max(high - recall[~still].sum(), 0.0)) / classes
     macro = float(recall.sum()) / classes
     return max(macro - math.sqrt((below**2).sum()), 0.0), min(macro + math.sqrt((above**2).sum()), 1.0)
+
+
+def _worth(
+    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], number: int, groups: Groups, confidence: float
+) -> float:
+    """How many independent photos a class is worth; a single group counts as one."""
+    own = labels == number
+    return max(1.0, worth((predicted[own] == number).astype(np.float64), groups[own], confidence, small=False))
 
 
 def _percentiles(

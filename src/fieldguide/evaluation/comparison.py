@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 from scipy.stats import binomtest
 
 from fieldguide.errors import UsageError
-from fieldguide.evaluation.intervals import paired_difference, wilson
+from fieldguide.evaluation.clusters import flip_test, joined_groups, share_interval, worth
+from fieldguide.evaluation.intervals import paired_difference
 from fieldguide.evaluation.predictions import Predictions
 
 LEVEL = 0.05
@@ -25,7 +27,8 @@ class Comparison:
         only_a: photos that only A has right.
         only_b: photos that only B has right.
         difference: `accuracy_a` - `accuracy_b`; `difference_low` and `difference_high` bound it (95 %, Tango).
-        p_value: McNemar's exact test, two-sided.
+        p_value: McNemar's exact test, two-sided; where photos belong together, of their groups (`clusters.flip_test`).
+        groups: how many, where photos belong together; intervals and test then count for it. None: each for itself.
     """
 
     n: int
@@ -41,6 +44,7 @@ class Comparison:
     difference_low: float
     difference_high: float
     p_value: float
+    groups: int | None = None
 
     @property
     def shown(self) -> bool:
@@ -65,11 +69,12 @@ class Comparison:
         gain, low_points, high_points = in_points(abs(self.difference), low, high)
         test = f"McNemar p {p_text(self.p_value)}"
         note = selection_note(chose)
+        sample = f"n = {self.n:,}" + in_groups(self.groups)
         if self.shown:
-            points = f"{gain} points ({low_points} to {high_points}; n = {self.n:,}, {test})"
+            points = f"{gain} points ({low_points} to {high_points}; {sample}, {test})"
             return f"{better} beats {other} by {points}{note}"
         return (
-            f"{better} beats {other}: not shown at n = {self.n:,} "
+            f"{better} beats {other}: not shown at {sample} "
             f"(difference {gain} points, {low_points} to {high_points}; {test}){note}"
         )
 
@@ -98,19 +103,29 @@ def compare_predictions(a: Predictions, b: Predictions, name_a: str = "A", name_
     row_in_b = {file: row for row, file in enumerate(b.files)}
     right_a = a.predicted() == a.labels
     right_b = (b.predicted() == b.labels)[[row_in_b[file] for file in a.files]]
+    groups = a.groups
+    if groups is None and b.groups is not None:
+        groups = b.groups[[row_in_b[file] for file in a.files]]
     n, correct_a, correct_b = len(a.files), int(right_a.sum()), int(right_b.sum())
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    bounds, p_value, joined = paired_difference(only_a, only_b, n), mcnemar_exact(only_a, only_b), joined_groups(groups)
+    if groups is not None and joined is not None:
+        differences = right_a.astype(np.int64) - right_b
+        each = worth(differences.astype(np.float64), groups) / n  # what a photo counts for
+        bounds = paired_difference(only_a * each, only_b * each, n * each) if each else (-1.0, 1.0)
+        p_value = flip_test(differences, groups)
     return Comparison(
         n,
         correct_a / n,
-        *wilson(correct_a, n),
+        *share_interval(right_a, groups),
         correct_b / n,
-        *wilson(correct_b, n),
+        *share_interval(right_b, groups),
         only_a,
         only_b,
         (only_a - only_b) / n,
-        *paired_difference(only_a, only_b, n),
-        mcnemar_exact(only_a, only_b),
+        *bounds,
+        p_value,
+        joined,
     )
 
 
@@ -166,6 +181,11 @@ def p_text(p_value: float) -> str:
         if float(text) != LEVEL or math.isclose(p_value, LEVEL, rel_tol=1e-5):
             break
     return f"= {text}"
+
+
+def in_groups(groups: int | None) -> str:
+    """What stands behind `n = 300` where photos belong together; else empty."""
+    return "" if groups is None else f" in {groups:,} groups"
 
 
 def selection_note(chose: Sequence[str]) -> str:

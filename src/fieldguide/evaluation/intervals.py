@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,12 +30,12 @@ def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float
 
 
 def wilson_each(
-    successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], confidence: float = 0.95
+    successes: npt.NDArray[Any], trials: npt.NDArray[Any], confidence: float = 0.95
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Wilson's interval of many proportions at once, for a thousand classes; the same figures as `wilson`.
 
     Args:
-        successes: (shares,) counts, at most `trials`.
+        successes: (shares,) counts, at most `trials`; no whole numbers where trials count for less than one each.
         trials: (shares,) counts; where one is 0, the bounds are 0 and 1: nothing is known.
         confidence: in (0, 1).
 
@@ -51,7 +52,7 @@ def wilson_each(
     return low, np.where(failures == 0, 1.0, np.minimum(middle + half, 1.0))
 
 
-def paired_difference(only_a: int, only_b: int, pairs: int, confidence: float = 0.95) -> tuple[float, float]:
+def paired_difference(only_a: float, only_b: float, pairs: float, confidence: float = 0.95) -> tuple[float, float]:
     """Tango's score interval of the difference between two shares of the same photos.
 
     Tango 1998, Statistics in Medicine 17:891-908, recommended by Fagerland, Lydersen and Laake 2014, Statistics in
@@ -62,9 +63,9 @@ def paired_difference(only_a: int, only_b: int, pairs: int, confidence: float = 
     pairs agree.
 
     Args:
-        only_a: pairs in which only the first is right.
+        only_a: pairs in which only the first is right; no whole number where pairs count for less than one each.
         only_b: pairs in which only the second is right.
-        pairs: all pairs, at least 1.
+        pairs: all pairs, above 0.
         confidence: in (0, 1).
 
     Returns:
@@ -73,13 +74,13 @@ def paired_difference(only_a: int, only_b: int, pairs: int, confidence: float = 
     Raises:
         ValueError: no pairs, or counts that are no part of them.
     """
-    if pairs < 1 or min(only_a, only_b) < 0 or only_a + only_b > pairs:
+    if pairs <= 0 or min(only_a, only_b) < 0 or only_a + only_b > pairs:
         raise ValueError(f"{only_a} and {only_b} of {pairs} pairs")
     z = float(norm.ppf((1 + confidence) / 2))
     return _tango_lower(only_a, only_b, pairs, z), -_tango_lower(only_b, only_a, pairs, z)
 
 
-def _tango_lower(only_a: int, only_b: int, pairs: int, z: float) -> float:
+def _tango_lower(only_a: float, only_b: float, pairs: float, z: float) -> float:
     def excess(difference: float) -> float:
         """How much further the estimate is from `difference` than z standard errors, times `pairs`."""
         linear = -only_a - only_b + (2 * pairs - only_a + only_b) * difference

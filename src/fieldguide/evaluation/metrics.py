@@ -8,13 +8,17 @@ import numpy.typing as npt
 from sklearn.metrics import confusion_matrix
 
 from fieldguide.evaluation.bootstrap import macro_accuracy_interval
-from fieldguide.evaluation.intervals import wilson, wilson_each
+from fieldguide.evaluation.clusters import Groups, joined_groups, share_interval
+from fieldguide.evaluation.intervals import wilson_each
 
 SMALLEST_PROBABILITY = 1e-12
 
 
 def judge(
-    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], classes: Sequence[str]
+    probabilities: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    groups: Groups | None = None,
 ) -> dict[str, Any]:
     """Everything that predictions say about a classifier.
 
@@ -22,12 +26,14 @@ def judge(
         probabilities: (photos, classes), each row summing to 1.
         labels: (photos,) indices of the true classes.
         classes: names, in the order of the columns.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
     Returns:
-        Plain data: `images`, `loss` (nats), `accuracy` with `accuracy_low` and `accuracy_high` (95 %, Wilson),
-        `top5_accuracy` (None below 6 classes, and so are its bounds, named alike), `macro_accuracy` (mean recall of the
-        classes that have photos) with `macro_accuracy_low` and `macro_accuracy_high` (95 %, stratified bootstrap),
-        `per_class` and `confused_pairs`.
+        Plain data: `images`, `groups` (how many, where photos belong together; the intervals of the accuracies then
+        count for it, those of single classes do not), `loss` (nats), `accuracy` with `accuracy_low` and
+        `accuracy_high` (95 %, Wilson), `top5_accuracy` (None below 6 classes, and so are its bounds, named alike),
+        `macro_accuracy` (mean recall of the classes that have photos) with `macro_accuracy_low` and
+        `macro_accuracy_high` (95 %, stratified bootstrap), `per_class` and `confused_pairs`.
 
     Raises:
         ValueError: no photos, or arrays that do not go together.
@@ -35,22 +41,24 @@ def judge(
     if len(labels) == 0 or probabilities.shape != (len(labels), len(classes)):
         raise ValueError(f"{len(labels)} labels, probabilities {probabilities.shape}, {len(classes)} classes")
     predicted = probabilities.argmax(axis=1)
-    images, correct = len(labels), int((predicted == labels).sum())
-    low, high = wilson(correct, images)
-    macro_low, macro_high = macro_accuracy_interval(labels, predicted, len(classes))
-    top5 = top_k(probabilities, labels, 5) if len(classes) > 5 else None
-    top5_low, top5_high = (None, None) if top5 is None else wilson(round(top5 * images), images)
+    right, joined = predicted == labels, joined_groups(groups)
+    images, correct = len(labels), int(right.sum())
+    low, high = share_interval(right, groups)
+    macro_low, macro_high = macro_accuracy_interval(labels, predicted, len(classes), groups=groups)
+    among = top_k(probabilities, labels, 5) if len(classes) > 5 else None
+    top5_low, top5_high = (None, None) if among is None else share_interval(among, groups)
     matrix = confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
     per_class = class_table(matrix, classes)
     recalls = [row["recall"] for row in per_class if row["images"]]
     of_truth = probabilities[np.arange(images), labels]
     return {
         "images": images,
+        **({} if joined is None else {"groups": joined}),
         "loss": float(-np.log(np.maximum(of_truth, SMALLEST_PROBABILITY)).sum() / images),
         "accuracy": correct / images,
         "accuracy_low": low,
         "accuracy_high": high,
-        "top5_accuracy": top5,
+        "top5_accuracy": None if among is None else int(among.sum()) / images,
         "top5_accuracy_low": top5_low,
         "top5_accuracy_high": top5_high,
         "macro_accuracy": sum(recalls) / len(recalls),
@@ -61,10 +69,10 @@ def judge(
     }
 
 
-def top_k(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], k: int) -> float:
-    """Share of photos whose class is among the `k` most probable; of equal ones, the first count as more probable."""
+def top_k(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
+    """(photos,) whether the class is among the `k` most probable; of equal ones, the first count as more probable."""
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
-    return int((order == labels[:, None]).any(axis=1).sum()) / len(labels)
+    return np.asarray((order == labels[:, None]).any(axis=1))
 
 
 def class_table(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:

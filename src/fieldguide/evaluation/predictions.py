@@ -14,6 +14,7 @@ from fieldguide.errors import UsageError
 from fieldguide.storage import SURROGATE, replacing
 
 ARRAYS = ("files", "labels", "logits", "classes")
+GROUPS = "groups"
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,8 @@ class Predictions:
         labels: (photos,) int64, indices into `classes`.
         logits: (photos, classes) float32 or float64, finite.
         classes: names, in the order of the columns, each once.
+        groups: (photos,) int64; photos of one number belong together, such as the frames of a burst. None: each stands
+            for itself.
 
     Raises:
         ValueError: parts that do not go together; the message says which.
@@ -34,9 +37,12 @@ class Predictions:
     labels: npt.NDArray[np.int64]
     logits: npt.NDArray[Any]
     classes: tuple[str, ...]
+    groups: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         problem = _problem(self.files, self.labels, self.logits, self.classes)
+        if self.groups is not None and (self.groups.dtype != np.int64 or self.groups.shape != self.labels.shape):
+            problem = problem or f"{len(self.files)} files, groups are {self.groups.dtype} of {self.groups.shape}"
         if problem:
             raise ValueError(problem)
 
@@ -79,19 +85,21 @@ def _problem(
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes one `.npz` with the arrays `files`, `labels`, `logits` and `classes`, whole or not at all.
 
-    The same content gives the same bytes.
+    Where photos belong together there is `groups`, too. The same content gives the same bytes.
 
     Raises:
         OSError: it cannot be written; nothing stands at `path` that did not stand there before.
     """
+    arrays: dict[str, Any] = {
+        "files": np.array(predictions.files, dtype=np.str_),
+        "labels": predictions.labels,
+        "logits": predictions.logits,
+        "classes": np.array(predictions.classes, dtype=np.str_),
+    }
+    if predictions.groups is not None:
+        arrays[GROUPS] = predictions.groups
     with replacing(path) as file:
-        np.savez(
-            file,
-            files=np.array(predictions.files, dtype=np.str_),
-            labels=predictions.labels,
-            logits=predictions.logits,
-            classes=np.array(predictions.classes, dtype=np.str_),
-        )
+        np.savez(file, **arrays)
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -106,8 +114,9 @@ def read_predictions(path: Path) -> Predictions:
             _demand_plain_archive(file)
             with np.load(file, allow_pickle=False) as stored:
                 files, labels, logits, classes = (stored[name] for name in ARRAYS)
+                groups = stored[GROUPS] if GROUPS in stored.files else None
         _demand_names(files, classes)
-        return Predictions(tuple(files.tolist()), labels, logits, tuple(classes.tolist()))
+        return Predictions(tuple(files.tolist()), labels, logits, tuple(classes.tolist()), groups)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
     except Exception as error:  # numpy raises whatever its parser does on a damaged header

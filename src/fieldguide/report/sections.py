@@ -74,7 +74,8 @@ def classes(kept: Kept) -> dict[str, Any] | None:
     """A row a class, and the matrix; None without predictions."""
     if kept.predictions is None:
         return None
-    judged = judge(kept.predictions.probabilities(), kept.predictions.labels, kept.predictions.classes)
+    said = kept.predictions
+    judged = judge(said.probabilities(), said.labels, said.classes, said.groups)
     taken_for: dict[str, list[dict[str, Any]]] = {}
     names = kept.predictions.classes
     whole = confusion(kept.predictions, most_classes=len(names))

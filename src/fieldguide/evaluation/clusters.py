@@ -1,0 +1,103 @@
+"""Photos that belong together, such as the frames of a burst: how many independent ones they are worth."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import t
+
+from fieldguide.evaluation.intervals import wilson, wilson_each
+
+Groups = npt.NDArray[np.int64]
+
+
+def joined_groups(groups: Groups | None) -> int | None:
+    """How many groups there are, if any two photos belong together; None if each stands for itself."""
+    count = 0 if groups is None else len(np.unique(groups))
+    return count if groups is not None and count < len(groups) else None
+
+
+def worth(values: npt.NDArray[np.float64], groups: Groups, confidence: float = 0.95, *, small: bool = True) -> float:
+    """How many independent photos give a mean that is as sure as this one; at most as many as there are.
+
+    The variance of the mean over that of independent photos is the design effect, estimated from the sums over groups
+    (Rao and Scott 1992, Biometrics 48:577-585); the photos divided by it are their effective number. Where there are
+    few groups their variance is itself unsure, so that the number is multiplied by the squared ratio of Student's
+    quantiles (Korn and Graubard 1998, Survey Methodology 24:193-201). Where all values are equal nothing can be
+    estimated, and the photos of a group count as one (Kish 1965: groups of n_g photos, n^2 over the sum of n_g^2).
+
+    Simulated, intervals of shares of 0.8 to 0.97 in 30 to 300 groups of 1 to 10 covered 95 to 97 %, where those of
+    independent photos covered 52 to 96 %. Its weakness: where by chance no group fails as a whole, a sample cannot tell
+    that one could: 83 % with eight groups of 20, of which a fifth fail, and 78 % with 30 of 10, of which a twentieth do
+    (43 and 58 % as independent photos).
+
+    Args:
+        values: (photos,) such as 1 for right and 0 for wrong.
+        groups: (photos,) numbers; photos of one number belong together.
+        confidence: of the interval that it is for, in (0, 1).
+        small: whether to count for few groups.
+
+    Returns:
+        From above 0 to the number of photos; 0 for several photos of one group, of which nothing is known.
+    """
+    n = len(values)
+    numbers, place = np.unique(groups, return_inverse=True)
+    sizes, count = np.bincount(place), len(numbers)
+    if count == n:
+        return float(n)
+    if count == 1:
+        return 0.0
+    apart = np.bincount(place, values - values.mean())  # (groups,)
+    of_photos = float(((values - values.mean()) ** 2).sum()) / n**2
+    if of_photos == 0:
+        effect = float((sizes**2).sum()) / n
+    else:
+        effect = max(1.0, count / (count - 1) * float((apart**2).sum()) / n**2 / of_photos)
+    few = (t.ppf((1 + confidence) / 2, n - 1) / t.ppf((1 + confidence) / 2, count - 1)) ** 2 if small else 1.0
+    return float(n / effect * few)
+
+
+def share_interval(
+    right: npt.NDArray[np.bool_], groups: Groups | None = None, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Wilson's interval of a share; where photos belong together, with their effective number in place of theirs.
+
+    Franco, Little, Louis and Slud 2019, Journal of Survey Statistics and Methodology 7:334-364, compare it with others.
+
+    Args:
+        right: (photos,) at least one.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        confidence: in (0, 1).
+
+    Returns:
+        Lower and upper bound, in [0, 1].
+    """
+    if groups is None or joined_groups(groups) is None:
+        return wilson(int(right.sum()), len(right), confidence)
+    trials = worth(right.astype(np.float64), groups, confidence)
+    low, high = wilson_each(np.array([right.mean() * trials]), np.array([trials]), confidence)
+    return float(low[0]), float(high[0])
+
+
+def flip_test(differences: npt.NDArray[np.int64], groups: Groups) -> float:
+    """Exact two-sided p-value that two models are equally good, with groups as what chance may turn around.
+
+    If they are, then for each group of photos it is as likely that the first model has so many more right as that the
+    second has: the sum of the groups' differences is held against all its 2^groups signs (Fisher 1935, section 21, on
+    groups). Where every photo stands for itself that is McNemar's exact test.
+
+    Args:
+        differences: (photos,) 1 where only the first model is right, -1 where only the second is, else 0.
+        groups: (photos,) numbers; photos of one number belong together.
+
+    Returns:
+        In (0, 1]; 1 where no group differs.
+    """
+    _, place = np.unique(groups, return_inverse=True)
+    sums = np.bincount(place, differences).astype(np.int64)
+    steps, observed = np.abs(sums[sums != 0]), abs(int(sums.sum()))
+    total = int(steps.sum())
+    chances = np.zeros(2 * total + 1)  # of each sum from -total to total
+    chances[total] = 1.0
+    for step in steps.tolist():
+        chances = (np.roll(chances, step) + np.roll(chances, -step)) / 2  # no sum goes beyond the ends
+    reached = np.abs(np.arange(-total, total + 1)) >= observed
+    return float(min(1.0, chances[reached].sum()))

@@ -1,0 +1,109 @@
+"""Intervals and tests where photos belong together: bursts share their fate."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from fieldguide.evaluation.clusters import flip_test, joined_groups, share_interval, worth
+from fieldguide.evaluation.comparison import compare_predictions, mcnemar_exact
+from fieldguide.evaluation.intervals import wilson
+from fieldguide.evaluation.metrics import judge
+from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
+
+DRAWS, FALSE_ALARM = 400, 1e-4
+
+
+def bursts(draw, count, size, right, noise):
+    """(photos,) bool: the photos of a burst are right or wrong together, but for a share of them."""
+    return np.repeat(draw.random(count) < right, size) ^ (draw.random(count * size) < noise)
+
+
+def predictions(right, groups=None):
+    labels = np.zeros(len(right), dtype=np.int64)
+    logits = np.where(right[:, None], [[1.0, 0.0]], [[0.0, 1.0]]).astype(np.float32)
+    return Predictions(tuple(f"{n:05d}.jpg" for n in range(len(right))), labels, logits, ("ash", "oak"), groups)
+
+
+def test_photos_that_stand_for_themselves_are_worth_themselves():
+    right = np.array([True] * 90 + [False] * 10)
+    alone = np.arange(100)
+    assert worth(right.astype(float), alone) == 100 and joined_groups(alone) is None and joined_groups(None) is None
+    assert share_interval(right, alone) == share_interval(right) == wilson(90, 100)
+
+
+def test_photos_that_always_share_their_fate_are_worth_their_groups():
+    right, groups = np.repeat([True] * 16 + [False] * 4, 10), np.repeat(np.arange(20), 10)
+    low, high = share_interval(right, groups)
+    plain_low, plain_high = wilson(16, 20)
+    assert low < plain_low and high > plain_high  # as 20 photos, and a little less for so few groups
+    assert worth(right.astype(float), groups, small=False) == pytest.approx(19)
+    all_right = np.ones(200, dtype=bool)
+    assert worth(all_right.astype(float), groups, small=False) == 20
+    assert share_interval(all_right, np.zeros(200, dtype=np.int64)) == (0.0, 1.0)
+
+
+def test_the_interval_covers_where_that_of_independent_photos_does_not():
+    draw, groups, truth = np.random.default_rng(0), np.repeat(np.arange(30), 10), 0.8 * 0.95 + 0.2 * 0.05
+    covered = plain = 0
+    for _ in range(DRAWS):
+        right = bursts(draw, 30, 10, 0.8, 0.05)
+        low, high = share_interval(right, groups)
+        covered += low <= truth <= high
+        low, high = wilson(int(right.sum()), 300)
+        plain += low <= truth <= high
+    assert covered >= binom.ppf(FALSE_ALARM, DRAWS, 0.93) and plain < 0.65 * DRAWS
+
+
+def test_equally_good_models_are_rarely_told_apart_where_bursts_share_their_fate():
+    draw, groups = np.random.default_rng(1), np.repeat(np.arange(30), 10)
+    shown = plain = 0
+    for _ in range(DRAWS):
+        a, b = (bursts(draw, 30, 10, 0.8, 0.05) for _ in range(2))
+        shown += flip_test(a.astype(np.int64) - b, groups) < 0.05
+        plain += mcnemar_exact(int((a & ~b).sum()), int((b & ~a).sum())) < 0.05
+    assert shown <= binom.ppf(1 - FALSE_ALARM, DRAWS, 0.05) and plain > 0.3 * DRAWS
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (1, 0), (7, 2), (30, 30), (120, 60)])
+def test_without_groups_the_test_is_mcnemars(only_a, only_b):
+    differences = np.array([1] * only_a + [-1] * only_b + [0] * 20)
+    assert flip_test(differences, np.arange(len(differences))) == pytest.approx(mcnemar_exact(only_a, only_b))
+
+
+def test_every_sign_of_every_group_counts():
+    """Groups of 3, 2 and 1 more for the first: of eight sums, two are as far from 0 as 6."""
+    differences, groups = np.array([1, 1, 1, 1, 1, 0, 1]), np.array([5, 5, 5, 7, 7, 7, 9])
+    assert flip_test(differences, groups) == pytest.approx(2 / 8)
+    assert flip_test(-differences, groups) == pytest.approx(2 / 8)
+
+
+def test_a_comparison_counts_for_groups_and_says_so():
+    groups = np.repeat(np.arange(6), 10)
+    a = predictions(np.ones(60, dtype=bool), groups)
+    b = predictions(np.repeat([True, True, True, True, False, False], 10))
+    found, plain = compare_predictions(a, b), compare_predictions(predictions(a.predicted() == 0), b)
+    assert plain.shown and not found.shown and found.p_value == pytest.approx(0.5) and found.groups == 6
+    assert found.difference == plain.difference and found.difference_low < plain.difference_low
+    assert found.accuracy_b_low < plain.accuracy_b_low
+    assert "not shown at n = 60 in 6 groups" in found.sentence("A", "B") and plain.groups is None
+    assert compare_predictions(b, a).p_value == found.p_value  # whichever of the two knows the groups
+
+
+def test_figures_count_for_groups():
+    right, groups = np.repeat([True] * 16 + [False] * 4, 10), np.repeat(np.arange(20), 10)
+    said = predictions(right, groups)
+    grouped, plain = (judge(said.probabilities(), said.labels, said.classes, each) for each in (groups, None))
+    assert grouped["groups"] == 20 and "groups" not in plain and grouped["accuracy"] == plain["accuracy"]
+    assert (grouped["accuracy_low"], grouped["accuracy_high"]) == share_interval(right, groups)
+    assert grouped["macro_accuracy_low"] < plain["macro_accuracy_low"]
+    assert judge(said.probabilities(), said.labels, said.classes, np.arange(200)) == plain
+
+
+def test_groups_are_kept_with_predictions_and_older_files_have_none(tmp_path):
+    groups = np.array([0, 0, 4])
+    write_predictions(tmp_path / "p.npz", predictions(np.ones(3, dtype=bool), groups))
+    assert read_predictions(tmp_path / "p.npz").groups.tolist() == [0, 0, 4]
+    write_predictions(tmp_path / "p.npz", predictions(np.ones(3, dtype=bool)))
+    assert read_predictions(tmp_path / "p.npz").groups is None
+    with pytest.raises(ValueError, match="3 files, groups are int64 of"):
+        predictions(np.ones(3, dtype=bool), np.array([0, 1]))
