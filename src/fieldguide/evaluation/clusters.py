@@ -24,10 +24,10 @@ def worth(values: npt.NDArray[np.float64], groups: Groups, confidence: float = 0
     quantiles (Korn and Graubard 1998, Survey Methodology 24:193-201). Where all values are equal nothing can be
     estimated, and the photos of a group count as one (Kish 1965: groups of n_g photos, n^2 over the sum of n_g^2).
 
-    Simulated, intervals of shares of 0.8 to 0.97 in 30 to 300 groups of 1 to 10 covered 95 to 97 %, where those of
-    independent photos covered 52 to 96 %. Its weakness: where by chance no group fails as a whole, a sample cannot tell
-    that one could: 83 % with eight groups of 20, of which a fifth fail, and 78 % with 30 of 10, of which a twentieth do
-    (43 and 58 % as independent photos).
+    Simulated (benchmarks/groups.py), intervals of shares of 0.8 and 0.9 in 30 to 300 groups of 1 to 10 covered 95 to
+    96 %, where those of independent photos covered 52 to 96 %. Its weakness: where by chance no group fails as a whole,
+    a sample cannot tell that one could: 83 % with eight groups of 20, of which a fifth fail, and 78 % with 30 of 10, of
+    which a twentieth do (43 and 57 % as independent photos).
 
     Args:
         values: (photos,) such as 1 for right and 0 for wrong.
