@@ -110,7 +110,8 @@ class Cache:
             try:
                 pack = Pack(path)
             except DamagedError:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a folder that cannot be written can be read
+                    path.unlink()
                 continue
             except OSError:  # another process removed it
                 continue
