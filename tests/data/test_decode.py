@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fieldguide.data.decode import UnreadableError, as_decoded, decode, read_bytes, read_photo, to_rgb
 from tests.data.photo_folders import make_photo
@@ -136,6 +136,16 @@ def test_an_image_whose_file_is_cut_off_or_closed_is_unreadable_as_its_file_is()
         pass
     with pytest.raises(UnreadableError, match="cannot be decoded"):
         as_decoded(closed)
+
+
+def test_a_photo_that_there_is_no_memory_to_turn_is_unreadable_rather_than_unturned(monkeypatch):
+    def none_left(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", none_left)
+    for attempt in (lambda: decode(encoded(make_photo("x", 0))), lambda: as_decoded(make_photo("x", 0))):
+        with pytest.raises(UnreadableError, match="needs more memory than there is"):
+            attempt()
 
 
 @pytest.mark.parametrize(

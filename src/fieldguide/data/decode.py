@@ -240,9 +240,15 @@ def upright(image: Image.Image) -> Image.Image:
     """Turns a photo by its EXIF orientation, in place, for a copy would take as much memory again; gives it back.
 
     Broken EXIF data counts as none.
+
+    Raises:
+        MemoryError: there is too little to turn it.
     """
-    with contextlib.suppress(Exception):  # the orientation is a courtesy of the camera: unreadable means not given
+    try:
         ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # the orientation is a courtesy of the camera: unreadable means not given
+        if isinstance(error, MemoryError):
+            raise
     return image
 
 
