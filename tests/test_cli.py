@@ -5,6 +5,15 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from fieldguide.cli import app
+from fieldguide.commands.cache import cache
+from fieldguide.commands.recipes import copy_recipe
+from fieldguide.commands.report import report
+from fieldguide.commands.request import read_request
+from fieldguide.errors import UsageError
+from fieldguide.run_folder import RunFolder
 
 COMMANDS = [
     "check",
@@ -55,6 +64,48 @@ def test_wrong_usage_ends_with_2():
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "error: training.sed: there is no such field (did you mean seed?)" in done.stderr
     assert "error: nowhere: there is no such folder" in done.stderr
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"check {LONG}",
+        f"check photos --json {LONG}",
+        f"train photos -o {LONG} --weights none",
+        f"train {LONG} -o run --weights none",
+        f"train --resume {LONG}",
+        f"experiment photos -o {LONG} --recipe digits --weights none",
+        f"evaluate {LONG} photos",
+        f"predict {LONG} photos -o p.csv",
+        f"predict run photos -o {LONG}",
+        f"compare {LONG}",
+        f"report {LONG}",
+        f"recipes copy digits {LONG}",
+        "cache",
+        "cache --clear",
+    ],
+)
+def test_a_name_that_is_too_long_is_a_mistake_of_usage_in_one_line(tmp_path, monkeypatch, make_photos, command):
+    make_photos(tmp_path / "photos", {"train/a": 2, "train/b": 2})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIELDGUIDE_CACHE", LONG)
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert done.stderr.startswith("error: ") and done.stderr.endswith("(File name too long)\n")
+    assert done.stderr.count("\n") == 1 and LONG in done.stderr
+
+
+def test_a_path_that_nobody_can_look_at_is_a_mistake_of_usage_for_the_library_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / LONG))
+    run = RunFolder(tmp_path / LONG)
+    for look in (run.read_result, run.demand_nothing_in_it, lambda: report(run.path), lambda: read_request(run), cache):
+        with pytest.raises(UsageError, match=r"cannot be read \(File name too long"):
+            look()
+    with pytest.raises(UsageError, match=r"cannot be written \(File name too long"):
+        copy_recipe("digits", tmp_path / LONG)
 
 
 def test_recipes_are_listed_shown_and_copied(tmp_path):

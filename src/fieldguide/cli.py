@@ -1,5 +1,6 @@
 """Arguments to one command, whose code is imported only when it is called."""
 
+import errno
 import functools
 import io
 import os
@@ -18,6 +19,7 @@ from fieldguide.recipe import DEFAULT_RECIPE
 BEGAN = time.monotonic()  # from where minutes are counted
 P = ParamSpec("P")
 INTERRUPTED = 130
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # what a person's path can do to any command
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
 
 app = typer.Typer(
@@ -72,6 +74,11 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
         except BrokenPipeError:
             _write_nowhere(sys.stdout)  # nobody reads on: no harm
             code = 0
+        except OSError as error:
+            if error.filename is None or error.errno not in UNREACHABLE:
+                raise
+            _complain(UsageError(f"{error.filename}: cannot be reached ({error.strerror})"))
+            code = UsageError.exit_code
         if code:
             raise typer.Exit(code)
 

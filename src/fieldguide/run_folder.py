@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.errors import UsageError
-from fieldguide.storage import LOCK, is_empty, locked, read_json, remove_half_written, write_json, write_text
+from fieldguide.storage import LOCK, is_empty, is_there, locked, read_json, remove_half_written, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,12 @@ class RunFolder:
 
     def problem_with_making(self) -> str | None:
         """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
+        try:
+            return self._problem_with_making()
+        except OSError as error:  # a name that is too long, a folder that cannot be entered
+            return f"-o {self.path}: cannot be read ({error.strerror or error})"
+
+    def _problem_with_making(self) -> str | None:
         if not self.path.exists() and not self.path.is_symlink():
             return None
         if not self.path.is_dir():
@@ -134,12 +140,12 @@ class RunFolder:
     @property
     def can_go_on(self) -> bool:
         """Whether it knows what is needed to go on with it."""
-        return self.request.exists()
+        return is_there(self.request)
 
     @property
     def is_finished(self) -> bool:
         """Whether it came to its own end."""
-        return self.result.exists() and not self.read_result()["stopped"]
+        return is_there(self.result) and not self.read_result()["stopped"]
 
     def command_to_go_on(self) -> str:
         """What to type."""
@@ -214,7 +220,7 @@ class RunFolder:
         Raises:
             UsageError: this is no finished run.
         """
-        if not self.path.is_dir():
+        if not is_there(self.result) and not self.path.is_dir():
             raise UsageError(f"{self.path}: there is no such run")
         if not self.result.exists():
             raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name})")

@@ -237,6 +237,18 @@ def cache_folder(kind: str) -> Path:
     return platformdirs.user_cache_path("fieldguide", appauthor=False) / kind
 
 
+def is_there(path: Path) -> bool:
+    """Whether something lies at `path`.
+
+    Raises:
+        UsageError: nobody can look there: a name that is too long, a folder that cannot be entered.
+    """
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
 def is_empty(folder: Path) -> bool:
     """Whether nothing is in a folder but what a process leaves that was killed before it wrote its first file."""
     return all(entry.name == LOCK or entry.name.startswith(WRITING) for entry in folder.iterdir())

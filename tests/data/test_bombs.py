@@ -113,7 +113,7 @@ def test_a_large_jpeg_that_is_decoded_small_waits_for_no_other_unless_it_is_prog
 
 
 def test_a_process_that_was_forked_while_a_thread_decoded_can_decode(monkeypatch):
-    quiet = decoding._QuietCodec()
+    quiet = decoding.QuietCodec()
     held = quiet._lock()
     with held:  # by a thread that the new process does not have
         monkeypatch.setattr(os, "getpid", lambda: -1)
@@ -122,7 +122,7 @@ def test_a_process_that_was_forked_while_a_thread_decoded_can_decode(monkeypatch
 
 def test_a_worker_that_was_forked_while_a_large_photo_was_decoded_does_not_wait_for_it(monkeypatch):
     monkeypatch.setattr(decoding, "LARGE_MEGAPIXELS", 0.0)
-    gate = decoding._OneAtATime()
+    gate = decoding.OneAtATime()
     before = gate()
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert gate() is not before

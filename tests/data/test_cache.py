@@ -207,6 +207,31 @@ def test_a_damaged_photo_is_decoded_and_its_pack_written_anew_by_the_next_traini
     assert not cache.pixels_of(photos, 50, 200).damaged and len(packs_of(cache.folder)) == 1
 
 
+def test_in_a_cache_that_cannot_be_written_damaged_photos_are_decoded_and_the_others_taken_from_it(
+    tmp_path, monkeypatch
+):
+    photos, cache = wanted_in(tmp_path / "photos", 9), Cache(tmp_path / "cache", PLENTY)
+    cut, flipped, whole = photos[:3], photos[3:6], photos[6:]
+    paths = []
+    for some in (cut, flipped, whole):
+        cache.pixels_of(some, 50, 200)
+        paths += [path for path in packs_of(cache.folder) if path not in paths]
+    paths[0].write_bytes(paths[0].read_bytes()[:5_000])
+    changed = bytearray(paths[1].read_bytes())
+    changed[20] ^= 1
+    paths[1].write_bytes(changed)
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(Cache, "_turn", refuse)
+    pixels = cache.pixels_of(photos, 50, 200)
+    assert len(pixels) == 6 and "cannot be written" in pixels.problem
+    assert all(np.array_equal(pixels.read(photo), plain(photo)) for photo in photos)
+    assert pixels.damaged == {flipped[0].content_hash} and packs_of(cache.folder) == sorted(paths)
+
+
 def test_what_has_no_room_is_decoded_each_time_and_this_is_said(tmp_path):
     photos = wanted_in(tmp_path / "photos")
     cache = Cache(tmp_path / "cache", int(2.5 * PHOTO_BYTES))

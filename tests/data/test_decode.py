@@ -10,9 +10,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
-from fieldguide.data.decode import UnreadableError, decode, read_bytes, read_photo, to_rgb
+from fieldguide.data.decode import UnreadableError, as_decoded, decode, read_bytes, read_photo, to_rgb
 from tests.data.photo_folders import make_photo
 
 EXIF_FORMATS = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}
@@ -112,6 +112,40 @@ def test_each_orientation_comes_out_upright(kind, orientation):
     found = pixels(encoded(stored, kind, exif=exif, **EXIF_FORMATS[kind]))
     assert found.shape == upright.shape
     assert np.abs(found - upright).mean() < 3
+
+
+@pytest.mark.parametrize("kind", EXIF_FORMATS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_that_a_caller_opened_becomes_what_its_file_gives_and_stays_as_it_is(kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(make_photo("x", orientation, (24, 16)), kind, exif=exif, **EXIF_FORMATS[kind])
+    image, loaded = (Image.open(io.BytesIO(content)) for _ in range(2))
+    loaded.load()  # which turns a TIFF
+    for _ in range(2):
+        assert np.array_equal(np.asarray(as_decoded(image)), pixels(content))
+    assert image.size == loaded.size and image.getexif() == loaded.getexif()
+
+
+def test_an_image_whose_file_is_cut_off_or_closed_is_unreadable_as_its_file_is():
+    content = encoded(make_photo("x", 0, (200, 150)), "JPEG")[:-300]
+    with pytest.raises(UnreadableError, match="is cut off") as caught:
+        as_decoded(Image.open(io.BytesIO(content)))
+    assert caught.value.kind == "truncated"
+    with Image.open(io.BytesIO(content)) as closed:
+        pass
+    with pytest.raises(UnreadableError, match="cannot be decoded"):
+        as_decoded(closed)
+
+
+def test_a_photo_that_there_is_no_memory_to_turn_is_unreadable_rather_than_unturned(monkeypatch):
+    def none_left(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", none_left)
+    for attempt in (lambda: decode(encoded(make_photo("x", 0))), lambda: as_decoded(make_photo("x", 0))):
+        with pytest.raises(UnreadableError, match="needs more memory than there is"):
+            attempt()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
+import io
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.special import softmax
 
 from fieldguide.data.preprocess import Preprocessing
@@ -108,6 +110,27 @@ def test_a_photo_that_cannot_be_read_has_no_logits_and_is_failed_rather_than_uns
     found = list(predictor().logits([SHADES[0], tmp_path / "none.jpg", SHADES[1]]))
     assert [logits is None for _, logits, _ in found] == [False, True, False] and "does not exist" in found[1][2]
     assert predictor().predict([tmp_path / "none.jpg"], unsure_below=1)[0].status.startswith("failed: ")
+
+
+def test_an_image_is_answered_as_its_file_and_a_broken_one_costs_no_other_its_answer(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned, cut = tmp_path / "turned.jpg", tmp_path / "cut.jpg"
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
+    photo.rotate(90, expand=True).save(turned, exif=exif)
+    cut.write_bytes(turned.read_bytes()[:-500])
+    made = Predictor(left_and_right, CLASSES, PREPROCESSING)
+    names = [turned, cut, turned, cut]
+    images = [Image.open(io.BytesIO(name.read_bytes())) for name in names]
+    by_file, by_image = (made.predict(each, top=3) for each in (names, images))
+    assert [p.status.partition(":")[0] for p in by_image] == ["ok", "failed"] * 2
+    assert [(p.status, p.top) for p in by_image] == [(p.status, p.top) for p in by_file]
+
+
+def test_one_image_may_be_given_many_times(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    found = Predictor(left_and_right, CLASSES, PREPROCESSING).predict([Image.open(tmp_path / "a.png")] * 16, top=3)
+    assert {(p.status, p.top) for p in found} == {("ok", found[0].top)}
 
 
 def test_less_confidence_than_asked_for_is_unsure_and_keeps_its_label():

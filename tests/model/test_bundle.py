@@ -92,8 +92,27 @@ def test_one_changed_bit_of_the_weights_is_noticed(bundle):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"is not the file that model\.json was written for \(its checksum differs\)"):
+    with pytest.raises(UsageError, match=r"^[^(]* is not the file that model\.json was .* \(its checksum differs\)"):
         load_classifier(bundle[0])
+
+
+def test_a_bundle_is_read_beside_a_training_that_writes_a_better_epoch_in_between(bundle, monkeypatch):
+    from fieldguide.model import bundle as module
+
+    folder, classifier = bundle
+    said = Description(SMALL, CLASSES, PREPROCESSING, "imagenet-1k")
+    epochs = [{name: value + i for name, value in classifier.state_dict().items()} for i in (1, 2)]
+
+    def read_as_the_training_writes(folder, *, real=module.read_description):
+        description = real(folder)
+        if epochs:
+            write_bundle(folder, said, epochs.pop(0))
+        return description
+
+    monkeypatch.setattr(module, "read_description", read_as_the_training_writes)
+    loaded, _ = load_classifier(folder)
+    name = next(iter(classifier.state_dict()))
+    assert not epochs and torch.equal(loaded.state_dict()[name], classifier.state_dict()[name] + 2)
 
 
 def test_missing_and_cut_off_weights_are_noticed(bundle):

@@ -7,7 +7,7 @@ from pathlib import Path
 from fieldguide.data.cache import BOUND, GB, Cache
 from fieldguide.deploy.choice import Kept
 from fieldguide.errors import counted
-from fieldguide.storage import CACHE_PLACE
+from fieldguide.storage import CACHE_PLACE, is_there
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,10 @@ def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
         forget_engines: remove the measured speeds of engines, so that `predict` measures them anew.
 
     Raises:
-        UsageError: the bound in the environment is no number, or a folder cannot be written.
+        UsageError: the bound in the environment is no number, or a folder cannot be read or written.
     """
     photos, engines = Cache(), Kept.of_user()
+    is_there(photos.folder)  # or nobody can look, which it says
     in_use = photos.clear() if clear else None
     if forget_engines:
         engines.clear()

@@ -21,9 +21,9 @@ def copy_recipe(name: str, file: str | Path) -> Path:
         UsageError: no such preset, or the file exists or cannot be written.
     """
     text, target = preset_text(name), Path(file)
-    if target.exists():
-        raise UsageError(f"{target}: exists already, and nothing is overwritten; choose another name")
     try:
+        if target.exists():
+            raise UsageError(f"{target}: exists already, and nothing is overwritten; choose another name")
         write_text(target, text)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written ({error.strerror or error})") from None

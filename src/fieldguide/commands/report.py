@@ -5,7 +5,7 @@ from pathlib import Path
 from fieldguide.errors import UsageError
 from fieldguide.report.page import page
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import write_text
+from fieldguide.storage import is_there, write_text
 
 
 def report(run: str | Path) -> Path:
@@ -21,7 +21,7 @@ def report(run: str | Path) -> Path:
         UsageError: no finished run, a damaged file in it, or it cannot be written.
     """
     folder = RunFolder(Path(run))
-    if folder.folds.exists():
+    if is_there(folder.folds):
         raise UsageError(
             f"{run}: is a cross-validation; each fold has a report of its own, such as {folder.fold(1).path}"
         )

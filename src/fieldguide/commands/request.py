@@ -18,7 +18,7 @@ from fieldguide.model.weights import LoadedWeights
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import digest, file_digest, read_json, write_text
+from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
 
 FORMAT = 1
 HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # may change without changing what was trained
@@ -64,7 +64,7 @@ def read_request(run: RunFolder) -> Request:
     Raises:
         UsageError: there is nothing to go on with, or it is damaged.
     """
-    if not run.path.is_dir():
+    if not is_there(run.path):
         raise UsageError(f"--resume {run.path}: there is no such run")
     if not run.can_go_on:
         why = "was made by an earlier version" if run.recipe.exists() else "is no run"

@@ -93,9 +93,9 @@ class Cache:
         Raises:
             UsageError: the folder cannot be written.
         """
-        if not self.folder.exists():
-            return 0
         try:
+            if not self.folder.exists():
+                return 0
             with self._turn():
                 return sum(not remove_unless_used(path) for path in self.packs())
         except OSError as error:
@@ -110,7 +110,8 @@ class Cache:
             try:
                 pack = Pack(path)
             except DamagedError:
-                path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a folder that cannot be written can be read
+                    path.unlink()
                 continue
             except OSError:  # another process removed it
                 continue

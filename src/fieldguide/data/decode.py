@@ -5,9 +5,7 @@ import errno
 import io
 import os
 import stat
-import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fieldguide.data.bombs import problem_with_size, problem_with_structure
+from fieldguide.data.quiet import OneAtATime, QuietCodec
 from fieldguide.errors import PhotosError
 from fieldguide.storage import printable
 
@@ -44,51 +43,9 @@ class UnreadableError(PhotosError):
         super().__init__(reason)
 
 
-class _OneAtATime:
-    """A lock of this process; one that a worker inherited in a moment when it was held would never be free again."""
-
-    def __init__(self) -> None:
-        self._of_process = (os.getpid(), threading.RLock())
-
-    def __call__(self) -> contextlib.AbstractContextManager[bool]:
-        if self._of_process[0] != os.getpid():
-            self._of_process = (os.getpid(), threading.RLock())
-        return self._of_process[1]
-
-
-class _QuietCodec:
-    """Silences Pillow's remarks and its bound on pixels while any thread decodes.
-
-    Both are one for the whole process, so the first thread in saves them and the last one out restores them.
-    """
-
-    def __init__(self) -> None:
-        self._lock = _OneAtATime()
-        self._inside = 0
-        self._before = contextlib.ExitStack()
-
-    @contextlib.contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self._lock():
-            self._inside += 1
-            if self._inside == 1:
-                self._before.enter_context(warnings.catch_warnings())
-                warnings.filterwarnings("ignore", module=r"PIL(\.|$)")  # odd metadata; what matters raises
-                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-                Image.MAX_IMAGE_PIXELS = None  # `max_megapixels` is checked before pixels are decoded
-        try:
-            yield
-        finally:
-            with self._lock():
-                self._inside -= 1
-                if self._inside == 0:
-                    self._before.close()
-
-
-_quiet_codec = _QuietCodec()
-
-
-_large_photo = _OneAtATime()
+_quiet_codec = QuietCodec()
+_large_photo = OneAtATime()
+_loading = [OneAtATime() for _ in range(61)]  # of images that callers opened, by their id
 
 
 def read_bytes(path: Path) -> bytes:
@@ -163,24 +120,31 @@ def opened(content: bytes, max_megapixels: float = 200, least_px: int | None = N
     Raises:
         UnreadableError: with the reason; also for whatever the codec raises in the body.
     """
+    with _reasons():
+        if problem := problem_with_structure(content):
+            raise UnreadableError(problem, "bomb")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_megapixels * 1e6:
+                raise UnreadableError(
+                    f"has {width:,} x {height:,} pixels, over data.max_megapixels {max_megapixels:g}", "bomb"
+                )
+            if problem := problem_with_size(content, width, height, max_megapixels):
+                raise UnreadableError(problem, "bomb")
+            if least_px is not None:
+                image.draft(None, (least_px, least_px))
+                if image.size != (width, height):
+                    image.info[SMALLER] = True  # type: ignore[index]
+            with _large_photo() if _is_large(image, width * height) else contextlib.nullcontext():
+                yield image
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """A silent codec, whatever goes wrong with it made a reason."""
     with _quiet_codec():
         try:
-            if problem := problem_with_structure(content):
-                raise UnreadableError(problem, "bomb")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_megapixels * 1e6:
-                    raise UnreadableError(
-                        f"has {width:,} x {height:,} pixels, over data.max_megapixels {max_megapixels:g}", "bomb"
-                    )
-                if problem := problem_with_size(content, width, height, max_megapixels):
-                    raise UnreadableError(problem, "bomb")
-                if least_px is not None:
-                    image.draft(None, (least_px, least_px))
-                    if image.size != (width, height):
-                        image.info[SMALLER] = True  # type: ignore[index]
-                with _large_photo() if _is_large(image, width * height) else contextlib.nullcontext():
-                    yield image
+            yield
         except UnreadableError:
             raise
         except UnidentifiedImageError:
@@ -205,6 +169,18 @@ def read_photo(path: Path, max_megapixels: float = 200, least_px: int | None = N
         UnreadableError: with the reason.
     """
     return decode(read_bytes(path), max_megapixels, least_px)
+
+
+def as_decoded(image: Image.Image) -> Image.Image:
+    """A caller's image as `decode` gives one from a file: RGB, upright; the caller's is loaded and stays as it is.
+
+    Raises:
+        UnreadableError: with the reason; the file of an image that was only opened is read here.
+    """
+    with _reasons():
+        with _loading[id(image) % len(_loading)]():  # several predictors may be given the same one
+            own = image.copy()
+        return to_rgb(upright(own))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -264,9 +240,15 @@ def upright(image: Image.Image) -> Image.Image:
     """Turns a photo by its EXIF orientation, in place, for a copy would take as much memory again; gives it back.
 
     Broken EXIF data counts as none.
+
+    Raises:
+        MemoryError: there is too little to turn it.
     """
-    with contextlib.suppress(Exception):  # the orientation is a courtesy of the camera: unreadable means not given
+    try:
         ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # the orientation is a courtesy of the camera: unreadable means not given
+        if isinstance(error, MemoryError):
+            raise
     return image
 
 

@@ -1,5 +1,6 @@
 """The pixels that fused augmentations start from: a photo made upright RGB and shrunk, from its file or from a pack."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -108,5 +109,6 @@ class PhotoPixels:
                 return pack.pixels(photo.content_hash)
             except DamagedError:
                 self.damaged.add(photo.content_hash)
-                pack.path.unlink(missing_ok=True)  # the next training writes it anew
+                with contextlib.suppress(OSError):  # a folder that cannot be written can be read
+                    pack.path.unlink()  # the next training writes it anew
         return self.decoded(photo)

@@ -16,7 +16,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from fieldguide.data.batches import in_order
-from fieldguide.data.decode import SMALLER, UnreadableError, read_photo, to_rgb
+from fieldguide.data.decode import SMALLER, UnreadableError, as_decoded, read_photo
 from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.choice import Kept, Speeds, key
 from fieldguide.deploy.engines import Engine, mirrored
@@ -78,7 +78,8 @@ class Answering(abc.ABC):
         """Predicts photos; one that cannot be read becomes a prediction whose status says why.
 
         Args:
-            images: paths, PIL images, or arrays: (height, width, 3) or (height, width) uint8.
+            images: paths, PIL images (turned by their EXIF orientation, as files are), or arrays: (height, width, 3) or
+                (height, width) uint8.
             top: how many classes `Prediction.top` holds.
             batch_size: photos that are computed at once.
             unsure_below: in (0, 1]; the status of a prediction with less confidence is `unsure`. None: no matter.
@@ -258,7 +259,7 @@ def _as_image(source: Source, max_megapixels: float, least_px: int | None) -> Im
         raise UnreadableError(f"is a {type(source).__name__}; expected a path, a PIL image or an array")
     if 0 in source.size:
         raise UnreadableError("has no pixels")
-    return to_rgb(source)
+    return as_decoded(source)
 
 
 def load_predictor(path: str | Path, device: str = "auto", engine: str = PLAIN, *, draft: bool = False) -> Predictor:

@@ -18,6 +18,7 @@ from fieldguide.storage import SURROGATE, digest, file_digest, read_json, write_
 FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
+READ_AGAIN = 3  # times, beside a training that goes on
 MOST_DESCRIPTION_BYTES = 2**26  # a million names of classes
 TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
 MOST_MEGAPIXELS = 2_000  # the most that a recipe can say
@@ -253,11 +254,33 @@ def _demand_sense(description: Description, path: Path) -> None:
         raise UsageError(f"{path}: is damaged (a field has a value that no bundle of fieldguide has)")
 
 
+class OtherWeightsError(UsageError):
+    """Weights that the description was not written for: damaged, or of a better epoch since."""
+
+
+def read_bundle(folder: Path) -> tuple[Description, dict[str, torch.Tensor]]:
+    """Reads a bundle's description and weights, again where a training wrote a better epoch between the two.
+
+    Raises:
+        UsageError: as `read_description` and `read_weights`.
+    """
+    description = read_description(folder)
+    for _ in range(READ_AGAIN):
+        try:
+            return description, read_weights(folder, description)
+        except OtherWeightsError:
+            before, description = description, read_description(folder)
+            if description == before:
+                raise
+    return description, read_weights(folder, description)
+
+
 def read_weights(folder: Path, description: Description) -> dict[str, torch.Tensor]:
     """Reads a bundle's weights.
 
     Raises:
-        UsageError: missing, damaged, or not the file that the description was written for.
+        OtherWeightsError: not the file that the description was written for.
+        UsageError: missing or damaged.
     """
     path = folder / WEIGHTS_FILE
     most = 8 * sum(value.numel() for value in make_on_meta(description.architecture).state_dict().values())
@@ -266,8 +289,12 @@ def read_weights(folder: Path, description: Description) -> dict[str, torch.Tens
             raise UsageError(f"{path}: is larger than the network it is said to belong to")
         content = path.read_bytes()
         if digest(content) not in (description.weights_sha256, description.weights_sha256_before):
-            raise UsageError(f"{path}: is not the file that {DESCRIPTION_FILE} was written for (its checksum differs)")
+            raise OtherWeightsError(
+                f"{path}: is not the file that {DESCRIPTION_FILE} was written for (its checksum differs)"
+            )
         return dict(load(content))
+    except UsageError:
+        raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except MemoryError:
@@ -288,8 +315,7 @@ def load_classifier(folder: Path) -> tuple[Classifier, Description]:
     Raises:
         UsageError: the bundle is damaged, or its weights do not fit its network.
     """
-    description = read_description(folder)
-    weights = read_weights(folder, description)
+    description, weights = read_bundle(folder)
     own = make_on_meta(description.architecture).state_dict()  # held together before the network takes memory
     if own.keys() != weights.keys() or not all(fits(value, own[name]) for name, value in weights.items()):
         raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors are not those of {description.architecture.backbone}")

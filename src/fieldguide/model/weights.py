@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
-from fieldguide.model.bundle import find_bundle, fits, read_description, read_weights
+from fieldguide.model.bundle import find_bundle, fits, read_bundle, read_description
 from fieldguide.model.classifier import Classifier
 from fieldguide.model.foreign import read_foreign
 
@@ -170,8 +170,7 @@ def _fill(
 
 def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, classes: Sequence[str]) -> LoadedWeights:
     folder = find_bundle(run)
-    description = read_description(folder)
-    tensors = read_weights(folder, description)
+    description, tensors = read_bundle(folder)
     backbone = {
         name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")
     }
