@@ -13,13 +13,14 @@ from typing import Annotated, ParamSpec, TextIO
 import typer
 
 from fieldguide.commands.allocator import start_again_with_settings
-from fieldguide.errors import FieldguideError, UsageError, shown
+from fieldguide.errors import FieldguideError, MachineError, UsageError, shown
 from fieldguide.recipe import DEFAULT_RECIPE
 
 BEGAN = time.monotonic()  # from where minutes are counted
 P = ParamSpec("P")
 INTERRUPTED = 130
 UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # what a person's path can do to any command
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
 
 app = typer.Typer(
@@ -75,14 +76,25 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
             _write_nowhere(sys.stdout)  # nobody reads on: no harm
             code = 0
         except OSError as error:
-            if error.filename is None or error.errno not in UNREACHABLE:
+            refused = _refusal(error)
+            if refused is None:
                 raise
-            _complain(UsageError(f"{error.filename}: cannot be reached ({error.strerror})"))
-            code = UsageError.exit_code
+            _complain(refused)
+            code = refused.exit_code
         if code:
             raise typer.Exit(code)
 
     return run
+
+
+def _refusal(error: OSError) -> FieldguideError | None:
+    """What the system refused, where that is no mistake of ours: a path, or room for what is printed."""
+    if error.filename is not None and error.errno in UNREACHABLE:
+        return UsageError(f"{error.filename}: cannot be reached ({error.strerror})")
+    if error.filename is None and error.errno in FULL:
+        _write_nowhere(sys.stdout)
+        return MachineError(f"the output cannot be written ({error.strerror})")
+    return None
 
 
 def _complain(error: FieldguideError) -> None:
@@ -100,11 +112,17 @@ def _tell(text: str) -> None:
 
 
 def _flush(stream: TextIO) -> None:
-    """Here, so that a reader or a terminal that has gone is noticed here, and changes no exit code."""
+    """Here, so that a reader or a terminal that has gone is noticed here, and changes no exit code; a full disk does.
+
+    Raises:
+        OSError: there is no room.
+    """
     try:
         stream.flush()
-    except OSError:
+    except OSError as error:
         _write_nowhere(stream)
+        if error.errno in FULL:
+            raise
 
 
 def _write_nowhere(stream: TextIO) -> None:
@@ -360,8 +378,16 @@ def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[P
     print(f"{copy_recipe(name, file)} written; train with --recipe {file}")
 
 
+def _open_missing_streams() -> None:
+    """Where stdout or stderr is closed (`>&-`), nobody reads; their numbers must not become those of other files."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+
+
 def main() -> None:
     """The program."""
+    _open_missing_streams()
     if len(sys.argv) > 1 and sys.argv[1] in COMPUTE:
         start_again_with_settings(os.environ)
     for stream in (sys.stdout, sys.stderr):
