@@ -158,6 +158,26 @@ def test_a_reader_who_goes_away_does_no_harm():
     assert done.stdout.startswith("# Method 1 of the report") and done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "told"),
+    [
+        ("fieldguide recipes >&-", 0, ""),
+        ("fieldguide recipes show digits >&- 2>&-", 0, ""),
+        ("fieldguide recipes show nowhere 2>&-", 2, ""),
+        ("fieldguide recipes > /dev/full", 1, "error: the output cannot be written (No space left on device)\n"),
+        ("fieldguide recipes show digits > /dev/full", 1, "error: the output cannot be written"),
+        ("PYTHONUNBUFFERED=1 fieldguide recipes > /dev/full", 1, "error: the output cannot be written"),
+    ],
+)
+def test_an_output_that_is_closed_or_full_ends_without_a_traceback(command, code, told):
+    done = subprocess.run(
+        ["bash", "-c", command.replace("fieldguide", f"{sys.executable} -m fieldguide")],
+        capture_output=True, text=True, check=False, env={**os.environ, "PYTHONUNBUFFERED": ""},
+    )  # fmt: skip
+    assert done.returncode == code and done.stdout == "", done
+    assert done.stderr.startswith(told) and done.stderr.count("\n") == bool(told), done
+
+
 def test_a_closed_pipe_ends_no_command_and_changes_no_exit_code(tmp_path, make_photos):
     photos = make_photos(tmp_path / "photos", {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2})
     command = f"{sys.executable} -m fieldguide"

@@ -1,6 +1,5 @@
 """Arguments to one command, whose code is imported only when it is called."""
 
-import errno
 import functools
 import io
 import os
@@ -8,18 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec, TextIO
+from typing import Annotated, ParamSpec
 
 import typer
 
 from fieldguide.commands.allocator import start_again_with_settings
-from fieldguide.errors import FieldguideError, UsageError, shown
+from fieldguide.commands.exit_code import exit_code_of, open_missing_streams
+from fieldguide.errors import UsageError
 from fieldguide.recipe import DEFAULT_RECIPE
 
 BEGAN = time.monotonic()  # from where minutes are counted
 P = ParamSpec("P")
-INTERRUPTED = 130
-UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # what a person's path can do to any command
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
 
 app = typer.Typer(
@@ -58,57 +56,12 @@ AllowBrokenRules = Annotated[
 
 
 def _command(function: Callable[P, int | None]) -> Callable[P, None]:
-    """Turns what a person can mend into a message and an exit code; a mistake of ours keeps its traceback."""
-
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            code = function(*args, **kwargs) or 0
-            _flush(sys.stdout)
-        except FieldguideError as error:
-            _complain(error)
-            code = error.exit_code
-        except KeyboardInterrupt:
-            _tell("interrupted")
-            code = INTERRUPTED
-        except BrokenPipeError:
-            _write_nowhere(sys.stdout)  # nobody reads on: no harm
-            code = 0
-        except OSError as error:
-            if error.filename is None or error.errno not in UNREACHABLE:
-                raise
-            _complain(UsageError(f"{error.filename}: cannot be reached ({error.strerror})"))
-            code = UsageError.exit_code
-        if code:
+        if code := exit_code_of(lambda: function(*args, **kwargs)):
             raise typer.Exit(code)
 
     return run
-
-
-def _complain(error: FieldguideError) -> None:
-    problems = error.problems if isinstance(error, UsageError) else [str(error)]
-    for problem in problems:
-        _tell(f"error: {shown(problem)}")
-
-
-def _tell(text: str) -> None:
-    """On stderr; where nobody reads it any more, the exit code has to do."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        _write_nowhere(sys.stderr)
-
-
-def _flush(stream: TextIO) -> None:
-    """Here, so that a reader or a terminal that has gone is noticed here, and changes no exit code."""
-    try:
-        stream.flush()
-    except OSError:
-        _write_nowhere(stream)
-
-
-def _write_nowhere(stream: TextIO) -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @app.command(epilog="Example: fieldguide check photos --html check.html")
@@ -362,6 +315,7 @@ def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[P
 
 def main() -> None:
     """The program."""
+    open_missing_streams()
     if len(sys.argv) > 1 and sys.argv[1] in COMPUTE:
         start_again_with_settings(os.environ)
     for stream in (sys.stdout, sys.stderr):

@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import zipfile
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 from PIL import Image
 
 from fieldguide import UsageError, evaluate, load, predict
+from fieldguide.commands import prediction_rows
 from fieldguide.deploy import predictor as predictor_module
+from fieldguide.errors import Interrupted
 
 
 def rows_of(path):
@@ -28,6 +31,28 @@ def test_one_row_an_input_in_a_stable_order(trained, tmp_path):
     assert content.startswith(b"image,label,confidence,status\n") and b"\r" not in content
     predict(run.path, [photos / "test"], tmp_path / "again.csv", quiet=True)
     assert (tmp_path / "again.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_in_the_middle_leaves_the_file_before_and_nothing_half_written(
+    trained, tmp_path, monkeypatch, name, code
+):
+    photos, run = trained
+    (tmp_path / "p.csv").write_text("before")
+    written = []
+
+    def line(fields, *, real=prediction_rows.csv_line):
+        written.append(fields)
+        if len(written) == 4:
+            signal.raise_signal(getattr(signal, name))
+        return real(fields)
+
+    monkeypatch.setattr(prediction_rows, "csv_line", line)
+    before = signal.getsignal(getattr(signal, name))
+    with pytest.raises(Interrupted, match=rf"interrupted by {name}; .*p\.csv was not written") as caught:
+        predict(run.path, [photos / "test"], tmp_path / "p.csv", quiet=True)
+    assert caught.value.exit_code == code and signal.getsignal(getattr(signal, name)) is before
+    assert os.listdir(tmp_path) == ["p.csv"] and (tmp_path / "p.csv").read_text() == "before"
 
 
 def test_a_photo_that_cannot_be_read_keeps_its_row(trained, tmp_path):

@@ -1,10 +1,15 @@
-"""Signals while a training runs: the step is finished and all is saved; a second SIGINT stops at once."""
+"""Signals while a training runs: the step is finished and all is saved; a second SIGINT stops at once.
 
+A prediction has nothing to save, and what it had half written goes.
+"""
+
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
-from fieldguide.errors import SIGNAL_EXIT_CODES
+from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted
 
 EXIT_CODES = SIGNAL_EXIT_CODES  # SIGHUP: the terminal went away
 
@@ -45,3 +50,22 @@ class Interrupts:
         self.received = signal.Signals(number).name
         if self.at_once or (again and number == signal.SIGINT):
             raise KeyboardInterrupt(self.received)
+
+
+@contextlib.contextmanager
+def ending_at_once(what: str) -> Iterator[None]:
+    """Any of the signals ends what runs inside as an error does, so that nothing half-written stays.
+
+    Args:
+        what: is so, as the end of a sentence.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    with Interrupts() as interrupts:
+        interrupts.at_once = True
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            name = str(error) or "SIGINT"
+            raise Interrupted(name, f"interrupted by {name}; {what}") from None

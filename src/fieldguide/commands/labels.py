@@ -33,17 +33,25 @@ def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> P
     """The same folder with the classes of its test photos.
 
     Raises:
-        UsageError: no flat test folder, or photos without a label.
+        UsageError: no flat test folder, photos without a label, or a label of two photos.
     """
     test = folder.part("test")
     if not test or folder.test_is_labelled:
         raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder that they could be for")
     labelled, without = [], []
+    named: dict[str, list[str]] = {}
     for photo in test:
-        label = next((labels[name] for name in _names_of(photo) if name in labels), None)
-        if label is None:
+        name = next((name for name in _names_of(photo) if name in labels), None)
+        if name is None:
             without.append(photo.file)
-        labelled.append(replace(photo, class_name=label))
+        else:
+            named.setdefault(name, []).append(photo.file)
+            labelled.append(replace(photo, class_name=labels[name]))
+    if several := [f"{name}: {' and '.join(files[:2])}" for name, files in named.items() if len(files) > 1]:
+        raise UsageError(
+            f"--labels {path}: {counted(len(several), 'name')} could be more than one photo:\n{listing(several)}\n"
+            f"Write them as they lie below {test[0].file.partition('/')[0]}/, with folder and ending"
+        )
     if without:
         raise UsageError(
             f"--labels {path}: has no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}"

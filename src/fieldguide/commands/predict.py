@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs
+from fieldguide.commands.interrupts import ending_at_once
 from fieldguide.commands.prediction_rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.data.files import about_hidden, images_below, relative_name
 from fieldguide.deploy.ensemble import Ensemble
@@ -85,6 +86,7 @@ def predict(
     Raises:
         UsageError: wrong paths or options; two rows of one name; of several runs, classes that differ, or a broken
             rule.
+        Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; nothing was written.
     """
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
@@ -100,7 +102,8 @@ def predict(
     together = f" by the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
     screen.say(f"predicting {counted(len(inputs), 'photo')}{together}{passed_over}")
     began = time.perf_counter()
-    with screen.counting("predicting", len(inputs)) as advance:
+    nothing = f"{target} was not written"
+    with screen.counting("predicting", len(inputs)) as advance, ending_at_once(nothing):
         predictions = predictor.stream(
             [path for _, path in inputs], top=top, unsure_below=unsure_below, batch_size=predictor.engine_batch_size
         )

@@ -1,0 +1,83 @@
+"""How a command ends: errors as messages and exit codes, and streams that are closed, full, or read by nobody."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from fieldguide.errors import FieldguideError, MachineError, UsageError, shown
+
+INTERRUPTED = 130
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # what a person's path can do to any command
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def exit_code_of(command: Callable[[], int | None]) -> int:
+    """Turns what a person can mend into a message and an exit code; a mistake of ours keeps its traceback."""
+    try:
+        code = command() or 0
+        _flush(sys.stdout)
+    except FieldguideError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        _tell("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        _write_nowhere(sys.stdout)  # nobody reads on: no harm
+        return 0
+    except OSError as error:
+        if refused := _refusal(error):
+            return _complain(refused)
+        raise
+    return code
+
+
+def open_missing_streams() -> None:
+    """Where stdout or stderr is closed (`>&-`), nobody reads; their numbers must not become those of other files."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+
+
+def _refusal(error: OSError) -> FieldguideError | None:
+    """What the system refused, where that is no mistake of ours: a path, or room for what is printed."""
+    if error.filename is not None and error.errno in UNREACHABLE:
+        return UsageError(f"{error.filename}: cannot be reached ({error.strerror})")
+    if error.filename is None and error.errno in FULL:
+        _write_nowhere(sys.stdout)
+        return MachineError(f"the output cannot be written ({error.strerror})")
+    return None
+
+
+def _complain(error: FieldguideError) -> int:
+    problems = error.problems if isinstance(error, UsageError) else [str(error)]
+    for problem in problems:
+        _tell(f"error: {shown(problem)}")
+    return error.exit_code
+
+
+def _tell(text: str) -> None:
+    """On stderr; where nobody reads it any more, the exit code has to do."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _write_nowhere(sys.stderr)
+
+
+def _flush(stream: TextIO) -> None:
+    """Here, so that a reader or a terminal that has gone is noticed here, and changes no exit code; a full disk does.
+
+    Raises:
+        OSError: there is no room.
+    """
+    try:
+        stream.flush()
+    except OSError as error:
+        _write_nowhere(stream)
+        if error.errno in FULL:
+            raise
+
+
+def _write_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
