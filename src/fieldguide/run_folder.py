@@ -212,10 +212,23 @@ class RunFolder:
         if not self.path.is_dir():
             raise UsageError(f"{self.path}: there is no such run")
         if not self.result.exists():
-            raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name})")
+            go_on = f"; go on with it: {self.command_to_go_on()}" if self.can_go_on else ""
+            raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name}){go_on}")
         result = read_json(self.result)
         if not isinstance(result, dict) or "validation" not in result:
             raise UsageError(f"{self.result}: is damaged (there is no validation in it)")
+        return result
+
+    def read_finished_result(self) -> dict[str, Any]:
+        """The figures of a training that came to its own end, or to that of its minutes.
+
+        Raises:
+            UsageError: this is no finished run, or its training was stopped.
+        """
+        result = self.read_result()
+        if stopped := result.get("stopped"):
+            go_on = f"go on with it: {self.command_to_go_on()}" if self.can_go_on else "train it anew"
+            raise UsageError(f"{self.path}: is not finished ({stopped}); {go_on}")
         return result
 
     def test_evaluations(self) -> int:

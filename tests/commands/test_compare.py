@@ -48,6 +48,24 @@ def test_a_place_that_cannot_be_written_is_named(runs, tmp_path):
         compare(runs, json_file=tmp_path / "nowhere" / "t.json", quiet=True)
 
 
+def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it(runs, tmp_path):
+    stopped = RunFolder(runs[1])
+    result = stopped.read_result()
+    stopped.write_result(result | {"stopped": "interrupted by SIGTERM"})
+    with pytest.raises(UsageError) as error:
+        compare(runs, csv_file=tmp_path / "t.csv", quiet=True)
+    assert str(error.value) == (
+        f"{stopped.path}: is not finished (interrupted by SIGTERM); go on with it: "
+        f"fieldguide train --resume {stopped.path}"
+    )
+    assert not (tmp_path / "t.csv").exists()
+    stopped.write_result(result | {"out_of_time": True})
+    assert len(compare(runs, quiet=True)) == 2  # its minutes were its end
+    stopped.result.unlink()
+    with pytest.raises(UsageError, match=r"is no finished run .*; go on with it: fieldguide train --resume"):
+        compare(runs, quiet=True)
+
+
 @pytest.fixture(scope="module")
 def seeded(small, tmp_path_factory):
     """(photos, folder, what experiment gave) for two seeds of one recipe, without validation photos of their own."""

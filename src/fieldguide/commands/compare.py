@@ -44,7 +44,7 @@ def compare(
     names = _short_names([Path(run) for run in runs])
     for run, name in zip(runs, names, strict=True):
         try:
-            results.append((name, RunFolder(Path(run)).read_result()))
+            results.append((name, RunFolder(Path(run)).read_finished_result()))
         except UsageError as error:
             problems += error.problems
     places = [Path(run).resolve() for run in runs]
