@@ -54,10 +54,10 @@ def compare(
     rows = comparison.table(results)
     folders = [RunFolder(Path(run)) for run in runs]
     pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])
+    show(rows, pairs, Screen(quiet=quiet))
     write_tables(rows, pairs, csv_file, markdown_file, json_file)
     if html_file is not None:
         _write_page(rows, pairs, dict(zip(names, folders, strict=True)), Path(html_file))
-    show(rows, pairs, Screen(quiet=quiet))
     return rows
 
 
@@ -91,7 +91,9 @@ def write_tables(
 def _write_page(rows: Sequence[comparison.Row], pairs: Pairs, runs: Mapping[str, RunFolder], path: Path) -> None:
     from fieldguide.report.methods_page import methods_page  # matplotlib and Jinja2, not for every table
 
-    content = methods_page(rows, pairs, {name: run.read_history() for name, run in runs.items()})
+    content = methods_page(
+        rows, pairs, {name: run.read_history() for name, run in runs.items() if run.history.exists()}
+    )
     try:
         write_text(path, content)
     except OSError as error:
