@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from fieldguide import UsageError, compare, experiment
+from fieldguide import UsageError, compare, evaluate, experiment
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.run_folder import RunFolder
 
@@ -64,6 +64,21 @@ def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it
     stopped.result.unlink()
     with pytest.raises(UsageError, match=r"is no finished run .*; go on with it: fieldguide train --resume"):
         compare(runs, quiet=True)
+
+
+def test_test_figures_of_different_photos_are_told_wherever_the_table_stands(runs, trained, tmp_path, capsys):
+    photos = shutil.copytree(trained[0], tmp_path / "photos")
+    (photos / "test/2/000.png").rename(photos / "test/2/renamed.png")
+    for run in runs:
+        evaluate(run, trained[0] if run is runs[0] else photos, part="test", quiet=True)
+    files = {f"{kind}_file": tmp_path / f"t.{kind}" for kind in ("markdown", "json", "html")}
+    assert len({row["test_photos_sha256"] for row in compare(runs, quiet=True)}) == 1  # a name is no content
+    (photos / "test/2/renamed.png").rename(photos / "test/cat/renamed.png")
+    evaluate(runs[1], photos, part="test", quiet=True)
+    compare(runs, **files)
+    told = "the test figures are of different photos, so they cannot be compared: good (9) against bad (9)"
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert all(told in path.read_text() for path in files.values())
 
 
 @pytest.fixture(scope="module")

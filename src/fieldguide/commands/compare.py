@@ -73,10 +73,11 @@ def write_tables(
     Raises:
         UsageError: they cannot be written there.
     """
-    compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": list(pairs.remarks)}
+    on_test = comparison.remarks_on_test(rows)
+    compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": [*on_test, *pairs.remarks]}
     wanted: list[tuple[str | Path | None, Callable[[Path], None]]] = [
         (csv_file, lambda path: write_text(path, comparison.to_csv(rows))),
-        (markdown_file, lambda path: write_text(path, comparison.to_markdown(rows, pairs.sentences))),
+        (markdown_file, lambda path: write_text(path, comparison.to_markdown(rows, [*on_test, *pairs.sentences]))),
         (json_file, lambda path: write_json(path, {"rows": list(rows), "comparisons": compared})),
     ]
     for path, write in wanted:
@@ -109,6 +110,8 @@ def show(rows: Sequence[comparison.Row], pairs: Pairs, screen: Screen) -> None:
         table.add_row(*(Text(shown(cell)) for cell in comparison.cells(row)))  # no name is markup
     screen.show(table)
     screen.say(comparison.footnote(rows))
+    for remark in comparison.remarks_on_test(rows):
+        screen.warn(remark)
     for sentence in pairs.sentences:
         screen.say(sentence)
 

@@ -8,12 +8,13 @@ from typing import Any
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs, run_of, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
+from fieldguide.commands.known_photos import Known, known_photos, sha256_of_test
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
 from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
 from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, natural, scan
-from fieldguide.data.split import Row, Split
+from fieldguide.data.split import Row
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import problem_with_output_file, write_json
@@ -26,7 +27,8 @@ class Evaluation:
     Attributes:
         part: `test`, `val`, `train`, or `all` for a folder of labelled photos without parts.
         figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs`, `failed` and
-            `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after.
+            `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after. Of
+            `test` also `photos_sha256`, by which `compare` knows whether two figures are of the same photos.
         remarks: sentences that a person should read.
         not_kept: those of them that say what of the figures could not be written into a run.
     """
@@ -91,7 +93,8 @@ def evaluate(
     splits = [split_of(path) for path in loaded.paths]
     chosen, wanted, remarks = choose_part(folder, common_split(splits, folder, part), part)
     demand_known_classes(wanted, predictor.classes, root)
-    known = _known_photos(wanted, chosen, splits, predictor.max_megapixels)
+    looked_at = [] if chosen == "train" else inspect(wanted, predictor.max_megapixels, decode_parts=())
+    known = known_photos(looked_at, chosen, splits)
     remarks = [*loaded.sentences(), *remarks, *labels_of_nothing(folder, given)]
     remarks += _remarks(wanted, chosen, known, predictor.classes)
     rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
@@ -100,6 +103,8 @@ def evaluate(
     fitted_on = False if chosen == "test" or known.in_validation == 0 else bool(known.in_validation) or None
     calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=fitted_on)
     figures = {"part": chosen, **judged.figures(), "calibration": calibration, **loaded.described()}
+    if chosen == "test":
+        figures["photos_sha256"] = sha256_of_test(looked_at)
     remarks += predictor.remarks
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
@@ -118,35 +123,7 @@ def _demand_options(part: str | None, labels: str | Path | None, json_file: str 
         raise UsageError(f"--json {json_file}: {problem}")
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Photos that the run has met before, by their content.
-
-    Attributes:
-        trained: a line for each that stands among its training photos.
-        in_validation: how many stand among its validation photos; None where nobody can tell.
-    """
-
-    trained: tuple[str, ...]
-    in_validation: int | None
-
-
-def _known_photos(photos: Sequence[Photo], part: str, splits: Sequence[Split | None], max_megapixels: float) -> _Known:
-    """Of several runs: what any of them has met."""
-    known = [split for split in splits if split is not None]
-    if not known:
-        return _Known((), None)
-    if part == "train":
-        return _Known((), 0)
-    seen = {row.content_hash: row for split in known for row in split.part("train") if row.content_hash}
-    chosen = {row.content_hash for split in known for row in split.part("val") if row.content_hash}
-    looked_at = inspect(photos, max_megapixels, decode_parts=())
-    trained = (f"{e.photo.file} is {seen[e.content_hash].file}" for e in looked_at if e.content_hash in seen)
-    count = sum(e.content_hash in chosen for e in looked_at)
-    return _Known(tuple(trained), count if count or len(known) == len(splits) else None)
-
-
-def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequence[str]) -> list[str]:
+def _remarks(photos: Sequence[Photo], part: str, known: Known, classes: Sequence[str]) -> list[str]:
     """What a person must know to read the figures."""
     found = []
     missing = sorted(set(classes) - {photo.class_name for photo in photos}, key=natural)
@@ -154,18 +131,7 @@ def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequenc
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
         found.append("these are training photos: figures of a model that was trained on them say nothing of new photos")
-    if known.trained:
-        found.append(
-            f"{len(known.trained):,} of these photos were trained on, so the figures are too high:\n"
-            f"{listing(known.trained)}"
-        )
-    if known.in_validation and part == "test":
-        found.append(
-            f"{known.in_validation:,} of these photos stand in validation too, where the epoch was chosen and the "
-            "temperature fitted, so the figures are optimistic"
-        )
-    elif known.in_validation:
-        found.append("the epoch was chosen on these photos, so the figures are optimistic")
+    found += known.remarks(part)
     return found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fieldguide.commands.compare import show, write_tables
 from fieldguide.commands.display import Screen
@@ -72,7 +73,8 @@ def experiment(
     Args:
         photos: as for `train`.
         recipes: presets or files; each becomes the run `output/NAME`.
-        output: the experiment's folder; a finished trial in it is not trained again.
+        output: the experiment's folder; a finished trial in it is not trained again, and evaluated again only where
+            the test photos are others by now.
         seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
             `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them,
             and so is what it made of every `auto`: a plan is made once a recipe, for the first seed, whose
@@ -208,11 +210,22 @@ def _finish_trial(
             screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
         settled = trial if first is None else _settled_as(trial, first, screen)
         finished = run_trial(settled.recipe_name, settled.recipe, prepared, run, device, screen)
-    if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
+    if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
         found = evaluate(run.path, root, part="test", device=device, quiet=True)
         for remark in found.not_kept:
             screen.warn(remark)
     return finished
+
+
+def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Screen) -> bool:
+    """Whether the test photos are there and no figure is, or one of other photos; earlier versions tell no photos."""
+    if not prepared.folder.test_is_labelled or judged is None:
+        return prepared.folder.test_is_labelled
+    before = judged.get("photos_sha256")
+    if before in (None, prepared.split.fingerprint(("test",))):
+        return False
+    screen.warn("the test photos have changed since it was evaluated: it is evaluated on them again")
+    return True
 
 
 def _go_on(trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:

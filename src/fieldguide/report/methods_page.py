@@ -24,6 +24,7 @@ def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mappin
         ],
         numbers=NUMBERS,
         footnote=comparison.footnote(rows),
+        on_test=comparison.remarks_on_test(rows),
         curves={key: _curves(histories, key) for key in ("loss", "accuracy")} if histories else {},
         without_curves=", ".join(row["method"] for row in rows if row["method"] not in histories),
         pairs=pairs,

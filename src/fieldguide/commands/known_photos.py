@@ -1,0 +1,67 @@
+"""What an evaluation's photos are by their content: photos that the run has met before, and which set of photos."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fieldguide.data.inspect import Inspected
+from fieldguide.data.split import Row, Split
+from fieldguide.errors import listing
+
+
+@dataclass(frozen=True)
+class Known:
+    """Photos that the run has met before, by their content.
+
+    Attributes:
+        trained: a line for each that stands among its training photos.
+        in_validation: how many stand among its validation photos; None where nobody can tell.
+    """
+
+    trained: tuple[str, ...]
+    in_validation: int | None
+
+    def remarks(self, part: str) -> list[str]:
+        """What it means for the figures of a part."""
+        found = []
+        if self.trained:
+            found.append(
+                f"{len(self.trained):,} of these photos were trained on, so the figures are too high:\n"
+                f"{listing(self.trained)}"
+            )
+        if self.in_validation and part == "test":
+            found.append(
+                f"{self.in_validation:,} of these photos stand in validation too, where the epoch was chosen and the "
+                "temperature fitted, so the figures are optimistic"
+            )
+        elif self.in_validation:
+            found.append("the epoch was chosen on these photos, so the figures are optimistic")
+        return found
+
+
+def known_photos(photos: Sequence[Inspected], part: str, splits: Sequence[Split | None]) -> Known:
+    """Of several runs: what any of them has met.
+
+    Args:
+        photos: checksummed; those of `train` need not be.
+        part: what they are evaluated as.
+        splits: of each run; None where there is none beside its bundle.
+    """
+    known = [split for split in splits if split is not None]
+    if not known:
+        return Known((), None)
+    if part == "train":
+        return Known((), 0)
+    seen = {row.content_hash: row for split in known for row in split.part("train") if row.content_hash}
+    chosen = {row.content_hash for split in known for row in split.part("val") if row.content_hash}
+    trained = (f"{e.photo.file} is {seen[e.content_hash].file}" for e in photos if e.content_hash in seen)
+    count = sum(e.content_hash in chosen for e in photos)
+    return Known(tuple(trained), count if count or len(known) == len(splits) else None)
+
+
+def sha256_of_test(photos: Sequence[Inspected]) -> str:
+    """Of test photos what `Split.fingerprint` is of those of a split: the same for the same photos in the same classes.
+
+    Photos that cannot be decoded count too, so that it tells what there was to judge.
+    """
+    rows = [Row(entry.photo.file, entry.photo.class_name or "", "test", entry.content_hash) for entry in photos]
+    return Split(tuple(rows)).fingerprint(("test",))
