@@ -113,6 +113,20 @@ class RunFolder:
         """Of a cross-validation: the run of one fold, counted from 1."""
         return RunFolder(self.path / f"fold-{number}")
 
+    def owns(self, name: str) -> bool:
+        """Whether this is a run, and `name` that of a file or folder in it which a training writes, there or not yet.
+
+        A fold of a cross-validation is none, for it is a run of its own.
+        """
+        if not any(file.is_file() for file in (self.recipe, self.request, self.result)):
+            return False
+        own = (
+            *(self.recipe, self.environment, self.split, self.history, self.result, self.request, self.checkpoints),
+            *(self.bundle, self.figures, self.predictions, self.gallery, self.label_errors, self.check, self.report),
+            *(self.folds, self.out_of_fold, self.out_of_fold_logits, self.path / LOCK),
+        )
+        return name in {path.name for path in own} or name.startswith(("result.before-", "report.before-"))
+
     def problem_with_making(self) -> str | None:
         """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
         if not self.path.exists() and not self.path.is_symlink():

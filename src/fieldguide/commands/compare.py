@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fieldguide.commands.display import Screen
+from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.errors import UsageError, shown
 from fieldguide.report import comparison
 from fieldguide.report.pairs import Pairs, pair_runs
@@ -37,7 +38,8 @@ def compare(
         A row a run, with the keys of `report.comparison.HEADER`.
 
     Raises:
-        UsageError: a run is missing or unfinished (all of them named), or the splits differ.
+        UsageError: a run is missing or unfinished (all of them named), the splits differ, or a file would replace one
+            of a run or another of the files.
     """
     results: list[tuple[str, dict[str, Any]]] = []
     problems: list[str] = []
@@ -51,6 +53,8 @@ def compare(
     problems += [f"{run}: stands twice" for i, run in enumerate(runs) if places[i] in places[:i]]
     if problems:
         raise UsageError(*problems)
+    outputs = {"--csv": csv_file, "--markdown": markdown_file, "--json": json_file, "--html": html_file}
+    demand_free_outputs(outputs)
     rows = comparison.table(results)
     folders = [RunFolder(Path(run)) for run in runs]
     pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])

@@ -10,6 +10,7 @@ from fieldguide.commands.ensemble import Loaded, Runs, load_runs, run_of, split_
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
 from fieldguide.commands.known_photos import Known, known_photos, sha256_of_test
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
+from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
 from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
@@ -78,13 +79,15 @@ def evaluate(
         that of the mean probabilities.
 
     Raises:
-        UsageError: wrong paths, or the part does not exist; of several runs, classes or splits that differ, or a broken
-            rule.
+        UsageError: wrong paths, a `json_file` that is a photo, the labels or a file of a run, or the part does not
+            exist; of several runs, classes or splits that differ, or a broken rule.
         PhotosError: classes that the model does not know, or no photo that can be read.
     """
     screen, root = Screen(quiet=quiet), Path(photos)
     _demand_options(part, labels, json_file)
     loaded, folder = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules), scan(root)
+    paths = (photo.path for photo in folder.photos)
+    demand_free_outputs({"--json": json_file}, paths, {"the file of --labels": labels})
     predictor = loaded.predictor
     given: dict[str, str] = {}
     if labels is not None:
