@@ -103,8 +103,7 @@ def evaluate(
     rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
     with screen.counting("evaluating", len(rows)) as advance:
         judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
-    fitted_on = False if chosen == "test" or known.in_validation == 0 else bool(known.in_validation) or None
-    calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=fitted_on)
+    calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=known.was_fitted_on(chosen))
     figures = {"part": chosen, **judged.figures(), "calibration": calibration, **loaded.described()}
     if chosen == "test":
         figures["photos_sha256"] = sha256_of_test(looked_at)

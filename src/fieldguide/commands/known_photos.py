@@ -20,6 +20,16 @@ class Known:
     trained: tuple[str, ...]
     in_validation: int | None
 
+    def was_fitted_on(self, part: str) -> bool | None:
+        """Whether a temperature was fitted on any of them; None where nobody can tell. Test photos then count as new.
+
+        Args:
+            part: what they are evaluated as.
+        """
+        if self.in_validation is None and part != "test":
+            return None
+        return bool(self.in_validation)
+
     def remarks(self, part: str) -> list[str]:
         """What it means for the figures of a part."""
         found = []
