@@ -95,6 +95,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def counting(self) -> Path:
+        """A lock, there only while a look at the test photos is counted."""
+        return self.path / ".counting.lock"
+
+    @property
     def folds(self) -> Path:
         """Of a cross-validation: which fold holds out which photo."""
         return self.path / "folds.csv"

@@ -1,18 +1,18 @@
 """`fieldguide evaluate`: a trained classifier on labelled photos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.display import Screen
-from fieldguide.commands.ensemble import Loaded, Runs, load_runs, run_of, split_of
+from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
 from fieldguide.commands.known_photos import Known, known_photos, sha256_of_test
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
+from fieldguide.commands.looks import keep_in_runs
 from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
-from fieldguide.commands.report import report as write_report
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, natural, scan
 from fieldguide.data.split import Row
@@ -152,46 +152,12 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
             write_json(Path(json_file), evaluation.figures)
         except OSError as error:
             problem = f"--json {json_file}: cannot be written ({error.strerror or error})"
-    remarks = _keep_in_runs(loaded, evaluation.figures) if evaluation.part == "test" else []
+    remarks = keep_in_runs(loaded, evaluation.figures) if evaluation.part == "test" else []
     for remark in remarks:
         screen.warn(remark)
     if problem:
         raise UsageError(problem)
     return replace(evaluation, remarks=(*evaluation.remarks, *remarks), not_kept=tuple(remarks))
-
-
-def _keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
-    """Counts a look at the test photos in every run; the figures of one stand in it, those of several in none."""
-    if len(loaded.paths) == 1:
-        return _keep_in_run(loaded.paths[0], figures)
-    told = ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
-    for path in loaded.paths:
-        told += _keep_in_run(path, None)
-    return told
-
-
-def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
-    """Counts in a run's result that its model was judged on test photos, and writes the figures if they are its own.
-
-    Returns:
-        What could not be done.
-    """
-    short = {key: value for key, value in (figures or {}).items() if key not in ("per_class", "confused_pairs")}
-    try:
-        run = run_of(path)
-        if run is None or not run.result.is_file():
-            why = "is a bundle without its run" if run is None else "has no result yet"
-            return [f"{path}: {why}, so nothing counts how often its model was judged on test photos"]
-        result = run.read_result() | ({"test": short} if short else {})
-        run.write_result({**result, "test_evaluations": run.test_evaluations() + 1})
-    except (OSError, UsageError) as error:
-        return [f"{path}: keeps neither these figures nor that its model was judged on test photos ({error})"]
-    try:
-        if run.report.exists():
-            write_report(run.path)  # it tells whether test was touched
-    except (OSError, UsageError) as error:
-        return [f"{run.report}: does not tell of these figures ({error}); fieldguide report makes it again"]
-    return []
 
 
 def show(evaluation: Evaluation, screen: Screen) -> None:
