@@ -1,11 +1,14 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fieldguide import PhotosError, UsageError, evaluate, load
+from fieldguide.commands.display import Screen
+from fieldguide.commands.evaluate import show
 from fieldguide.model.bundle import load_classifier, write_bundle
 
 
@@ -152,3 +155,13 @@ def test_folders_0_to_99_are_predicted_by_name(tmp_path, small, make_photos):
     leaked = sum(str(names.index(label)) == image.split("/")[0] for image, label, *_ in rows)
     assert names[:4] == ["0", "1", "10", "11"] and len(rows) == 100
     assert right > 50 and leaked < 15
+
+
+def test_names_of_classes_are_shown_as_they_are_and_obey_no_terminal(trained, run, capsys):
+    found = evaluate(run, trained[0], part="val", quiet=True)
+    names = {"10": ":dog:", "2": "[red]two", "cat": "\x1b[2Jcat"}
+    rows = [row | {"class": names[row["class"]]} for row in found.figures["per_class"]]
+    pairs = [{"actual": ":dog:", "predicted": "\x1b[2Jcat", "count": 1, "images": 4}]
+    show(replace(found, figures=found.figures | {"per_class": rows, "confused_pairs": pairs}), Screen())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and out.count("[2Jcat") == 2 and out.count(":dog:") == 2 and "[red]two" in out

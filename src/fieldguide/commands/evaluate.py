@@ -17,7 +17,7 @@ from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, natural, scan
 from fieldguide.data.split import Row
 from fieldguide.deploy.serving import PLAIN
-from fieldguide.errors import UsageError, counted, listing
+from fieldguide.errors import UsageError, counted, listing, shown
 from fieldguide.storage import problem_with_output_file, write_json
 
 
@@ -163,13 +163,15 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
 def show(evaluation: Evaluation, screen: Screen) -> None:
     """The figures on a screen."""
     from rich.table import Table
+    from rich.text import Text
 
     figures = evaluation.figures
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("class", "photos", "recall", "precision"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in sorted(figures["per_class"], key=lambda row: natural(row["class"])):
-        table.add_row(_plain(row["class"]), f"{row['images']:,}", _share(row["recall"]), _share(row["precision"]))
+        name = Text(shown(row["class"]))  # no name is markup
+        table.add_row(name, f"{row['images']:,}", _share(row["recall"]), _share(row["precision"]))
     screen.show(table)
     if figures["confused_pairs"]:
         screen.say("most confused:")
@@ -192,9 +194,3 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _plain(name: str) -> str:
-    from rich.markup import escape
-
-    return escape(name)
