@@ -138,6 +138,21 @@ def test_called_again_seeds_are_not_trained_again(seeded, monkeypatch):
     assert again.rows == found.rows
 
 
+def test_a_mean_over_seeds_says_where_some_were_cut_or_trained_longer(seeded, tmp_path, capsys):
+    photos, folder, found, quick = seeded
+    copied = shutil.copytree(folder, tmp_path / "table")
+    result = json.loads((copied / "resnet34-adam-seed6" / "result.json").read_text())
+    for changes, told in (
+        ({"out_of_time": True}, "(the time was up in 1 of 2)"),
+        ({"out_of_time": True, "more_epochs": [2]}, "(training.more_epochs differ; the time was up in 1 of 2)"),
+    ):
+        (copied / "resnet34-adam-seed6" / "result.json").write_text(json.dumps(result | changes))
+        again = experiment(photos, ["resnet34-adam"], copied, seeds=2, overrides=quick)
+        assert f"its trainings were not alike {told}" in again.rows[-1]["validation_note"]
+        assert f"mean of 2 seeds: its trainings were not alike {told}" in " ".join(capsys.readouterr().out.split())
+    assert "not alike" not in found.rows[-1]["validation_note"]
+
+
 @pytest.mark.parametrize("seeds", [0, -1, 1_001])
 def test_a_number_of_seeds_that_makes_no_sense_is_refused(trained, tmp_path, seeds):
     with pytest.raises(UsageError, match=f"--seeds {seeds}: must be from 1 to 1,000"):

@@ -109,8 +109,11 @@ def experiment(
             return Experiment(folder, (), run.exit_code)
     results = [(name, RunFolder(run.path), RunFolder(run.path).read_result()) for name, run in runs.items()]
     rows = comparison.table([(name, result) for name, _, result in results])
-    rows += _means(rows, trials, seeds)
+    unlike = _unlike(runs, trials)
+    rows += _means(rows, trials, seeds, unlike)
     pairs = pair_runs(results)
+    told = tuple(f"{name}, mean of {seeds} seeds: {how}" for name, how in unlike.items())
+    pairs = replace(pairs, remarks=(*told, *pairs.remarks))
     write_tables(rows, pairs, folder / "table.csv", folder / "table.md", folder / "table.json")
     screen.say("")
     show(rows, pairs, screen)
@@ -140,14 +143,46 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
 
 
-def _means(rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int) -> list[comparison.Row]:
+def _unlike(runs: Mapping[str, Run], trials: Mapping[str, Trial]) -> dict[str, str]:
+    """In what the trainings of a recipe differ but for their seeds, by its name; a recipe whose are alike is not there.
+
+    They do where the first seed was lost and planned anew, and where the time was up in some of them.
+    """
+    of_recipe: dict[str, list[Run]] = {}
+    for name, run in runs.items():
+        of_recipe.setdefault(trials[name].recipe_name, []).append(run)
+    found = {}
+    for name, own in of_recipe.items():
+        fields = [_fields(read_draft(RunFolder(run.path).recipe).demand(), run.result) for run in own]
+        differ = [field for field in fields[0] if any(other[field] != fields[0][field] for other in fields)]
+        cut = sum(bool(run.result.get("out_of_time")) for run in own)
+        what = [f"{', '.join(differ)} differ"] if differ else []
+        what += [f"the time was up in {cut} of {len(own)}"] if 0 < cut < len(own) else []
+        if what:
+            found[name] = f"its trainings were not alike ({'; '.join(what)}), so it is no mean over seeds alone"
+    return found
+
+
+def _fields(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What decided a training, by the names of its fields in two levels; without its seed."""
+    found: dict[str, Any] = {}
+    for section, value in recipe.model_dump(mode="json").items():
+        own = {f"{section}.{name}": field for name, field in value.items()} if isinstance(value, dict) else {}
+        found |= own or {section: value}
+    del found["training.seed"]
+    return found | {"training.more_epochs": result.get("more_epochs", [])}
+
+
+def _means(
+    rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int, unlike: Mapping[str, str]
+) -> list[comparison.Row]:
     """A row a recipe with the mean over its seeds; none if there is only one seed."""
     if seeds == 1:
         return []
     of_recipe: dict[str, list[comparison.Row]] = {}
     for row in rows:
         of_recipe.setdefault(trials[row["method"]].recipe_name, []).append(row)
-    return [seeds_row(name, own) for name, own in of_recipe.items()]
+    return [seeds_row(name, own, unlike.get(name, "")) for name, own in of_recipe.items()]
 
 
 def _read_recipes(

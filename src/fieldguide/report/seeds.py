@@ -6,12 +6,13 @@ from fieldguide.evaluation.intervals import spread
 from fieldguide.report.comparison import Row
 
 
-def seeds_row(name: str, rows: Sequence[Row]) -> Row:
+def seeds_row(name: str, rows: Sequence[Row], unlike: str = "") -> Row:
     """Mean, standard deviation and the mean's 95 % t-interval over seeds.
 
     Args:
         name: the recipe's.
         rows: of the table, a row a seed, at least one.
+        unlike: in what the trainings differ but for their seeds, for the note; empty: in nothing.
 
     Returns:
         A row with the table's keys. Its intervals say where the mean over other seeds on the same photos would be; how
@@ -24,7 +25,8 @@ def seeds_row(name: str, rows: Sequence[Row]) -> Row:
         "method": f"{name}, mean of {n} seeds",
         "minutes": sum(row["minutes"] for row in rows) / n,
         "seeds": n,
-        "validation_note": f"mean over {n} seeds with Student's t-interval; chosen on these photos: each run's epoch",
+        "validation_note": f"mean over {n} seeds with Student's t-interval; chosen on these photos: each run's epoch"
+        + (f"; {unlike}" if unlike else ""),
     }
     tested = {(row["test_photos_sha256"], row["test_images"]) for row in rows if row["test_photos_sha256"] is not None}
     for part in ("validation", "test"):
