@@ -258,8 +258,8 @@ def probing(*answers, seen=None):
     """Tools whose probe goes through three batches of four photos."""
 
     def probe(model, stage, epoch, goes):
-        for _ in range(3):
-            answer = goes(4)
+        for done in (1, 2, 3):
+            answer = goes(4, done < 3)
             if seen is not None:
                 seen.append(answer)
             if answer == "stop":
@@ -299,6 +299,15 @@ def test_a_probe_whose_time_is_up_solves_with_what_it_has_and_ends_the_training(
     state = train(model, plan, probing(seen=seen), Diary(model), lambda: "")
     assert seen == ["enough"] and len(state.history) == 1 and state.out_of_time and not state.stopped
     assert state.ended[-1].reason == "the time was up"
+
+
+def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(monkeypatch):
+    model, seen, clock = network(), [], Clock(monkeypatch)
+    plan = dataclasses.replace(PROBE_FIRST, phases=PROBE_FIRST.phases[:1], max_seconds=2.5)
+    made, diary = probing(seen=seen), Diary(model)
+    monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
+    state = train(model, plan, made, diary, lambda: "")
+    assert seen == ["on"] * 3 and state.ended[-1].reason == "solved" and not state.out_of_time
 
 
 def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():

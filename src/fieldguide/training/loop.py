@@ -202,10 +202,10 @@ class _Training:
         """A probe; false where it was stopped, and then it begins anew."""
         stage, running = under_way.stage, under_way.running
 
-        def goes(photos: int) -> Goes:
+        def goes(photos: int, is_more: bool) -> Goes:
             self.observer.step_done(photos)
             self.state.stopped = self.stop()
-            return "stop" if self.state.stopped else "enough" if self._is_out_of_time() else "on"
+            return "stop" if self.state.stopped else "enough" if is_more and self._is_out_of_time() else "on"
 
         figures = self.tools.probe(self.model, stage, epoch, goes)
         if figures is not None:
