@@ -363,12 +363,20 @@ def test_what_other_processes_spent_counts_too(monkeypatch):
     assert state.out_of_time and len(state.history) == 2
 
 
-def test_where_time_ends_a_training_no_candidates_for_a_soup_are_left_behind(monkeypatch):
+def test_where_time_ends_a_training_the_soup_is_made_of_what_there_is(monkeypatch):
     plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
     model, clock = network(), Clock(monkeypatch)
     state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "")
     assert state.out_of_time and len(state.history) == 2
-    assert state.candidates == [] and state.soup is None and state.best is not None
+    assert state.candidates == [] and state.soup.candidates == (2, 1) and clock.now == 14 + 1 + 10 + 2 * 10
+
+
+def test_a_training_that_is_stopped_after_its_time_was_up_makes_no_soup(monkeypatch):
+    plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
+    model, clock = network(), Clock(monkeypatch)
+    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "told" if clock.now > 15 else "")
+    assert state.out_of_time and state.stopped == "told" and state.soup is None
+    assert [one.epoch.epoch for one in state.candidates] == [2, 1]  # for when it goes on
 
 
 def test_time_that_is_not_up_changes_nothing():
