@@ -100,6 +100,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def counting(self) -> Path:
+        """A lock, there only while a look at the test photos is counted."""
+        return self.path / ".counting.lock"
+
+    @property
     def folds(self) -> Path:
         """Of a cross-validation: which fold holds out which photo."""
         return self.path / "folds.csv"
@@ -117,6 +122,20 @@ class RunFolder:
     def fold(self, number: int) -> "RunFolder":
         """Of a cross-validation: the run of one fold, counted from 1."""
         return RunFolder(self.path / f"fold-{number}")
+
+    def owns(self, name: str) -> bool:
+        """Whether this is a run, and `name` that of a file or folder in it which a training writes, there or not yet.
+
+        A fold of a cross-validation is none, for it is a run of its own.
+        """
+        if not any(file.is_file() for file in (self.recipe, self.request, self.result)):
+            return False
+        own = (
+            *(self.recipe, self.environment, self.split, self.history, self.result, self.request, self.checkpoints),
+            *(self.bundle, self.figures, self.predictions, self.gallery, self.label_errors, self.check, self.report),
+            *(self.folds, self.out_of_fold, self.out_of_fold_logits, self.path / LOCK),
+        )
+        return name in {path.name for path in own} or name.startswith(("result.before-", "report.before-"))
 
     def problem_with_making(self) -> str | None:
         """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
@@ -223,10 +242,23 @@ class RunFolder:
         if not is_there(self.result) and not self.path.is_dir():
             raise UsageError(f"{self.path}: there is no such run")
         if not self.result.exists():
-            raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name})")
+            go_on = f"; go on with it: {self.command_to_go_on()}" if self.can_go_on else ""
+            raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name}){go_on}")
         result = read_json(self.result)
         if not isinstance(result, dict) or "validation" not in result:
             raise UsageError(f"{self.result}: is damaged (there is no validation in it)")
+        return result
+
+    def read_finished_result(self) -> dict[str, Any]:
+        """The figures of a training that came to its own end, or to that of its minutes.
+
+        Raises:
+            UsageError: this is no finished run, or its training was stopped.
+        """
+        result = self.read_result()
+        if stopped := result.get("stopped"):
+            go_on = f"go on with it: {self.command_to_go_on()}" if self.can_go_on else "train it anew"
+            raise UsageError(f"{self.path}: is not finished ({stopped}); {go_on}")
         return result
 
     def test_evaluations(self) -> int:

@@ -262,7 +262,12 @@ def test_an_experiment_plans_once_a_recipe_so_that_its_seeds_are_trained_alike(
     assert len(planned) == 1 and [recipe.training.seed for recipe in recipes] == [0, 1]
     assert recipes[0].training.phases == recipes[1].training.phases
     again = experiment(photos, ["auto"], tmp_path / "out", **asked)
+    assert "not alike" not in again.rows[-1]["validation_note"]
     assert len(planned) == 1 and [row["method"] for row in again.rows][:2] == ["auto-seed0", "auto-seed1"]
     shutil.rmtree(tmp_path / "out" / "auto-seed0")
-    assert experiment(photos, ["auto"], tmp_path / "out", **asked).exit_code == 0  # what is finished stays
+    lost = experiment(photos, ["auto"], tmp_path / "out", **asked)  # what is finished stays
+    assert lost.exit_code == 0
+    told = "its trainings were not alike (training.phases differ), so it is no mean over seeds alone"
+    assert lost.rows[-1]["validation_note"].endswith(f"; {told}")
+    assert f"- auto, mean of 2 seeds: {told}" in (tmp_path / "out" / "table.md").read_text()
     assert [plan_of(Run(tmp_path / "out" / f"auto-seed{seed}", {}))[1][3] for seed in (0, 1)] == [3, 2]

@@ -114,11 +114,12 @@ def test_other_validation_photos_judge_the_temperature_directly(run, tmp_path, m
     assert found["judged"] == "on the val photos, with the temperature fitted on the run's validation photos"
 
 
-def test_a_validation_photo_in_test_is_noticed(trained, run, tmp_path):
+def test_a_validation_photo_in_test_is_noticed_and_calibration_is_not_judged_by_its_own_fit(trained, run, tmp_path):
     shutil.copytree(trained[0], tmp_path / "photos")
     shutil.copy(tmp_path / "photos/val/cat/000.png", tmp_path / "photos/test/cat/copy.png")
-    remarks = evaluate(run, tmp_path / "photos", part="test", quiet=True).remarks
-    assert any(text.startswith("1 of these photos stand in validation too") for text in remarks)
+    found = evaluate(run, tmp_path / "photos", part="test", quiet=True)
+    assert any(text.startswith("1 of these photos stand in validation too") for text in found.remarks)
+    assert "the temperature was fitted on, so cross-fitted" in found.figures["calibration"]["judged"]
 
 
 def test_a_bundle_of_an_earlier_version_is_evaluated_as_not_calibrated(trained, run):

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from fieldguide import UsageError, compare, experiment
+from fieldguide import UsageError, compare, evaluate, experiment
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.run_folder import RunFolder
 
@@ -46,6 +46,39 @@ def test_a_run_that_kept_no_predictions_is_still_in_the_table(runs, tmp_path, ca
 def test_a_place_that_cannot_be_written_is_named(runs, tmp_path):
     with pytest.raises(UsageError, match=r"nowhere.*cannot be written"):
         compare(runs, json_file=tmp_path / "nowhere" / "t.json", quiet=True)
+
+
+def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it(runs, tmp_path):
+    stopped = RunFolder(runs[1])
+    result = stopped.read_result()
+    stopped.write_result(result | {"stopped": "interrupted by SIGTERM"})
+    with pytest.raises(UsageError) as error:
+        compare(runs, csv_file=tmp_path / "t.csv", quiet=True)
+    assert str(error.value) == (
+        f"{stopped.path}: is not finished (interrupted by SIGTERM); go on with it: "
+        f"fieldguide train --resume {stopped.path}"
+    )
+    assert not (tmp_path / "t.csv").exists()
+    stopped.write_result(result | {"out_of_time": True})
+    assert len(compare(runs, quiet=True)) == 2  # its minutes were its end
+    stopped.result.unlink()
+    with pytest.raises(UsageError, match=r"is no finished run .*; go on with it: fieldguide train --resume"):
+        compare(runs, quiet=True)
+
+
+def test_test_figures_of_different_photos_are_told_wherever_the_table_stands(runs, trained, tmp_path, capsys):
+    photos = shutil.copytree(trained[0], tmp_path / "photos")
+    (photos / "test/2/000.png").rename(photos / "test/2/renamed.png")
+    for run in runs:
+        evaluate(run, trained[0] if run is runs[0] else photos, part="test", quiet=True)
+    files = {f"{kind}_file": tmp_path / f"t.{kind}" for kind in ("markdown", "json", "html")}
+    assert len({row["test_photos_sha256"] for row in compare(runs, quiet=True)}) == 1  # a name is no content
+    (photos / "test/2/renamed.png").rename(photos / "test/cat/renamed.png")
+    evaluate(runs[1], photos, part="test", quiet=True)
+    compare(runs, **files)
+    told = "the test figures are of different photos, so they cannot be compared: good (9) against bad (9)"
+    assert told in " ".join(capsys.readouterr().out.split())
+    assert all(told in path.read_text() for path in files.values())
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +136,21 @@ def test_called_again_seeds_are_not_trained_again(seeded, monkeypatch):
     monkeypatch.setattr(command, "run_trial", lambda *_: pytest.fail("trained again"))
     again = experiment(photos, ["resnet34-adam"], folder, seeds=2, overrides=quick, quiet=True)
     assert again.rows == found.rows
+
+
+def test_a_mean_over_seeds_says_where_some_were_cut_or_trained_longer(seeded, tmp_path, capsys):
+    photos, folder, found, quick = seeded
+    copied = shutil.copytree(folder, tmp_path / "table")
+    result = json.loads((copied / "resnet34-adam-seed6" / "result.json").read_text())
+    for changes, told in (
+        ({"out_of_time": True}, "(the time was up in 1 of 2)"),
+        ({"out_of_time": True, "more_epochs": [2]}, "(training.more_epochs differ; the time was up in 1 of 2)"),
+    ):
+        (copied / "resnet34-adam-seed6" / "result.json").write_text(json.dumps(result | changes))
+        again = experiment(photos, ["resnet34-adam"], copied, seeds=2, overrides=quick)
+        assert f"its trainings were not alike {told}" in again.rows[-1]["validation_note"]
+        assert f"mean of 2 seeds: its trainings were not alike {told}" in " ".join(capsys.readouterr().out.split())
+    assert "not alike" not in found.rows[-1]["validation_note"]
 
 
 @pytest.mark.parametrize("seeds", [0, -1, 1_001])

@@ -76,6 +76,15 @@ def test_likely_label_errors_are_looked_for_among_all_photos(cross_validated):
     assert (run.path / "label_errors.csv").read_text().startswith("file,given,suggested,confidence,given_confidence,")
 
 
+def test_two_cross_validations_of_the_same_photos_are_compared_photo_by_photo(cross_validated, tmp_path):
+    other = shutil.copytree(cross_validated[1].path, tmp_path / "other")
+    files = {"json_file": tmp_path / "t.json", "html_file": tmp_path / "t.html"}
+    assert len(compare([cross_validated[1].path, other], **files, quiet=True)) == 2
+    (pair,) = json.loads((tmp_path / "t.json").read_text())["comparisons"]["pairs"]
+    assert pair["n"] == 16 and pair["difference"] == 0
+    assert "Without curves" in (tmp_path / "t.html").read_text()
+
+
 def test_each_photo_is_predicted_once_by_the_model_of_its_fold(cross_validated):
     photos, run = cross_validated
     place = {row["file"]: row["fold"] for row in rows_of(run.path / "folds.csv")}

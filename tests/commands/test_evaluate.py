@@ -1,11 +1,15 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fieldguide import PhotosError, UsageError, evaluate, load
+from fieldguide.commands.display import Screen
+from fieldguide.commands.evaluate import show
+from fieldguide.data.split import Split, read_split, write_split
 from fieldguide.model.bundle import load_classifier, write_bundle
 
 
@@ -152,3 +156,37 @@ def test_folders_0_to_99_are_predicted_by_name(tmp_path, small, make_photos):
     leaked = sum(str(names.index(label)) == image.split("/")[0] for image, label, *_ in rows)
     assert names[:4] == ["0", "1", "10", "11"] and len(rows) == 100
     assert right > 50 and leaked < 15
+
+
+def test_names_of_classes_are_shown_as_they_are_and_obey_no_terminal(trained, run, capsys):
+    found = evaluate(run, trained[0], part="val", quiet=True)
+    names = {"10": ":dog:", "2": "[red]two", "cat": "\x1b[2Jcat"}
+    rows = [row | {"class": names[row["class"]]} for row in found.figures["per_class"]]
+    pairs = [{"actual": ":dog:", "predicted": "\x1b[2Jcat", "count": 1, "images": 4}]
+    show(replace(found, figures=found.figures | {"per_class": rows, "confused_pairs": pairs}), Screen())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and out.count("[2Jcat") == 2 and out.count(":dog:") == 2 and "[red]two" in out
+
+
+def test_photos_that_the_runs_split_keeps_together_are_judged_together(trained, run, capsys):
+    photos, _ = trained
+    plain = evaluate(run, photos, part="val", quiet=True).figures
+    split = read_split(run / "split.csv")
+    rows = [
+        replace(row, group=f"{row.class_name}/first") if row.part == "val" and row.class_name == "cat" else row
+        for row in split.rows
+    ]
+    write_split(run / "split.csv", Split(tuple(rows)))
+    figures = evaluate(run, photos, part="val").figures
+    cats = sum(row.part == "val" and row.class_name == "cat" for row in rows)
+    assert "groups" not in plain and figures["groups"] == figures["images"] - cats + 1
+    assert f"n = {figures['images']} in {figures['groups']} groups)" in " ".join(capsys.readouterr().out.split())
+    assert figures["accuracy"] == plain["accuracy"] and figures["accuracy_low"] <= plain["accuracy_low"]
+
+
+def test_the_same_photo_twice_counts_as_one_group(run, trained, tmp_path):
+    photos, _ = trained
+    shutil.copytree(photos / "test", tmp_path / "new")
+    shutil.copy(tmp_path / "new/cat/000.png", tmp_path / "new/cat/again.png")
+    figures = evaluate(run, tmp_path / "new", quiet=True).figures
+    assert figures["images"] == 10 and figures["groups"] == 9

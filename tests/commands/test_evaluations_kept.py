@@ -3,12 +3,15 @@
 import json
 import shutil
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fieldguide import UsageError, evaluate, resume
 from fieldguide.commands import evaluate as command
+from fieldguide.commands import looks
 from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
 
@@ -56,7 +59,7 @@ def test_a_run_that_cannot_be_written_loses_no_figure_and_it_is_told(trained, ru
     assert json.loads((tmp_path / "f.json").read_text()) == found.figures and found.exit_code == 0
     assert found.remarks[-1].startswith(f"{run}: keeps neither these figures") and "Permission denied" in shown
     assert shown.index("test accuracy") < shown.index("keeps neither") and (run / "result.json").read_bytes() == before
-    monkeypatch.setattr(command, "write_report", refusing(UsageError("report.html: cannot be written")))
+    monkeypatch.setattr(looks, "write_report", refusing(UsageError("report.html: cannot be written")))
     found = evaluate(run, trained[0], quiet=True)
     assert "report.html: does not tell of these figures" in found.remarks[-1]
     assert result_of(run)["test_evaluations"] == 1
@@ -97,6 +100,30 @@ def test_a_stopped_run_that_was_judged_stays_counted_when_it_goes_on(trained, sm
     evaluate(tmp_path / "run", trained[0], quiet=True)
     done = resume(tmp_path / "run", quiet=True)
     assert done.exit_code == 0 and done.result["test"] is None and done.result["test_evaluations"] == 1
+
+
+def test_looks_of_several_processes_at_once_are_all_counted(run, monkeypatch):
+    """Of threads here: the lock is that of an open file, so that they wait for each other as processes do."""
+    read = RunFolder.read_result
+
+    def slow(self):
+        result = read(self)
+        time.sleep(0.02)  # so that whoever does not wait has read the same count
+        return result
+
+    (run / "report.html").unlink()
+    monkeypatch.setattr(RunFolder, "read_result", slow)
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(lambda number: looks._keep_in_run(run, {"accuracy": number}), range(12)))
+    assert told == [[]] * 12 and result_of(run)["test_evaluations"] == 12
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+def test_where_there_are_no_locks_a_look_is_counted_as_before(run, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", refusing(OSError(95, "Operation not supported")))
+    (run / "report.html").unlink()
+    assert looks._keep_in_run(run, {"accuracy": 1}) == [] and result_of(run)["test_evaluations"] == 1
+    assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
 def test_a_damaged_result_counts_no_look(run):

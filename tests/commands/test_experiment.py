@@ -63,6 +63,23 @@ def test_changed_photos_or_recipes_are_noticed(done, small, tmp_path):
         experiment(tmp_path / "photos", RECIPES, folder, overrides=small, quiet=True)
 
 
+def test_where_the_test_photos_changed_the_trials_are_evaluated_on_them_again(done, small, tmp_path, capsys):
+    folder, photos = shutil.copytree(done[1], tmp_path / "table"), shutil.copytree(done[0], tmp_path / "photos")
+    (photos / "test/2/000.png").unlink()
+    results = [folder / name / "result.json" for name in RECIPES]
+    assert [row["test_images"] for row in experiment(photos, RECIPES, folder, overrides=small).rows] == [8, 8]
+    assert capsys.readouterr().out.count("the test photos have changed since it was evaluated") == 2
+    assert [json.loads(path.read_text())["test_evaluations"] for path in results] == [2, 2]
+    experiment(photos, RECIPES, folder, overrides=small, quiet=True)
+    assert [json.loads(path.read_text())["test_evaluations"] for path in results] == [2, 2]
+    result = json.loads(results[0].read_text())
+    del result["test"]["photos_sha256"]  # as an earlier version leaves it
+    results[0].write_text(json.dumps(result))
+    shutil.copy(photos / "test/2/001.png", photos / "test/2/another.png")
+    assert [row["test_images"] for row in experiment(photos, RECIPES, folder, overrides=small).rows] == [8, 9]
+    assert "whether the test figures of resnet34-adam are" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_test_folder_without_photos_is_none(done, small, tmp_path):
     folder, photos = shutil.copytree(done[1], tmp_path / "table"), shutil.copytree(done[0], tmp_path / "photos")
     for path in (photos / "test").rglob("*.png"):

@@ -286,7 +286,7 @@ def test_a_photo_or_a_device_is_never_replaced_by_what_was_said_of_it(trained, t
     shutil.copy(photos / "test/2/000.png", tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
     for images in (tmp_path / "a.png", tmp_path):
-        with pytest.raises(UsageError, match=r"a\.png: is one of the photos to predict"):
+        with pytest.raises(UsageError, match=r"a\.png: is one of the photos;"):
             predict(run.path, images, tmp_path / "a.png", quiet=True)
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UsageError, match="pipe: is neither a file nor a new name"):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from fieldguide import PhotosError, resume
+from fieldguide import PhotosError, evaluate, resume
 from fieldguide.commands.seen import read_seen, seen_by_weights
 from fieldguide.data.split import read_split
 from fieldguide.run_folder import RunFolder
@@ -59,6 +59,22 @@ def test_the_run_before_the_run_before_counts_too(first, tmp_path):
     weights = str(shutil.move(second.path, tmp_path / "moved") / "bundle" / "model.safetensors")
     seen = seen_by_weights([weights, "hub", "none"])
     assert seen.by == dict.fromkeys(hashes(run, "train"), weights) and seen.remarks == ()
+
+
+def test_evaluate_tells_photos_that_the_run_before_was_trained_on(first, tmp_path):
+    photos, run, settings = first
+    others = shutil.copytree(photos, tmp_path / "photos")
+    known = {row.file for row in read_split(run.path / "split.csv").part("train")}
+    for file in sorted(others.glob("*/*.png")):
+        if file.relative_to(others).as_posix() in known and file.stem > "005":
+            file.unlink()  # so that the second run is not trained on it
+    second = train(others, output=tmp_path / "b", overrides=settings, weights=run.path, quiet=True)
+    shutil.copytree(others, tmp_path / "new" / "train")
+    shutil.copytree(photos, tmp_path / "new" / "test")
+    told = evaluate(second.path, tmp_path / "new", quiet=True).remarks
+    (trained,) = (remark for remark in told if "were trained on" in remark)
+    assert trained.startswith("22 of these photos were trained on")  # 20 by the first, and 2 that validated it
+    assert "known to the run that its first weights are of" in trained
 
 
 def test_a_folder_of_validation_photos_that_the_run_before_was_trained_on_is_a_leak(first, tmp_path):

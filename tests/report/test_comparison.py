@@ -4,15 +4,15 @@ import io
 import pytest
 
 from fieldguide.errors import UsageError
-from fieldguide.report.comparison import HEADER, table, to_csv, to_markdown
+from fieldguide.report.comparison import HEADER, remarks_on_test, table, to_csv, to_markdown
 
 
-def result(accuracy, fingerprint="same", test=None):
+def result(accuracy, fingerprint="same", test=None, photos=None):
     shares = {"accuracy_low": accuracy - 0.02, "accuracy_high": accuracy + 0.02, "images": 780}
     return {
         "backbone": "resnet18", "optimizer": "adam", "parameters": {"total": 11_200_000}, "seconds": 90,
         "validation": {"accuracy": accuracy, **shares}, "split": {"fingerprint": fingerprint},
-        "test": None if test is None else {**shares, "accuracy": test, "images": 1562},
+        "test": None if test is None else {**shares, "accuracy": test, "images": 1562, "photos_sha256": photos},
     }  # fmt: skip
 
 
@@ -33,3 +33,18 @@ def test_the_csv_keeps_full_precision():
 def test_different_splits_are_not_put_side_by_side():
     with pytest.raises(UsageError, match="different splits, so their figures cannot be compared: a against b"):
         table([("a", result(0.8)), ("b", result(0.9, "other"))])
+
+
+def test_test_figures_of_different_photos_are_told_and_the_runs_named():
+    same = [("a", result(0.8, test=0.95, photos="x")), ("b", result(0.9, test=0.7, photos="x"))]
+    assert remarks_on_test(table(same)) == []
+    (told,) = remarks_on_test(table([*same, ("c", result(0.9, test=0.9, photos="y")), ("d", result(0.9))]))
+    assert told.startswith("the test figures are of different photos, so they cannot be compared: a, b (1,562) against")
+    assert "against c (1,562);" in told
+
+
+def test_of_figures_that_do_not_tell_their_photos_it_is_said_that_this_is_not_known():
+    old, new = ("old", result(0.8, test=0.95)), ("new", result(0.9, test=0.7, photos="x"))
+    assert remarks_on_test(table([old])) == [] and remarks_on_test(table([old, ("d", result(0.9))])) == []
+    (told,) = remarks_on_test(table([old, new]))
+    assert told.startswith("whether the test figures of old are of the same photos as the others is not known")

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pandas
+import pytest
 
 from fieldguide.commands.compare import compare
+from fieldguide.errors import UsageError
 from tests.report.made_up import made_up_run
 
 
@@ -30,3 +32,21 @@ def test_runs_without_predictions_are_named(tmp_path: Path):
     runs = [made_up_run(tmp_path / name, kept=False).path for name in ("a", "b")]
     compare(runs, html_file=tmp_path / "table.html", quiet=True)
     assert "a, b are in no paired comparison" in (tmp_path / "table.html").read_text()
+
+
+def test_runs_without_a_history_are_named_in_place_of_their_curves(tmp_path: Path):
+    runs = [made_up_run(tmp_path / name, seed=seed) for seed, name in enumerate("abc")]
+    for run, charts in ((runs[0], 4), (runs[1], 2), (runs[2], 0)):
+        run.history.unlink()
+        compare([run.path for run in runs], html_file=tmp_path / "table.html", quiet=True)
+        text = (tmp_path / "table.html").read_text()
+        assert text.count('<svg class="chart"') == charts
+    assert "(a cross-validation has one a fold): a, b, c." in text and "All on the same axes" not in text
+
+
+def test_the_table_is_shown_though_a_page_cannot_be_made(tmp_path: Path, capsys):
+    runs = [made_up_run(tmp_path / name, seed=seed) for seed, name in enumerate("ab")]
+    runs[1].history.write_text("{torn")
+    with pytest.raises(UsageError, match=r"history\.jsonl: cannot be read"):
+        compare([run.path for run in runs], html_file=tmp_path / "table.html")
+    assert "McNemar" in capsys.readouterr().out

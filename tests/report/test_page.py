@@ -106,6 +106,19 @@ def test_nothing_points_outside_of_the_page(text: str):
     assert policy.startswith("default-src 'none'") and "unsafe-inline'; img-src data:; script-src 'sha256-" in policy
 
 
+def test_of_a_soup_the_page_says_that_a_mean_of_epochs_is_kept_and_the_ring_is_the_best_epochs(
+    text: str, tmp_path: Path
+):
+    assert "6 epochs; the model of epoch 5 is kept." in text and '<span class="best">best epoch</span>' in text
+    run = made_up_run(tmp_path / "run")
+    result = run.read_result()
+    validation = result["validation"] | {"chose": "the greedy soup of epochs 5, 3 of 6, by validation_loss"}
+    for is_kept in (True, False):  # trained longer, a soup of before is the model though the last attempt was none
+        run.write_result(result | {"validation": validation, "soup": {"epochs": [5, 3], "is_kept": is_kept}})
+        assert "6 epochs; the mean of epochs 5, 3 is kept, of which epoch 5 alone is the best." in page(run)
+        assert "the model of epoch 5 is kept" not in page(run)
+
+
 def test_what_check_found_stands_in_it(tmp_path: Path):
     run = made_up_run(tmp_path / "run")
     write_json(run.check, {"used": "10 photos to train on", "findings": [finding("boom.png is a bomb")]})

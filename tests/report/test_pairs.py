@@ -75,3 +75,12 @@ def test_a_damaged_file_or_other_photos_leave_the_others_compared(make_run):
 
 def test_one_run_has_no_pair_and_nothing_to_say(make_run):
     assert pair_runs([make_run("a", 60, kept=False)]).sentences == []
+
+
+def test_cross_validations_are_paired_by_what_they_said_out_of_fold(make_run):
+    runs = [make_run("a", 60), make_run("b", 90)]
+    for _, folder, _ in runs:
+        folder.predictions.rename(folder.out_of_fold_logits)
+    found = pair_runs(runs)
+    assert [(pair.a, pair.b) for pair in found.pairs] == [("a", "b")] and found.pairs[0].comparison.only_b == 30
+    assert found.remarks == ()

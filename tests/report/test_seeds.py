@@ -51,3 +51,13 @@ def test_the_tables_tell_deviation_and_what_the_photos_chose():
 def test_no_bound_beyond_what_an_accuracy_can_be_is_shown():
     row = seeds_row("a", table([("a-seed0", result(0.9, 0.9)), ("a-seed1", result(1.0, 1.0))]))
     assert row["validation_high"] > 1 and cells(row)[4].endswith("to 1.000)")
+
+
+def test_there_is_no_mean_of_test_figures_of_different_photos():
+    of_same, of_others = rows(), rows()
+    for place, (one, other) in enumerate(zip(of_same, of_others, strict=True)):
+        one["test_photos_sha256"], other["test_photos_sha256"] = "x", "xxy"[place]
+    assert seeds_row("a", of_same)["test_photos_sha256"] == "x" and seeds_row("a", of_same)["test_accuracy"]
+    assert seeds_row("a", of_others)["test_accuracy"] is None and seeds_row("a", of_others)["validation_accuracy"]
+    of_same[0]["test_photos_sha256"] = None  # of an earlier version
+    assert seeds_row("a", of_same)["test_photos_sha256"] is None and seeds_row("a", of_same)["test_accuracy"]

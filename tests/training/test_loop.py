@@ -258,8 +258,8 @@ def probing(*answers, seen=None):
     """Tools whose probe goes through three batches of four photos."""
 
     def probe(model, stage, epoch, goes):
-        for _ in range(3):
-            answer = goes(4)
+        for done in (1, 2, 3):
+            answer = goes(4, done < 3)
             if seen is not None:
                 seen.append(answer)
             if answer == "stop":
@@ -299,6 +299,15 @@ def test_a_probe_whose_time_is_up_solves_with_what_it_has_and_ends_the_training(
     state = train(model, plan, probing(seen=seen), Diary(model), lambda: "")
     assert seen == ["enough"] and len(state.history) == 1 and state.out_of_time and not state.stopped
     assert state.ended[-1].reason == "the time was up"
+
+
+def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(monkeypatch):
+    model, seen, clock = network(), [], Clock(monkeypatch)
+    plan = dataclasses.replace(PROBE_FIRST, phases=PROBE_FIRST.phases[:1], max_seconds=2.5)
+    made, diary = probing(seen=seen), Diary(model)
+    monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
+    state = train(model, plan, made, diary, lambda: "")
+    assert seen == ["on"] * 3 and state.ended[-1].reason == "solved" and not state.out_of_time
 
 
 def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
@@ -354,12 +363,20 @@ def test_what_other_processes_spent_counts_too(monkeypatch):
     assert state.out_of_time and len(state.history) == 2
 
 
-def test_where_time_ends_a_training_no_candidates_for_a_soup_are_left_behind(monkeypatch):
+def test_where_time_ends_a_training_the_soup_is_made_of_what_there_is(monkeypatch):
     plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
     model, clock = network(), Clock(monkeypatch)
     state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "")
     assert state.out_of_time and len(state.history) == 2
-    assert state.candidates == [] and state.soup is None and state.best is not None
+    assert state.candidates == [] and state.soup.candidates == (2, 1) and clock.now == 14 + 1 + 10 + 2 * 10
+
+
+def test_a_training_that_is_stopped_after_its_time_was_up_makes_no_soup(monkeypatch):
+    plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
+    model, clock = network(), Clock(monkeypatch)
+    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "told" if clock.now > 15 else "")
+    assert state.out_of_time and state.stopped == "told" and state.soup is None
+    assert [one.epoch.epoch for one in state.candidates] == [2, 1]  # for when it goes on
 
 
 def test_time_that_is_not_up_changes_nothing():

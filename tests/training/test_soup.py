@@ -15,7 +15,7 @@ from fieldguide.training.plan import More
 from fieldguide.training.soup import greedy_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Scores, State
 from tests.training.test_checkpoint import LOSSES, made, outcome, stopping_after, under_way
-from tests.training.test_loop import PHASES, PLAN, Diary, network, run
+from tests.training.test_loop import PHASES, PLAN, Clock, Diary, network, run
 
 NOISY = tuple(dataclasses.replace(stage, learning_rate=0.3) for stage in PHASES)  # so that a mean may be better
 SOUP = dataclasses.replace(PLAN, phases=NOISY, soup_candidates=3)
@@ -223,6 +223,27 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
             Saved(before, snapshot),
         )
         assert whole_outcome(again, state) == expected, steps
+
+
+def test_stopped_in_the_soup_after_its_time_was_up_it_makes_the_same_soup_when_it_goes_on(tmp_path, monkeypatch):
+    plan, expected = dataclasses.replace(SOUP, max_seconds=14.5), network()
+    clock = Clock(monkeypatch)
+    whole = train(expected, plan, clock.tools(judged_by_weights()), Diary(expected), lambda: "")
+    assert whole.out_of_time and len(whole.soup.candidates) == 2
+    clock.now, model, checkpoints = 0.0, network(), Checkpoints(tmp_path, 1e9)
+
+    def told():
+        return "told to" if clock.now > 15 else ""
+
+    stopped = train(model, plan, clock.tools(judged_by_weights()), Diary(model), told, checkpoints)
+    assert stopped.stopped and stopped.soup is None and stopped.out_of_time
+    again = network()
+    snapshot = checkpoints.newest(again).snapshot
+    before = state_of(snapshot.plain["state"], plan, best_weights_of(snapshot), candidates_of(snapshot))
+    clock.now = 1_000.0
+    made = clock.tools(judged_by_weights())
+    state = train(again, plan, made, Diary(again), lambda: "", checkpoints, Saved(before, snapshot))
+    assert state.soup == whole.soup and whole_outcome(again, state) == whole_outcome(expected, whole)
 
 
 def test_the_best_candidate_is_saved_once():

@@ -11,7 +11,7 @@ from fieldguide.model.classifier import Classifier
 from fieldguide.training.plan import Stage
 from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
-from fieldguide.training.tools import Goes, TrainingBatch
+from fieldguide.training.tools import HowToGoOn, TrainingBatch
 
 VIEW = 1_000_003  # between the epochs that two views of a photo draw their random numbers from
 UNSEEN = -30.0  # the logit of a class of which no photo was reached in time
@@ -20,21 +20,23 @@ UNSEEN = -30.0  # the logit of a class of which no photo was reached in time
 def make_probe(
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
     precision: Callable[[], contextlib.AbstractContextManager[object]],
+    batches_a_view: int,
     num_classes: int,
     seed: int,
-) -> Callable[[nn.Module, Stage, int, Callable[[int], Goes]], Scores | None]:
+) -> Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]:
     """What `training.loop.Tools.probe` is.
 
     Args:
         batches: (stage, epoch, first step) to batches on the device.
         precision: the context of a forward pass.
+        batches_a_view: how many go through all photos once.
         num_classes: of the head, which is one linear layer.
         seed: of the photos on which the strength is chosen.
     """
 
-    def probe(model: nn.Module, stage: Stage, epoch: int, goes: Callable[[int], Goes]) -> Scores | None:
+    def probe(model: nn.Module, stage: Stage, epoch: int, goes: HowToGoOn) -> Scores | None:
         assert isinstance(model, Classifier)
-        found = _features(model.eval(), stage, epoch, goes, batches, precision)
+        found = _features(model.eval(), stage, epoch, goes, batches, batches_a_view, precision)
         if found is None:
             return None
         features, labels, views = found
@@ -49,8 +51,9 @@ def _features(
     model: Classifier,
     stage: Stage,
     epoch: int,
-    goes: Callable[[int], Goes],
+    goes: HowToGoOn,
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
+    batches_a_view: int,
     precision: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> tuple[Features, Labels, int] | None:
     """(rows, features), (rows,) and how many views they are of; None where it was told to stop.
@@ -59,22 +62,23 @@ def _features(
     """
     whole: list[tuple[Features, Labels]] = []
     for view in range(stage.views):
-        pieces, labels, files, is_whole = [], [], list[str](), True
-        for batch in batches(stage, epoch + VIEW * view, 0):
+        pieces, labels, files, is_whole, is_enough = [], [], list[str](), True, False
+        for done, batch in enumerate(batches(stage, epoch + VIEW * view, 0), start=1):
             with torch.inference_mode(), precision():
                 pieces.append(model.backbone(batch.images).float().cpu())
             labels.append(batch.labels.cpu())
             files += batch.files
-            answer = goes(len(batch.files))
+            is_last = done == batches_a_view
+            answer = goes(len(batch.files), not is_last or view + 1 < stage.views)
             if answer == "stop":
                 return None
             if answer == "enough":
-                is_whole = False
+                is_whole, is_enough = is_last, True
                 break
         if is_whole or not whole:
             order = sorted(range(len(files)), key=files.__getitem__)  # so that every view has the photos in one order
             whole.append((torch.cat(pieces)[order].numpy(), torch.cat(labels)[order].numpy()))
-        if not is_whole:
+        if is_enough:
             break
     return np.concatenate([rows for rows, _ in whole]), np.concatenate([own for _, own in whole]), len(whole)
 

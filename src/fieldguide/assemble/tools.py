@@ -95,7 +95,7 @@ def make_tools(
             logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
         ),
         seed_step=seed_step,
-        probe=make_probe(on_device, precision, len(label_of), training.seed),
+        probe=make_probe(on_device, precision, feed.batches.steps_per_epoch, len(label_of), training.seed),
         draw_mix=mixing.draw,
     )
 

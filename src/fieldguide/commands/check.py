@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.display import Screen
+from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.data.check import Checked, check_photos
 from fieldguide.data.decode import UnreadableError, read_bytes, thumbnail_jpeg
 from fieldguide.data.facts import Facts, look_at
@@ -81,7 +82,7 @@ def check(
         progress: `Screen.counting`, or the like: called with what is done and how many of it there are.
 
     Raises:
-        UsageError: there is no such folder, or a file cannot be written where it should.
+        UsageError: there is no such folder, or a file cannot be written where it should, or would replace a photo.
         PhotosError: the layout cannot be understood at all.
     """
     outputs = [Path(file) for file in (json_file, html_file) if file is not None]
@@ -89,6 +90,7 @@ def check(
     if problems:
         raise UsageError(*problems)
     folder = scan(Path(photos))
+    demand_free_outputs({"--json": json_file, "--html": html_file}, (photo.path for photo in folder.photos))
     _, report = look_over(folder, max_megapixels, progress)
     _write(report, folder, max_megapixels, json_file, html_file)
     return report

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fieldguide.commands.display import Screen
+from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.errors import UsageError, shown
 from fieldguide.report import comparison
 from fieldguide.report.pairs import Pairs, pair_runs
@@ -37,27 +38,30 @@ def compare(
         A row a run, with the keys of `report.comparison.HEADER`.
 
     Raises:
-        UsageError: a run is missing or unfinished (all of them named), or the splits differ.
+        UsageError: a run is missing or unfinished (all of them named), the splits differ, or a file would replace one
+            of a run or another of the files.
     """
     results: list[tuple[str, dict[str, Any]]] = []
     problems: list[str] = []
     names = _short_names([Path(run) for run in runs])
     for run, name in zip(runs, names, strict=True):
         try:
-            results.append((name, RunFolder(Path(run)).read_result()))
+            results.append((name, RunFolder(Path(run)).read_finished_result()))
         except UsageError as error:
             problems += error.problems
     places = [Path(run).resolve() for run in runs]
     problems += [f"{run}: stands twice" for i, run in enumerate(runs) if places[i] in places[:i]]
     if problems:
         raise UsageError(*problems)
+    outputs = {"--csv": csv_file, "--markdown": markdown_file, "--json": json_file, "--html": html_file}
+    demand_free_outputs(outputs)
     rows = comparison.table(results)
     folders = [RunFolder(Path(run)) for run in runs]
     pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])
+    show(rows, pairs, Screen(quiet=quiet))
     write_tables(rows, pairs, csv_file, markdown_file, json_file)
     if html_file is not None:
         _write_page(rows, pairs, dict(zip(names, folders, strict=True)), Path(html_file))
-    show(rows, pairs, Screen(quiet=quiet))
     return rows
 
 
@@ -73,10 +77,11 @@ def write_tables(
     Raises:
         UsageError: they cannot be written there.
     """
-    compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": list(pairs.remarks)}
+    on_test = comparison.remarks_on_test(rows)
+    compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": [*on_test, *pairs.remarks]}
     wanted: list[tuple[str | Path | None, Callable[[Path], None]]] = [
         (csv_file, lambda path: write_text(path, comparison.to_csv(rows))),
-        (markdown_file, lambda path: write_text(path, comparison.to_markdown(rows, pairs.sentences))),
+        (markdown_file, lambda path: write_text(path, comparison.to_markdown(rows, [*on_test, *pairs.sentences]))),
         (json_file, lambda path: write_json(path, {"rows": list(rows), "comparisons": compared})),
     ]
     for path, write in wanted:
@@ -91,7 +96,9 @@ def write_tables(
 def _write_page(rows: Sequence[comparison.Row], pairs: Pairs, runs: Mapping[str, RunFolder], path: Path) -> None:
     from fieldguide.report.methods_page import methods_page  # matplotlib and Jinja2, not for every table
 
-    content = methods_page(rows, pairs, {name: run.read_history() for name, run in runs.items()})
+    content = methods_page(
+        rows, pairs, {name: run.read_history() for name, run in runs.items() if run.history.exists()}
+    )
     try:
         write_text(path, content)
     except OSError as error:
@@ -107,6 +114,8 @@ def show(rows: Sequence[comparison.Row], pairs: Pairs, screen: Screen) -> None:
         table.add_row(*(Text(shown(cell)) for cell in comparison.cells(row)))  # no name is markup
     screen.show(table)
     screen.say(comparison.footnote(rows))
+    for remark in comparison.remarks_on_test(rows):
+        screen.warn(remark)
     for sentence in pairs.sentences:
         screen.say(sentence)
 

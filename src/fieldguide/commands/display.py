@@ -37,7 +37,7 @@ class _Console(Console):
 
 
 class Screen:
-    """Where a command writes for people. Names of files and classes are never read as markup."""
+    """Where a command writes for people. Names of files and classes are never read as markup, nor as emoji."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or _Console(highlight=False, soft_wrap=True, quiet=quiet)
@@ -46,11 +46,11 @@ class Screen:
 
     def say(self, text: str, style: str | None = None) -> None:
         """One or more lines."""
-        self.console.print(shown(text), style=style, markup=False)
+        self.console.print(shown(text), style=style, markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
         """A line that should not be overlooked."""
-        self.console.print(f"warning: {shown(text)}", style="yellow", markup=False)
+        self.console.print(f"warning: {shown(text)}", style="yellow", markup=False, emoji=False)
 
     def show(self, table: Table) -> None:
         """A table."""

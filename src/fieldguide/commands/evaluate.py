@@ -1,21 +1,24 @@
 """`fieldguide evaluate`: a trained classifier on labelled photos."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.display import Screen
-from fieldguide.commands.ensemble import Loaded, Runs, load_runs, run_of, split_of
+from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
 from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
+from fieldguide.commands.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
+from fieldguide.commands.looks import keep_in_runs
+from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
-from fieldguide.commands.report import report as write_report
+from fieldguide.commands.seen import seen_by_runs
 from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, natural, scan
-from fieldguide.data.split import Row, Split
 from fieldguide.deploy.serving import PLAIN
-from fieldguide.errors import UsageError, counted, listing
+from fieldguide.errors import UsageError, counted, listing, shown
+from fieldguide.evaluation.comparison import in_groups
 from fieldguide.storage import problem_with_output_file, write_json
 
 
@@ -26,7 +29,8 @@ class Evaluation:
     Attributes:
         part: `test`, `val`, `train`, or `all` for a folder of labelled photos without parts.
         figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs`, `failed` and
-            `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after.
+            `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after. Of
+            `test` also `photos_sha256`, by which `compare` knows whether two figures are of the same photos.
         remarks: sentences that a person should read.
         not_kept: those of them that say what of the figures could not be written into a run.
     """
@@ -76,13 +80,15 @@ def evaluate(
         that of the mean probabilities.
 
     Raises:
-        UsageError: wrong paths, or the part does not exist; of several runs, classes or splits that differ, or a broken
-            rule.
+        UsageError: wrong paths, a `json_file` that is a photo, the labels or a file of a run, or the part does not
+            exist; of several runs, classes or splits that differ, or a broken rule.
         PhotosError: classes that the model does not know, or no photo that can be read.
     """
     screen, root = Screen(quiet=quiet), Path(photos)
     _demand_options(part, labels, json_file)
     loaded, folder = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules), scan(root)
+    paths = (photo.path for photo in folder.photos)
+    demand_free_outputs({"--json": json_file}, paths, {"the file of --labels": labels})
     predictor = loaded.predictor
     given: dict[str, str] = {}
     if labels is not None:
@@ -91,15 +97,17 @@ def evaluate(
     splits = [split_of(path) for path in loaded.paths]
     chosen, wanted, remarks = choose_part(folder, common_split(splits, folder, part), part)
     demand_known_classes(wanted, predictor.classes, root)
-    known = _known_photos(wanted, chosen, splits, predictor.max_megapixels)
+    looked_at = [] if chosen == "train" else inspect(wanted, predictor.max_megapixels, decode_parts=())
+    known = known_photos(looked_at, chosen, splits, seen_by_runs(loaded.paths))
     remarks = [*loaded.sentences(), *remarks, *labels_of_nothing(folder, given)]
     remarks += _remarks(wanted, chosen, known, predictor.classes)
-    rows = [Row(photo.file, photo.class_name or "", chosen, "") for photo in wanted]
+    rows = rows_to_judge(wanted, chosen, looked_at, splits)
     with screen.counting("evaluating", len(rows)) as advance:
         judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
-    fitted_on = False if chosen == "test" or known.in_validation == 0 else bool(known.in_validation) or None
-    calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=fitted_on)
+    calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=known.was_fitted_on(chosen))
     figures = {"part": chosen, **judged.figures(), "calibration": calibration, **loaded.described()}
+    if chosen == "test":
+        figures["photos_sha256"] = sha256_of_test(looked_at)
     remarks += predictor.remarks
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
@@ -118,35 +126,7 @@ def _demand_options(part: str | None, labels: str | Path | None, json_file: str 
         raise UsageError(f"--json {json_file}: {problem}")
 
 
-@dataclass(frozen=True)
-class _Known:
-    """Photos that the run has met before, by their content.
-
-    Attributes:
-        trained: a line for each that stands among its training photos.
-        in_validation: how many stand among its validation photos; None where nobody can tell.
-    """
-
-    trained: tuple[str, ...]
-    in_validation: int | None
-
-
-def _known_photos(photos: Sequence[Photo], part: str, splits: Sequence[Split | None], max_megapixels: float) -> _Known:
-    """Of several runs: what any of them has met."""
-    known = [split for split in splits if split is not None]
-    if not known:
-        return _Known((), None)
-    if part == "train":
-        return _Known((), 0)
-    seen = {row.content_hash: row for split in known for row in split.part("train") if row.content_hash}
-    chosen = {row.content_hash for split in known for row in split.part("val") if row.content_hash}
-    looked_at = inspect(photos, max_megapixels, decode_parts=())
-    trained = (f"{e.photo.file} is {seen[e.content_hash].file}" for e in looked_at if e.content_hash in seen)
-    count = sum(e.content_hash in chosen for e in looked_at)
-    return _Known(tuple(trained), count if count or len(known) == len(splits) else None)
-
-
-def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequence[str]) -> list[str]:
+def _remarks(photos: Sequence[Photo], part: str, known: Known, classes: Sequence[str]) -> list[str]:
     """What a person must know to read the figures."""
     found = []
     missing = sorted(set(classes) - {photo.class_name for photo in photos}, key=natural)
@@ -154,18 +134,7 @@ def _remarks(photos: Sequence[Photo], part: str, known: _Known, classes: Sequenc
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
         found.append("these are training photos: figures of a model that was trained on them say nothing of new photos")
-    if known.trained:
-        found.append(
-            f"{len(known.trained):,} of these photos were trained on, so the figures are too high:\n"
-            f"{listing(known.trained)}"
-        )
-    if known.in_validation and part == "test":
-        found.append(
-            f"{known.in_validation:,} of these photos stand in validation too, where the epoch was chosen and the "
-            "temperature fitted, so the figures are optimistic"
-        )
-    elif known.in_validation:
-        found.append("the epoch was chosen on these photos, so the figures are optimistic")
+    found += known.remarks(part)
     return found
 
 
@@ -184,7 +153,7 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
             write_json(Path(json_file), evaluation.figures)
         except OSError as error:
             problem = f"--json {json_file}: cannot be written ({error.strerror or error})"
-    remarks = _keep_in_runs(loaded, evaluation.figures) if evaluation.part == "test" else []
+    remarks = keep_in_runs(loaded, evaluation.figures) if evaluation.part == "test" else []
     for remark in remarks:
         screen.warn(remark)
     if problem:
@@ -192,50 +161,18 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
     return replace(evaluation, remarks=(*evaluation.remarks, *remarks), not_kept=tuple(remarks))
 
 
-def _keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
-    """Counts a look at the test photos in every run; the figures of one stand in it, those of several in none."""
-    if len(loaded.paths) == 1:
-        return _keep_in_run(loaded.paths[0], figures)
-    told = ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
-    for path in loaded.paths:
-        told += _keep_in_run(path, None)
-    return told
-
-
-def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
-    """Counts in a run's result that its model was judged on test photos, and writes the figures if they are its own.
-
-    Returns:
-        What could not be done.
-    """
-    short = {key: value for key, value in (figures or {}).items() if key not in ("per_class", "confused_pairs")}
-    try:
-        run = run_of(path)
-        if run is None or not run.result.is_file():
-            why = "is a bundle without its run" if run is None else "has no result yet"
-            return [f"{path}: {why}, so nothing counts how often its model was judged on test photos"]
-        result = run.read_result() | ({"test": short} if short else {})
-        run.write_result({**result, "test_evaluations": run.test_evaluations() + 1})
-    except (OSError, UsageError) as error:
-        return [f"{path}: keeps neither these figures nor that its model was judged on test photos ({error})"]
-    try:
-        if run.report.exists():
-            write_report(run.path)  # it tells whether test was touched
-    except (OSError, UsageError) as error:
-        return [f"{run.report}: does not tell of these figures ({error}); fieldguide report makes it again"]
-    return []
-
-
 def show(evaluation: Evaluation, screen: Screen) -> None:
     """The figures on a screen."""
     from rich.table import Table
+    from rich.text import Text
 
     figures = evaluation.figures
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("class", "photos", "recall", "precision"):
         table.add_column(column, justify="left" if column == "class" else "right")
     for row in sorted(figures["per_class"], key=lambda row: natural(row["class"])):
-        table.add_row(_plain(row["class"]), f"{row['images']:,}", _share(row["recall"]), _share(row["precision"]))
+        name = Text(shown(row["class"]))  # no name is markup
+        table.add_row(name, f"{row['images']:,}", _share(row["recall"]), _share(row["precision"]))
     screen.show(table)
     if figures["confused_pairs"]:
         screen.say("most confused:")
@@ -249,7 +186,8 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
     top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
     screen.say(
         f"{evaluation.part} accuracy {figures['accuracy']:.4f} (95 %: {figures['accuracy_low']:.4f} to "
-        f"{figures['accuracy_high']:.4f}, n = {figures['images']:,}), {macro_sentence(figures)}{top5}, "
+        f"{figures['accuracy_high']:.4f}, n = {figures['images']:,}"
+        f"{in_groups(figures.get('groups'))}), {macro_sentence(figures)}{top5}, "
         f"loss {figures['loss']:.4f}",
         style="bold",
     )
@@ -258,9 +196,3 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
 
 def _share(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _plain(name: str) -> str:
-    from rich.markup import escape
-
-    return escape(name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fieldguide.commands.compare import show, write_tables
 from fieldguide.commands.display import Screen
@@ -72,7 +73,8 @@ def experiment(
     Args:
         photos: as for `train`.
         recipes: presets or files; each becomes the run `output/NAME`.
-        output: the experiment's folder; a finished trial in it is not trained again.
+        output: the experiment's folder; a finished trial in it is not trained again, and evaluated again only where
+            the test photos are others by now.
         seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
             `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them,
             and so is what it made of every `auto`: a plan is made once a recipe, for the first seed, whose
@@ -108,8 +110,11 @@ def experiment(
             return Experiment(folder, (), run.exit_code)
     results = [(name, RunFolder(run.path), RunFolder(run.path).read_result()) for name, run in runs.items()]
     rows = comparison.table([(name, result) for name, _, result in results])
-    rows += _means(rows, trials, seeds)
+    unlike = _unlike(runs, trials)
+    rows += _means(rows, trials, seeds, unlike)
     pairs = pair_runs(results)
+    told = tuple(f"{name}, mean of {seeds} seeds: {how}" for name, how in unlike.items())
+    pairs = replace(pairs, remarks=(*told, *pairs.remarks))
     write_tables(rows, pairs, folder / "table.csv", folder / "table.md", folder / "table.json")
     screen.say("")
     show(rows, pairs, screen)
@@ -139,14 +144,46 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
 
 
-def _means(rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int) -> list[comparison.Row]:
+def _unlike(runs: Mapping[str, Run], trials: Mapping[str, Trial]) -> dict[str, str]:
+    """In what the trainings of a recipe differ but for their seeds, by its name; a recipe whose are alike is not there.
+
+    They do where the first seed was lost and planned anew, and where the time was up in some of them.
+    """
+    of_recipe: dict[str, list[Run]] = {}
+    for name, run in runs.items():
+        of_recipe.setdefault(trials[name].recipe_name, []).append(run)
+    found = {}
+    for name, own in of_recipe.items():
+        fields = [_fields(read_draft(RunFolder(run.path).recipe).demand(), run.result) for run in own]
+        differ = [field for field in fields[0] if any(other[field] != fields[0][field] for other in fields)]
+        cut = sum(bool(run.result.get("out_of_time")) for run in own)
+        what = [f"{', '.join(differ)} differ"] if differ else []
+        what += [f"the time was up in {cut} of {len(own)}"] if 0 < cut < len(own) else []
+        if what:
+            found[name] = f"its trainings were not alike ({'; '.join(what)}), so it is no mean over seeds alone"
+    return found
+
+
+def _fields(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What decided a training, by the names of its fields in two levels; without its seed."""
+    found: dict[str, Any] = {}
+    for section, value in recipe.model_dump(mode="json").items():
+        own = {f"{section}.{name}": field for name, field in value.items()} if isinstance(value, dict) else {}
+        found |= own or {section: value}
+    del found["training.seed"]
+    return found | {"training.more_epochs": result.get("more_epochs", [])}
+
+
+def _means(
+    rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int, unlike: Mapping[str, str]
+) -> list[comparison.Row]:
     """A row a recipe with the mean over its seeds; none if there is only one seed."""
     if seeds == 1:
         return []
     of_recipe: dict[str, list[comparison.Row]] = {}
     for row in rows:
         of_recipe.setdefault(trials[row["method"]].recipe_name, []).append(row)
-    return [seeds_row(name, own) for name, own in of_recipe.items()]
+    return [seeds_row(name, own, unlike.get(name, "")) for name, own in of_recipe.items()]
 
 
 def _read_recipes(
@@ -209,11 +246,22 @@ def _finish_trial(
             screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
         settled = trial if first is None else _settled_as(trial, first, screen)
         finished = run_trial(settled.recipe_name, settled.recipe, prepared, run, device, screen)
-    if prepared.folder.test_is_labelled and not finished.exit_code and finished.result["test"] is None:
+    if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
         found = evaluate(run.path, root, part="test", device=device, quiet=True)
         for remark in found.not_kept:
             screen.warn(remark)
     return finished
+
+
+def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Screen) -> bool:
+    """Whether the test photos are there and no figure is, or one of other photos; earlier versions tell no photos."""
+    if not prepared.folder.test_is_labelled or judged is None:
+        return prepared.folder.test_is_labelled
+    before = judged.get("photos_sha256")
+    if before in (None, prepared.split.fingerprint(("test",))):
+        return False
+    screen.warn("the test photos have changed since it was evaluated: it is evaluated on them again")
+    return True
 
 
 def _go_on(trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:

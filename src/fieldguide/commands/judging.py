@@ -87,21 +87,25 @@ def judge_photos(
 def calibration_of(
     predictor: Predictor | Ensemble, predictions: Predictions, part: str, *, fitted_on_these: bool | None
 ) -> dict[str, Any]:
-    """What the bundle's temperature does on photos, never judged on those that it was fitted on.
+    """What the bundle's temperature does on photos, never judged in silence on those that it was fitted on.
 
     Args:
         predictor: with its temperature.
         predictions: of the photos.
         part: what to call them.
         fitted_on_these: whether the temperature was fitted on any of them; None where nobody can tell. Unless it was
-            not, what stands there after calibration is cross-fitted: each photo by a temperature fitted without it.
+            not, what stands there after calibration is cross-fitted: each photo by a temperature fitted without it. Of
+            an ensemble, which has none to fit, it is said of its members'.
 
     Returns:
         As `evaluation.calibration.temperature_summary`.
     """
     logits, labels = predictions.logits, predictions.labels
+    was = "may have been" if fitted_on_these is None else "was"
     if isinstance(predictor, Ensemble):
         words = f"on the {part} photos: the mean of members with a temperature each, and none of its own"
+        if fitted_on_these is not False:
+            words += f"; a member's temperature {was} fitted on some of these very photos, so this is optimistic"
         return temperature_summary(1.0, logits, labels, words)
     if not predictor.is_calibrated:
         return temperature_summary(1.0, logits, labels, "not calibrated: the bundle holds no temperature")
@@ -110,7 +114,6 @@ def calibration_of(
         return temperature_summary(predictor.temperature, logits, labels, words)
     summary = calibration_summary(logits, labels)
     del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, which need not be the bundle's
-    was = "may have been" if fitted_on_these is None else "was"
     judged = f"on photos that the temperature {was} fitted on, so {summary['judged']}"
     return summary | {"temperature": predictor.temperature, "judged": judged}
 

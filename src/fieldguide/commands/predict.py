@@ -10,6 +10,7 @@ from typing import NamedTuple
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs
 from fieldguide.commands.interrupts import ending_at_once
+from fieldguide.commands.outputs import demand_free_outputs
 from fieldguide.commands.prediction_rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.data.files import about_hidden, images_below, relative_name
 from fieldguide.deploy.ensemble import Ensemble
@@ -84,14 +85,14 @@ def predict(
         How many rows were written, and what could not be read.
 
     Raises:
-        UsageError: wrong paths or options; two rows of one name; of several runs, classes that differ, or a broken
-            rule.
+        UsageError: wrong paths or options; an `output` that is a photo or a file of a run; two rows of one name; of
+            several runs, classes that differ, or a broken rule.
         Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; nothing was written.
     """
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
     inputs, others, remarks = gather(images)
-    _demand_no_input(target, inputs)
+    demand_free_outputs({"-o": target}, (path for _, path in inputs))
     _demand_different_rows(inputs, format)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
     predictor = loaded.predictor
@@ -196,14 +197,6 @@ def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
         nothing = f"no photos in {', '.join(map(str, images))} ({found.others:,} files without an image ending)"
         raise UsageError(nothing, *found.remarks)
     return found
-
-
-def _demand_no_input(output: Path, inputs: Sequence[tuple[str, Path]]) -> None:
-    """A photo is never replaced by what was said of it."""
-    if output.exists():
-        for _, path in inputs:
-            if path.name == output.name and path.exists() and path.samefile(output):
-                raise UsageError(f"-o {output}: is one of the photos to predict; give another file")
 
 
 def _problem_with_input(path: Path) -> str | None:

@@ -79,6 +79,12 @@ def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) 
     )
 
 
+def seen_by_runs(paths: Iterable[Path]) -> frozenset[str]:
+    """The contents that the first weights of runs were trained on, itself or by its bundle; none of a bundle alone."""
+    runs = (run_of(path) for path in paths)
+    return frozenset(content for run in runs if run is not None for content in read_seen(run))
+
+
 def write_seen(run: RunFolder, seen: Seen) -> None:
     """Keeps the contents with a run, a line each; nothing where there is none."""
     if seen.by:

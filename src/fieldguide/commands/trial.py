@@ -243,7 +243,7 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
     if not state.stopped:
         checkpoints.finish(state)
         if state.out_of_time:
-            trial.screen.warn(_out_of_time(state, trial.recipe))
+            trial.screen.warn(_out_of_time(state))
             return state
         waiting = [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]
         if waiting:
@@ -257,15 +257,15 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
     return state
 
 
-def _out_of_time(state: State, recipe: Recipe) -> str:
+def _out_of_time(state: State) -> str:
     """What the time cut off."""
     ended, last = state.ended[-1], state.history[-1]
     if ended.stage.method == "probe":
         what = f"{ended.stage.label}, which saw {counted(last.training.images, 'training photo')}"
     else:
         what = f"epoch {ended.epochs} of {ended.stage.max_epochs} of {ended.stage.label}"
-    soup = ", and no soup was tried" if recipe.training.soup == "greedy" else ""
-    return f"the time was up after {what}{soup}; the best model so far is kept"
+    kept = "the mean of epochs" if state.soup is not None and state.soup.is_kept else "the best model so far"
+    return f"the time was up after {what}; {kept} is kept"
 
 
 def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:

@@ -24,6 +24,7 @@ HEADER = (
     "validation_deviation",
     "test_deviation",
     "validation_note",
+    "test_photos_sha256",
 )
 TITLES = ("method", "backbone", "optimiser", "parameters", "validation", "test", "minutes")
 Row = dict[str, Any]
@@ -71,6 +72,7 @@ def _row(name: str, result: dict[str, Any]) -> Row:
         "validation_deviation": None,
         "test_deviation": None,
         "validation_note": f"chosen on these photos: {validation.get('chose', 'the epoch')}",
+        "test_photos_sha256": test.get("photos_sha256"),
     }
 
 
@@ -96,6 +98,33 @@ def interval(row: Row, part: str) -> str:
         return f"{accuracy:.3f} ({low:.3f} to {high:.3f})"
     # few seeds can bound a mean beyond what an accuracy can be
     return f"{accuracy:.3f} ± {deviation:.3f} ({max(low, 0):.3f} to {min(high, 1):.3f})"
+
+
+def remarks_on_test(rows: Sequence[Row]) -> list[str]:
+    """What must be said where test figures stand side by side that are not, or may not be, of the same photos.
+
+    Args:
+        rows: of the table; means over seeds are passed over. Figures of earlier versions do not tell their photos.
+    """
+    tested = [row for row in rows if row["test_accuracy"] is not None and row["seeds"] == 1]
+    groups: dict[tuple[str, int], list[str]] = {}
+    for row in tested:
+        if row["test_photos_sha256"] is not None:
+            groups.setdefault((row["test_photos_sha256"], row["test_images"]), []).append(row["method"])
+    unknown = [row["method"] for row in tested if row["test_photos_sha256"] is None]
+    found = []
+    if len(groups) > 1:
+        parted = " against ".join(f"{', '.join(names)} ({count:,})" for (_, count), names in groups.items())
+        found.append(
+            f"the test figures are of different photos, so they cannot be compared: {parted}; evaluate these runs on "
+            "the same test photos"
+        )
+    if unknown and len(tested) > 1:
+        found.append(
+            f"whether the test figures of {', '.join(unknown)} are of the same photos as the others is not known "
+            "(judged by an earlier version); fieldguide evaluate judges them anew"
+        )
+    return found
 
 
 def footnote(rows: Sequence[Row]) -> str:

@@ -14,7 +14,7 @@ def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mappin
     Args:
         rows: of `comparison.table`.
         pairs: the runs compared two by two.
-        histories: the lines of each run's history, by its name in the table.
+        histories: the lines of each run's history, by its name in the table; of runs that have one.
     """
     return render(
         "methods.html.j2",
@@ -24,7 +24,9 @@ def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mappin
         ],
         numbers=NUMBERS,
         footnote=comparison.footnote(rows),
-        curves={key: _curves(histories, key) for key in ("loss", "accuracy")},
+        on_test=comparison.remarks_on_test(rows),
+        curves={key: _curves(histories, key) for key in ("loss", "accuracy")} if histories else {},
+        without_curves=", ".join(row["method"] for row in rows if row["method"] not in histories),
         pairs=pairs,
     )
 

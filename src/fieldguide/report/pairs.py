@@ -61,7 +61,7 @@ class _Kept:
 
 
 def pair_runs(runs: Sequence[tuple[str, RunFolder, Mapping[str, Any]]]) -> Pairs:
-    """Pairs the predictions that runs kept for their validation photos.
+    """Pairs the predictions that runs kept for their validation photos; a cross-validation, the out-of-fold ones.
 
     Of up to 4 runs, each with each other; of more, the best with each other, at most 10 pairs. A run that has no
     predictions, or of other photos than the others, is said and left out.
@@ -73,18 +73,19 @@ def pair_runs(runs: Sequence[tuple[str, RunFolder, Mapping[str, Any]]]) -> Pairs
         return Pairs()
     kept, without, remarks = [], [], []
     for name, folder, result in runs:
-        if not folder.predictions.exists():
+        file = next((file for file in (folder.predictions, folder.out_of_fold_logits) if file.exists()), None)
+        if file is None:
             without.append(name)
             continue
         try:
-            kept.append(_Kept(name, result["validation"]["accuracy"], read_predictions(folder.predictions)))
+            kept.append(_Kept(name, result["validation"]["accuracy"], read_predictions(file)))
         except UsageError as error:
             remarks.append(f"{name} is in no paired comparison: {error}")
     if without:
         verb = "is" if len(without) == 1 else "are"
         remarks.append(
-            f"{', '.join(without)} {verb} in no paired comparison: there is no predictions.npz to pair by "
-            "(trained by an earlier version)"
+            f"{', '.join(without)} {verb} in no paired comparison: there is no predictions.npz to pair by, nor "
+            "the out_of_fold.npz of a cross-validation (trained by an earlier version, or taken away)"
         )
     chosen, left_out = _choose(kept)
     chose = what_was_chosen([result for _, _, result in runs]) + (["run"] if len(kept) > ALL_PAIRS_UP_TO else [])

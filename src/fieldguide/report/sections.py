@@ -1,6 +1,7 @@
 """What each section of a report says, as plain values; how it looks stands in the templates."""
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,9 +66,18 @@ def curves(kept: Kept) -> dict[str, Any]:
             charts.rates(kept.history, "curve-rate"),
         ],
         "stages": kept.result.get("stages") or [],
-        "best_epoch": kept.result["best_epoch"],
+        "kept": _what_is_kept(kept.result),
         "epochs": kept.result["epochs"],
     }
+
+
+def _what_is_kept(result: Mapping[str, Any]) -> str:
+    """The model as a sentence. `soup` tells what the last attempt came to; `chose`, of which epochs the model is."""
+    best = result["best_epoch"]
+    soup = re.match(r"the greedy soup of epochs ([\d, ]+) of ", result["validation"].get("chose", ""))
+    if soup:
+        return f"the mean of epochs {soup[1]} is kept, of which epoch {best} alone is the best"
+    return f"the model of epoch {best} is kept"
 
 
 def classes(kept: Kept) -> dict[str, Any] | None:

@@ -6,16 +6,18 @@ from fieldguide.evaluation.intervals import spread
 from fieldguide.report.comparison import Row
 
 
-def seeds_row(name: str, rows: Sequence[Row]) -> Row:
+def seeds_row(name: str, rows: Sequence[Row], unlike: str = "") -> Row:
     """Mean, standard deviation and the mean's 95 % t-interval over seeds.
 
     Args:
         name: the recipe's.
         rows: of the table, a row a seed, at least one.
+        unlike: in what the trainings differ but for their seeds, for the note; empty: in nothing.
 
     Returns:
         A row with the table's keys. Its intervals say where the mean over other seeds on the same photos would be; how
-        the figure would be on other photos is another doubt, and in the rows of the single runs.
+        the figure would be on other photos is another doubt, and in the rows of the single runs. There is no mean
+        of test figures that are of different photos.
     """
     first, n = rows[0], len(rows)
     made: Row = {
@@ -23,14 +25,18 @@ def seeds_row(name: str, rows: Sequence[Row]) -> Row:
         "method": f"{name}, mean of {n} seeds",
         "minutes": sum(row["minutes"] for row in rows) / n,
         "seeds": n,
-        "validation_note": f"mean over {n} seeds with Student's t-interval; chosen on these photos: each run's epoch",
+        "validation_note": f"mean over {n} seeds with Student's t-interval; chosen on these photos: each run's epoch"
+        + (f"; {unlike}" if unlike else ""),
     }
+    tested = {(row["test_photos_sha256"], row["test_images"]) for row in rows if row["test_photos_sha256"] is not None}
     for part in ("validation", "test"):
         accuracies = [row[f"{part}_accuracy"] for row in rows]
-        found = None if None in accuracies else spread(accuracies)
+        found = None if None in accuracies or (part == "test" and len(tested) > 1) else spread(accuracies)
         made[f"{part}_accuracy"] = found and found.mean
         made[f"{part}_deviation"] = found and found.deviation
         made[f"{part}_low"] = found and found.low
         made[f"{part}_high"] = found and found.high
         made[f"{part}_images"] = found and first[f"{part}_images"]
+    if any(row["test_photos_sha256"] != first["test_photos_sha256"] for row in rows):
+        made["test_photos_sha256"] = None
     return made

@@ -160,7 +160,7 @@ def reserve_seconds(
         forward: seconds a photo in evaluation mode.
         validation_images: how many are judged.
         views: of a photo that the bundle's answer is the mean of.
-        soup_candidates: each is one validation more.
+        soup_candidates: each is one validation more, whether the training comes to its end or to that of its time.
         tried: so many judgings more choose size and crop; see `judgings_to_choose`.
     """
     passes = PASSES_OF_AN_EPOCH + PASSES_OF_JUDGING * views * (1 + tried) + soup_candidates

@@ -94,9 +94,7 @@ class _Training:
             self.state.ended.append(ended)
             self.observer.stage_done(ended)
             self.under_way = self._begin_next()
-        if self.state.out_of_time and not self.state.stopped:
-            self.state.candidates = []  # what is kept of a training that ended has no weights but the best
-        if self.state.candidates and not self.state.stopped:
+        if self.state.candidates and not self.state.stopped:  # also where the time was up, for its own is set apart
             make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
@@ -202,10 +200,10 @@ class _Training:
         """A probe; false where it was stopped, and then it begins anew."""
         stage, running = under_way.stage, under_way.running
 
-        def goes(photos: int) -> Goes:
+        def goes(photos: int, is_more: bool) -> Goes:
             self.observer.step_done(photos)
             self.state.stopped = self.stop()
-            return "stop" if self.state.stopped else "enough" if self._is_out_of_time() else "on"
+            return "stop" if self.state.stopped else "enough" if is_more and self._is_out_of_time() else "on"
 
         figures = self.tools.probe(self.model, stage, epoch, goes)
         if figures is not None:

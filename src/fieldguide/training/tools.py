@@ -15,6 +15,7 @@ from fieldguide.training.state import Scores
 from fieldguide.training.step import StepSettings
 
 Goes = Literal["on", "enough", "stop"]  # what a probe is told: further photos, solve with those so far, or leave it
+HowToGoOn = Callable[[int, bool], Goes]  # (photos that are done, whether others are still to come)
 
 
 class TrainingBatch(Protocol):
@@ -48,8 +49,8 @@ class Tools:
         load: puts such weights into a network.
         step: loss, clipping, precision.
         seed_step: called with (epoch, step) before each step; dropout depends on it alone.
-        probe: (network, stage, epoch, called with each count of photos that are done and answering how to go on) to the
-            head's figures on the training photos, with the head solved for; None where it was told to stop.
+        probe: (network, stage, epoch, called after each batch and answering how to go on) to the head's figures on the
+            training photos, with the head solved for; None where it was told to stop.
         draw_mix: (epoch, step, height, width of its images) to how its photos are mixed; None: not at all.
     """
 
@@ -63,5 +64,5 @@ class Tools:
     load: Callable[[nn.Module, dict[str, torch.Tensor]], None]
     step: StepSettings
     seed_step: Callable[[int, int], None]
-    probe: Callable[[nn.Module, Stage, int, Callable[[int], Goes]], Scores | None] = lambda *_: None
+    probe: Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None] = lambda *_: None
     draw_mix: Callable[[int, int, int, int], Mix | None] = lambda *_: None
