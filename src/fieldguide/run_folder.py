@@ -133,7 +133,7 @@ class RunFolder:
         own = (
             *(self.recipe, self.environment, self.split, self.history, self.result, self.request, self.checkpoints),
             *(self.bundle, self.figures, self.predictions, self.gallery, self.label_errors, self.check, self.report),
-            *(self.folds, self.out_of_fold, self.out_of_fold_logits, self.path / LOCK),
+            *(self.folds, self.out_of_fold, self.out_of_fold_logits, self.seen_before, self.counting, self.path / LOCK),
         )
         return name in {path.name for path in own} or name.startswith(("result.before-", "report.before-"))
 

@@ -105,3 +105,13 @@ def test_the_labels_of_an_evaluation_are_not_replaced_by_its_figures(trained, tm
     with pytest.raises(UsageError, match=r"--json .*l\.csv: is the file of --labels; give another file"):
         evaluate(run, photos, labels=labels, json_file=labels, quiet=True)
     assert labels.read_bytes() == content
+
+
+def test_a_run_owns_every_file_that_it_has_a_name_for(tmp_path):
+    run = RunFolder(tmp_path)
+    run.recipe.touch()
+    paths = [value for name in vars(RunFolder) if isinstance(value := getattr(run, name), Path)]
+    assert len(paths) > 15
+    for path in paths:
+        assert run.owns(path.relative_to(tmp_path).parts[0]), path.name
+    assert not run.owns("figures.json")

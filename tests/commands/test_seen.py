@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from fieldguide import PhotosError, evaluate, resume
+from fieldguide import PhotosError, evaluate, experiment, resume
 from fieldguide.commands.seen import read_seen, seen_by_weights
 from fieldguide.data.split import read_split
 from fieldguide.run_folder import RunFolder
@@ -126,3 +126,18 @@ def test_a_run_that_goes_on_does_not_need_the_run_before(first, tmp_path):
     longer = resume(again.path, overrides=("training.more_epochs=1",), quiet=True)
     assert longer.result["epochs"] == again.result["epochs"] + 1
     assert read_seen(RunFolder(again.path)) == hashes(run, "train")
+
+
+def test_an_experiment_that_leaves_test_photos_out_judges_them_once(first, tmp_path):
+    photos, run, settings = first
+    known = {row.file for row in read_split(run.path / "split.csv").part("train")}
+    for file in sorted(photos.glob("*/*.png")):
+        name = file.relative_to(photos).as_posix()
+        part = "test" if name in known and file.stem in ("000", "001", "002") else "train"
+        (tmp_path / "photos" / part / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, tmp_path / "photos" / part / name)
+    overrides = (*settings, "data.leaks=drop")
+    for _ in range(2):
+        experiment(tmp_path / "photos", ["resnet34-adam"], tmp_path / "t", overrides=overrides, weights=run.path)
+    result = RunFolder(tmp_path / "t" / "resnet34-adam").read_result()
+    assert result["split"]["excluded"] > 0 and result["test_evaluations"] == 1

@@ -257,8 +257,9 @@ def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Sc
     """Whether the test photos are there and no figure is, or one of other photos; earlier versions tell no photos."""
     if not prepared.folder.test_is_labelled or judged is None:
         return prepared.folder.test_is_labelled
-    before = judged.get("photos_sha256")
-    if before in (None, prepared.split.fingerprint(("test",))):
+    tested = {photo.file for photo in prepared.folder.part("test")}  # also where a recipe leaves some of them out
+    rows = tuple(replace(row, part="test") for row in prepared.split.rows if row.file in tested)
+    if judged.get("photos_sha256") in (None, Split(rows).fingerprint(("test",))):
         return False
     screen.warn("the test photos have changed since it was evaluated: it is evaluated on them again")
     return True
