@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from fieldguide.errors import UsageError
+from fieldguide.errors import UsageError, counted
 from fieldguide.evaluation.clusters import flip_test, joined_groups, share_interval, worth
 from fieldguide.evaluation.intervals import paired_difference
 from fieldguide.evaluation.predictions import Predictions
@@ -185,7 +185,7 @@ def p_text(p_value: float) -> str:
 
 def in_groups(groups: int | None) -> str:
     """What stands behind `n = 300` where photos belong together; else empty."""
-    return "" if groups is None else f" in {groups:,} groups"
+    return "" if groups is None else f" in {counted(groups, 'group')}"
 
 
 def selection_note(chose: Sequence[str]) -> str:
