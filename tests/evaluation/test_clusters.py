@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from fieldguide.evaluation.bootstrap import macro_accuracy_interval
 from fieldguide.evaluation.clusters import flip_test, joined_groups, share_interval, worth
 from fieldguide.evaluation.comparison import compare_predictions, mcnemar_exact
 from fieldguide.evaluation.intervals import wilson
@@ -97,6 +98,17 @@ def test_figures_count_for_groups():
     assert (grouped["accuracy_low"], grouped["accuracy_high"]) == share_interval(right, groups)
     assert grouped["macro_accuracy_low"] < plain["macro_accuracy_low"]
     assert judge(said.probabilities(), said.labels, said.classes, np.arange(200)) == plain
+
+
+def test_a_class_without_groups_enters_macro_accuracy_as_ever():
+    draw = np.random.default_rng(3)
+    labels, predicted = np.repeat(np.arange(4), 30), np.repeat(np.arange(4), 30)
+    predicted[draw.random(120) < 0.2] = 0
+    groups = np.arange(120)
+    predicted[30:32] = 0
+    groups[31] = groups[30]  # two photos of the second class, wrong together
+    plain, grouped = (macro_accuracy_interval(labels, predicted, 4, groups=each) for each in (None, groups))
+    assert grouped != plain and grouped == pytest.approx(plain, abs=0.015)
 
 
 def test_groups_are_kept_with_predictions_and_older_files_have_none(tmp_path):

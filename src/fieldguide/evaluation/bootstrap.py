@@ -31,7 +31,7 @@ def macro_accuracy_interval(
     photo is always such a class. Simulated with 1 to 100 classes of 3 to 200 photos and recalls of 0.5 to 0.99, it
     covered 93 to 100 %, the plain one 9 to 96 %: it errs on the wide side where many small classes are perfect.
 
-    Where photos belong together, all classes enter with Wilson's interval, of their effective number of photos each.
+    A class in which photos belong together enters with Wilson's interval, too, that of its effective number of photos.
 
     Args:
         labels: (photos,) indices of the true classes, at least one photo.
@@ -59,7 +59,7 @@ def macro_accuracy_interval(
         trials = np.array(
             [_worth(labels, predicted, number, groups, confidence) for number in np.unique(labels).tolist()]
         )
-        still = np.ones(classes, dtype=np.bool_)
+        still |= trials < images
     low, high = _percentiles(correct[~still], images[~still], resamples, seed, confidence)
     still_low, still_high = wilson_each(recall[still] * trials[still], trials[still], confidence)
     below = np.append(recall[still] - still_low, max(recall[~still].sum() - low, 0.0)) / classes
