@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.faults import explained, how_to_go_on
+from fieldguide.commands.judging import interval_and_n
 from fieldguide.commands.keep import label_errors_csv
 from fieldguide.commands.prepare import Prepared
 from fieldguide.commands.request import Request, read_request, write_recipe, write_request
@@ -17,7 +18,6 @@ from fieldguide.data.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split import Split, group_numbers
 from fieldguide.errors import PhotosError, counted, duration, listing
 from fieldguide.evaluation.calibration import log_loss
-from fieldguide.evaluation.comparison import in_groups
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
@@ -278,8 +278,7 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
     screen.say(
         f"out-of-fold accuracy {validation['accuracy']:.4f} "
-        f"(95 %: {validation['accuracy_low']:.4f} to {validation['accuracy_high']:.4f}, n = {validation['images']:,}"
-        f"{in_groups(validation.get('groups'))}; "
+        f"({interval_and_n(validation)}; "
         f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']}, "
         "so it is optimistic)",
         style="bold",

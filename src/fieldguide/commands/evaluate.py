@@ -7,7 +7,13 @@ from typing import Any
 
 from fieldguide.commands.display import Screen
 from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
-from fieldguide.commands.judging import calibration_of, calibration_sentence, judge_photos, macro_sentence
+from fieldguide.commands.judging import (
+    calibration_of,
+    calibration_sentence,
+    interval_and_n,
+    judge_photos,
+    macro_sentence,
+)
 from fieldguide.commands.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
 from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
 from fieldguide.commands.looks import keep_in_runs
@@ -18,7 +24,6 @@ from fieldguide.data.inspect import inspect
 from fieldguide.data.scan import Photo, natural, scan
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing, shown
-from fieldguide.evaluation.comparison import in_groups
 from fieldguide.storage import problem_with_output_file, write_json
 
 
@@ -185,9 +190,8 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
         screen.warn(f"{counted(len(lines), 'photo')} could not be read, in no figure:\n{listing(lines)}")
     top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
     screen.say(
-        f"{evaluation.part} accuracy {figures['accuracy']:.4f} (95 %: {figures['accuracy_low']:.4f} to "
-        f"{figures['accuracy_high']:.4f}, n = {figures['images']:,}"
-        f"{in_groups(figures.get('groups'))}), {macro_sentence(figures)}{top5}, "
+        f"{evaluation.part} accuracy {figures['accuracy']:.4f} ({interval_and_n(figures)}), "
+        f"{macro_sentence(figures)}{top5}, "
         f"loss {figures['loss']:.4f}",
         style="bold",
     )

@@ -12,6 +12,7 @@ from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import PhotosError, UsageError, counted
 from fieldguide.evaluation.calibration import calibration_summary, log_loss, temperature_summary
+from fieldguide.evaluation.comparison import in_groups
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions
 
@@ -116,6 +117,12 @@ def calibration_of(
     del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, which need not be the bundle's
     judged = f"on photos that the temperature {was} fitted on, so {summary['judged']}"
     return summary | {"temperature": predictor.temperature, "judged": judged}
+
+
+def interval_and_n(figures: Mapping[str, Any]) -> str:
+    """How sure an accuracy is, and of how many photos it is, in how many groups where some belong together."""
+    bounds = f"95 %: {figures['accuracy_low']:.4f} to {figures['accuracy_high']:.4f}"
+    return f"{bounds}, n = {figures['images']:,}{in_groups(figures.get('groups'))}"
 
 
 def macro_sentence(figures: Mapping[str, Any]) -> str:

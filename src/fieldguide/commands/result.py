@@ -6,10 +6,9 @@ from typing import Any
 
 from fieldguide.assemble import Assembled
 from fieldguide.commands.display import Screen
-from fieldguide.commands.judging import calibration_sentence, macro_sentence
+from fieldguide.commands.judging import calibration_sentence, interval_and_n, macro_sentence
 from fieldguide.data.split import Split
 from fieldguide.errors import counted, duration
-from fieldguide.evaluation.comparison import in_groups
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.plan import Ended
@@ -129,8 +128,7 @@ def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> Non
     validation = result["validation"]
     screen.say(
         f"validation accuracy {validation['accuracy']:.4f} "
-        f"(95 %: {validation['accuracy_low']:.4f} to {validation['accuracy_high']:.4f}, n = {validation['images']:,}"
-        f"{in_groups(validation.get('groups'))}; "
+        f"({interval_and_n(validation)}; "
         f"chosen on these photos: {validation['chose']}, so it is optimistic), {macro_sentence(validation)}",
         style="bold",
     )
