@@ -13,7 +13,15 @@ import numpy as np
 from fieldguide.evaluation.clusters import flip_test, share_interval
 from fieldguide.evaluation.comparison import mcnemar_exact
 
-KINDS = ((30, 10, 0.8, 0.05), (30, 10, 0.95, 0.02), (8, 20, 0.8, 0.05), (200, 2, 0.9, 0.05), (300, 1, 0.9, 0.0))
+KINDS = (
+    (30, 10, 0.8, 0.05),
+    (30, 10, 0.95, 0.02),
+    (8, 20, 0.8, 0.05),
+    (200, 2, 0.9, 0.05),
+    (300, 1, 0.9, 0.0),
+    (6, 5, 0.8, 0.05),  # and as few as a class has
+    (10, 4, 0.9, 0.05),
+)
 
 
 def main() -> None:

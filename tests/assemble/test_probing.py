@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fieldguide.assemble.probing import _features
+from fieldguide.assemble.probing import _features, _numbers
 
 PHOTOS = ("a", "b", "c", "d", "e")
 
@@ -29,8 +29,8 @@ def features(views, answers):
 
 
 def test_it_asks_after_each_batch_and_says_where_none_is_to_come():
-    (rows, labels, views), asked = features(2, ["on"] * 6)
-    assert (len(rows), len(labels), views) == (10, 10, 2)
+    (rows, labels, files, views), asked = features(2, ["on"] * 6)
+    assert (len(rows), len(labels), files, views) == (10, 10, list(PHOTOS), 2)
     assert asked == [(2, True), (2, True), (1, True), (2, True), (2, True), (1, False)]
 
 
@@ -40,8 +40,14 @@ def test_it_asks_after_each_batch_and_says_where_none_is_to_come():
 )
 def test_where_the_time_is_up_a_view_that_is_whole_stays(done, rows, views):
     found, asked = features(3, ["on"] * (done - 1) + ["enough"])
-    assert (len(found[0]), found[2], len(asked)) == (rows, views, done)
+    assert (len(found[0]), found[3], len(asked)) == (rows, views, done)
 
 
 def test_told_to_stop_there_are_none():
     assert features(1, ["on", "stop"])[0] is None
+
+
+def test_files_of_one_group_share_a_number():
+    numbers = _numbers(list(PHOTOS), {"b": "b", "d": "b"})
+    assert numbers[1] == numbers[3] and len(set(numbers.tolist())) == 4
+    assert _numbers(list(PHOTOS), {}) is None

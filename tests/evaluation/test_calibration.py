@@ -122,6 +122,33 @@ def test_no_photo_has_a_part_in_its_own_temperature():
             assert abs((labels[inside] == name).sum() - (labels == name).sum() / 5) < 1
 
 
+def test_no_photo_of_a_group_has_a_part_in_the_temperature_of_another():
+    logits, labels = problem(1, photos=60, classes=3, scale=3.0)
+    groups = np.arange(60) // 4
+    temperatures = temperatures_without_each(logits, labels, groups=groups)
+    assert len(set(temperatures)) == 5
+    for value in set(temperatures):
+        inside = temperatures == value
+        assert not set(groups[inside]) & set(groups[~inside])
+        assert fit_temperature(logits[~inside], labels[~inside]).value == value
+    alone = temperatures_without_each(logits, labels, groups=np.arange(60))
+    np.testing.assert_array_equal(alone, temperatures_without_each(logits, labels))
+
+
+@pytest.mark.parametrize("groups", [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 3], [0, 0, 0, 0, 0, 1], [5, 5, 5, 5, 5, 5]])
+def test_few_groups_are_cross_fitted_too(groups):
+    logits, labels = np.random.default_rng(0).normal(size=(6, 3)), np.array([0, 1, 2, 0, 0, 1])
+    summary = calibration_summary(logits, labels, groups=np.array(groups))
+    json.dumps(summary, allow_nan=False)
+    folds = len(set(groups))
+    if folds == 1:
+        assert summary["judged"] == "not judged: a single group has no others to fit a temperature on"
+        assert summary["log_loss_after"] == summary["log_loss_before"]
+    else:
+        assert summary["judged"].startswith(f"cross-fitted in {folds} folds: each photo with a temperature fitted with")
+        assert summary["judged"].endswith("without it and what belongs with it")
+
+
 def test_cross_fitted_probabilities_are_the_logits_at_those_temperatures():
     logits, labels = problem(1, photos=60, classes=3)
     temperatures = temperatures_without_each(logits, labels, seed=4)

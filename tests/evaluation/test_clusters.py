@@ -8,7 +8,7 @@ from fieldguide.evaluation.bootstrap import macro_accuracy_interval
 from fieldguide.evaluation.clusters import flip_test, joined_groups, share_interval, worth
 from fieldguide.evaluation.comparison import compare_predictions, mcnemar_exact
 from fieldguide.evaluation.intervals import wilson
-from fieldguide.evaluation.metrics import judge
+from fieldguide.evaluation.metrics import class_table, judge
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 
 DRAWS, FALSE_ALARM = 400, 1e-4
@@ -109,6 +109,38 @@ def test_a_class_without_groups_enters_macro_accuracy_as_ever():
     groups[31] = groups[30]  # two photos of the second class, wrong together
     plain, grouped = (macro_accuracy_interval(labels, predicted, 4, groups=each) for each in (None, groups))
     assert grouped != plain and grouped == pytest.approx(plain, abs=0.015)
+
+
+def test_the_intervals_of_single_classes_count_for_groups():
+    right, groups = np.repeat([True] * 5 + [False] + [True] * 4, 10), np.repeat(np.arange(10), 10)
+    labels, places = np.repeat([0, 1], [60, 40]), np.arange(100)
+    predicted = np.where(right, labels, 1 - labels)
+    rows = {
+        name: class_table(labels, predicted, ("ash", "oak", "yew"), each)
+        for name, each in (("plain", None), ("alone", places), ("grouped", groups))
+    }
+    assert rows["plain"] == rows["alone"] and rows["plain"][2]["recall"] is None
+    assert (rows["plain"][0]["recall_low"], rows["plain"][0]["recall_high"]) == pytest.approx(wilson(50, 60))
+    assert (rows["plain"][1]["precision_low"], rows["plain"][1]["precision_high"]) == pytest.approx(wilson(40, 50))
+    for plain, grouped in zip(rows["plain"][:2], rows["grouped"][:2], strict=True):
+        assert plain["recall"] == grouped["recall"] and plain["precision"] == grouped["precision"]
+        assert grouped["recall_low"] < plain["recall_low"] and grouped["precision_low"] < plain["precision_low"]
+    # the second class's four groups are all right: four photos, and fewer for being so few; a single one counts as one
+    one = class_table(labels[60:70], predicted[60:70], ("ash", "oak"), groups[60:70])[1]
+    assert (one["recall_low"], one["recall_high"]) == pytest.approx(wilson(1, 1))
+    assert rows["grouped"][1]["recall_low"] < wilson(4, 4)[0]
+
+
+def test_a_class_of_few_bursts_is_covered():
+    """Six bursts of five: 91 % (8,000 draws), where single photos cover 65 %."""
+    draw, groups, truth = np.random.default_rng(0), np.repeat(np.arange(6), 5), 0.8 * 0.95 + 0.2 * 0.05
+    covered = plain = 0
+    for _ in range(DRAWS):
+        predicted = 1 - bursts(draw, 6, 5, 0.8, 0.05).astype(np.int64)  # the class is 0
+        grouped, alone = (class_table(np.zeros_like(predicted), predicted, "ab", each)[0] for each in (groups, None))
+        covered += grouped["recall_low"] <= truth <= grouped["recall_high"]
+        plain += alone["recall_low"] <= truth <= alone["recall_high"]
+    assert covered >= binom.ppf(FALSE_ALARM, DRAWS, 0.9) and plain < 0.75 * DRAWS
 
 
 def test_groups_are_kept_with_predictions_and_older_files_have_none(tmp_path):

@@ -73,6 +73,30 @@ def test_views_of_one_photo_are_held_out_together(monkeypatch):
     assert seen and all(entry == (set(), 60) for entry in seen)
 
 
+@pytest.mark.parametrize("views", [1, 2])
+def test_photos_that_belong_together_are_held_out_together(monkeypatch, views):
+    features, labels = clusters(3, 50)
+    groups = np.arange(150) // 5  # bursts of five
+    groups[100:140] = groups[100]  # nearly all of the third class: too large to be held out
+    features[:, 0], seen = groups, []
+
+    def loss(rows, own, held_out, their, strength):
+        seen.append(({float(row[0]) for row in rows} & {float(row[0]) for row in held_out}, np.bincount(their)))
+        return strength
+
+    monkeypatch.setattr(module, "_loss", loss)
+    fit_probe(np.tile(features, (views, 1)), np.tile(labels, views), 3, seed=0, views=views, groups=groups)
+    assert seen
+    for shared, images in seen:
+        assert shared == set() and images.tolist() == [10 * views, 10 * views, 10 * views]
+
+
+def test_groups_of_one_photo_change_nothing(monkeypatch):
+    features, labels = clusters(4, 40)
+    plain, grouped = (fit_probe(features, labels, 4, seed=3, groups=each) for each in (None, np.arange(160) + 7))
+    assert plain.held_out == grouped.held_out == 32 and np.array_equal(plain.weight, grouped.weight)
+
+
 def test_with_too_few_photos_to_hold_any_out_the_middle_is_taken_and_said():
     fitted = fit_probe(*clusters(5, 4), 5, seed=0)
     assert (fitted.inverse_strength, fitted.held_out) == (MIDDLE, 0)

@@ -1,7 +1,7 @@
 """The probe of a training: features of the frozen backbone through the feed, then the head solved for."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ def make_probe(
     batches_a_view: int,
     num_classes: int,
     seed: int,
+    group_of: Mapping[str, str],
 ) -> Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]:
     """What `training.loop.Tools.probe` is.
 
@@ -32,6 +33,7 @@ def make_probe(
         batches_a_view: how many go through all photos once.
         num_classes: of the head, which is one linear layer.
         seed: of the photos on which the strength is chosen.
+        group_of: of files that belong together with others, a name that they share.
     """
 
     def probe(model: nn.Module, stage: Stage, epoch: int, goes: HowToGoOn) -> Scores | None:
@@ -39,8 +41,8 @@ def make_probe(
         found = _features(model.eval(), stage, epoch, goes, batches, batches_a_view, precision)
         if found is None:
             return None
-        features, labels, views = found
-        fitted = _fit(features, labels, num_classes, seed, views)
+        features, labels, files, views = found
+        fitted = _fit(features, labels, num_classes, seed, views, _numbers(files, group_of))
         _put_into(model, fitted)
         return _figures(fitted, features, labels)
 
@@ -55,12 +57,12 @@ def _features(
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
     batches_a_view: int,
     precision: Callable[[], contextlib.AbstractContextManager[object]],
-) -> tuple[Features, Labels, int] | None:
-    """(rows, features), (rows,) and how many views they are of; None where it was told to stop.
+) -> tuple[Features, Labels, list[str], int] | None:
+    """(rows, features), (rows,), the files of a view and how many views they are of; None where it was told to stop.
 
     Where the time is up, a view that is not whole is left out, unless it is the only one.
     """
-    whole: list[tuple[Features, Labels]] = []
+    whole: list[tuple[Features, Labels, list[str]]] = []
     for view in range(stage.views):
         pieces, labels, files, is_whole, is_enough = [], [], list[str](), True, False
         for done, batch in enumerate(batches(stage, epoch + VIEW * view, 0), start=1):
@@ -77,23 +79,31 @@ def _features(
                 break
         if is_whole or not whole:
             order = sorted(range(len(files)), key=files.__getitem__)  # so that every view has the photos in one order
-            whole.append((torch.cat(pieces)[order].numpy(), torch.cat(labels)[order].numpy()))
+            whole.append((torch.cat(pieces)[order].numpy(), torch.cat(labels)[order].numpy(), sorted(files)))
         if is_enough:
             break
-    return np.concatenate([rows for rows, _ in whole]), np.concatenate([own for _, own in whole]), len(whole)
+    rows, own = (np.concatenate([view[place] for view in whole]) for place in (0, 1))
+    return rows, own, whole[0][2], len(whole)
 
 
-def _fit(features: Features, labels: Labels, num_classes: int, seed: int, views: int) -> Probe:
+def _numbers(files: list[str], group_of: Mapping[str, str]) -> Labels | None:
+    """(files,) one number for all of a group; None where each stands for itself."""
+    if not group_of:
+        return None
+    return np.unique([group_of.get(file, file) for file in files], return_inverse=True)[1]
+
+
+def _fit(features: Features, labels: Labels, num_classes: int, seed: int, views: int, groups: Labels | None) -> Probe:
     """The probe; a class of which no photo was reached in time is never answered."""
     reached, places = np.unique(labels, return_inverse=True)
     if len(reached) == num_classes:
-        return fit_probe(features, labels, num_classes, seed, views)
+        return fit_probe(features, labels, num_classes, seed, views, groups)
     weight = np.zeros((num_classes, features.shape[1]), dtype=np.float32)
     bias = np.full(num_classes, UNSEEN, dtype=np.float32)
     if len(reached) == 1:
         bias[reached] = 0
         return Probe(weight, bias, 0.0, 0)
-    fitted = fit_probe(features, places, len(reached), seed, views)
+    fitted = fit_probe(features, places, len(reached), seed, views, groups)
     weight[reached], bias[reached] = fitted.weight, fitted.bias
     return Probe(weight, bias, fitted.inverse_strength, fitted.held_out)
 

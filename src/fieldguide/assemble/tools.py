@@ -95,9 +95,15 @@ def make_tools(
             logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
         ),
         seed_step=seed_step,
-        probe=make_probe(on_device, precision, feed.batches.steps_per_epoch, len(label_of), training.seed),
+        probe=make_probe(
+            on_device, precision, feed.batches.steps_per_epoch, len(label_of), training.seed, _group_of(split)
+        ),
         draw_mix=mixing.draw,
     )
+
+
+def _group_of(split: Split) -> dict[str, str]:
+    return {row.file: row.group for row in split.part("train") if row.group}
 
 
 def make_optimizer_of(recipe: Recipe) -> MakeOptimizer:

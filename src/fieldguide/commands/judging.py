@@ -113,7 +113,7 @@ def calibration_of(
     if fitted_on_these is False:
         words = f"on the {part} photos, with the temperature fitted on the run's validation photos"
         return temperature_summary(predictor.temperature, logits, labels, words)
-    summary = calibration_summary(logits, labels)
+    summary = calibration_summary(logits, labels, groups=predictions.groups)
     del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, which need not be the bundle's
     judged = f"on photos that the temperature {was} fitted on, so {summary['judged']}"
     return summary | {"temperature": predictor.temperature, "judged": judged}

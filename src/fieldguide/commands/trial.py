@@ -303,8 +303,9 @@ def _seconds_to_try(trial: Trial) -> float | None:
 def _judge(run: RunFolder, split: Split, paths: Mapping[str, Path], device: str) -> dict[str, Any]:
     """Judges the bundle that was written on the validation photos, keeps its predictions and fits its temperature."""
     judged = judge_photos(load_predictor(run.path, device), split.part("val"), paths)
-    write_predictions(run.predictions, judged.predictions)
-    calibration = calibration_summary(judged.predictions.logits, judged.predictions.labels)
+    answers = judged.predictions
+    write_predictions(run.predictions, answers)
+    calibration = calibration_summary(answers.logits, answers.labels, groups=answers.groups)
     write_temperature(
         run.bundle, calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
     )

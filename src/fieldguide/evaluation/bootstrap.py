@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from fieldguide.evaluation.clusters import Groups, joined_groups, worth
+from fieldguide.evaluation.clusters import Groups, worth_each
 from fieldguide.evaluation.intervals import wilson_each
 
 
@@ -52,28 +52,16 @@ def macro_accuracy_interval(
         raise ValueError(f"{labels.shape} labels, {predicted.shape} predictions")
     images = np.bincount(labels, minlength=num_classes)
     correct = np.bincount(labels[labels == predicted], minlength=num_classes)[images > 0]
+    trials = worth_each(labels == predicted, labels, num_classes, groups, confidence, small=False)[images > 0]
     images = images[images > 0]
     recall, classes = correct / images, len(images)
-    still, trials = (correct == 0) | (correct == images), images
-    if groups is not None and joined_groups(groups) is not None:
-        trials = np.array(
-            [_worth(labels, predicted, number, groups, confidence) for number in np.unique(labels).tolist()]
-        )
-        still |= trials < images
+    still = (correct == 0) | (correct == images) | (trials < images)
     low, high = _percentiles(correct[~still], images[~still], resamples, seed, confidence)
     still_low, still_high = wilson_each(recall[still] * trials[still], trials[still], confidence)
     below = np.append(recall[still] - still_low, max(recall[~still].sum() - low, 0.0)) / classes
     above = np.append(still_high - recall[still], max(high - recall[~still].sum(), 0.0)) / classes
     macro = float(recall.sum()) / classes
     return max(macro - math.sqrt((below**2).sum()), 0.0), min(macro + math.sqrt((above**2).sum()), 1.0)
-
-
-def _worth(
-    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], number: int, groups: Groups, confidence: float
-) -> float:
-    """How many independent photos a class is worth; a single group counts as one."""
-    own = labels == number
-    return max(1.0, worth((predicted[own] == number).astype(np.float64), groups[own], confidence, small=False))
 
 
 def _percentiles(

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import log_softmax, softmax
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from fieldguide.evaluation.clusters import Groups, joined_groups
 from fieldguide.evaluation.reliability import (
     BINS,
     coverage_curve,
@@ -120,16 +121,19 @@ def _root(rising: Callable[[float], float]) -> tuple[float, bool]:
     return 10.0 ** (-way * DECADES), True
 
 
-def temperatures_without_each(logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0) -> Floats:
+def temperatures_without_each(
+    logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0, groups: Groups | None = None
+) -> Floats:
     """For each photo the temperature that was fitted without its fold.
 
-    Folds are stratified by class, as far as a class has a photo for each fold.
+    Folds are stratified by class, as far as a class has a photo for each fold; what belongs together is in one fold.
 
     Args:
         logits: (photos, classes).
         labels: (photos,) indices.
-        folds: at least 2; fewer if there are fewer photos. A single photo has none to fit on, and gets 1.
+        folds: at least 2; fewer if there are fewer groups. A single group has no others to fit on, and gets 1.
         seed: of the folds.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
     Returns:
         (photos,) temperatures.
@@ -141,11 +145,13 @@ def temperatures_without_each(logits: npt.NDArray[Any], labels: Labels, folds: i
     if folds < 2:
         raise ValueError(f"{folds} folds; at least 2 are needed")
     temperatures = np.ones(len(labels))
-    folds = min(folds, len(labels))
+    joined = joined_groups(groups)
+    folds = min(folds, joined or len(labels))
     if folds < 2:
         return temperatures
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    for others, held_out in splitter.split(logits, _strata(labels, folds)):
+    kind = StratifiedKFold if joined is None else StratifiedGroupKFold
+    splitter = kind(folds, shuffle=True, random_state=seed)
+    for others, held_out in splitter.split(logits, _strata(labels, folds), groups if joined else None):
         temperatures[held_out] = fit_temperature(logits[others], labels[others]).value
     return temperatures
 
@@ -160,7 +166,9 @@ def _strata(labels: Labels, folds: int) -> Labels:
     return np.where(strata == -1, images.argmax(), strata) if few else strata
 
 
-def cross_fitted(logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0) -> Floats:
+def cross_fitted(
+    logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0, groups: Groups | None = None
+) -> Floats:
     """Calibrated probabilities of each photo, by a temperature that was fitted without it.
 
     Takes and raises what `temperatures_without_each` does.
@@ -168,7 +176,7 @@ def cross_fitted(logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed:
     Returns:
         (photos, classes), each row summing to 1.
     """
-    temperatures = temperatures_without_each(logits, labels, folds, seed)
+    temperatures = temperatures_without_each(logits, labels, folds, seed, groups)
     return np.asarray(softmax(logits.astype(np.float64) / temperatures[:, None], axis=1))
 
 
@@ -176,6 +184,7 @@ def calibration_summary(
     logits: npt.NDArray[Any],
     labels: Labels,
     *,
+    groups: Groups | None = None,
     test: tuple[npt.NDArray[Any], Labels] | None = None,
     folds: int = 5,
     seed: int = 0,
@@ -185,6 +194,7 @@ def calibration_summary(
     Args:
         logits: (photos, classes) of validation; the temperature is fitted on all of them.
         labels: (photos,) indices.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
         test: logits and labels to judge on; without them, validation is judged cross-fitted.
         folds: of the cross-fitting.
         seed: of the folds.
@@ -200,10 +210,14 @@ def calibration_summary(
     fitted = fit_temperature(logits, labels)
     if test is None:
         judged_logits, judged_labels = logits.astype(np.float64), labels
-        divisors = temperatures_without_each(logits, labels, folds, seed)[:, None]
-        judged = f"cross-fitted in {min(folds, len(labels))} folds: each photo with a temperature fitted without it"
-        if len(labels) == 1:
-            judged = "not judged: a single photo has no others to fit a temperature on"
+        divisors = temperatures_without_each(logits, labels, folds, seed, groups)[:, None]
+        joined = joined_groups(groups)
+        units, without = (len(labels), "it") if joined is None else (joined, "it and what belongs with it")
+        judged = f"cross-fitted in {min(folds, units)} folds: each photo with a temperature fitted without {without}"
+        if units == 1:
+            judged = (
+                f"not judged: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
+            )
     else:
         judged_logits, judged_labels = test[0].astype(np.float64), test[1]
         divisors = np.full((len(judged_labels), 1), fitted.value)

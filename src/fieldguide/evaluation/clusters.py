@@ -55,6 +55,37 @@ def worth(values: npt.NDArray[np.float64], groups: Groups, confidence: float = 0
     return float(n / effect * few)
 
 
+def worth_each(
+    right: npt.NDArray[np.bool_],
+    of: npt.NDArray[np.int64],
+    num_classes: int,
+    groups: Groups | None = None,
+    confidence: float = 0.95,
+    *,
+    small: bool = True,
+) -> npt.NDArray[np.float64]:
+    """How many independent photos each class's share of right ones is as sure as (`worth`), and one at the least.
+
+    Args:
+        right: (photos,).
+        of: (photos,) the class that a photo counts for: its own for recall, the predicted one for precision.
+        num_classes: above every number in `of`.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        confidence: of the intervals, in (0, 1).
+        small: whether to count for few groups.
+
+    Returns:
+        (num_classes,); as many as a class has photos where each stands for itself, 0 where there are none.
+    """
+    found = np.bincount(of, minlength=num_classes).astype(np.float64)
+    if groups is None or joined_groups(groups) is None:
+        return found
+    for number in np.flatnonzero(found > 1).tolist():
+        own = of == number
+        found[number] = max(1.0, worth(right[own].astype(np.float64), groups[own], confidence, small=small))
+    return found
+
+
 def share_interval(
     right: npt.NDArray[np.bool_], groups: Groups | None = None, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sklearn.metrics import confusion_matrix
 
 from fieldguide.evaluation.bootstrap import macro_accuracy_interval
-from fieldguide.evaluation.clusters import Groups, joined_groups, share_interval
+from fieldguide.evaluation.clusters import Groups, joined_groups, share_interval, worth_each
 from fieldguide.evaluation.intervals import wilson_each
 
 SMALLEST_PROBABILITY = 1e-12
@@ -29,8 +29,8 @@ def judge(
         groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
     Returns:
-        Plain data: `images`, `groups` (how many, where photos belong together; the intervals of the accuracies then
-        count for it, those of single classes do not), `loss` (nats), `accuracy` with `accuracy_low` and
+        Plain data: `images`, `groups` (how many, where photos belong together; all intervals then count for it),
+        `loss` (nats), `accuracy` with `accuracy_low` and
         `accuracy_high` (95 %, Wilson), `top5_accuracy` (None below 6 classes, and so are its bounds, named alike),
         `macro_accuracy` (mean recall of the classes that have photos) with `macro_accuracy_low` and
         `macro_accuracy_high` (95 %, stratified bootstrap), `per_class` and `confused_pairs`.
@@ -48,7 +48,7 @@ def judge(
     among = top_k(probabilities, labels, 5) if len(classes) > 5 else None
     top5_low, top5_high = (None, None) if among is None else share_interval(among, groups)
     matrix = confusion_matrix(labels, predicted, labels=np.arange(len(classes)))
-    per_class = class_table(matrix, classes)
+    per_class = class_table(labels, predicted, classes, groups)
     recalls = [row["recall"] for row in per_class if row["images"]]
     of_truth = probabilities[np.arange(images), labels]
     return {
@@ -75,24 +75,34 @@ def top_k(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64],
     return np.asarray((order == labels[:, None]).any(axis=1))
 
 
-def class_table(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[dict[str, Any]]:
+def class_table(
+    labels: npt.NDArray[np.int64],
+    predicted: npt.NDArray[np.int64],
+    classes: Sequence[str],
+    groups: Groups | None = None,
+) -> list[dict[str, Any]]:
     """A row a class: photos, right ones, recall and precision, each with its 95 % interval (Wilson).
 
-    None where there is nothing to divide by.
+    None where there is nothing to divide by. Where photos of a class belong together, its interval is that of their
+    effective number (`clusters.worth`), and of one photo at the least: so much a single group counts for.
 
     Args:
-        matrix: (true class, predicted class) counts.
+        labels: (photos,) indices of the true classes.
+        predicted: (photos,) indices of the predicted ones.
         classes: names.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
     """
-    images, predicted, correct = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()  # (classes,) each
-    recall, precision = share_columns("recall", correct, images), share_columns("precision", correct, predicted)
+    right = predicted == labels
+    images, answers, correct = (np.bincount(of, minlength=len(classes)) for of in (labels, predicted, labels[right]))
+    recall = share_columns("recall", correct, images, worth_each(right, labels, len(classes), groups))
+    precision = share_columns("precision", correct, answers, worth_each(right, predicted, len(classes), groups))
     return [
         {
             "class": name,
             "images": int(images[index]),
             "correct": int(correct[index]),
             **recall[index],
-            "predicted": int(predicted[index]),
+            "predicted": int(answers[index]),
             **precision[index],
         }
         for index, name in enumerate(classes)
@@ -100,11 +110,15 @@ def class_table(matrix: npt.NDArray[np.int64], classes: Sequence[str]) -> list[d
 
 
 def share_columns(
-    name: str, successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64]
+    name: str, successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], worth: npt.NDArray[np.float64]
 ) -> list[dict[str, float | None]]:
-    """Of each share, `name` with `name_low` and `name_high` (95 %, Wilson); None where there are no trials."""
-    low, high = wilson_each(successes, trials)
-    shares = zip((successes / np.maximum(trials, 1)).tolist(), low.tolist(), high.tolist(), strict=True)
+    """Of each share, `name` with `name_low` and `name_high` (95 %, Wilson, of as many trials as `worth` says).
+
+    None where there are no trials.
+    """
+    values = successes / np.maximum(trials, 1)  # (shares,)
+    low, high = wilson_each(successes * (worth / np.maximum(trials, 1)), worth)
+    shares = zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
     names = (name, f"{name}_low", f"{name}_high")
     return [
         dict(zip(names, values if known else (None, None, None), strict=True))

@@ -142,7 +142,8 @@ def calibration(kept: Kept) -> dict[str, Any] | None:
     """Temperature, and figures before and after it; None without predictions."""
     if kept.predictions is None:
         return None
-    summary = calibration_summary(kept.predictions.logits, kept.predictions.labels)
+    found = kept.predictions
+    summary = calibration_summary(found.logits, found.labels, groups=found.groups)
     curve = summary["coverage_curve"]
     coverage = np.array(curve["coverage"])
     points = [int(np.searchsorted(coverage, min(wanted, coverage[-1]) - 1e-9)) for wanted in COVERAGES]

@@ -41,7 +41,9 @@ class Probe:
         return made
 
 
-def fit_probe(features: Features, labels: Labels, num_classes: int, seed: int, views: int = 1) -> Probe:
+def fit_probe(
+    features: Features, labels: Labels, num_classes: int, seed: int, views: int = 1, groups: Labels | None = None
+) -> Probe:
     """Fits the probe on all rows, with the strength that is best on rows held out of them.
 
     The head that it gives is where fine-tuning starts, so that the first steps do not distort the features (Kumar et
@@ -53,24 +55,23 @@ def fit_probe(features: Features, labels: Labels, num_classes: int, seed: int, v
         num_classes: two or more.
         seed: of what is held out.
         views: how often each photo stands in the rows; all of its views are held out together.
+        groups: (photos,) numbers, in the order of a view; photos of one number are held out together. None: each stands
+            for itself.
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
     scaled = (features - mean) / deviation
-    strength, held_out = _choose(scaled, labels, seed, views)
+    strength, held_out = _choose(scaled, labels, seed, views, groups)
     weight, bias = _fit(scaled, labels, strength, num_classes)
     weight = weight / deviation
     return Probe(weight, bias - weight @ mean, strength, held_out)
 
 
-def _choose(features: Features, labels: Labels, seed: int, views: int) -> tuple[float, int]:
+def _choose(features: Features, labels: Labels, seed: int, views: int, groups: Labels | None) -> tuple[float, int]:
     """The strength of the lowest loss on photos held out of each class, and how many rows these are."""
     photos = len(labels) // views
     order = np.random.default_rng([seed, photos]).permutation(photos)[: max(1, MOST_TO_CHOOSE // views)]
-    held = np.zeros(photos, dtype=bool)
-    for label in np.unique(labels[:photos]):
-        own = order[labels[order] == label]
-        held[own[: len(own) // HELD_OUT]] = True
+    held = _held_out(labels[:photos], order, np.arange(photos) if groups is None else groups)
     chosen = np.zeros(photos, dtype=bool)
     chosen[order] = True
     out, rest = np.tile(held, views), np.tile(chosen & ~held, views)
@@ -83,6 +84,23 @@ def _choose(features: Features, labels: Labels, seed: int, views: int) -> tuple[
             break
         best = (loss, strength)
     return best[1], int(out.sum())
+
+
+def _held_out(labels: Labels, order: Labels, groups: Labels) -> npt.NDArray[np.bool_]:
+    """(photos,) of each class the first fifth in the order, whole groups, but no group that takes half of a class."""
+    held = np.zeros(len(labels), dtype=bool)
+    images = np.bincount(labels[order], minlength=labels.max() + 1)
+    taken = np.zeros_like(images)
+    for photo in order[np.argsort(labels[order], kind="stable")].tolist():
+        label = labels[photo]
+        if held[photo] or taken[label] >= images[label] // HELD_OUT:
+            continue
+        members = order[groups[order] == groups[photo]]
+        of_class = np.bincount(labels[members], minlength=len(images))
+        if (2 * (taken + of_class) <= images)[of_class > 0].all():
+            held[members] = True
+            taken += of_class
+    return held
 
 
 def _loss(rows: Features, labels: Labels, held_out: Features, their: Labels, strength: float) -> float:
