@@ -166,6 +166,8 @@ def test_a_reader_who_goes_away_does_no_harm():
         ("fieldguide recipes show nowhere 2>&-", 2, ""),
         ("fieldguide recipes > /dev/full", 1, "error: the output cannot be written (No space left on device)\n"),
         ("fieldguide recipes show digits > /dev/full", 1, "error: the output cannot be written"),
+        ("fieldguide --help > /dev/full", 1, "error: the output cannot be written"),
+        ("fieldguide train --help > /dev/full", 1, "error: the output cannot be written"),
         ("PYTHONUNBUFFERED=1 fieldguide recipes > /dev/full", 1, "error: the output cannot be written"),
     ],
 )

@@ -321,4 +321,4 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends nothing
-    app()
+    sys.exit(exit_code_of(app))  # its help is printed outside of any command
