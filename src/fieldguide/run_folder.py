@@ -258,6 +258,8 @@ class RunFolder:
         result = self.read_result()
         if stopped := result.get("stopped"):
             go_on = f"go on with it: {self.command_to_go_on()}" if self.can_go_on else "train it anew"
+            if result.get("spoilt"):
+                go_on = "going on would come to the same; train it anew with another setting"
             raise UsageError(f"{self.path}: is not finished ({stopped}); {go_on}")
         return result
 

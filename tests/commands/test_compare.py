@@ -59,6 +59,7 @@ def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it
         f"fieldguide train --resume {stopped.path}"
     )
     assert not (tmp_path / "t.csv").exists()
+    assert result["spoilt"] is False
     stopped.write_result(result | {"out_of_time": True})
     assert len(compare(runs, quiet=True)) == 2  # its minutes were its end
     stopped.result.unlink()

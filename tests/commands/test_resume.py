@@ -15,6 +15,7 @@ from fieldguide.commands import resume as resume_command
 from fieldguide.commands import train as train_command
 from fieldguide.commands import trial
 from fieldguide.errors import Interrupted, TrainingError
+from fieldguide.run_folder import RunFolder
 from fieldguide.training.checkpoint_files import Checkpoints
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, Torture, differences, without_times
@@ -244,6 +245,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state_and_says_what_to_ch
     run = train(trained[0], output=tmp_path / "run", overrides=(*small, EVERY_STEP), quiet=True)
     assert run.exit_code == 1 and "the loss is not finite in epoch 2, step" in run.result["stopped"]
     assert "train/" in run.result["stopped"] and "learning_rate" in run.result["stopped"]
+    with pytest.raises(UsageError, match=r"finished \(the loss is not finite.*; going on would come to the same"):
+        RunFolder(run.path).read_finished_result()
     for path in (run.path / "checkpoint").glob("*.safetensors"):
         assert all(value.isfinite().all() for value in load_file(path).values())
 

@@ -63,6 +63,7 @@ def result_of(
         "stages": [_stage(ended) for ended in state.ended],
         "more_epochs": [more.epochs for more in state.more],
         "stopped": state.stopped,
+        "spoilt": state.spoilt,
         "plan": list(assembled.told),
         "out_of_time": state.out_of_time,
         "probe": _probe(state),
