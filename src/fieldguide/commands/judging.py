@@ -109,7 +109,7 @@ def calibration_of(
             words += f"; a member's temperature {was} fitted on some of these very photos, so this is optimistic"
         return temperature_summary(1.0, logits, labels, words)
     if not predictor.is_calibrated:
-        return temperature_summary(1.0, logits, labels, "not calibrated: the bundle holds no temperature")
+        return temperature_summary(1.0, logits, labels, "as it is: the bundle holds no temperature")
     if fitted_on_these is False:
         words = f"on the {part} photos, with the temperature fitted on the run's validation photos"
         return temperature_summary(predictor.temperature, logits, labels, words)

@@ -215,9 +215,7 @@ def calibration_summary(
         units, without = (len(labels), "it") if joined is None else (joined, "it and what belongs with it")
         judged = f"cross-fitted in {min(folds, units)} folds: each photo with a temperature fitted without {without}"
         if units == 1:
-            judged = (
-                f"not judged: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
-            )
+            judged = f"nowhere: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
     else:
         judged_logits, judged_labels = test[0].astype(np.float64), test[1]
         divisors = np.full((len(judged_labels), 1), fitted.value)
