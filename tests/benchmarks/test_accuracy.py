@@ -220,6 +220,20 @@ def test_photos_of_one_stratum_are_drawn_as_they_always_were():
     assert bootstrap_difference(a, b, resamples=500) == pytest.approx(np.quantile(expected, (0.025, 0.975)), abs=1e-12)
 
 
+def test_a_bound_of_0_is_0_and_not_what_rounding_makes_of_it():
+    """`better` stands for a bound above 0: 1e-17 would say it where as many are right."""
+    from accuracy_scores import bootstrap_difference
+
+    near = []
+    for wrong in range(4, 40):
+        more = round(2 + 1.96 * np.sqrt(2 * wrong + 2))  # so that the lower bound lies about 0
+        a, b = np.ones((3, 780), bool), np.ones((1, 780), bool)
+        a[:, 100 : 100 + wrong], b[0, : wrong + more] = False, False
+        low = bootstrap_difference(a, b, resamples=200)[0]
+        near += [low] if abs(low) < 1e-9 else []
+    assert len(near) > 3 and near == [0.0] * len(near)
+
+
 def test_the_page_shows_every_row_and_keeps_what_stands_around_its_marks(tmp_path):
     import accuracy_page
 
