@@ -93,6 +93,18 @@ PARTS = {
         ),
         Part("no-smoothing", "no label smoothing", "0.1", ("training.label_smoothing=0",), PLAIN),
         Part(
+            "lean",
+            "no rates by depth, decay, warm-up and smoothing",
+            "all four",
+            (
+                "training.layer_decay=1",
+                "training.weight_decay=0",
+                "training.warmup_epochs=0",
+                "training.label_smoothing=0",
+            ),
+            PLAIN,
+        ),
+        Part(
             "sgd",
             "SGD, 0.01, momentum 0.9",
             "AdamW",

@@ -13,8 +13,8 @@ from .test_accuracy import run as run_of_accuracy
 
 NAMES = (
     "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
-    "no-warm-up", "constant", "no-smoothing", "sgd", "norm-frozen", "norm-train", "standard", "last-two", "trivial",
-    "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema", "soup", "growing", "adjusted", "balanced",
+    "no-warm-up", "constant", "no-smoothing", "lean", "sgd", "norm-frozen", "norm-train", "standard", "last-two",
+    "trivial", "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema", "soup", "growing", "adjusted", "balanced",
     "no-flips", "test-size",
 )  # fmt: skip
 
