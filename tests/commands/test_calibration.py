@@ -6,9 +6,10 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from fieldguide import UsageError, evaluate, load, predict
-from fieldguide.evaluation.calibration import calibration_summary, cross_fitted, fit_temperature, log_loss
+from fieldguide.evaluation.calibration import calibration_summary, fit_temperature, log_loss, temperatures_without_each
 from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.model.bundle import write_temperature
 from fieldguide.run_folder import RunFolder
@@ -64,7 +65,8 @@ def test_the_figures_after_calibration_are_cross_fitted_and_the_loss_is_not_cali
     result, kept = doubtful[1].result, read_predictions(RunFolder(doubtful[1].path).predictions)
     calibration = result["calibration"]
     assert calibration == calibration_summary(kept.logits, kept.labels)
-    of_truth = cross_fitted(kept.logits, kept.labels)[np.arange(12), kept.labels]
+    calibrated = kept.logits / temperatures_without_each(kept.logits, kept.labels)[:, None]
+    of_truth = softmax(calibrated, axis=1)[np.arange(12), kept.labels]
     assert calibration["log_loss_after"] == pytest.approx(-np.log(of_truth).mean(), abs=1e-12)
     in_sample = log_loss(kept.logits / calibration["temperature"], kept.labels)
     assert calibration["temperature"] != 1 and in_sample < calibration["log_loss_before"]

@@ -132,7 +132,7 @@ def test_the_intervals_of_single_classes_count_for_groups():
 
 
 def test_a_class_of_few_bursts_is_covered():
-    """Six bursts of five: 91 % (8,000 draws), where single photos cover 65 %."""
+    """Six bursts of five: 90 %, where single photos cover 63 % (benchmarks/groups.py)."""
     draw, groups, truth = np.random.default_rng(0), np.repeat(np.arange(6), 5), 0.8 * 0.95 + 0.2 * 0.05
     covered = plain = 0
     for _ in range(DRAWS):

@@ -151,7 +151,7 @@ def temperatures_without_each(
         return temperatures
     kind = StratifiedKFold if joined is None else StratifiedGroupKFold
     splitter = kind(folds, shuffle=True, random_state=seed)
-    for others, held_out in splitter.split(logits, _strata(labels, folds), groups if joined else None):
+    for others, held_out in splitter.split(logits, _strata(labels, folds), None if joined is None else groups):
         temperatures[held_out] = fit_temperature(logits[others], labels[others]).value
     return temperatures
 
@@ -164,20 +164,6 @@ def _strata(labels: Labels, folds: int) -> Labels:
     strata = np.where(images[labels] < folds, -1, labels)
     few = 0 < (strata == -1).sum() < folds
     return np.where(strata == -1, images.argmax(), strata) if few else strata
-
-
-def cross_fitted(
-    logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0, groups: Groups | None = None
-) -> Floats:
-    """Calibrated probabilities of each photo, by a temperature that was fitted without it.
-
-    Takes and raises what `temperatures_without_each` does.
-
-    Returns:
-        (photos, classes), each row summing to 1.
-    """
-    temperatures = temperatures_without_each(logits, labels, folds, seed, groups)
-    return np.asarray(softmax(logits.astype(np.float64) / temperatures[:, None], axis=1))
 
 
 def calibration_summary(
