@@ -3,16 +3,18 @@
 import shutil
 import signal
 
+import numpy as np
 import pytest
 import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from fieldguide import UsageError, assemble, experiment, predict, resume, train
-from fieldguide.assemble import automatic
+from fieldguide import UsageError, assemble, evaluate, experiment, predict, resume, train
+from fieldguide.assemble import automatic, probing
 from fieldguide.commands import train as train_command
 from fieldguide.commands.trial import Run
+from fieldguide.evaluation.intervals import wilson_each
 from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
@@ -143,6 +145,36 @@ def test_photos_of_4000_px(tmp_path, make_photos, weights):
         photos, output=tmp_path / "run", weights=weights, overrides=(*settings, "training.rounds=0"), quiet=True
     )
     assert run.result["split"]["train"] == 6 and run.exit_code == 0
+
+
+def test_bursts_reach_the_probe_the_temperature_and_the_intervals_of_classes(
+    tmp_path, make_photos, weights, monkeypatch
+):
+    photos = make_photos(tmp_path / "photos", {"ash": 12, "oak": 12})
+    for path in photos.rglob("*.png"):
+        path.rename(path.with_name(f"{path.parent.name}{int(path.stem) // 3}_{int(path.stem) % 3}.png"))
+    given, real = [], probing.fit_probe
+
+    def fit_probe(features, labels, num_classes, seed, views, groups):
+        given.append(groups.tolist())
+        return real(features, labels, num_classes, seed, views, groups)
+
+    monkeypatch.setattr(probing, "fit_probe", fit_probe)
+    settings = ("training.plan=null", "training.phases=[{method: probe, augmentation: none}]", "training.rounds=0")
+    bursts = (r"split.group_pattern='(?P<group>.+)_\d'", "split.validation_share=0.25")
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=(*AT_32_PX, *settings, *bursts), quiet=True)
+    assert given == [[number for number in range(6) for _ in range(3)]]  # files sorted, three a burst
+    assert run.result["validation"]["groups"] == 2
+    calibration = run.result["calibration"]
+    assert calibration["judged"].startswith("cross-fitted in 2 folds") and "belongs with it" in calibration["judged"]
+    for row in evaluate(run.path, photos, quiet=True).figures["per_class"]:
+        bounds = (row["recall_low"], row["recall_high"])
+        assert row["images"] == 3 and bounds == pytest.approx(wilson_of_one(row["recall"]))  # a burst is one photo
+
+
+def wilson_of_one(share):
+    low, high = wilson_each(np.array([share]), np.array([1.0]))
+    return low[0], high[0]
 
 
 def test_a_time_that_is_too_short_for_anything_still_leaves_a_judged_model(tmp_path, make_photos):
