@@ -12,6 +12,7 @@ from fieldguide.evaluation.calibration import (
     calibration_summary,
     fit_temperature,
     log_loss,
+    temperature_summary,
     temperatures_without_each,
 )
 from fieldguide.evaluation.reliability import expected_calibration_error
@@ -195,14 +196,12 @@ def test_the_summary_is_judged_cross_fitted_on_validation():
     assert summary["coverage_curve"]["coverage"][-1] == 1
 
 
-def test_the_summary_is_judged_on_test_with_validations_temperature():
-    logits, labels = problem(2, scale=3.0)
-    test_logits, test_labels = problem(5, photos=90, scale=3.0)
-    summary = calibration_summary(logits, labels, test=(test_logits, test_labels))
-    assert (summary["fitted_on_n"], summary["judged_on_n"]) == (200, 90)
-    assert "test" in summary["judged"]
-    expected = log_loss(test_logits / fit_temperature(logits, labels).value, test_labels)
-    assert summary["log_loss_after"] == pytest.approx(expected, abs=1e-12)
+def test_a_temperature_fitted_elsewhere_is_judged_as_it_is():
+    logits, labels = problem(5, photos=90, scale=3.0)
+    summary = temperature_summary(2.5, logits, labels, "on the test photos")
+    assert (summary["temperature"], summary["judged"], summary["judged_on_n"]) == (2.5, "on the test photos", 90)
+    assert summary["log_loss_before"] == log_loss(logits, labels)
+    assert summary["log_loss_after"] == pytest.approx(log_loss(logits / 2.5, labels), abs=1e-12)
 
 
 def test_a_single_photo_is_not_said_to_be_judged():

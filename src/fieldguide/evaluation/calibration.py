@@ -171,17 +171,15 @@ def calibration_summary(
     labels: Labels,
     *,
     groups: Groups | None = None,
-    test: tuple[npt.NDArray[Any], Labels] | None = None,
     folds: int = 5,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What calibration did, judged on photos that the temperature was not fitted on.
 
     Args:
-        logits: (photos, classes) of validation; the temperature is fitted on all of them.
+        logits: (photos, classes); the temperature is fitted on all of them.
         labels: (photos,) indices.
         groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
-        test: logits and labels to judge on; without them, validation is judged cross-fitted.
         folds: of the cross-fitting.
         seed: of the folds.
 
@@ -194,24 +192,18 @@ def calibration_summary(
         ValueError: no photos to judge on, or arrays that do not go together.
     """
     fitted = fit_temperature(logits, labels)
-    if test is None:
-        judged_logits, judged_labels = logits.astype(np.float64), labels
-        divisors = temperatures_without_each(logits, labels, folds, seed, groups)[:, None]
-        joined = joined_groups(groups)
-        units, without = (len(labels), "it") if joined is None else (joined, "it and what belongs with it")
-        judged = f"cross-fitted in {min(folds, units)} folds: each photo with a temperature fitted without {without}"
-        if units == 1:
-            judged = f"nowhere: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
-    else:
-        judged_logits, judged_labels = test[0].astype(np.float64), test[1]
-        divisors = np.full((len(judged_labels), 1), fitted.value)
-        judged = "on the test photos, with the temperature fitted on validation"
+    before, joined = logits.astype(np.float64), joined_groups(groups)
+    units, without = (len(labels), "it") if joined is None else (joined, "it and what belongs with it")
+    judged = f"cross-fitted in {min(folds, units)} folds: each photo with a temperature fitted without {without}"
+    if units == 1:
+        judged = f"nowhere: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
+    after = before / temperatures_without_each(logits, labels, folds, seed, groups)[:, None]
     return {
         "temperature": fitted.value,
         "temperature_note": fitted.note,
         "fitted_on_n": fitted.fitted_on_n,
         "judged": judged,
-        **_before_and_after(judged_logits, judged_logits / divisors, judged_labels),
+        **_before_and_after(before, after, labels),
     }
 
 
