@@ -1,6 +1,7 @@
-"""Our own scripts in benchmarks/peers: what they time is what they say."""
+"""Our own scripts in benchmarks/peers: what they time is what they say, and what they print can be read."""
 
 import argparse
+import json
 import sys
 
 import pytest
@@ -11,8 +12,9 @@ from .test_accuracy import BENCHMARKS
 @pytest.fixture(autouse=True)
 def _beside_the_scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS / "peers"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("contract", "fieldguide_predict"):
+    for name in ("contract", "fieldguide_predict", "accuracy_results", "accuracy_run"):
         sys.modules.pop(name, None)
 
 
@@ -26,3 +28,24 @@ def test_the_timed_prediction_loads_no_model_and_predicts_every_photo(tmp_path, 
     watch, written = script.by_the_library(options, made)
     assert written.images == 3 and len(watch.seconds) == 1
     assert len((tmp_path / "prediction.csv").read_text().splitlines()) == 4
+
+
+def test_a_run_of_our_own_command_tells_what_the_run_itself_holds(tmp_path, make_photos):
+    from accuracy_run import run_once
+
+    make_photos(tmp_path / "photos", {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2})
+    files = sorted((tmp_path / "photos" / "val").glob("*/*"))
+    named = [file.relative_to(tmp_path / "photos" / "val") for file in files]
+    setting = {"photos": {"files": [name.as_posix() for name in named], "classes": [name.parts[0] for name in named]}}
+    command = [sys.executable, str(BENCHMARKS / "peers" / "accuracy_fieldguide.py"), "--photos", tmp_path / "photos"]
+    command += ["--backbone", "resnet10t", "--weights", "none", "--size", "32", "--seed", "0"]
+    command += ["--minutes", "0.1", "--keep", tmp_path / "kept"]
+    values, failure = run_once([str(word) for word in command], 120, setting)
+    assert not failure
+    history = [json.loads(line) for line in (tmp_path / "kept" / "history.jsonl").read_text().splitlines()]
+    assert values["epochs"] == len(history) > 0
+    assert values["epoch_seconds"] == [epoch["seconds"] for epoch in history]
+    result = json.loads((tmp_path / "kept" / "result.json").read_text())
+    assert values["accuracy"] == values["validation_accuracy"] == result["validation"]["accuracy"]
+    assert values["predicted"] and set(values["predicted"]) <= {"a", "b"}
+    assert 0 < sum(values["epoch_seconds"]) < values["seconds_used"] <= values["wall_seconds"]
