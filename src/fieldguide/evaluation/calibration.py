@@ -18,6 +18,7 @@ from fieldguide.evaluation.reliability import (
     reliability_table,
 )
 
+FOLDS = 5  # of the cross-fitting
 DECADES = 6  # a temperature below 1e-6 or above 1e6 would say that the logits are not logits
 AT_BOUND = "at its bound: the log loss falls beyond it"
 ALL_RIGHT = (
@@ -122,7 +123,7 @@ def _root(rising: Callable[[float], float]) -> tuple[float, bool]:
 
 
 def temperatures_without_each(
-    logits: npt.NDArray[Any], labels: Labels, folds: int = 5, seed: int = 0, groups: Groups | None = None
+    logits: npt.NDArray[Any], labels: Labels, folds: int = FOLDS, seed: int = 0, groups: Groups | None = None
 ) -> Floats:
     """For each photo the temperature that was fitted without its fold.
 
@@ -166,22 +167,13 @@ def _strata(labels: Labels, folds: int) -> Labels:
     return np.where(strata == -1, images.argmax(), strata) if few else strata
 
 
-def calibration_summary(
-    logits: npt.NDArray[Any],
-    labels: Labels,
-    *,
-    groups: Groups | None = None,
-    folds: int = 5,
-    seed: int = 0,
-) -> dict[str, Any]:
+def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Groups | None = None) -> dict[str, Any]:
     """What calibration did, judged on photos that the temperature was not fitted on.
 
     Args:
         logits: (photos, classes); the temperature is fitted on all of them.
         labels: (photos,) indices.
         groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
-        folds: of the cross-fitting.
-        seed: of the folds.
 
     Returns:
         Plain data: `temperature`, `temperature_note`, `fitted_on_n`; `judged` (how, in words) and `judged_on_n`;
@@ -194,10 +186,10 @@ def calibration_summary(
     fitted = fit_temperature(logits, labels)
     before, joined = logits.astype(np.float64), joined_groups(groups)
     units, without = (len(labels), "it") if joined is None else (joined, "it and what belongs with it")
-    judged = f"cross-fitted in {min(folds, units)} folds: each photo with a temperature fitted without {without}"
+    judged = f"cross-fitted in {min(FOLDS, units)} folds: each photo with a temperature fitted without {without}"
     if units == 1:
         judged = f"nowhere: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
-    after = before / temperatures_without_each(logits, labels, folds, seed, groups)[:, None]
+    after = before / temperatures_without_each(logits, labels, groups=groups)[:, None]
     return {
         "temperature": fitted.value,
         "temperature_note": fitted.note,
