@@ -84,6 +84,15 @@ def under_way(model, kind="sgd"):
     return UnderWay(PHASES[0], optimizer, Constant(), Convergence(0.001, 3))
 
 
+def test_a_probe_that_is_not_judged_yet_is_not_taken_for_the_best_model():
+    model = network()
+    best = train(model, dataclasses.replace(PLAN, max_epochs=1), made("sgd", "constant"), Diary(model), lambda: "")
+    now = under_way(model)
+    assert not any(name.startswith("best.") for name in capture(model, best, now).tensors)
+    now.running.images = 12  # of a probe, which has no steps but another head
+    assert any(name.startswith("best.") for name in capture(model, best, now).tensors)
+
+
 def test_two_are_kept_and_the_newest_that_is_whole_is_found(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path / "checkpoint", 10)
     for steps in (1, 2, 3):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fieldguide.errors import PhotosError, TrainingError, UsageError
-from fieldguide.training.checkpoint import Snapshot
+from fieldguide.training.checkpoint import Snapshot, capture, state_of
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Plan, Rounds, Stage
@@ -315,6 +315,32 @@ def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
     _, state, diary = run(falling(13), plan=plan)
     assert diary.steps == [4] and len(state.history) == 1 and state.out_of_time and state.best is not None
     assert state.history[0].training.images == 4 and diary.ended[-1].reason == "the time was up"
+
+
+@pytest.mark.parametrize("plan", [PLAN, PROBE_FIRST])
+def test_a_photo_that_goes_away_in_the_validation_of_an_epoch_that_the_time_cut_leaves_the_epoch_to_go_on_with(plan):
+    model, saved = network(), []
+
+    class Keeper:
+        def is_due(self):
+            return False
+
+        def keep(self, model, state, under_way):
+            saved.append(capture(model, state, under_way))
+
+    def evaluate(model):
+        raise PhotosError("val/a.jpg is gone")
+
+    made = dataclasses.replace(probing(), evaluate=evaluate)
+    cut = dataclasses.replace(plan, max_seconds=0.0)
+    state = train(model, cut, made, Diary(model), lambda: "", Keeper())
+    assert state.stopped == "val/a.jpg is gone" and not state.history
+    (snapshot,) = saved
+    again, diary = network(), Diary(model)
+    on = Saved(state_of(snapshot.plain["state"], plan, None), snapshot)
+    more = dataclasses.replace(tools(falling(13)), probe=probing().probe)
+    state = train(again, plan, more, diary, lambda: "", saved=on)
+    assert not state.stopped and len(state.history) > 1 and state.best is not None
 
 
 class Clock:

@@ -109,7 +109,8 @@ def _is_best(model: nn.Module, state: State, under_way: UnderWay) -> bool:
     """
     if state.best is None or under_way.average is not None or list(state.best.weights) != list(model.state_dict()):
         return False
-    return under_way.running.steps == 0 and bool(state.history) and state.history[-1].best
+    is_between = under_way.running.steps == 0 and under_way.running.images == 0  # a probe has photos and no steps
+    return is_between and bool(state.history) and state.history[-1].best
 
 
 def _demand_finite(tensors: Mapping[str, torch.Tensor], epoch: int, steps: int) -> None:

@@ -106,6 +106,8 @@ class _Training:
         """After a photo that went away the steps before it are good; after a loss that is not finite they are not."""
         self.state.spoilt = isinstance(error, TrainingError)
         if self.under_way is not None and not self.state.spoilt:
+            if self.under_way.running.images:  # an epoch that the time cut is still to be judged
+                self.state.out_of_time = False
             self.keeper.keep(self.model, self.state, self.under_way)
 
     def _begin_next(self) -> UnderWay | None:

@@ -98,7 +98,7 @@ class Plateau:
 
 
 class Cosine:
-    """Linear warm-up, then half a cosine to zero at the stage's last step (Loshchilov and Hutter 2017, eq. 5)."""
+    """Linear warm-up, then half a cosine that comes to zero after the last step (Loshchilov and Hutter 2017, eq. 5)."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int, warmup_epochs: float
