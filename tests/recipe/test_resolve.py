@@ -134,3 +134,27 @@ def test_statistics_of_random_weights_are_refused_for_the_first_steps_and_no_mat
         found = contradictions(resolve(Recipe(model=random, training=Training(phases=phases)), OWN))
         named = [pair.fields for pair in found]
         assert named == ([] if field is None else [(f"training.phases.{field}.batch_norm", "model.weights")])
+
+
+def test_the_augmentations_of_a_plan_can_be_changed_and_others_would_be_ignored():
+    for weights, taken in (("hub", {"none", "mild"}), ("none", {"standard"})):
+        for name in ("none", "mild", "standard", "own"):
+            own = Augmentation(policies={name: Policy()})
+            recipe = Recipe(model=Model(weights=weights), augmentation=own, training=Training(plan="auto"))
+            named = [pair.fields for pair in contradictions(recipe)]
+            assert named == ([] if name in taken else [(f"augmentation.policies.{name}", "training.plan")])
+
+
+def test_a_resolved_probe_contradicts_nothing():
+    probe = Phase(method="probe", augmentation="mild", views=3)
+    made = resolve(Recipe(training=Training(phases=(probe, Phase()))), OWN)
+    assert made.training.phases[0].max_epochs == 1 and contradictions(made) == []
+
+
+def test_photos_are_cached_for_the_largest_phase():
+    phases = (Phase(), Phase(image_size_px=512))
+    made = resolve(Recipe(execution="fast", training=Training(phases=phases)), OWN)
+    assert made.data.cache_side_px == 1_024 and contradictions(made) == []
+    small = Recipe(data=Data(image_size_px=224, cache_side_px=256), training=Training(phases=phases))
+    named = [pair.fields for pair in contradictions(small)]
+    assert named == [("data.cache_side_px", "training.phases.1.image_size_px")]

@@ -30,7 +30,7 @@ from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.bundle import Description
 from fieldguide.model.classifier import Architecture, Classifier, count_parameters, make_classifier
 from fieldguide.model.weights import LoadedWeights, load_weights
-from fieldguide.recipe.resolve import BATCH_SIZE, settle
+from fieldguide.recipe.resolve import BATCH_SIZE, largest_size_px, settle
 from fieldguide.recipe.schema import Recipe
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Rounds, Stage
@@ -162,7 +162,7 @@ def _settled(recipe: Recipe, model: Classifier, images: int, device: torch.devic
     is_bfloat16 = training.precision == "bf16" or (training.precision == "auto" and multiplies_bfloat16(device))
     size = training.micro_batch_size
     if size is None:
-        kept = kept_bytes_per_image(model, recipe.data.image_size_px, autocast(is_bfloat16, device))
+        kept = kept_bytes_per_image(model, largest_size_px(recipe)[1], autocast(is_bfloat16, device))
         size = fitting(training.batch_size, kept, available_bytes(device))
     steps = images // training.batch_size
     pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast" and can_compile(device)

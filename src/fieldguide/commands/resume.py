@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble, world
+from fieldguide.commands.announce import announce
 from fieldguide.commands.cross_validate import cross_validate, settled_as_first_fold
 from fieldguide.commands.display import Screen
 from fieldguide.commands.faults import explained
@@ -14,7 +15,7 @@ from fieldguide.commands.prepare import Prepared, prepare
 from fieldguide.commands.report import report as write_report
 from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
 from fieldguide.commands.train import run_trial, seconds_left
-from fieldguide.commands.trial import WAITED, Run, Trial, announce, carry_out, write_rest_of_beginning
+from fieldguide.commands.trial import WAITED, Run, Trial, carry_out, write_rest_of_beginning
 from fieldguide.data.files import problem_with_folder
 from fieldguide.data.split import Split
 from fieldguide.errors import UsageError, counted

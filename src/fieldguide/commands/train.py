@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble, world
+from fieldguide.commands.announce import announce
 from fieldguide.commands.cross_validate import cross_validate, settled_as_first_fold
 from fieldguide.commands.display import Screen
 from fieldguide.commands.faults import explained
 from fieldguide.commands.prepare import Prepared, demand_request, prepare
-from fieldguide.commands.trial import Run, Trial, announce, carry_out, write_beginning
+from fieldguide.commands.trial import Run, Trial, carry_out, write_beginning
 from fieldguide.data.split import Split
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipe.schema import Recipe

@@ -35,10 +35,6 @@ from fieldguide.training.loop import train as train_loop
 from fieldguide.training.state import Epoch, State
 
 WAITED = "waited_for_data"  # seconds waited and seconds in all, beside a checkpoint
-MIXED = (
-    "photos are mixed with each other while it learns: training loss and accuracy are those of mixed images, where the "
-    "class with the larger share counts as right"
-)
 
 
 @dataclass(frozen=True)
@@ -140,27 +136,6 @@ def write_rest_of_beginning(trial: Trial) -> None:
         write_seen(run, trial.prepared.seen)
     if not run.check.exists():
         write_json(run.check, trial.prepared.check)
-
-
-def announce(trial: Trial) -> None:
-    """Says what will be trained on what."""
-    recipe, counts, screen = trial.recipe, trial.assembled.parameters, trial.screen
-    screen.say(
-        f"recipe {trial.name}: {recipe.model.backbone} with {recipe.model.head} head, {counts['total']:,} parameters "
-        f"({counts['backbone']:,} + {counts['head']:,}), {recipe.training.optimizer}, "
-        f"on {world.choose_device(trial.device)}"
-    )
-    screen.say(trial.assembled.weights.sentence())
-    screen.say(
-        f"training on {len(trial.split.part('train')):,} photos, validation on {len(trial.split.part('val')):,}, "
-        f"{len(trial.split.classes):,} classes"
-    )
-    for number, sentence in enumerate(trial.assembled.told):
-        screen.say(f"{'then ' if number else 'plan: '}{sentence}")
-    if recipe.training.mix_probability:
-        screen.say(MIXED)
-    for sentence in (*trial.rules["unverified"], *trial.assembled.feed.remarks):
-        screen.warn(sentence)
 
 
 def carry_out(trial: Trial, saved: Saved | None = None) -> Run:

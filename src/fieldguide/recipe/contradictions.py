@@ -1,29 +1,18 @@
 """Fields of a recipe that contradict each other, or that would be ignored beside another."""
 
-from typing import NamedTuple
-
-from fieldguide.recipe.names import nearest
-from fieldguide.recipe.resolve import BATCH_SIZE
-from fieldguide.recipe.schema import AUTO, Policy, Recipe, Training
+from fieldguide.recipe.contradictions_of_phases import Contradiction, of_phases
+from fieldguide.recipe.resolve import BATCH_SIZE, largest_size_px
+from fieldguide.recipe.schema import AUTO, Policy, Recipe
 
 MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
-
-
-class Contradiction(NamedTuple):
-    """The fields that do not go together, and a sentence that names them and says what to do."""
-
-    fields: tuple[str, ...]
-    message: str
 
 
 def contradictions(recipe: Recipe) -> list[Contradiction]:
     """All pairs of fields that cannot both be meant."""
     return [
-        *_of_a_plan(recipe),
-        *_of_probes(recipe),
+        *of_phases(recipe),
         *_against_exact(recipe),
         *_ignored(recipe),
-        *_unknown_augmentations(recipe),
         *_ranges(recipe),
         *_of_mixing(recipe),
         *_of_speed(recipe),
@@ -31,54 +20,6 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         *_of_backbone(recipe),
         *_against_rules(recipe),
     ]
-
-
-def _of_a_plan(recipe: Recipe) -> list[Contradiction]:
-    """A plan writes phases and rounds itself."""
-    training = recipe.training
-    if training.plan != "auto":
-        return []
-    return [
-        Contradiction(
-            (f"training.{name}", "training.plan"),
-            f"training.{name} would be ignored, because training.plan is auto and writes its own; "
-            f"leave training.{name} out, or set training.plan to null",
-        )
-        for name in ("phases", "rounds", "max_epochs")
-        if getattr(training, name) != Training.model_fields[name].get_default()
-    ]
-
-
-def _of_probes(recipe: Recipe) -> list[Contradiction]:
-    found, model = [], recipe.model
-    for i, phase in enumerate(recipe.training.phases):
-        where = f"training.phases.{i}"
-        if phase.method == "gradient" and phase.views is not None:
-            found.append(
-                Contradiction(
-                    (f"{where}.views", f"{where}.method"),
-                    f"{where}.views would be ignored, because {where}.method is gradient; set views to null, or method "
-                    "to probe",
-                )
-            )
-        if phase.method == "probe" and (model.head != "linear" or model.head_dropout):
-            found.append(
-                Contradiction(
-                    (f"{where}.method", "model.head"),
-                    f"{where}.method: probe solves for a linear head without dropout, but model.head is {model.head}"
-                    f"{f' with dropout {model.head_dropout:g}' if model.head_dropout else ''}; choose linear with "
-                    "head_dropout null, or method gradient",
-                )
-            )
-    last = recipe.training.phases[-1]
-    if last.method == "probe" and len(recipe.training.phases) > 1:
-        found.append(
-            Contradiction(
-                (f"training.phases.{len(recipe.training.phases) - 1}.method", "training.phases"),
-                "training.phases: a probe at the end would throw away the head that was learned; put it first",
-            )
-        )
-    return found
 
 
 def _against_exact(recipe: Recipe) -> list[Contradiction]:
@@ -156,22 +97,6 @@ def _ignored(recipe: Recipe) -> list[Contradiction]:
     ]
 
 
-def _unknown_augmentations(recipe: Recipe) -> list[Contradiction]:
-    named = {f"training.phases.{i}.augmentation": phase.augmentation for i, phase in enumerate(recipe.training.phases)}
-    if recipe.training.rounds.augmentation is not None:
-        named["training.rounds.augmentation"] = recipe.training.rounds.augmentation
-    known = recipe.augmentation.known()
-    return [
-        Contradiction(
-            (field, f"augmentation.policies.{value}"),
-            f"{field}: there is no augmentation {value!r}{nearest(value, known)}; "
-            f"known are {', '.join(known)}; own ones stand in augmentation.policies",
-        )
-        for field, value in named.items()
-        if value not in known
-    ]
-
-
 def _ranges(recipe: Recipe) -> list[Contradiction]:
     found = []
     for field, policy in recipe.augmentation.policies.items():
@@ -190,12 +115,12 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
                 )
             )
     size, share = recipe.data.image_size_px, recipe.data.crop_share
-    side = recipe.data.cache_side_px
-    if size is not None and side and side < size:
+    side, (field, largest) = recipe.data.cache_side_px, largest_size_px(recipe)
+    if side and side < largest:
         found.append(
             Contradiction(
-                ("data.cache_side_px", "data.image_size_px"),
-                f"data.cache_side_px: {side} is below data.image_size_px {size}, so photos would be shrunk and then "
+                ("data.cache_side_px", field),
+                f"data.cache_side_px: {side} is below {field} {largest}, so photos would be shrunk and then "
                 "enlarged; choose a larger one, or 0 for no cache",
             )
         )

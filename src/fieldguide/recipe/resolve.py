@@ -35,7 +35,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
     engine = recipe.augmentation.engine or ("fused" if recipe.execution == "fast" and can_fuse else "reference")
     if recipe.training.plan == "auto":
         pretrained_preprocessing = {**pretrained_preprocessing, "image_size_px": recipe.data.image_size_px}
-    data = _data(recipe.data, pretrained_preprocessing, engine)
+    data = _data(recipe, pretrained_preprocessing, engine)
     return recipe.model_copy(
         update={
             "model": _model(recipe.model),
@@ -52,10 +52,19 @@ def _model(model: Model) -> Model:
     return model.model_copy(update={"head_width": model.head_width or HEAD_WIDTH[model.head], "head_dropout": dropout})
 
 
-def _data(data: Data, pretrained_preprocessing: dict[str, Any], engine: str) -> Data:
+def _data(recipe: Recipe, pretrained_preprocessing: dict[str, Any], engine: str) -> Data:
+    data = recipe.data
     filled = {key: value for key, value in pretrained_preprocessing.items() if getattr(data, key) is None}
     size = data.image_size_px or pretrained_preprocessing["image_size_px"]
-    return data.model_copy(update=filled | {"cache_side_px": _cache_side(data.cache_side_px, size, engine)})
+    largest = size and max(size, largest_size_px(recipe)[1])
+    return data.model_copy(update=filled | {"cache_side_px": _cache_side(data.cache_side_px, largest, engine)})
+
+
+def largest_size_px(recipe: Recipe) -> tuple[str, int]:
+    """The largest image size that a recipe names, and the field that does; 0 where all are left open."""
+    named = {"data.image_size_px": recipe.data.image_size_px or 0}
+    named |= {f"training.phases.{i}.image_size_px": p.image_size_px or 0 for i, p in enumerate(recipe.training.phases)}
+    return max(named.items(), key=lambda item: item[1])
 
 
 def _split(recipe: Recipe) -> Split:
