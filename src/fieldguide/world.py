@@ -97,8 +97,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def available_bytes(device: torch.device) -> int | None:
     """Memory that can be taken on the device now; None where the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "cuda":  # what torch keeps for later is taken by nobody else
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     found = [_available_of_machine(), _available_of_group()]
     return min((value for value in found if value is not None), default=None)
 
@@ -111,11 +112,12 @@ def _available_of_machine() -> int | None:
     return None
 
 
-def _available_of_group() -> int | None:
-    """What a container's bound leaves; None without one."""
-    folder = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+def _available_of_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container's bound leaves, files that the kernel only keeps read included; None without a bound."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        left = int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
+        told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return left + int(told["active_file"]) + int(told["inactive_file"])
     return None
 
 
