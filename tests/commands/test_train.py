@@ -322,6 +322,22 @@ def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small
     assert resume(tmp_path / "run", quiet=True).exit_code == 0
 
 
+@pytest.mark.parametrize("place", ["train/cat/004.png", "val/cat/001.png"])
+def test_a_photo_that_becomes_another_one_in_mid_training_ends_it_and_is_named(
+    photos, tmp_path, small, monkeypatch, place
+):
+    real = trial.train_loop
+
+    def replacing(*arguments):
+        (photos / place).write_bytes((photos / "train/2/000.png").read_bytes())
+        return real(*arguments)
+
+    monkeypatch.setattr(trial, "train_loop", replacing)
+    settings = (*small, "augmentation.engine=reference")
+    with pytest.raises(TrainingError, match=f"{place} is not the photo that it was"):
+        train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
+
+
 def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(photos, tmp_path, small):
     settings = (*small, "model.backbone=test_vit", "data.image_size_px=72")
     with pytest.raises(UsageError, match=r"data\.image_size_px: test_vit does not take 72 x 72 images"):

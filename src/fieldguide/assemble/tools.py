@@ -210,7 +210,8 @@ def _make_evaluation(
     precision: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> Callable[[nn.Module], Scores]:
     def load(row: Row) -> torch.Tensor:
-        return pixels(center(read_photo(paths[row.file], recipe.data.max_megapixels), preprocessing))
+        photo = read_photo(paths[row.file], recipe.data.max_megapixels, content_hash=row.content_hash)
+        return pixels(center(photo, preprocessing))
 
     every_input = KeptInputs(rows, load, recipe.training.batch_size or BATCH_SIZE)
 

@@ -183,7 +183,7 @@ class _Augmented(Dataset[Item]):
         augmentation, place, seed = key
         photo = self.photos[place]
         try:
-            image = read_photo(photo.path, self.max_megapixels)
+            image = read_photo(photo.path, self.max_megapixels, content_hash=photo.content_hash)
         except UnreadableError as error:
             return f"{photo.file} {error}"
         return pixels(self.augmentations[augmentation](image, seed)), photo.label, photo.file

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fieldguide.data.bombs import problem_with_size, problem_with_structure
 from fieldguide.data.quiet import OneAtATime, QuietCodec
 from fieldguide.errors import PhotosError
-from fieldguide.storage import printable
+from fieldguide.storage import digest, printable
 
 MAX_FILE_BYTES = 2**29
 LARGE_MEGAPIXELS = 32  # photos above are decoded one at a time in a process, however many threads there are
@@ -162,13 +162,22 @@ def _is_large(image: Image.Image, pixels: int) -> bool:
     return pixels > LARGE_MEGAPIXELS * 1e6
 
 
-def read_photo(path: Path, max_megapixels: float = 200, least_px: int | None = None) -> Image.Image:
+def read_photo(
+    path: Path, max_megapixels: float = 200, least_px: int | None = None, content_hash: str = ""
+) -> Image.Image:
     """A file to an RGB image; see `decode`.
 
+    Args:
+        path, max_megapixels, least_px: as `decode` takes them.
+        content_hash: SHA-256 in hexadecimal of the photo that is expected there; empty: any.
+
     Raises:
-        UnreadableError: with the reason.
+        UnreadableError: with the reason; or another photo lies there by now.
     """
-    return decode(read_bytes(path), max_megapixels, least_px)
+    content = read_bytes(path)
+    if content_hash and digest(content) != content_hash:
+        raise UnreadableError("is not the photo that it was")
+    return decode(content, max_megapixels, least_px)
 
 
 def as_decoded(image: Image.Image) -> Image.Image:
