@@ -1,12 +1,14 @@
 """The features of a probe: all photos in each view, as far as the time goes."""
 
 import contextlib
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fieldguide.assemble.probing import _features, _numbers
+from fieldguide.assemble.probing import _features, _numbers, make_probe
+from fieldguide.model.classifier import Classifier
 
 PHOTOS = ("a", "b", "c", "d", "e")
 
@@ -24,8 +26,7 @@ def features(views, answers):
         asked.append((photos, is_more))
         return next(answers)
 
-    model, stage = SimpleNamespace(backbone=lambda images: images), SimpleNamespace(views=views)
-    return _features(model, stage, 1, goes, batches, 3, contextlib.nullcontext), asked
+    return _features(lambda images: images, SimpleNamespace(views=views), 1, goes, batches, 3), asked
 
 
 def test_it_asks_after_each_batch_and_says_where_none_is_to_come():
@@ -51,3 +52,44 @@ def test_files_of_one_group_share_a_number():
     numbers = _numbers(list(PHOTOS), {"b": "b", "d": "b"})
     assert numbers[1] == numbers[3] and len(set(numbers.tolist())) == 4
     assert _numbers(list(PHOTOS), {}) is None
+
+
+class Squares(torch.nn.Module):
+    """A backbone of two features that keeps how many photos came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, images):
+        self.seen.append(len(images))
+        return images
+
+
+def solved(labels, **options):
+    """A head solved for on made-up features of these labels, its figures, and what its backbone saw."""
+    torch.manual_seed(0)
+    labels = torch.tensor(labels)
+    images = torch.randn(len(labels), 2) + labels[:, None]
+    backbone, head = Squares(), torch.nn.Linear(2, int(labels.max()) + 1)
+    model = Classifier(backbone, head)
+    batch = SimpleNamespace(images=images, labels=labels, files=tuple(f"{i:03}" for i in range(len(labels))))
+    probe = make_probe(lambda *_: iter([batch]), contextlib.nullcontext, 1, head.out_features, 0, {}, **options)
+    figures = probe(model, SimpleNamespace(views=1), 1, lambda photos, is_more: "on")
+    return model.head, figures, backbone.seen
+
+
+def test_no_more_photos_go_through_at_once_than_fit():
+    head, figures, seen = solved([0, 1] * 10, at_once=8)
+    whole, same, at_once = solved([0, 1] * 10)
+    assert (seen, at_once) == ([8, 8, 4], [20]) and figures == same and torch.equal(head.weight, whole.weight)
+
+
+def test_a_head_without_the_prior_answers_as_if_classes_were_equally_frequent():
+    labels = [0] * 90 + [1] * 10
+    head, figures, _ = solved(labels)
+    other, adjusted, _ = solved(labels, without_prior=True)
+    assert torch.equal(head.weight, other.weight) and adjusted.loss == figures.loss
+    taken_off = (head.bias - other.bias).tolist()
+    assert taken_off == pytest.approx([math.log(0.9), math.log(0.1)], abs=1e-6)
+    assert adjusted.correct != figures.correct  # the rare class is answered more often

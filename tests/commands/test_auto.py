@@ -46,6 +46,7 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
     assert plan_of(run) == [("probe", "head", "folded", 1), ("gradient", "all", "folded", 12)]
     recipe = read_recipe(run.path / "recipe.yaml")
     assert recipe.training.plan is None and recipe.training.batch_size == 8 and recipe.training.layer_decay == 0.6
+    assert recipe.training.rounds.patience_epochs == recipe.training.rounds.max_epochs == 6  # each to its cosine's end
     assert set(recipe.augmentation.policies) == {"none", "mild"}
     told = capsys.readouterr().out
     assert "plan: probe on frozen features" in told and "then the whole network for 12 epochs at 32 px" in told
@@ -229,6 +230,10 @@ def test_a_training_that_was_out_of_time_can_be_trained_longer(tmp_path, make_ph
         (("training.plan=null", "training.phases.0.views=2"), "training.phases.0.views would be ignored"),
         (("training.plan=null", "training.phases.0.method=probe", "model.head=mlp"), "solves for a linear head"),
         (("training.plan=null", "training.phases.1.method=probe"), "put it first"),
+        (("training.plan=null", "training.phases.0={method: probe, trainable: last_stage}"), "trainable would be"),
+        (("training.plan=null", "training.phases.0={method: probe, max_epochs: 5}"), "max_epochs would be"),
+        (("training.plan=null", "training.phases.0={method: probe, augmentation: none, views: 2}"), "the same photo"),
+        (("augmentation.policies.mild.hue=0.1",), "auto and takes standard; leave it out"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path, make_photos, settings, named):
@@ -245,6 +250,26 @@ def test_a_probe_of_several_views_and_an_image_size_of_a_phase(tmp_path, make_ph
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, quiet=True)
     assert run.result["probe"]["training"]["images"] == 72 and run.result["epochs"] == 3
     assert [stage["name"] for stage in run.result["stages"]] == ["probe", "mild"]
+
+
+def test_the_micro_batch_is_of_the_largest_phase_and_a_smaller_one_is_told(
+    tmp_path, make_photos, weights, monkeypatch, capsys
+):
+    asked = []
+
+    def kept(model, image_size_px, precision):
+        asked.append(image_size_px)
+        return 1e6
+
+    monkeypatch.setattr(assemble, "kept_bytes_per_image", kept)
+    monkeypatch.setattr(assemble, "available_bytes", lambda device: int(4e6 * 1.6 / 0.75) + 9)
+    photos = make_photos(tmp_path / "photos", TWO)
+    phases = "[{augmentation: mild, max_epochs: 1}, {augmentation: mild, image_size_px: 48, max_epochs: 1}]"
+    settings = (*AT_32_PX, "training.plan=null", f"training.phases={phases}", "training.rounds=0")
+    run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings)
+    assert set(asked) == {48} and read_recipe(run.path / "recipe.yaml").training.micro_batch_size == 4
+    told = " ".join(capsys.readouterr().out.split())
+    assert "batch normalisation sees 4 photos at a time and not the whole batch of 64" in told
 
 
 @pytest.mark.parametrize(("forward", "photos"), [(0.0, 64), (1.0, 32)])

@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 
 from fieldguide.training.budget import (
     FILLED,
+    MEASURED_HEAD,
     MOST_EPOCHS,
     OPEN_ROUNDS,
     Costs,
@@ -105,3 +107,10 @@ def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():
 
 def test_an_epoch_that_takes_for_ever_is_not_planned():
     assert planned(10, costs=Costs(128, 0.002, math.inf)).epochs == 0
+
+
+def test_a_head_of_many_classes_takes_longer_to_solve_for():
+    small, large = (replace(TASK, head_parameters=count) for count in (500, 1_000_000))
+    probes = [plan_epochs(COSTS, task, 600, lambda: None).probe_seconds for task in (TASK, small, large)]
+    assert probes[0] == probes[1]
+    assert probes[2] - probes[0] == pytest.approx(2e-3 * 5_000 * (1_000_000 / MEASURED_HEAD - 1))

@@ -28,7 +28,8 @@ def test_it_is_the_minimum_of_the_regularised_loss_on_standardised_features(clas
     # scikit-learn's one row for two classes is the difference of ours, whose norm is twice as large as theirs both.
     penalty = (2 if classes == 2 else 1) * weight.square().sum() / 2
     torch.autograd.backward(fitted.inverse_strength * loss + penalty)
-    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 0.02 * len(labels) * fitted.inverse_strength
+    most = (2 if classes == 2 else 1) * 3e-4 * len(labels) * fitted.inverse_strength  # one row there, two halves here
+    assert max(weight.grad.abs().max(), bias.grad.abs().max()) < 1.1 * most
 
 
 def test_a_constant_feature_does_no_harm():
@@ -106,3 +107,14 @@ def test_the_same_rows_give_the_same_bits():
     features, labels = clusters(4, 40)
     first, second = (fit_probe(features, labels, 4, seed=3) for _ in range(2))
     assert np.array_equal(first.weight, second.weight) and np.array_equal(first.bias, second.bias)
+
+
+def test_with_many_classes_it_goes_on_although_each_has_little_of_the_gradient():
+    features, labels = clusters(200, 6, width=24, spread=0.7)
+    weight, bias = module._fit(features, labels, 1.0, 200)
+    logits = features @ weight.T + bias
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    shares[np.arange(len(labels)), labels] -= 1
+    gradient = (shares.T @ features + weight) / len(labels)  # of the mean loss with its penalty, at C = 1
+    assert np.abs(gradient).max() < 1.1 * 0.03 / 200

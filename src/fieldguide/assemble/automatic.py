@@ -85,6 +85,7 @@ class Planner:
             validation_images,
             is_pretrained=recipe.model.weights != "none",
             can_probe=recipe.model.head == "linear" and not recipe.model.head_dropout,
+            head_parameters=sum(parameter.numel() for parameter in model.head.parameters()),
         )
 
     def with_sizes(self, outlook: Outlook) -> Recipe:
@@ -121,7 +122,7 @@ class Planner:
                 "plan": None,
                 "max_minutes": None,
                 "phases": phases,
-                "rounds": Rounds(max_rounds=planned.rounds, max_epochs=planned.round_epochs),
+                "rounds": _rounds(planned),
                 **planned_mixing(recipe, phases),
             }
         )
@@ -253,6 +254,11 @@ def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
             )
         )
     return found
+
+
+def _rounds(planned: Planned) -> Rounds:
+    epochs = planned.round_epochs
+    return Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)  # a cosine goes to its end
 
 
 def _batch_norm(recipe: Recipe, model: Classifier) -> BatchNorm:

@@ -2,8 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -14,6 +16,7 @@ from fieldguide.training.state import Scores
 from fieldguide.training.tools import HowToGoOn, TrainingBatch
 
 VIEW = 1_000_003  # between the epochs that two views of a photo draw their random numbers from
+Bias = npt.NDArray[np.float32]
 UNSEEN = -30.0  # the logit of a class of which no photo was reached in time
 
 
@@ -24,6 +27,9 @@ def make_probe(
     num_classes: int,
     seed: int,
     group_of: Mapping[str, str],
+    *,
+    at_once: int = 2**31,
+    without_prior: bool = False,
 ) -> Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]:
     """What `training.loop.Tools.probe` is.
 
@@ -34,29 +40,38 @@ def make_probe(
         num_classes: of the head, which is one linear layer.
         seed: of the photos on which the strength is chosen.
         group_of: of files that belong together with others, a name that they share.
+        at_once: so many photos go through the backbone at the most.
+        without_prior: the head answers as if the classes were equally frequent, as what is trained after it does.
     """
 
     def probe(model: nn.Module, stage: Stage, epoch: int, goes: HowToGoOn) -> Scores | None:
         assert isinstance(model, Classifier)
-        found = _features(model.eval(), stage, epoch, goes, batches, batches_a_view, precision)
+
+        def features_of(images: torch.Tensor) -> torch.Tensor:
+            with torch.inference_mode(), precision():
+                pieces = images.tensor_split(list(range(at_once, len(images), at_once)))
+                return torch.cat([model.backbone(some).float().cpu() for some in pieces])
+
+        model.eval()
+        found = _features(features_of, stage, epoch, goes, batches, batches_a_view)
         if found is None:
             return None
         features, labels, files, views = found
         fitted = _fit(features, labels, num_classes, seed, views, _numbers(files, group_of))
-        _put_into(model, fitted)
-        return _figures(fitted, features, labels)
+        prior = _log_prior(labels, num_classes) if without_prior else np.zeros(num_classes, dtype=np.float32)
+        _put_into(model, replace(fitted, bias=fitted.bias - prior))
+        return _figures(fitted, features, labels, prior)
 
     return probe
 
 
 def _features(
-    model: Classifier,
+    features_of: Callable[[torch.Tensor], torch.Tensor],
     stage: Stage,
     epoch: int,
     goes: HowToGoOn,
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
     batches_a_view: int,
-    precision: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> tuple[Features, Labels, list[str], int] | None:
     """(rows, features), (rows,), the files of a view and how many views they are of; None where it was told to stop.
 
@@ -66,8 +81,7 @@ def _features(
     for view in range(stage.views):
         pieces, labels, files, is_whole, is_enough = [], [], list[str](), True, False
         for done, batch in enumerate(batches(stage, epoch + VIEW * view, 0), start=1):
-            with torch.inference_mode(), precision():
-                pieces.append(model.backbone(batch.images).float().cpu())
+            pieces.append(features_of(batch.images))
             labels.append(batch.labels.cpu())
             files += batch.files
             is_last = done == batches_a_view
@@ -115,8 +129,21 @@ def _put_into(model: Classifier, probe: Probe) -> None:
         layer.bias.copy_(torch.from_numpy(probe.bias))
 
 
-def _figures(probe: Probe, features: Features, labels: Labels) -> Scores:
+def _log_prior(labels: Labels, num_classes: int) -> Bias:
+    """(num_classes,) what is taken off the logits, so that a rare class counts as much as a frequent one.
+
+    The fitted head knows how frequent each class is; logits less its logarithm are those of the same classes equally
+    frequent (Menon et al. 2021, arXiv 2007.07314, section 4.1, tau 1). A class that was not reached keeps its own.
+    """
+    images = np.bincount(labels, minlength=num_classes)
+    prior: Bias = np.where(images > 0, np.log(np.maximum(images, 1) / len(labels)), 0).astype(np.float32)
+    return prior
+
+
+def _figures(probe: Probe, features: Features, labels: Labels, prior: Bias) -> Scores:
+    """The loss that was minimised, and the answers of the head that was made of it, as of a training step."""
     logits = torch.from_numpy(probe.logits(features))
     target = torch.from_numpy(labels)
     loss = nn.functional.cross_entropy(logits, target, reduction="sum")
-    return Scores(len(labels), float(loss), int((logits.argmax(dim=1) == target).sum()))
+    right = (logits - torch.from_numpy(prior)).argmax(dim=1) == target
+    return Scores(len(labels), float(loss), int(right.sum()))

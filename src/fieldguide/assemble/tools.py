@@ -20,7 +20,6 @@ from fieldguide.data.steady import steady
 from fieldguide.errors import PhotosError
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
 from fieldguide.model.classifier import Classifier, set_trainable, stage_names
-from fieldguide.recipe.resolve import BATCH_SIZE
 from fieldguide.recipe.schema import Recipe
 from fieldguide.training.mixing import Mixing
 from fieldguide.training.optimizer import MakeOptimizer, make_optimizer
@@ -33,6 +32,7 @@ from fieldguide.training.tools import Tools
 
 Paths = dict[str, Path]
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
+MORE_WITHOUT_GRADIENTS = 4  # times as many photos at once as in a step, for nothing is kept for a backward pass
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,24 @@ def make_tools(
         ),
         seed_step=seed_step,
         probe=make_probe(
-            on_device, precision, feed.batches.steps_per_epoch, len(label_of), training.seed, _group_of(split)
+            on_device,
+            precision,
+            feed.batches.steps_per_epoch,
+            len(label_of),
+            training.seed,
+            _group_of(split),
+            at_once=_at_once(recipe),
+            without_prior=training.imbalance != "none",
         ),
         draw_mix=mixing.draw,
     )
+
+
+def _at_once(recipe: Recipe) -> int:
+    """How many photos go through the network without gradients."""
+    training = recipe.training
+    assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
+    return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
 
 
 def _group_of(split: Split) -> dict[str, str]:
@@ -213,7 +227,7 @@ def _make_evaluation(
         photo = read_photo(paths[row.file], recipe.data.max_megapixels, content_hash=row.content_hash)
         return pixels(center(photo, preprocessing))
 
-    every_input = KeptInputs(rows, load, recipe.training.batch_size or BATCH_SIZE)
+    every_input = KeptInputs(rows, load, _at_once(recipe))
 
     def evaluate(model: nn.Module) -> Scores:
         model.eval()

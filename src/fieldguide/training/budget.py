@@ -17,6 +17,7 @@ MOST_EPOCHS = 60  # of fine-tuning; a choice: what more would bring was not meas
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
+MEASURED_HEAD = 512 * 99 + 99  # parameters of the head that took nearly 2 milliseconds a photo to solve for
 SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
 SIDES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384)
 ENLARGED = 2.0  # a network sees more in a photo enlarged up to so much
@@ -51,12 +52,14 @@ class Task:
         validation_images: validation photos.
         is_pretrained: whether the weights know anything.
         can_probe: whether the head is one linear layer, which can be solved for.
+        head_parameters: of which solving for it takes its time.
     """
 
     images: int
     validation_images: int
     is_pretrained: bool
     can_probe: bool
+    head_parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,8 @@ def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = Non
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:
-    return (task.images + task.validation_images) * costs.forward * 1.1 + 1.0 + 1e-3 * task.images
+    solving = 2e-3 * task.images * max(1.0, task.head_parameters / MEASURED_HEAD)
+    return (task.images + task.validation_images) * costs.forward * 1.1 + 1.0 + solving
 
 
 def _epoch_seconds(costs: Costs, task: Task) -> float:
