@@ -145,6 +145,17 @@ def test_the_bundle_in_a_run_keeps_the_runs_rules_and_one_without_its_run_is_tol
     assert f"{tmp_path / 'elsewhere'}: is a bundle without its run, so its own rules are not known" in told
 
 
+def test_photos_that_a_run_began_from_are_told_where_another_allows_none_but_its_folders(copies):
+    _, one, other = copies
+    with_rules(one, external_data="none")
+    with_rules(other, max_parameters=10**9)
+    assert load_runs([one, other], "cpu", "plain").sentences() == []
+    for line in ("f" * 64, "unknown: elsewhere"):
+        (other / "seen_before.txt").write_text(line + "\n")
+        (told,) = load_runs([one, other], "cpu", "plain").sentences()
+        assert told.startswith(f"rules.external_data: {one} allows none, and {other} may have been trained on photos")
+
+
 def test_the_same_model_twice_and_other_classes_are_refused(copies, tmp_path, make_photos, small):
     photos, one, other = copies
     with pytest.raises(UsageError, match="is the same model as"):

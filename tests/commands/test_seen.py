@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from fieldguide import PhotosError, evaluate, experiment, resume
+from fieldguide import PhotosError, UsageError, evaluate, experiment, resume
 from fieldguide.commands.seen import read_seen, seen_by_weights
 from fieldguide.data.split import read_split
 from fieldguide.run_folder import RunFolder
@@ -68,7 +68,8 @@ def test_evaluate_tells_photos_that_the_run_before_was_trained_on(first, tmp_pat
     for file in sorted(others.glob("*/*.png")):
         if file.relative_to(others).as_posix() in known and file.stem > "005":
             file.unlink()  # so that the second run is not trained on it
-    second = train(others, output=tmp_path / "b", overrides=settings, weights=run.path, quiet=True)
+    free = (*settings, "rules.external_data=any")  # it is of photos that are no more in the folder
+    second = train(others, output=tmp_path / "b", overrides=free, weights=run.path, quiet=True)
     shutil.copytree(others, tmp_path / "new" / "train")
     shutil.copytree(photos, tmp_path / "new" / "test")
     told = evaluate(second.path, tmp_path / "new", quiet=True).remarks
@@ -116,6 +117,44 @@ def test_a_bundle_that_left_its_run_is_told(first, tmp_path):
     shutil.copytree(run.path / "bundle", tmp_path / "model")
     seen = seen_by_weights([str(tmp_path / "model")])
     assert seen.by == {} and "is a bundle that left its run, so nobody can tell" in seen.remarks[0]
+
+
+def test_weights_of_other_photos_are_refused_where_the_rules_allow_no_external_data(first, tmp_path, make_photos):
+    photos, run, settings = first
+    others = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6}, seed=7_000)
+    with pytest.raises(UsageError, match=r"rules.external_data: .*/a was trained on 20 photos that this folder does"):
+        train(others, output=tmp_path / "b", overrides=settings, weights=run.path, quiet=True)
+    with pytest.raises(UsageError, match=r"rules.pretraining: .*/a was trained on 20 photos that this folder does not"):
+        stricter = (*settings, "rules.external_data=any", "rules.pretraining=imagenet-1k")
+        train(others, output=tmp_path / "b", overrides=stricter, weights=run.path, quiet=True)
+    assert not (tmp_path / "b").exists()
+    same = train(photos, output=tmp_path / "c", overrides=settings, weights=run.path, quiet=True)
+    assert same.result["rules"]["kept"] and same.result["rules"]["unverified"] == []
+
+
+def test_a_bundle_that_left_its_run_is_unverified_in_every_run_that_follows(first, tmp_path, capsys):
+    photos, run, settings = first
+    shutil.copytree(run.path / "bundle", tmp_path / "model")
+    second = train(photos, output=tmp_path / "b", overrides=settings, weights=tmp_path / "model")
+    told = f"rules.external_data: nothing says which photos {tmp_path / 'model'} was trained on; that is yours to know"
+    assert second.result["rules"]["unverified"] == [told] and told in " ".join(capsys.readouterr().out.split())
+    third = train(photos, output=tmp_path / "c", overrides=settings, weights=second.path, quiet=True)
+    assert third.result["rules"]["unverified"] == [told]
+    assert read_seen(RunFolder(third.path)) == hashes(second, "train")
+
+
+def test_a_trial_has_nothing_to_do_with_the_weights_of_another_trial(first, tmp_path, make_photos):
+    _, run, settings = first
+    others = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6}, seed=7_000)
+    for name, weights, data in (("alone", "none", "none"), ("further", run.path, "any")):
+        text = f"model: {{weights: {weights}}}\nrules: {{external_data: {data}}}\n"
+        (tmp_path / f"{name}.yaml").write_text(text)
+    recipes = [tmp_path / "alone.yaml", tmp_path / "further.yaml"]
+    overrides = [setting for setting in settings if not setting.startswith("rules")]
+    found = experiment(others, recipes, tmp_path / "t", overrides=overrides, quiet=True)
+    assert found.exit_code == 0 and len(found.rows) == 2
+    seen = [read_seen(RunFolder(tmp_path / "t" / name)) for name in ("alone", "further")]
+    assert seen == [frozenset(), hashes(run, "train")]
 
 
 def test_a_run_that_goes_on_does_not_need_the_run_before(first, tmp_path):

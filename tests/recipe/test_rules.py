@@ -57,6 +57,38 @@ def test_weights_from_a_file_are_said_to_be_unverified():
     assert found["kept"] and "nothing in x.pth says" in found["unverified"][0]
 
 
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        (
+            ["rules.external_data=none"],
+            ["rules.external_data: runs/a was trained on 2 photos that this folder"],
+        ),
+        (
+            ["rules.external_data=any", "rules.pretraining=imagenet-1k"],
+            ["rules.pretraining: runs/a was trained on 2 photos that this folder"],
+        ),
+        (["rules.external_data=any"], []),
+    ],
+)
+def test_weights_of_a_run_on_other_photos_break_the_rules_of_data(rules, words):
+    recipe = read_recipe("resnet50-adam", [*rules, "model.weights=runs/a"])
+    found = verdict(recipe, 1, "imagenet-1k", other_photos=2)
+    assert found["kept"] is not bool(words) and len(found["broken"]) == len(words) and found["unverified"] == []
+    assert all(broken.startswith(word) for broken, word in zip(found["broken"], words, strict=True))
+    assert verdict(recipe, 1, "imagenet-1k")["kept"]  # a run of the same photos
+
+
+def test_weights_whose_photos_nobody_can_tell_are_unverified_for_external_data_too():
+    recipe = read_recipe("resnet50-adam", ["model.weights=x.pth"])
+    (told,) = verdict(recipe, 1, None)["unverified"]
+    assert told == "rules.external_data: nothing says which photos x.pth was trained on; that is yours to know"
+    strict = read_recipe("resnet50-adam", ["model.weights=runs/a", "rules.pretraining=imagenet-1k"])
+    told = verdict(strict, 1, "imagenet-1k", unknown=["old/bundle"])["unverified"]
+    assert len(told) == 2 and all("old/bundle" in sentence for sentence in told)
+    assert verdict(read_recipe("resnet50-adam", ["model.weights=x.pth", "rules={}"]), 1, None)["unverified"] == []
+
+
 def test_all_broken_rules_are_told_together():
     recipe = read_recipe("resnet50-adam", ["rules.pretraining=imagenet-1k", "model.backbone=vit_tiny_patch16_224"])
     assert len(verdict(recipe, 10**9, "laion2b")["broken"]) == 3
@@ -67,8 +99,12 @@ def test_a_recipe_without_rules_allows_everything():
     assert verdict(recipe, 10**12, "laion2b")["kept"]
 
 
-def member(name, rules=None, count=10, backbone="resnet18.a1_in1k", pretrained_on="imagenet-1k", photos=("a",)):
-    return Member(name, backbone, count, pretrained_on, None if rules is None else Rules(**rules), frozenset(photos))
+def member(
+    name, rules=None, count=10, backbone="resnet18.a1_in1k", pretrained_on="imagenet-1k", photos=("a",), before=()
+):
+    known = None if before is None else frozenset(before)
+    ruled = None if rules is None else Rules(**rules)
+    return Member(name, backbone, count, pretrained_on, ruled, frozenset(photos), known)
 
 
 def test_members_are_held_together_against_the_strictest_of_their_rules():
@@ -115,3 +151,20 @@ def test_what_nobody_can_tell_of_members_is_said_and_breaks_nothing():
     text = "\n".join(found["unverified"])
     assert "c: is a bundle without its run" in text and "nothing says what b was pretrained on" in text
     assert "a allows none, and c may have been trained on photos" in text and "and d may have been" in text
+
+
+def test_what_a_member_began_from_counts_among_the_photos_that_it_was_trained_on():
+    strict = member("a", {"external_data": "none"}, photos=("x", "y"))
+    assert verdict_on_ensemble([strict, member("b", {}, photos=("x",), before=("y",))])["unverified"] == []
+    for before in (("z",), None):
+        (told,) = verdict_on_ensemble([strict, member("b", {}, photos=("x",), before=before)])["unverified"]
+        assert "a allows none, and b may have been trained on photos that are not in its folder" in told
+
+
+@pytest.mark.parametrize("rule", ["imagenet-1k", "none"])
+def test_a_member_that_began_from_other_photos_than_its_own_was_pretrained_on_them(rule):
+    strict = member("a", {"pretraining": rule}, pretrained_on="none")
+    found = verdict_on_ensemble([strict, member("b", {}, pretrained_on="none", photos=("x",), before=("x", "z"))])
+    words = f"b began from 1 photo that its folder does not have, and a allows {rule} alone"
+    assert found["broken"] == [f"rules.pretraining: {words}"]
+    assert verdict_on_ensemble([strict, member("c", {}, pretrained_on="none", photos=("x",), before=("x",))])["kept"]

@@ -1,5 +1,6 @@
 """What a recipe says about network, preprocessing and machine, before anything is built."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,15 @@ def architecture(recipe: Recipe, num_classes: int) -> Architecture:
     return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes)
 
 
-def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
+def hold_against_rules(
+    recipe: Recipe, num_classes: int, other_photos: int = 0, unknown: Sequence[str] = ()
+) -> dict[str, Any]:
     """The verdict on a resolved recipe, before anything is trained.
+
+    Args:
+        recipe: resolved.
+        num_classes: of the classifier.
+        other_photos, unknown: as for `verdict`.
 
     Raises:
         UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part, or
@@ -114,9 +122,8 @@ def hold_against_rules(recipe: Recipe, num_classes: int) -> dict[str, Any]:
             demand_image_size(model, phase.image_size_px, recipe.model.backbone, field)
     if (recipe.training.layer_decay or 1.0) < 1:
         _demand_stages(model, recipe)
-    found = verdict(
-        recipe, count_parameters(model)["total"], what_pretrained(recipe.model.weights, recipe.model.backbone)
-    )
+    pretrained_on = what_pretrained(recipe.model.weights, recipe.model.backbone)
+    found = verdict(recipe, count_parameters(model)["total"], pretrained_on, other_photos, unknown)
     if not found["kept"]:
         raise UsageError(*found["broken"])
     return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fieldguide.commands.seen_before import Before, read_before
 from fieldguide.data.split import Split, read_split
 from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
 from fieldguide.deploy.predictor import Predictor, load_predictor
@@ -156,6 +157,7 @@ def _demand_different(folders: Sequence[Path], names: Sequence[str]) -> None:
 
 def _member(name: str, run: RunFolder | None, description: Description) -> Member:
     split = split_of(run.path) if run else None
+    before = read_before(run) if run else Before(unknown=(name,))
     rows = split.rows if split else ()
     return Member(
         name=name,
@@ -164,4 +166,5 @@ def _member(name: str, run: RunFolder | None, description: Description) -> Membe
         pretrained_on=description.pretrained_on,
         rules=read_recipe(run.recipe).rules if run else None,
         photos=frozenset(row.content_hash for row in rows if row.content_hash),
+        before=None if before.unknown else before.contents,
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from fieldguide.commands.ensemble import run_of, split_of
-from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.commands.seen_before import Before, read_before, write_before
+from fieldguide.errors import PhotosError, counted, listing
 from fieldguide.model.bundle import DESCRIPTION_FILE
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import read_text, write_text
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,21 @@ class Seen:
     """What is known of the trainings before.
 
     Attributes:
-        by: of each content (SHA-256 of the file), which run was trained on it.
+        before: of each source of weights, what it was trained on; none of the Hub, and of a file of weights alone.
         remarks: sentences about weights of which nobody can tell.
     """
 
-    by: Mapping[str, str] = field(default_factory=dict)
+    before: Mapping[str, Before] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def by(self) -> dict[str, str]:
+        """Of each content (SHA-256 of the file), which source of weights was trained on it."""
+        return {content: source for source, before in self.before.items() for content in before.contents}
+
+    def only(self, source: str) -> "Seen":
+        """Of the trainings that share photos and split, what the one that starts from `source` has to do with."""
+        return Seen({name: before for name, before in self.before.items() if name == source}, self.remarks)
 
 
 def seen_by_weights(sources: Iterable[str]) -> Seen:
@@ -33,7 +43,7 @@ def seen_by_weights(sources: Iterable[str]) -> Seen:
     Raises:
         UsageError: a run whose split is damaged.
     """
-    by: dict[str, str] = {}
+    found: dict[str, Before] = {}
     remarks = []
     for source in dict.fromkeys(sources):
         path = Path(source)
@@ -49,10 +59,12 @@ def seen_by_weights(sources: Iterable[str]) -> Seen:
                 f"{source}: is a bundle that left its run, so nobody can tell which photos it was trained on; if "
                 "photos of val or test are among them, the accuracy is too high"
             )
+            found[source] = Before(unknown=(source,))
             continue
-        by |= {row.content_hash: source for row in split.part("train") if row.content_hash}
-        by |= dict.fromkeys(read_seen(run) if run else (), source)
-    return Seen(by, tuple(remarks))
+        own = frozenset(row.content_hash for row in split.part("train") if row.content_hash)
+        before = read_before(run) if run else Before()
+        found[source] = Before(own | before.contents, before.unknown)
+    return Seen(found, tuple(remarks))
 
 
 def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) -> list[str]:
@@ -86,9 +98,9 @@ def seen_by_runs(paths: Iterable[Path]) -> frozenset[str]:
 
 
 def write_seen(run: RunFolder, seen: Seen) -> None:
-    """Keeps the contents with a run, a line each; nothing where there is none."""
-    if seen.by:
-        write_text(run.seen_before, "".join(f"{content}\n" for content in sorted(seen.by)))
+    """Keeps it with a run, for those that start from it; nothing where there is nothing to tell."""
+    unknown = [source for before in seen.before.values() for source in before.unknown]
+    write_before(run, Before(frozenset(seen.by), tuple(dict.fromkeys(unknown))))
 
 
 def read_seen(run: RunFolder) -> frozenset[str]:
@@ -97,9 +109,4 @@ def read_seen(run: RunFolder) -> frozenset[str]:
     Raises:
         UsageError: the file cannot be read.
     """
-    if not run.seen_before.is_file():
-        return frozenset()
-    try:
-        return frozenset(read_text(run.seen_before).split())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{run.seen_before}: cannot be read ({error})") from None
+    return read_before(run).contents

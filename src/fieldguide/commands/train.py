@@ -115,7 +115,8 @@ def run_trial(
     began = time.monotonic() if began is None else began
     chosen_device = world.choose_device(device)
     left = seconds_left(recipe.training.max_minutes if minutes is None else minutes, began, trainings)
-    rules = assemble.hold_against_rules(recipe, len(prepared.split.classes))
+    prepared = replace(prepared, seen=prepared.seen.only(recipe.model.weights))
+    rules = assemble.hold_against_rules(recipe, len(prepared.split.classes), *_beyond_the_folder(prepared))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     with explained(run), screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
         assembled = assemble.assemble(
@@ -134,6 +135,13 @@ def run_trial(
         run.demand_nothing_in_it()
         write_beginning(trial)
         return carry_out(trial)
+
+
+def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:
+    """How many photos of other folders the first weights were trained on, and weights of which nobody can tell."""
+    folder = {row.content_hash for row in prepared.split.rows}
+    unknown = [source for before in prepared.seen.before.values() for source in before.unknown]
+    return sum(content not in folder for content in prepared.seen.by), unknown
 
 
 def seconds_left(minutes: float | None, began: float, trainings: int = 1) -> Callable[[], float] | None:

@@ -75,6 +75,8 @@ def problem_with_weights(source: str) -> str | None:
 def what_pretrained(source: str, backbone: str) -> str | None:
     """What weights from `source` were trained on; None where nobody can tell.
 
+    Of an earlier run it is what its own first weights were: which photos it was trained on itself stands in its split.
+
     Raises:
         UsageError: an earlier run that cannot be read.
     """
