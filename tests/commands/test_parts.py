@@ -57,6 +57,14 @@ def test_photos_of_another_season_are_not_the_runs_because_they_have_its_names(s
     assert len(remarks) == 1 and remarks[0].startswith("12 photos named like validation photos of the run, of another")
     with pytest.raises(UsageError, match="has no val folder, and it has none of its photos in the run's split"):
         chosen(season, "val")
+    (season[0].parent / "other").mkdir()
+    season[0].rename(season[0].parent / "other" / "train")
+    with pytest.raises(UsageError) as error:  # it has a train folder, so nothing is said of that
+        choose_part(scan(season[0].parent / "other"), read_split(season[1] / "split.csv"), "train")
+    assert "has no val folder, so the run's split would say which photos are of train, and it has none" in str(
+        error.value
+    )
+    (season[0].parent / "other" / "train").rename(season[0])
     found = evaluate(season[1], season[0], quiet=True)
     assert found.part == "all" and found.figures["images"] == 49 and RUNS_OWN not in found.remarks
 

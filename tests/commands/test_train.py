@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fieldguide import PhotosError, TrainingError, UsageError, evaluate, load, resume
+from fieldguide import PhotosError, TrainingError, UsageError, assemble, evaluate, load, resume
 from fieldguide.commands import prepare as preparing
 from fieldguide.commands import train as command
 from fieldguide.commands import trial
@@ -31,6 +31,27 @@ PRESETS = {
     "resnet50-sgd": (23_508_032, 25_710_756),
     "resnetrs101-adam": (61_569_696, 63_772_420),
 }
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ((), []),
+        (("training.seed=3",), []),
+        (("split.seed=3",), ["split.seed 3 decides nothing here: the photos of val/ are validation"]),
+        (
+            ("split.seed=3", "split.validation_share=0.3"),
+            ["split.validation_share 0.3 and split.seed 3 decide nothing here: the photos of val/ are validation"],
+        ),
+    ],
+)
+def test_settings_of_the_split_that_decide_nothing_beside_a_val_folder_are_told(photos, small, settings, told):
+    recipe = assemble.resolved(read_recipe("resnet34-adam", [*small, *settings]))
+    remarks = preparing.prepare(photos, recipe, Screen(quiet=True)).remarks
+    assert [remark for remark in remarks if "nothing here" in remark] == told
+    shutil.rmtree(photos / "val")
+    remarks = preparing.prepare(photos, recipe, Screen(quiet=True)).remarks
+    assert [remark for remark in remarks if "nothing here" in remark] == []
 
 
 def history_without_times(path):

@@ -48,7 +48,8 @@ def _of_run(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple
     if part == "train" and folder.has_validation:
         return part, folder.part("train"), []
     where = "it has none of its photos in the run's split" if split else "there is no split beside the bundle"
-    raise UsageError(f"--part {part}: {folder.root} has no {part} folder, and {where}")
+    told = ", so the run's split would say which photos are of train" if part == "train" else ""
+    raise UsageError(f"--part {part}: {folder.root} has no val folder{told}, and {where}")
 
 
 @dataclass(frozen=True)

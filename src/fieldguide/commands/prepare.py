@@ -19,6 +19,7 @@ from fieldguide.data.inspect import Inspected
 from fieldguide.data.scan import PhotoFolder, scan, summary
 from fieldguide.data.split import Split, make_split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.model.weights import problem_with_weights
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import VALIDATION_SHARE
 from fieldguide.recipe.schema import AUTO, Recipe
@@ -79,7 +80,7 @@ def demand_request(
         counts = Counter(photo.class_name for photo in scan(root).photos if photo.part == "train")
         made, why = assemble.with_backbone(made, len(counts), counts.total(), chosen_device)
         tell(why)
-    problems = [*draft.problems, *assemble.problems_with_model(made)]
+    problems = [*draft.problems, *_problems_with_model(made)]
     if draft.recipe.training.more_epochs is not None:
         problems.append(
             "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN "
@@ -97,6 +98,14 @@ def demand_request(
     made = assemble.resolved(made, chosen_device)
     assemble.demand_no_contradiction(made)
     return draft.name, made
+
+
+def _problems_with_model(recipe: Recipe) -> list[str]:
+    """A backbone that is still `auto` was not chosen because of other mistakes, and is none itself."""
+    if recipe.model.backbone != AUTO:
+        return assemble.problems_with_model(recipe)
+    problem = problem_with_weights(recipe.model.weights)
+    return [] if problem is None else [problem]
 
 
 def _problem_with_output(run: RunFolder) -> str | None:
@@ -150,6 +159,7 @@ def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] =
     hash_of = {entry.photo.file: entry.content_hash for entry in facts}
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
+        *_of_no_use_here(folder, recipe),
         *seen.remarks,
         *in_folds,
         *_deal_with_unreadable(facts, recipe.data.unreadable),
@@ -188,6 +198,18 @@ def _demand_no_validation_folder(folder: PhotoFolder) -> None:
             f"{folder.root}: split.folds makes validation photos of its own, but there is a val/ folder; move val/ "
             "away (or its photos into train/, where they shall be trained on), or leave split.folds out"
         )
+
+
+def _of_no_use_here(folder: PhotoFolder, recipe: Recipe) -> list[str]:
+    """Settings of the split other than the defaults, where the folder has validation photos of its own.
+
+    A run's recipe has every field, so whether somebody set one to its default is not known; nor would it matter.
+    """
+    split, default = recipe.split, {"validation_share": VALIDATION_SHARE, "seed": recipe.training.seed}
+    moot = [f"split.{name} {value}" for name in default if (value := getattr(split, name)) != default[name]]
+    if not folder.has_validation or not moot:
+        return []
+    return [f"{' and '.join(moot)} decide{'' if moot[1:] else 's'} nothing here: the photos of val/ are validation"]
 
 
 def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[str]:
