@@ -1,5 +1,6 @@
 """The program as a person types it, in a process of its own."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from fieldguide.cli import app
 from fieldguide.commands.cache import cache
+from fieldguide.commands.exit_code import exit_code_of
 from fieldguide.commands.recipes import copy_recipe
 from fieldguide.commands.report import report
 from fieldguide.commands.request import read_request
@@ -106,6 +108,23 @@ def test_a_path_that_nobody_can_look_at_is_a_mistake_of_usage_for_the_library_to
             look()
     with pytest.raises(UsageError, match=r"cannot be written \(File name too long"):
         copy_recipe("digits", tmp_path / LONG)
+
+
+def test_a_recipe_whose_backbone_does_not_exist_is_a_mistake_of_usage_when_it_is_shown(tmp_path):
+    (tmp_path / "mine.yaml").write_text("model: {backbone: resnet34.tv_in1}\n")
+    done = CliRunner().invoke(app, ["recipes", "show", str(tmp_path / "mine.yaml")])
+    assert done.exit_code == 2, (done.output, done.exception)
+    assert done.stderr.startswith("error: model.backbone: timm has resnet34, but no weights 'tv_in1'; it has")
+
+
+def test_a_place_that_can_only_be_read_is_told_in_one_line(capsys):
+    def command():
+        raise OSError(errno.EROFS, "Read-only file system", "/mnt/x")
+
+    assert exit_code_of(command) == 2
+    assert capsys.readouterr().err == (
+        "error: /mnt/x: cannot be written (Read-only file system); choose a place that can be\n"
+    )
 
 
 def test_recipes_are_listed_shown_and_copied(tmp_path):

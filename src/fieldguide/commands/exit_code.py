@@ -44,6 +44,8 @@ def _refusal(error: OSError) -> FieldguideError | None:
     """What the system refused, where that is no mistake of ours: a path, or room for what is printed."""
     if error.filename is not None and error.errno in UNREACHABLE:
         return UsageError(f"{error.filename}: cannot be reached ({error.strerror})")
+    if error.filename is not None and error.errno == errno.EROFS:
+        return UsageError(f"{error.filename}: cannot be written ({error.strerror}); choose a place that can be")
     if error.filename is None and error.errno in FULL:
         _write_nowhere(sys.stdout)
         return MachineError(f"the output cannot be written ({error.strerror})")

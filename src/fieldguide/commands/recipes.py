@@ -44,6 +44,8 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
     from fieldguide.model import backbone as backbones
     from fieldguide.model.classifier import count_parameters, describe_head, make_on_meta
 
+    if problem := backbones.problem_with_backbone(recipe.model.backbone):
+        raise UsageError(problem)
     full = assemble.resolved(recipe)
     model = make_on_meta(assemble.architecture(full, num_classes))
     counts, features = count_parameters(model), backbones.num_features(model.backbone)
