@@ -72,7 +72,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         holder = os.read(handle, 300).decode("utf-8", "replace").strip()
-        if not _lock(handle, holder) or not _is_still(handle, path):
+        if not _lock(handle, holder) or not is_still(handle, path):
             raise UsageError(f"{what}: another process is at work on it ({holder or 'it has just begun'})")
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
@@ -116,7 +116,7 @@ def _lock(handle: int, holder: str) -> bool:
         return not _is_alive(holder)
 
 
-def _is_still(handle: int, path: Path) -> bool:
+def is_still(handle: int, path: Path) -> bool:
     """Whether `path` is still the file that was opened: its holder may have removed it in between."""
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(handle), path.stat())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fieldguide import PhotosError
-from fieldguide.data.folds import make_folds, write_folds
+from fieldguide.data.folds import folds_csv, make_folds
 from fieldguide.data.split import Row, Split
 
 
@@ -111,12 +111,11 @@ def test_no_fold_ever_takes_the_last_photos_of_a_class(seed):
         assert split.classes == sorted({row.class_name for row in rows})
 
 
-def test_excluded_and_test_photos_stay_where_they_are(tmp_path):
+def test_excluded_and_test_photos_stay_where_they_are():
     more = [Row("bad.png", "ash", "excluded", "", "is empty"), Row("test/1.png", "", "test", "t1")]
     made = make_folds(split_of({"ash": 4, "beech": 4, "oak": 1}, more), seed=0, folds=2)
     assert all(split.rows[-2:] == tuple(more) for split in made.splits)
-    write_folds(tmp_path / "folds.csv", made)
-    rows = list(csv.reader((tmp_path / "folds.csv").read_text(encoding="utf-8").splitlines()))
+    rows = list(csv.reader(folds_csv(made).splitlines()))
     assert rows[0] == ["file", "class", "fold", "content_hash"] and len(rows) == 12
     assert rows[-2:] == [["bad.png", "ash", "excluded", ""], ["test/1.png", "", "test", "t1"]]
     assert Counter(row[2] for row in rows[1:]) == {"1": 4, "2": 4, "train": 1, "excluded": 1, "test": 1}

@@ -38,7 +38,8 @@ def test_a_name_that_timm_does_not_know_is_told_with_near_ones(name, words):
     "name", ["resnet18", "vgg11", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224", "densenet121"]
 )
 def test_any_networks_features_are_pooled_and_as_wide_as_it_is_said(name):
-    network = backbones.on_meta(name).eval()
+    with torch.device("meta"):
+        network = backbones.make_backbone(name).eval()
     out = network(torch.empty(2, 3, 224, 224, device="meta"))
     assert out.shape == (2, backbones.num_features(network))
 
@@ -73,7 +74,7 @@ def test_what_weights_were_trained_on_is_told_by_their_tag(name, pretrained_on):
 
 
 def test_stages_go_from_the_stem_to_the_last_and_hold_every_parameter_once():
-    network = backbones.on_meta("resnet18")
+    network = backbones.make_backbone("resnet18")
     stages = backbones.stages(network)
     assert [stage[0].split(".")[0] for stage in stages] == ["conv1", "layer1", "layer2", "layer3", "layer4"]
     assert sorted(name for stage in stages for name in stage) == sorted(name for name, _ in network.named_parameters())

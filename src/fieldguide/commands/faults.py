@@ -3,11 +3,10 @@
 import contextlib
 from collections.abc import Iterator
 
+from fieldguide.data.steady import DEAD_WORKER
 from fieldguide.errors import Interrupted, MachineError
 from fieldguide.run_folder import RunFolder
 from fieldguide.world import is_out_of_memory
-
-DEAD_WORKER = "DataLoader worker"  # torch has this in words alone
 
 
 @contextlib.contextmanager

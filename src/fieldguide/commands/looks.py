@@ -10,6 +10,7 @@ from fieldguide.commands.ensemble import Loaded, run_of
 from fieldguide.commands.report import report as write_report
 from fieldguide.errors import UsageError
 from fieldguide.run_folder import RunFolder
+from fieldguide.storage import is_still
 
 
 def keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
@@ -77,7 +78,7 @@ def _wait_for(path: Path) -> int | None:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-                if _is_still(handle, path):
+                if is_still(handle, path):
                     return handle
             except OSError:
                 os.close(handle)
@@ -86,9 +87,3 @@ def _wait_for(path: Path) -> int | None:
             os.close(handle)  # whoever held it has removed it: it is none any more
     except (ImportError, OSError):
         return None
-
-
-def _is_still(handle: int, path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.fstat(handle), path.stat())
-    return False

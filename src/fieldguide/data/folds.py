@@ -3,13 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from fieldguide.data.split import Row, Split, whole_groups
 from fieldguide.errors import PhotosError, counted, listing
-from fieldguide.storage import csv_line, write_text
+from fieldguide.storage import csv_line
 
 HEADER = ("file", "class", "fold", "content_hash")
 DEALT = ("train", "val")
@@ -69,13 +68,8 @@ def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence
     return Folds(splits, tuple(_remarks(rows, dealt, folds)))
 
 
-def write_folds(path: Path, folds: Folds) -> None:
-    """Writes which fold holds out which photo, as CSV (UTF-8, `\\n`); see `Folds.place_of`."""
-    write_text(path, folds_csv(folds))
-
-
 def folds_csv(folds: Folds) -> str:
-    """Which fold holds out which photo, the same text for the same folds."""
+    """Which fold holds out which photo, see `Folds.place_of`; the same text for the same folds."""
     place = folds.place_of()
     rows = ((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
     return "".join(map(csv_line, (HEADER, *rows)))

@@ -50,12 +50,6 @@ def num_features(network: nn.Module) -> int:
     return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
 
 
-def on_meta(name: str) -> nn.Module:
-    """The same network without memory for its weights, for counting and showing."""
-    with torch.device("meta"):
-        return make_backbone(name)
-
-
 def pretrained_preprocessing(name: str) -> dict[str, Any]:
     """What the backbone was pretrained with: image_size_px, crop_share, interpolation, mean, std."""
     config = _config(name)
