@@ -100,6 +100,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def failed(self) -> Path:
+        """Of an experiment's trial that came to no model: why it would come to none again."""
+        return self.path / "failed.txt"
+
+    @property
     def counting(self) -> Path:
         """A lock, there only while a look at the test photos is counted."""
         return self.path / ".counting.lock"
@@ -134,6 +139,7 @@ class RunFolder:
             *(self.recipe, self.environment, self.split, self.history, self.result, self.request, self.checkpoints),
             *(self.bundle, self.figures, self.predictions, self.gallery, self.label_errors, self.check, self.report),
             *(self.folds, self.out_of_fold, self.out_of_fold_logits, self.seen_before, self.counting, self.path / LOCK),
+            self.failed,
         )
         return name in {path.name for path in own} or name.startswith(("result.before-", "report.before-"))
 

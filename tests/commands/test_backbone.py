@@ -2,7 +2,7 @@
 
 import pytest
 
-from fieldguide import UsageError, train
+from fieldguide import UsageError, experiment, train
 from fieldguide.assemble import backbone as module
 from fieldguide.model.table import KnownBackbone
 from fieldguide.recipe.load import read_recipe
@@ -12,6 +12,7 @@ TABLE = (
     KnownBackbone("resnet18.tv_in1k", 11_000_000, 1.8, 224, 69.8, 224),
     KnownBackbone("test_resnet.r160_in1k", 470_000, 0.1, 160, 40.0, 160),
 )
+SAME_SIZE = (TABLE[1], KnownBackbone("test_byobnet.r160_in1k", 460_000, 0.05, 160, 10.0, 160))  # both small, at 32 px
 SETTINGS = ("model.backbone=auto", "data.image_size_px=32", "training.plan=null", "training.rounds=0")
 SHORT = (*SETTINGS, "training.phases=[{augmentation: none, max_epochs: 1}]")
 
@@ -61,3 +62,32 @@ def test_the_speed_is_measured_in_multiply_accumulates():
     from fieldguide.recipe.schema import Recipe
 
     assert 1e8 < macs_per_second(resolved(Recipe()), torch.device("cpu")) < 1e15
+
+
+def test_an_experiment_goes_on_with_the_backbone_that_it_chose_before(tmp_path, make_photos, monkeypatch, capsys):
+    photos, speeds = make_photos(tmp_path / "photos", TWO), [1e18]
+    monkeypatch.setattr(module, "known_backbones", lambda: SAME_SIZE)
+    monkeypatch.setattr("fieldguide.assemble.described.macs_per_second", lambda recipe, device: speeds[-1])
+    settings = (*SHORT, "training.max_minutes=1")
+    for seeds, name in ((1, "auto"), (2, "auto-seed1")):
+        asked = {"seeds": seeds, "overrides": settings, "weights": "none"}
+        folder = tmp_path / f"out{seeds}"
+        first = experiment(photos, ["auto"], folder, **asked)
+        assert read_recipe(folder / name / "recipe.yaml").model.backbone == "test_resnet.r160_in1k"
+        speeds.append(1.0)  # this machine is found to be slower now: nothing fits, so the cheapest would be taken
+        capsys.readouterr()
+        again = experiment(photos, ["auto"], folder, **asked)
+        assert again.exit_code == 0 and again.rows == first.rows
+        assert "model.backbone: auto is test_resnet.r160_in1k, as in " in capsys.readouterr().out
+        speeds.pop()
+    with pytest.raises(UsageError, match="was trained with another recipe"):
+        settings = (*settings, "model.backbone=test_byobnet.r160_in1k")
+        experiment(photos, ["auto"], tmp_path / "out1", overrides=settings, weights="none", quiet=True)
+
+
+def test_a_backbone_that_was_not_chosen_because_of_other_mistakes_is_none_itself(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", TWO)
+    for root, setting in ((photos, "training.sed=1"), (tmp_path / "nowhere", "training.seed=1")):
+        with pytest.raises(UsageError) as error:
+            train(root, output=tmp_path / "run", weights=tmp_path / "no.pth", overrides=(*SHORT, setting), quiet=True)
+        assert "there is no file" in str(error.value) and "auto is not chosen here" not in str(error.value)

@@ -241,6 +241,34 @@ def test_what_ends_a_fold_keeps_the_folds_before_it(cross_validated, tmp_path, s
         compare([tmp_path / "run"], quiet=True)
 
 
+@pytest.mark.parametrize("has_model", [True, False])
+def test_a_fold_whose_loss_is_not_finite_is_not_sent_to_where_it_would_end_again(
+    cross_validated, tmp_path, small, monkeypatch, capsys, has_model
+):
+    photos, _ = cross_validated
+    real, why, called = trial.train_loop, "the loss is not finite in epoch 2", []
+
+    def second_fails(*arguments):
+        called.append(1)
+        if len(called) == 2 and not has_model:
+            raise TrainingError(why)
+        state = real(*arguments)
+        if len(called) == 2:
+            state.stopped, state.spoilt = why, True
+        return state
+
+    monkeypatch.setattr(trial, "train_loop", second_fails)
+    overrides = (*small, *QUICK, "split.folds=3")
+    if has_model:
+        assert train(photos, output=tmp_path / "run", overrides=overrides).exit_code == 1
+    else:
+        with pytest.raises(TrainingError, match=why):
+            train(photos, output=tmp_path / "run", overrides=overrides)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "going on would come to the same in fold 2; train anew with another setting" in shown
+    assert "--resume" not in shown
+
+
 def test_a_signal_in_mid_fold_keeps_its_best_model_and_ends_all(cross_validated, tmp_path, small, monkeypatch):
     photos, _ = cross_validated
     real = trial.train_loop

@@ -1,11 +1,20 @@
 import csv
+import errno
 import json
 import shutil
+import tempfile
 
 import pytest
 
 from fieldguide import UsageError, compare, experiment
 from fieldguide.commands import experiment as command
+from fieldguide.commands import trial
+from fieldguide.commands.failed import is_spoilt
+from fieldguide.commands.seeds import means_of_seeds
+from fieldguide.commands.trial import Run
+from fieldguide.errors import TrainingError
+from fieldguide.recipe.load import preset_text
+from fieldguide.run_folder import RunFolder
 
 RECIPES = ["resnet34-adam", "resnet34-sgd"]
 
@@ -121,3 +130,88 @@ def test_compare_refuses_different_splits_and_names_unfinished_runs(done, tmp_pa
     with pytest.raises(UsageError) as error:
         compare([folder / RECIPES[0], tmp_path / "other", tmp_path / "none"], quiet=True)
     assert "is no finished run" in str(error.value) and "there is no such run" in str(error.value)
+
+
+@pytest.mark.parametrize("passes", [0, 9])  # it goes wrong in the first epoch, and in the second
+def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
+    trained, small, tmp_path, monkeypatch, capsys, passes
+):
+    real, loops = trial.train_loop, []
+
+    def poisoning(model, *arguments):
+        loops.append(1)
+        done = []
+
+        def poison(module, inputs):
+            done.append(1)
+            is_bad = len(loops) == 2 and module.training and len(done) > passes
+            return (inputs[0] * float("nan"),) if is_bad else None
+
+        model.register_forward_pre_hook(poison)
+        return real(model, *arguments)
+
+    monkeypatch.setattr(trial, "train_loop", poisoning)
+    (tmp_path / "third.yaml").write_text(preset_text("resnet34-adam"))
+    recipes, folder = [*RECIPES, tmp_path / "third.yaml"], tmp_path / "table"
+    found = experiment(trained[0], recipes, folder, overrides=small)
+    assert found.exit_code == 1 and [row["method"] for row in found.rows] == ["resnet34-adam", "third"]
+    told = "resnet34-sgd is not in the table, for it came to no end: the loss is not finite in epoch"
+    assert told in (folder / "table.md").read_text() and told in (folder / "table.json").read_text()
+    assert "the experiment goes on without it" in capsys.readouterr().out
+
+    for name in ("run_trial", "go_on"):
+        monkeypatch.setattr(command, name, lambda *_: pytest.fail("tried again"))
+    again = experiment(trained[0], recipes, folder, overrides=small)
+    assert again.exit_code == 1 and again.rows == found.rows and told in capsys.readouterr().out
+    with pytest.raises(UsageError, match="was trained with another recipe"):
+        experiment(trained[0], ["resnet34-sgd"], folder, overrides=(*small, "training.learning_rate=0.1"), quiet=True)
+    alone = experiment(trained[0], ["resnet34-sgd"], folder, overrides=small)
+    assert (alone.exit_code, alone.rows) == (1, ()) and "so there is no table" in capsys.readouterr().out
+
+
+def test_a_photo_that_went_away_is_no_loss_that_would_come_again():
+    assert is_spoilt(TrainingError("the validation loss of epoch 1 is not finite; try a lower rate"))
+    assert not is_spoilt(TrainingError("train/a.png cannot be read any more"))
+
+
+def test_a_mean_over_seeds_says_how_many_came_to_nothing(done):
+    _, folder, found = done
+    names = dict(zip(("x-seed0", "x-seed1"), RECIPES, strict=True))
+    runs = {key: Run(folder / name, RunFolder(folder / name).read_result()) for key, name in names.items()}
+    rows = [{**row, "method": key} for key, row in zip(runs, found.rows, strict=True)]
+    recipe_of = dict.fromkeys((*runs, "x-seed2"), "x")
+    (mean,), (told,) = means_of_seeds(rows, runs, ["x-seed2"], recipe_of)
+    assert mean["method"] == "x, mean of 2 seeds" and told.startswith(
+        "x, mean of 2 seeds: its trainings were not alike"
+    )
+    assert "the loss of 1 of 3 was not finite, and these are not in it" in told
+    one = {"x-seed0": runs["x-seed0"]}
+    assert means_of_seeds(rows[:1], one, ["x-seed1", "x-seed2"], recipe_of) == ([], [])
+
+
+@pytest.mark.parametrize("kind", ["a person's", "a run's"])
+def test_a_folder_that_is_no_experiments_is_refused_and_left_as_it_is(trained, small, tmp_path, kind):
+    folder = tmp_path / "mine"
+    if kind == "a run's":
+        shutil.copytree(trained[1].path, folder)
+    else:
+        folder.mkdir()
+        (folder / "table.csv").write_text("my own")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="and nothing is overwritten; choose another folder, or move this one away"):
+        experiment(trained[0], RECIPES, folder, overrides=small, quiet=True)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_photos_are_looked_at(done, small, tmp_path, monkeypatch):
+    photos, folder, _ = done
+
+    def read_only(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", "x")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(command, "prepare", lambda *_: pytest.fail("looked at photos"))
+    (tmp_path / "empty").mkdir()
+    for place in (folder, tmp_path / "empty"):
+        with pytest.raises(UsageError, match=r"cannot be written \(Read-only file system\)"):
+            experiment(photos, RECIPES, place, overrides=small, quiet=True)

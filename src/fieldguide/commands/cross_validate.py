@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.commands.display import Screen
+from fieldguide.commands.failed import is_spoilt
 from fieldguide.commands.faults import explained, how_to_go_on
 from fieldguide.commands.judging import interval_and_n
 from fieldguide.commands.keep import label_errors_csv
@@ -97,14 +98,14 @@ def _train_folds(
             screen.say(f"\nfold {number} of {len(folds.splits)}", style="bold")
             result = train_fold(of_fold, run.fold(number), remarks)
             if result["stopped"]:
-                _say_what_stays(run, results, len(folds.splits), screen)
+                _say_what_stays(run, results, len(folds.splits), screen, bool(result.get("spoilt")))
                 return {**result, "fold": number}
             results.append(result)
-    except BaseException:
+    except BaseException as error:
         if not any(run.fold(number).can_go_on for number in range(1, len(folds.splits) + 1)):
             run.remove_without_checkpoint()
         if run.path.exists():
-            _say_what_stays(run, results, len(folds.splits), screen)
+            _say_what_stays(run, results, len(folds.splits), screen, is_spoilt(error))
         raise
     out_of_fold = gather_out_of_fold(folds, run)
     _write_out_of_fold(out_of_fold, run)
@@ -179,10 +180,16 @@ def _what_changed(run: RunFolder, text: str) -> str:
     )
 
 
-def _say_what_stays(run: RunFolder, results: Sequence[Mapping[str, Any]], folds: int, screen: Screen) -> None:
+def _say_what_stays(
+    run: RunFolder, results: Sequence[Mapping[str, Any]], folds: int, screen: Screen, spoilt: bool
+) -> None:
+    how = (
+        f"going on would come to the same in fold {len(results) + 1}; train anew with another setting, such as a tenth "
+        "of training.learning_rate, and another -o"
+    )
     screen.warn(
         f"the cross-validation stops here, without a figure over all folds; what was trained stays in {run.path} "
-        f"({len(results)} of {folds} folds finished); {how_to_go_on(run)}"
+        f"({len(results)} of {folds} folds finished); {how if spoilt else how_to_go_on(run)}"
     )
 
 

@@ -8,23 +8,30 @@ from typing import Any
 from fieldguide.commands.compare import show, write_tables
 from fieldguide.commands.display import Screen
 from fieldguide.commands.evaluate import evaluate
+from fieldguide.commands.experiment_folder import (
+    SPLIT_FILE,
+    demand_same_split,
+    demand_same_trial,
+    outputs_of,
+    with_backbone_of_before,
+)
+from fieldguide.commands.failed import is_spoilt, note_failure, why_failed
 from fieldguide.commands.prepare import Prepared, demand_request, prepare
 from fieldguide.commands.request import demand_same_recipe, read_request
 from fieldguide.commands.resume import finished_before, go_on
+from fieldguide.commands.seeds import means_of_seeds
 from fieldguide.commands.train import run_trial
 from fieldguide.commands.trial import Run
-from fieldguide.data.split import Split, read_split, write_split
-from fieldguide.errors import UsageError
-from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.data.split import Split
+from fieldguide.errors import TrainingError, UsageError
+from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report import comparison
 from fieldguide.report.pairs import pair_runs
-from fieldguide.report.seeds import seeds_row
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_empty
 
-SPLIT_FILE = "split.csv"
 MOST_SEEDS = 1_000
 MOST_SEED = 2**63
 
@@ -48,8 +55,10 @@ class Experiment:
 
     Attributes:
         path: the experiment's folder, with a run a trial, `table.csv`, `table.md` and `table.json`.
-        rows: the table: a row a run, then, of several seeds, a row a recipe with their mean.
-        exit_code: 0; 130 or 143 where a signal ended a trial; call again to go on.
+        rows: the table: a row a run, then, of several seeds, a row a recipe with their mean. A trial whose loss was
+            not finite is in none.
+        exit_code: 0; 1 where the loss of a trial was not finite; where one was stopped that can go on, call again: 129,
+            130 or 143 after a signal, 1 after a photo that cannot be read any more.
     """
 
     path: Path
@@ -70,11 +79,13 @@ def experiment(
 ) -> Experiment:
     """Trains each recipe on the same split and seeds; called again, it goes on where it stopped.
 
+    A trial whose loss is not finite is told beside the table of the others, and not tried again.
+
     Args:
         photos: as for `train`.
         recipes: presets or files; each becomes the run `output/NAME`.
-        output: the experiment's folder; a finished trial in it is not trained again, and evaluated again only where
-            the test photos are others by now.
+        output: the experiment's folder, which holds nothing yet, or this experiment; a finished trial in it is not
+            trained again, and evaluated again only where the test photos are others by now.
         seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
             `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them,
             and so is what it made of every `auto`: a plan is made once a recipe, for the first seed, whose
@@ -98,28 +109,44 @@ def experiment(
     starts = [made.model.weights for made in chosen.values()]
     prepared = prepare(root, next(iter(chosen.values())), screen, starts)
     folder.mkdir(parents=True, exist_ok=True)
-    _demand_same_split(folder / SPLIT_FILE, prepared.split)
+    demand_same_split(folder / SPLIT_FILE, prepared.split)
     runs: dict[str, Run] = {}
+    failed: dict[str, str] = {}
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
         first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
         alike = None if first is None else RunFolder(first.path)
-        runs[name] = run = _finish_trial(trial, alike, prepared, RunFolder(folder / name), device, root, screen)
-        if run.exit_code:
+        run = _finish_or_fail(trial, alike, prepared, RunFolder(folder / name), device, root, screen)
+        if isinstance(run, str):
+            failed[name] = run
+        elif run.exit_code:
             screen.warn("the experiment stops here; call it again to go on")
             return Experiment(folder, (), run.exit_code)
+        else:
+            runs[name] = run
+    rows = _write_table(folder, runs, failed, {name: trial.recipe_name for name, trial in trials.items()}, screen)
+    return Experiment(folder, tuple(rows), 1 if failed else 0)
+
+
+def _write_table(
+    folder: Path, runs: Mapping[str, Run], failed: Mapping[str, str], recipe_of: Mapping[str, str], screen: Screen
+) -> list[comparison.Row]:
+    """The table of the runs, written and shown, with what is to be said of it; no rows where no trial has a model."""
+    if not runs:
+        screen.warn("no trial came to its end, so there is no table")
+        return []
     results = [(name, RunFolder(run.path), RunFolder(run.path).read_result()) for name, run in runs.items()]
     rows = comparison.table([(name, result) for name, _, result in results])
-    unlike = _unlike(runs, trials)
-    rows += _means(rows, trials, seeds, unlike)
+    means, unlike = means_of_seeds(rows, runs, failed, recipe_of)
+    rows += means
     pairs = pair_runs(results)
-    told = tuple(f"{name}, mean of {seeds} seeds: {how}" for name, how in unlike.items())
-    pairs = replace(pairs, remarks=(*told, *pairs.remarks))
+    lost = [f"{name} is not in the table, for it came to no end: {why}" for name, why in failed.items()]
+    pairs = replace(pairs, remarks=(*lost, *unlike, *pairs.remarks))
     write_tables(rows, pairs, folder / "table.csv", folder / "table.md", folder / "table.json")
     screen.say("")
     show(rows, pairs, screen)
     screen.say(f"table: {folder / 'table.csv'}, {folder / 'table.md'}, {folder / 'table.json'}")
-    return Experiment(folder, tuple(rows))
+    return rows
 
 
 def _trials(recipes: Mapping[str, Recipe], seeds: int) -> dict[str, Trial]:
@@ -144,48 +171,6 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
 
 
-def _unlike(runs: Mapping[str, Run], trials: Mapping[str, Trial]) -> dict[str, str]:
-    """In what the trainings of a recipe differ but for their seeds, by its name; a recipe whose are alike is not there.
-
-    They do where the first seed was lost and planned anew, and where the time was up in some of them.
-    """
-    of_recipe: dict[str, list[Run]] = {}
-    for name, run in runs.items():
-        of_recipe.setdefault(trials[name].recipe_name, []).append(run)
-    found = {}
-    for name, own in of_recipe.items():
-        fields = [_fields(read_draft(RunFolder(run.path).recipe).demand(), run.result) for run in own]
-        differ = [field for field in fields[0] if any(other[field] != fields[0][field] for other in fields)]
-        cut = sum(bool(run.result.get("out_of_time")) for run in own)
-        what = [f"{', '.join(differ)} differ"] if differ else []
-        what += [f"the time was up in {cut} of {len(own)}"] if 0 < cut < len(own) else []
-        if what:
-            found[name] = f"its trainings were not alike ({'; '.join(what)}), so it is no mean over seeds alone"
-    return found
-
-
-def _fields(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What decided a training, by the names of its fields in two levels; without its seed."""
-    found: dict[str, Any] = {}
-    for section, value in recipe.model_dump(mode="json").items():
-        own = {f"{section}.{name}": field for name, field in value.items()} if isinstance(value, dict) else {}
-        found |= own or {section: value}
-    del found["training.seed"]
-    return found | {"training.more_epochs": result.get("more_epochs", [])}
-
-
-def _means(
-    rows: Sequence[comparison.Row], trials: Mapping[str, Trial], seeds: int, unlike: Mapping[str, str]
-) -> list[comparison.Row]:
-    """A row a recipe with the mean over its seeds; none if there is only one seed."""
-    if seeds == 1:
-        return []
-    of_recipe: dict[str, list[comparison.Row]] = {}
-    for row in rows:
-        of_recipe.setdefault(trials[row["method"]].recipe_name, []).append(row)
-    return [seeds_row(name, own, unlike.get(name, "")) for name, own in of_recipe.items()]
-
-
 def _read_recipes(
     root: Path,
     recipes: Sequence[str | Path],
@@ -198,14 +183,13 @@ def _read_recipes(
     """Every recipe by name; all their mistakes together."""
     if not recipes:
         raise UsageError("give at least one --recipe")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"-o {folder}: is a file; choose another name for the experiment's folder")
     found: dict[str, Recipe] = {}
     problems: list[str] = []
-    outputs = [] if folder.is_dir() else [RunFolder(folder)]
+    outputs = outputs_of(folder)
     for recipe in recipes:
         try:
-            name, chosen = demand_request(root, recipe, overrides, weights, device, outputs, screen.say)
+            own, told = with_backbone_of_before(folder, recipe, overrides, None if weights is None else str(weights))
+            name, chosen = demand_request(root, recipe, own, weights, device, outputs, screen.say)
         except UsageError as error:
             problems += error.problems
             continue
@@ -217,17 +201,37 @@ def _read_recipes(
             )
         if name in found:
             problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
+        if told:
+            screen.say(told)
         found[name] = chosen
     if problems:
         raise UsageError(*dict.fromkeys(problems))
     return found
 
 
-def _demand_same_split(path: Path, split: Split) -> None:
-    if not path.exists():
-        write_split(path, split)
-    elif read_split(path).fingerprint() != split.fingerprint():
-        raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
+def _finish_or_fail(
+    trial: Trial, first: RunFolder | None, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
+) -> Run | str:
+    """The trial's run; or why it would always end before its end, found now or when it was called before."""
+    why = why_failed(run)
+    if why is not None:
+        demand_same_trial(run, trial.recipe)
+    else:
+        try:
+            ended = _finish_trial(trial, first, prepared, run, device, root, screen)
+        except TrainingError as error:
+            if not is_spoilt(error):
+                raise
+            note_failure(run, trial.recipe, trial.recipe_name, error)
+        else:
+            if not ended.result.get("spoilt"):
+                return ended
+        why = why_failed(run) or ""
+    screen.warn(
+        f"{run.path}: {why}. It would come to the same again, so the experiment goes on without it; to train it anew, "
+        "move its folder away, or give it another recipe under another name"
+    )
+    return why
 
 
 def _finish_trial(
@@ -235,7 +239,7 @@ def _finish_trial(
 ) -> Run:
     """The trial's run: from disk where it was finished before, else gone on with, else trained as the first seed."""
     if run.is_finished:
-        _demand_same_recipe(run, trial.recipe)
+        demand_same_trial(run, trial.recipe)
         finished = finished_before(run, screen)
     elif run.can_go_on:
         finished = _go_on(trial, prepared, run, device, screen)
@@ -268,21 +272,10 @@ def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Sc
 def _go_on(trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
     request = read_request(run)
     recipe = demand_same_recipe(run, request, ())
-    _demand_same_recipe(run, trial.recipe)
+    demand_same_trial(run, trial.recipe)
     if run.split.exists():
-        _demand_same_split(run.split, prepared.split)
+        demand_same_split(run.split, prepared.split)
     return go_on(request, recipe, prepared, run, device, screen)
-
-
-def _demand_same_recipe(run: RunFolder, recipe: Recipe) -> None:
-    def fields(text: str) -> list[str]:
-        return [line for line in text.splitlines() if not line.startswith("#")]
-
-    there = read_draft(run.recipe).demand()
-    if fields(to_yaml(there)) != fields(to_yaml(settled_as(recipe, there))):
-        raise UsageError(
-            f"{run.path}: was trained with another recipe or other --set; choose another -o or move it away"
-        )
 
 
 def _free_name(path: Path) -> Path:
