@@ -12,6 +12,8 @@ import paths
 import side_by_side
 from accuracy_results import read_csv
 
+PHOTOS_HELP = "holds train/CLASS and val/CLASS; of all else in it nothing is trained on, nor does it choose anything"
+
 
 def run_once(
     command: Sequence[str], timeout_seconds: int, setting: Mapping[str, object]
@@ -60,7 +62,7 @@ def add_options(parser: argparse.ArgumentParser, results: str) -> None:
         parser: gets them.
         results: the name of the file in `results/` that holds its runs unless another is named.
     """
-    parser.add_argument("--photos", type=Path, help="holds train/CLASS and val/CLASS; all else in it is not touched")
+    parser.add_argument("--photos", type=Path, help=PHOTOS_HELP)
     parser.add_argument("--weights", type=Path, metavar="FILE", help="that all start from: safetensors, timm's names")
     parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
     parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")

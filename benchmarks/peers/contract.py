@@ -1,8 +1,9 @@
 """What every contestant's script takes and prints, so that all of them are timed alike.
 
-Training: an epoch's clock runs from asking the loader for its first batch until the last update is done; decoding,
-augmentation, the loader's own start and its end are in it; process start, imports, building the network and the loader
-object are not. The first epoch warms up (compilation, worker start, caches) and is told apart from the later ones.
+Training: an epoch's clock runs from asking the loader for its first batch until the last update is done; decoding (of
+those that decode in each epoch), augmentation, the loader's own start and its end are in it; process start, imports,
+building the network and the loader object, and a cache that is filled before, are not. The first epoch warms up
+(compilation, worker start) and is told apart from the later ones.
 Prediction: the clock runs from listing the folder until the CSV is closed; process start, imports, building the network
 and one warm-up batch (compilation) are not in it.
 The last line that a script prints is one JSON object.

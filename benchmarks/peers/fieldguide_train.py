@@ -2,10 +2,12 @@
 
 Its own figures (history.jsonl: an epoch's training, from asking for its first batch to its last update) are what the
 table shows. With --command-difference the command runs again with one epoch only, and the difference of the two
-processes' wall times gives an independent figure, validation and the writing of bundles included.
+processes' wall times gives an independent figure, validation and the writing of bundles included. Each command has a
+cache folder of its own, empty at its start, which it fills before its first epoch: in its wall time, in no epoch's.
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,8 +65,9 @@ def run(options, epochs: int, folder: Path) -> tuple[float, Path]:
     file.write_text(yaml.safe_dump(recipe(options, epochs, weights_by_chance(options, folder))))
     command = [sys.executable, "-m", "fieldguide", "train", options.photos, "--recipe", str(file), "-o", str(made)]
     command += [part for setting in options.set for part in ("--set", setting)]
+    environment = os.environ | {"FIELDGUIDE_CACHE": str(folder / f"cache-{epochs}")}
     began = time.perf_counter()
-    asked = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    asked = subprocess.run(command, env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     if asked.returncode:
         raise SystemExit(asked.stderr.strip())
     return time.perf_counter() - began, made

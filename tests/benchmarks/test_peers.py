@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ def _beside_the_scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS / "peers"))
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("contract", "fieldguide_predict", "accuracy_results", "accuracy_run"):
+    for name in ("contract", "fieldguide_predict", "fieldguide_train", "accuracy_results", "accuracy_run"):
         sys.modules.pop(name, None)
 
 
@@ -49,3 +51,23 @@ def test_a_run_of_our_own_command_tells_what_the_run_itself_holds(tmp_path, make
     assert values["accuracy"] == values["validation_accuracy"] == result["validation"]["accuracy"]
     assert values["predicted"] and set(values["predicted"]) <= {"a", "b"}
     assert 0 < sum(values["epoch_seconds"]) < values["seconds_used"] <= values["wall_seconds"]
+
+
+def test_each_timed_training_begins_with_an_empty_cache_of_its_own(tmp_path, monkeypatch):
+    import fieldguide_train as script
+
+    caches = []
+
+    def run(command, env, **_):
+        caches.append(Path(env["FIELDGUIDE_CACHE"]))
+        assert not caches[-1].exists()
+        caches[-1].mkdir()
+        return subprocess.CompletedProcess(command, 0, stderr="")
+
+    monkeypatch.setattr(script.subprocess, "run", run)
+    options = argparse.Namespace(
+        photos="photos", network="resnet34", size=32, batch=8, execution="fast", batch_norm=None, trainable=None, set=[]
+    )
+    for epochs in (2, 1):
+        script.run(options, epochs, tmp_path)
+    assert len(set(caches)) == 2 and all(cache.parent == tmp_path for cache in caches)
