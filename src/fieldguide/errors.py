@@ -47,6 +47,10 @@ class TrainingError(FieldguideError):
     exit_code = 1
 
 
+class NotFiniteError(TrainingError):
+    """A loss or a weight that is not finite ended it before there was a model; going on would come to the same."""
+
+
 class MachineError(FieldguideError):
     """The machine stands in the way: a full disk, no memory, a worker that died; what was saved is kept."""
 

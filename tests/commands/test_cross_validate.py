@@ -18,7 +18,7 @@ from fieldguide.commands import trial
 from fieldguide.commands.display import Screen
 from fieldguide.data import folds as dealing
 from fieldguide.data.split import Split
-from fieldguide.errors import Interrupted
+from fieldguide.errors import Interrupted, NotFiniteError
 from fieldguide.evaluation.clusters import share_interval
 from fieldguide.evaluation.intervals import wilson
 from fieldguide.evaluation.label_errors import suspects
@@ -251,7 +251,7 @@ def test_a_fold_whose_loss_is_not_finite_is_not_sent_to_where_it_would_end_again
     def second_fails(*arguments):
         called.append(1)
         if len(called) == 2 and not has_model:
-            raise TrainingError(why)
+            raise NotFiniteError(why)
         state = real(*arguments)
         if len(called) == 2:
             state.stopped, state.spoilt = why, True

@@ -9,7 +9,6 @@ import pytest
 from fieldguide import UsageError, compare, experiment
 from fieldguide.commands import experiment as command
 from fieldguide.commands import trial
-from fieldguide.commands.failed import is_spoilt
 from fieldguide.commands.seeds import means_of_seeds
 from fieldguide.commands.trial import Run
 from fieldguide.errors import TrainingError
@@ -169,9 +168,14 @@ def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
     assert (alone.exit_code, alone.rows) == (1, ()) and "so there is no table" in capsys.readouterr().out
 
 
-def test_a_photo_that_went_away_is_no_loss_that_would_come_again():
-    assert is_spoilt(TrainingError("the validation loss of epoch 1 is not finite; try a lower rate"))
-    assert not is_spoilt(TrainingError("train/a.png cannot be read any more"))
+def test_a_photo_that_went_away_is_no_loss_that_would_come_again(trained, tmp_path, small, monkeypatch):
+    def lose(*arguments, **options):
+        raise TrainingError("train/a.png does not exist; it could be read when the training began")
+
+    monkeypatch.setattr(command, "run_trial", lose)
+    with pytest.raises(TrainingError, match="does not exist"):
+        experiment(trained[0], ["resnet34-sgd"], tmp_path / "e", overrides=small, quiet=True)
+    assert not RunFolder(tmp_path / "e" / "resnet34-sgd").failed.exists()
 
 
 def test_a_mean_over_seeds_says_how_many_came_to_nothing(done):

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.commands.display import Screen
-from fieldguide.commands.failed import is_spoilt
 from fieldguide.commands.faults import explained, how_to_go_on
 from fieldguide.commands.judging import interval_and_n
 from fieldguide.commands.keep import label_errors_csv
@@ -17,7 +16,7 @@ from fieldguide.commands.prepare import Prepared
 from fieldguide.commands.request import Request, read_request, write_recipe, write_request
 from fieldguide.data.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split import Split, group_numbers
-from fieldguide.errors import PhotosError, counted, duration, listing
+from fieldguide.errors import NotFiniteError, PhotosError, counted, duration, listing
 from fieldguide.evaluation.calibration import log_loss
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
@@ -105,7 +104,7 @@ def _train_folds(
         if not any(run.fold(number).can_go_on for number in range(1, len(folds.splits) + 1)):
             run.remove_without_checkpoint()
         if run.path.exists():
-            _say_what_stays(run, results, len(folds.splits), screen, is_spoilt(error))
+            _say_what_stays(run, results, len(folds.splits), screen, isinstance(error, NotFiniteError))
         raise
     out_of_fold = gather_out_of_fold(folds, run)
     _write_out_of_fold(out_of_fold, run)

@@ -15,7 +15,7 @@ from fieldguide.commands.experiment_folder import (
     outputs_of,
     with_backbone_of_before,
 )
-from fieldguide.commands.failed import is_spoilt, note_failure, why_failed
+from fieldguide.commands.failed import note_failure, why_failed
 from fieldguide.commands.prepare import Prepared, demand_request, prepare
 from fieldguide.commands.request import demand_same_recipe, read_request
 from fieldguide.commands.resume import finished_before, go_on
@@ -23,7 +23,7 @@ from fieldguide.commands.seeds import means_of_seeds
 from fieldguide.commands.train import run_trial
 from fieldguide.commands.trial import Run
 from fieldguide.data.split import Split
-from fieldguide.errors import TrainingError, UsageError
+from fieldguide.errors import NotFiniteError, UsageError
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import Recipe
@@ -219,9 +219,7 @@ def _finish_or_fail(
     else:
         try:
             ended = _finish_trial(trial, first, prepared, run, device, root, screen)
-        except TrainingError as error:
-            if not is_spoilt(error):
-                raise
+        except NotFiniteError as error:
             note_failure(run, trial.recipe, trial.recipe_name, error)
         else:
             if not ended.result.get("spoilt"):

@@ -1,20 +1,13 @@
 """Trainings whose loss was not finite: going on would come to the same, so they are told, and not tried again."""
 
 from fieldguide.commands.request import write_recipe
-from fieldguide.errors import TrainingError, UsageError
+from fieldguide.errors import NotFiniteError, UsageError
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import read_text, write_text
 
-NOT_FINITE = "is not finite"  # the error of a loss or weight has this in words alone; others say that a photo went away
 
-
-def is_spoilt(error: BaseException) -> bool:
-    """Whether a training that has no model ended by a loss, or weights, that are not finite."""
-    return isinstance(error, TrainingError) and NOT_FINITE in str(error)
-
-
-def note_failure(run: RunFolder, recipe: Recipe, name: str, error: TrainingError) -> None:
+def note_failure(run: RunFolder, recipe: Recipe, name: str, error: NotFiniteError) -> None:
     """Keeps with which recipe a training came to no model, and why, for its folder may hold nothing else."""
     run.path.mkdir(parents=True, exist_ok=True)
     if not run.recipe.exists():

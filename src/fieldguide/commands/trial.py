@@ -20,7 +20,7 @@ from fieldguide.commands.result import report_result, result_of, soup_sentence
 from fieldguide.commands.seen import write_seen
 from fieldguide.data.split import Split, split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import Interrupted, TrainingError, counted
+from fieldguide.errors import Interrupted, NotFiniteError, TrainingError, counted
 from fieldguide.evaluation.calibration import calibration_summary
 from fieldguide.evaluation.predictions import read_predictions, write_predictions
 from fieldguide.model.bundle import write_bundle, write_temperature
@@ -255,7 +255,8 @@ def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:
             f"{state.stopped} before the first epoch ended: no model yet; {how_to_go_on(trial.run)}",
         )
     trial.run.remove_without_checkpoint()
-    raise TrainingError(f"{state.stopped}\n{_what_now(trial, state)}" if trial.run.can_go_on else state.stopped)
+    kind = NotFiniteError if state.spoilt else TrainingError
+    raise kind(f"{state.stopped}\n{_what_now(trial, state)}" if trial.run.can_go_on else state.stopped)
 
 
 def _what_now(trial: Trial, state: State) -> str:
