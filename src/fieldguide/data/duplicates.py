@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from fieldguide.data.facts import Facts
 from fieldguide.data.findings import Finding, some
@@ -66,13 +67,17 @@ def duplicate_findings(found: Duplicates) -> Iterator[Finding]:
     for same in found.same:
         trouble = _trouble(same, same)
         yield _finding(f"same_photo{trouble}", same, f"the same file {len(same)} times: {_files(same)}")
-    chained = {photo.file for group in found.look_alikes for photo in group}
+    chain_of = {photo.file: place for place, group in enumerate(found.look_alikes) for photo in group}
+    chained: dict[int, list[tuple[Photos, Photos]]] = defaultdict(list)
     for first, second, distance in found.near:
-        if first[0].file not in chained:
+        place = chain_of.get(first[0].file)
+        if place is None:
             yield _pair(first, second, distance)
-    for group in found.look_alikes:
+        else:
+            chained[place].append((first, second))
+    for place, group in enumerate(found.look_alikes):
         yield _finding("look_alikes", group, f"{len(group):,} photos look alike in a chain: {_files(group)}")
-        yield from _crossing(group, found)
+        yield from _crossing(chained[place])
 
 
 def _flat(photos: Sequence[Photos], groups: Sequence[Sequence[int]]) -> tuple[Photos, ...]:
@@ -86,13 +91,11 @@ def _pair(first: Photos, second: Photos, distance: float) -> Finding:
     return _finding(f"near_duplicate{_trouble(first, second)}", (a, b, *others), message)
 
 
-def _crossing(group: Photos, found: Duplicates) -> Iterator[Finding]:
+def _crossing(pairs: Sequence[tuple[Photos, Photos]]) -> Iterator[Finding]:
     """One finding a kind for all harmful pairs of a chain: a list of thousands would hide the rest."""
-    files = {photo.file for photo in group}
     crossing: dict[str, dict[str, Photo]] = defaultdict(dict)
-    for first, second, _ in found.near:
-        trouble = _trouble(first, second)
-        if trouble and first[0].file in files:
+    for first, second in pairs:
+        if trouble := _trouble(first, second):
             crossing[trouble] |= {photo.file: photo for photo in (*first, *second)}
     for trouble, photos in crossing.items():
         among = tuple(photos.values())
@@ -102,17 +105,25 @@ def _crossing(group: Photos, found: Duplicates) -> Iterator[Finding]:
 
 
 def _trouble(first: Photos, second: Photos) -> str:
-    """How two contents harm: the end of the kind's name, or an empty text."""
-    a, b = _worst(first, second)
-    if _labels_differ(a, b):
+    """How two contents, or one and itself, harm: the end of the kind's name, or an empty text."""
+    labels = [{photo.class_name for photo in content} - {None} for content in (first, second)]
+    if all(labels) and len(labels[0] | labels[1]) > 1:
         return "_two_labels"
-    return "_across_parts" if a.part != b.part else ""
+    return "_across_parts" if len({photo.part for photo in (*first, *second)}) > 1 else ""
 
 
 def _worst(first: Photos, second: Photos) -> tuple[Photo, Photo]:
-    """The two photos whose being the same does the most harm."""
-    pairs = [(a, b) for a in first for b in second if a is not b]
+    """The two photos, of one content each, whose being the same does the most harm."""
+    pairs = product(_one_of_each(first), _one_of_each(second))
     return max(pairs, key=lambda pair: (_labels_differ(*pair), pair[0].part != pair[1].part))
+
+
+def _one_of_each(photos: Photos) -> list[Photo]:
+    """The first photo of each class and part: thousands of copies tell nothing more."""
+    found: dict[tuple[str | None, str], Photo] = {}
+    for photo in photos:
+        found.setdefault((photo.class_name, photo.part), photo)
+    return list(found.values())
 
 
 def _labels_differ(a: Photo, b: Photo) -> bool:
