@@ -49,6 +49,29 @@ def test_a_photo_encoded_again_at_another_size_is_named_by_check_and_by_train(sc
         train(scenes, output=tmp_path / "refused", overrides=small, quiet=True)
 
 
+def test_copies_that_are_too_many_for_a_group_leak_all_the_same(scenes, tmp_path, small):
+    """One picture twelve times, eleven of them in train: a chain of look-alikes, which no split keeps together."""
+    (scenes / "val/ash").mkdir(parents=True)
+    (scenes / "val/oak").mkdir()
+    draw = np.random.default_rng(99).integers(0, 255, (15, 20, 3), dtype=np.uint8)
+    Image.fromarray(draw).resize((160, 120), Image.Resampling.BICUBIC).save(scenes / "val/oak/new.png")
+    with Image.open(scenes / "train/ash/3.png") as image:
+        for number in range(11):
+            part = "val" if number == 10 else "train"
+            image.convert("RGB").save(scenes / part / f"ash/copy{number:02d}.jpg", quality=60 + 3 * number)
+    kinds = [finding.kind for finding in check(scenes).findings]
+    assert "look_alikes" in kinds and "near_duplicate_across_parts" in kinds
+    one_epoch = (*small, "training.max_epochs=1")
+    run = train(scenes, output=tmp_path / "run", overrides=one_epoch, quiet=True)
+    told = next(remark for remark in run.result["remarks"] if "training photos nearly the same as" in remark)
+    assert int(told.split()[0]) >= 8  # so many candidates a photo is compared with
+    dropped = train(scenes, output=tmp_path / "dropped", overrides=(*one_epoch, "data.leaks=drop"), quiet=True)
+    rows = csv.DictReader((dropped.path / "split.csv").read_text().splitlines())
+    out = {row["file"]: row["reason"] for row in rows if row["part"] == "excluded"}
+    assert len(out) == int(told.split()[0]) and set(out.values()) == {"belongs with val/ash/copy10.jpg"}
+    assert all(file.startswith("train/ash/copy") or file == "train/ash/3.png" for file in out)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_split_keeps_a_photo_and_its_copy_together(scenes, tmp_path, small, seed):
     for number in range(8):

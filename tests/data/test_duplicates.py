@@ -103,3 +103,27 @@ def test_however_many_chains_there_are_the_pairs_are_gone_through_once():
         ("look_alikes", "train", tuple(one.file for one in chains[2])),
     ]
     assert duplicates.near.reads == 1
+
+
+def test_a_chain_tells_which_parts_its_pairs_are_of_and_not_those_of_the_chain():
+    chain = photos("val/ant/a.jpg", "train/ant/b.jpg", "train/ant/c.jpg", "test/ant/d.jpg", "val/ant/e.jpg")
+    pairs = [((one,), (other,), 0.1) for one, other in itertools.pairwise(chain[:4])] + [
+        ((chain[4],), (chain[1],), 0.1)
+    ]
+    assert told(found(near=pairs, look_alikes=[chain]))[1:] == [
+        ("near_duplicate_across_parts", "train, val", ("val/ant/a.jpg", "train/ant/b.jpg", "val/ant/e.jpg")),
+        ("near_duplicate_across_parts", "train, test", ("train/ant/c.jpg", "test/ant/d.jpg")),
+    ]
+    both = [*pairs, ((chain[3],), (chain[4],), 0.1)]
+    assert told(found(near=both, look_alikes=[chain]))[-1][:2] == ("near_duplicate_across_parts", "val, test")
+
+
+def test_pairs_across_parts_are_torn_in_a_chain_and_out_of_it():
+    chain = photos("train/ant/a.jpg", "train/ant/b.jpg", "val/ant/c.jpg")
+    pairs = [((one,), (other,), 0.1) for one, other in itertools.pairwise(chain)]
+    copies = (photos("train/bee/x.jpg", "train/bee/y.jpg"), photos("test/z.jpg"), 0.1)
+    duplicates = found(near=[*pairs, copies], look_alikes=[chain])
+    assert duplicates.torn == [
+        ["train/ant/b.jpg", "val/ant/c.jpg"],
+        ["train/bee/x.jpg", "train/bee/y.jpg", "test/z.jpg"],
+    ]

@@ -20,9 +20,9 @@ def thirty(*classes):
     return [f"train/{name}/{number:02d}.jpg" for name in classes for number in range(30)]
 
 
-def split(photos, groups=(), seed=0, has_validation=False, leaks="refuse"):
+def split(photos, groups=(), seed=0, has_validation=False, leaks="refuse", torn=()):
     return make_split(
-        photos, seed=seed, validation_share=0.2, has_validation=has_validation, leaks=leaks, groups=groups
+        photos, seed=seed, validation_share=0.2, has_validation=has_validation, leaks=leaks, groups=groups, torn=torn
     )
 
 
@@ -82,6 +82,38 @@ def test_dropping_leaks_drops_the_training_photos_of_a_torn_group():
     row = next(row for row in made.rows if row.file == "train/ant/03.jpg")
     assert (row.part, row.reason) == ("excluded", "belongs with val/ant/x.jpg")
     assert remarks[0].startswith("1 training photo dropped")
+
+
+def test_pairs_across_parts_are_leaks_though_no_group_holds_them_and_each_names_its_photo():
+    torn = [["train/ant/03.jpg", "val/ant/x.jpg"], ["val/bee/y.jpg", "val/ant/x.jpg", "train/ant/04.jpg"]]
+    made, remarks = split(given(), has_validation=True, torn=torn)
+    assert "excluded" not in parts(made).values() and remarks[0].startswith("2 training photos nearly the same as")
+    made, remarks = split(given(), has_validation=True, torn=torn, leaks="drop")
+    assert {row.file: row.reason for row in made.rows if row.part == "excluded"} == {
+        "train/ant/03.jpg": "belongs with val/ant/x.jpg",
+        "train/ant/04.jpg": "belongs with val/bee/y.jpg",
+    }
+    assert remarks[0].startswith("2 training photos dropped")
+
+
+def test_what_a_torn_pair_is_in_a_burst_with_leaks_too_and_what_is_in_none_stays():
+    burst, torn = ["train/ant/03.jpg", "train/ant/04.jpg"], [["train/ant/03.jpg", "val/bee/y.jpg"]]
+    made, _ = split(
+        given(), [burst, ["train/ant/06.jpg", "train/ant/07.jpg"]], has_validation=True, torn=torn, leaks="drop"
+    )
+    assert {row.file: row.reason for row in made.rows if row.part == "excluded"} == dict.fromkeys(
+        burst, "belongs with val/bee/y.jpg"
+    )
+
+
+def test_a_torn_pair_keeps_nothing_together_in_a_split_that_is_drawn():
+    files = thirty("ant", "bee")
+    photos = inspected(*files, "test/ant/x.jpg")
+    torn = [[file, "test/ant/x.jpg"] for file in files[11:15]]
+    plain, drawn = (split(photos, torn=each)[0] for each in ((), torn))
+    assert drawn == plain and {parts(drawn)[file] for file in files[11:15]} == {"train", "val"}
+    dropped, _ = split(photos, torn=torn, leaks="drop")
+    assert {parts(dropped)[file] for file in files[11:15]} == {"excluded"}
 
 
 def test_a_pattern_groups_by_file_name_across_folders():

@@ -36,6 +36,7 @@ class CheckReport:
         findings: in the order in which to read them, harm before notes.
         classes: of each class its name and how many readable photos it has in `train`, `val` and `test`.
         groups: files that are the same or nearly so, which a split keeps together.
+        torn: files of each pair that is nearly the same and stands in different parts, in a group or not.
     """
 
     photos: str
@@ -43,6 +44,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     classes: tuple[dict[str, Any], ...]
     groups: tuple[tuple[str, ...], ...]
+    torn: tuple[tuple[str, ...], ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -138,7 +140,8 @@ def _report(folder: PhotoFolder, checked: Checked) -> CheckReport:
         for name in counts.classes
     )
     groups = tuple(map(tuple, checked.duplicates.file_groups))
-    return CheckReport(printable(str(folder.root)), checked.used, checked.findings, classes, groups)
+    torn = tuple(map(tuple, checked.duplicates.torn))
+    return CheckReport(printable(str(folder.root)), checked.used, checked.findings, classes, groups, torn)
 
 
 def _write(

@@ -175,6 +175,7 @@ def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] =
         has_validation=folder.has_validation,
         leaks=recipe.data.leaks,
         groups=groups,
+        torn=checked.torn,
         seen=seen.by if recipe.split.folds is None else {},
     )
     for remark in (*remarks, *more):

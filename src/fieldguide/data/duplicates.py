@@ -34,6 +34,12 @@ class Duplicates:
         """The groups by file name, as `make_split` takes them."""
         return [[photo.file for photo in group] for group in self.groups]
 
+    @property
+    def torn(self) -> list[list[str]]:
+        """The files of each near pair across parts, of look-alikes, too: leaks, whether a group holds them or not."""
+        pairs = [(*first, *second) for first, second, _ in self.near]
+        return [[photo.file for photo in pair] for pair in pairs if len({photo.part for photo in pair}) > 1]
+
 
 def find_duplicates(facts: Sequence[Facts], advance: Callable[[float], None] = lambda _: None) -> Duplicates:
     """Compares all photos that could be read.
@@ -92,12 +98,17 @@ def _pair(first: Photos, second: Photos, distance: float) -> Finding:
 
 
 def _crossing(pairs: Sequence[tuple[Photos, Photos]]) -> Iterator[Finding]:
-    """One finding a kind for all harmful pairs of a chain: a list of thousands would hide the rest."""
-    crossing: dict[str, dict[str, Photo]] = defaultdict(dict)
+    """One finding for all harmful pairs of a chain that are of one kind and of the same parts.
+
+    A list of thousands would hide the rest; and a pair of train and val with one of train and test is none of val and
+    test.
+    """
+    crossing: dict[tuple[str, frozenset[str]], dict[str, Photo]] = defaultdict(dict)
     for first, second in pairs:
         if trouble := _trouble(first, second):
-            crossing[trouble] |= {photo.file: photo for photo in (*first, *second)}
-    for trouble, photos in crossing.items():
+            both = (*first, *second)
+            crossing[trouble, frozenset(photo.part for photo in both)].update((photo.file, photo) for photo in both)
+    for (trouble, _), photos in crossing.items():
         among = tuple(photos.values())
         yield _finding(
             f"near_duplicate{trouble}", among, f"{len(among):,} photos of a chain of look-alikes: {_files(among)}"

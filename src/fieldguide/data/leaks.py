@@ -67,12 +67,24 @@ def same_content(rows: Sequence[Placed], leaks: str) -> Dealt:
     return Dealt(excluded, [f"{count} dropped: also in val or test"])
 
 
-def same_group(rows: Sequence[Placed], leaks: str, together: Sequence[Sequence[str]]) -> Dealt:
-    """Groups of which the folders hold some photos in training and others elsewhere."""
+def same_group(
+    rows: Sequence[Placed], leaks: str, together: Sequence[Sequence[str]], torn: Sequence[Sequence[str]] = ()
+) -> Dealt:
+    """Groups of which the folders hold some photos in training and others elsewhere.
+
+    Args:
+        rows: all photos.
+        leaks: as for `data.split.make_split`.
+        together: names of files that belong together.
+        torn: names of the files of each near pair that stand in different parts, in a group or not. Whoever is only
+            linked to such a pair, over look-alikes of its own part, is none: a chain's ends may be different photos.
+    """
     exact = {row.content_hash for row in rows if row.part in ("val", "test")}  # these are leaks, dealt with before
     part = {row.file: row.part for row in rows if row.part != "train" or row.content_hash not in exact}
     elsewhere: dict[str, str] = {}
-    for files in joined(together):
+    # Joined, for a burst belongs with what one of its frames is paired with; then pair by pair, so that the reason
+    # names the very photo.
+    for files in (*joined((*together, *torn)), *torn):
         outside = [file for file in files if part.get(file) in ("val", "test")]
         if outside:
             elsewhere |= {file: outside[0] for file in files if part.get(file) == "train"}

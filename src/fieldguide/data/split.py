@@ -75,6 +75,7 @@ def make_split(
     has_validation: bool,
     leaks: str,
     groups: Sequence[Sequence[str]] = (),
+    torn: Sequence[Sequence[str]] = (),
     seen: Mapping[str, str] | None = None,
 ) -> tuple[Split, list[str]]:
     """Puts every photo into a part.
@@ -92,6 +93,9 @@ def make_split(
             whether two photos of a group are the same is a judgement.
         groups: names of files that belong together, near duplicates or the frames of a burst; those that
             share a file are joined.
+        torn: names of the files of each near pair that stand in different parts. They are dealt with as a group that
+            stands in both, also where they are look-alikes, too many for a group: nothing is kept together for them
+            in what is set apart.
         seen: contents (SHA-256) that the first weights were trained on, and by which run. None of them is set apart
             for validation; one that stands in a folder of validation or test photos is a leak, which `drop` leaves out
             of these.
@@ -116,7 +120,7 @@ def make_split(
     # Leaks first: whether a photo leaks must not depend on what the seed sets apart.
     remarks: list[str] = []
     seen = seen or {}
-    for deal in (partial(seen_before, seen=seen), same_content, partial(same_group, together=groups)):
+    for deal in (partial(seen_before, seen=seen), same_content, partial(same_group, together=groups, torn=torn)):
         out, more = deal(rows, leaks)
         rows = [_moved(row, "excluded", out[row.file]) if row.file in out else row for row in rows]
         remarks += more
