@@ -91,6 +91,7 @@ def test_an_unreadable_photo_is_in_no_figure_but_is_named(trained, run, tmp_path
     found = evaluate(run, tmp_path / "photos", quiet=True)
     assert found.exit_code == 3 and found.figures["images"] == 9
     assert found.figures["failed"] == [{"file": "test/2/bad.jpg", "reason": "is not an image that can be read"}]
+    assert "1 test photo could not be read and is in no figure" in (run / "report.html").read_text()
 
 
 def test_labels_of_a_flat_test_come_from_a_csv(trained, run, tmp_path):

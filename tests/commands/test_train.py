@@ -188,6 +188,15 @@ def test_a_broken_photo_stops_the_training_unless_the_recipe_excludes_it(photos,
     assert any("2 photos excluded" in remark for remark in run.result["remarks"])
 
 
+def test_a_broken_test_photo_is_told_and_stops_nothing(photos, tmp_path, small):
+    (photos / "test/cat/bad.jpg").write_bytes(b"this is no photo")
+    run = train(photos, output=tmp_path / "run", overrides=(*small, "training.max_epochs=1"), quiet=True)
+    (told,) = [remark for remark in run.result["remarks"] if "cannot be read" in remark]
+    assert told.startswith("1 test photo cannot be read, in no figure of test:\n  test/cat/bad.jpg is not an image")
+    assert run.result["split"]["test"] == 10 and run.result["split"]["excluded"] == 0
+    assert "1 test photo cannot be read" in (run.path / "report.html").read_text()
+
+
 def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError) as error:

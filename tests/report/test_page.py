@@ -81,6 +81,21 @@ def test_the_test_figure_leads_and_the_page_says_how_often_it_was_looked_at(tmp_
     assert "log loss 2.000 before and 1.000 after; ECE 25.0 % before and 12.5 % after" in text
 
 
+def test_photos_that_could_not_be_read_are_told_beside_the_figure_that_they_are_not_in(tmp_path: Path):
+    run, found = made_up_run(tmp_path / "run"), predictions(("ant", "bee", "crab"))
+    assert "could not be read" not in page(run)
+    validation = run.read_result()["validation"]
+    failed = [{"file": f"test/{number}.jpg", "reason": "is cut off"} for number in range(30)]
+    write_result(run, found, test=validation | {"failed": failed}, test_evaluations=1)
+    answer = words(page(run)).split("Validation figures in this report")[0]
+    assert "30 test photos could not be read and are in no figure. It was trained on 12 photos." in answer
+    assert "validation photos could not be read" not in words(page(run))
+    write_result(run, found, validation=validation | {"failed": failed[:1]}, test=validation, test_evaluations=1)
+    text = words(page(run))
+    assert "1 validation photo could not be read and is in no figure." in text
+    assert "test photos could not be read" not in text
+
+
 def test_hostile_names_of_classes_and_files_are_text(tmp_path: Path):
     run = made_up_run(tmp_path / "<u>run", HOSTILE, name="<svg onload=alert(3)>{}.jpg")
     write_json(run.check, {"used": HOSTILE[0], "findings": [finding(HOSTILE[1])], "classes": [], "groups": []})

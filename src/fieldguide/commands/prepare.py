@@ -214,15 +214,19 @@ def _of_no_use_here(folder: PhotoFolder, recipe: Recipe) -> list[str]:
 
 
 def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[str]:
-    broken = [f"{entry.photo.file} {entry.reason}" for entry in facts if entry.reason and entry.photo.part != "test"]
-    if not broken:
-        return []
-    if unreadable == "refuse":
+    """Sentences about photos that cannot be read; those of test stop nothing, for nothing is trained on them."""
+    failed = [entry for entry in facts if entry.reason]
+    broken = [f"{entry.photo.file} {entry.reason}" for entry in failed if entry.photo.part != "test"]
+    tested = [f"{entry.photo.file} {entry.reason}" for entry in failed if entry.photo.part == "test"]
+    if broken and unreadable == "refuse":
         raise PhotosError(
             f"{counted(len(broken), 'photo')} cannot be read:\n{listing(broken)}\n"
             "Mend or remove them, or add --set data.unreadable=exclude to train without them"
         )
-    return [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"]
+    told = [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"] if broken else []
+    if tested:
+        told.append(f"{counted(len(tested), 'test photo')} cannot be read, in no figure of test:\n{listing(tested)}")
+    return told
 
 
 def _groups_by_name(folder: PhotoFolder, pattern: str | None, screen: Screen) -> list[list[str]]:

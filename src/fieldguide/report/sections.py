@@ -40,8 +40,16 @@ def answer(kept: Kept) -> dict[str, Any]:
         "trained_on": result["split"]["train"],
         "weights": result.get("weights") or {},
         "stopped": result.get("stopped"),
-        "failed": len(validation.get("failed") or ()),
+        "unread": {"test": _unread(test or {}, "test"), "validation": _unread(validation, "validation")},
     }
+
+
+def _unread(figures: Mapping[str, Any], part: str) -> str:
+    """How many photos of a part no figure is of; empty where there are none."""
+    failed = len(figures.get("failed") or ())
+    if not failed:
+        return ""
+    return f"{counted(failed, f'{part} photo')} could not be read and {'is' if failed == 1 else 'are'} in no figure"
 
 
 def _test_sentence(has_test: bool, times: int) -> str:
