@@ -115,6 +115,14 @@ def test_where_the_interval_leaves_out_0_and_the_exact_test_does_not_reject_noth
     assert found.sentence("A", "B").startswith("A beats B: not shown at n = 100 (difference 5.0 points, ")
 
 
+@pytest.mark.parametrize("both", [0, 200])
+def test_where_each_photo_stands_for_itself_the_exact_test_alone_decides(both):
+    for only_a in range(0, 60, 3):
+        for only_b in range(0, 60, 3):
+            found = compare_predictions(*two_models(both, only_a, only_b, 1))
+            assert found.shown == (mcnemar_exact(only_a, only_b) < 0.05)
+
+
 def test_what_the_photos_chose_is_said_behind_the_figure():
     sentence = compare_predictions(*two_models(716, 30, 14, 20)).sentence("A", "B", chose=["epoch", "recipe"])
     assert sentence.endswith("; these photos also chose the epoch and the recipe, so the figure flatters")

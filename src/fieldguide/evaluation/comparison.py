@@ -48,12 +48,19 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether McNemar's exact test rejects at 5 % that A and B are equally good; this alone is the verdict.
+        """Whether the test rejects at 5 % that A and B are equally good, and the interval leaves out 0.
 
-        The exact test is the more careful one: where it rejects, the interval leaves out 0 as well; where the interval
-        barely leaves out 0, the test may not reject, and the difference then counts as not shown.
+        Where each photo stands for itself McNemar's exact test is the verdict: where it rejects, the interval leaves
+        out 0 as well; where the interval barely leaves out 0, the test may not reject, and the difference then counts
+        as not shown. Of groups the interval can be the more careful one: it counts for how few they are, and never
+        takes their photos for more than as many independent ones, as the test does where all groups differ alike.
         """
-        return self.p_value < LEVEL
+        return self.p_value < LEVEL and not self.difference_low <= 0 <= self.difference_high
+
+    @property
+    def test(self) -> str:
+        """What the p-value is of, as a person calls it."""
+        return "McNemar" if self.groups is None else "sign-flip test of groups"
 
     def sentence(self, name_a: str, name_b: str, chose: Sequence[str] = ()) -> str:
         """The verdict in words, seen from the one that is better on these photos.
@@ -67,7 +74,7 @@ class Comparison:
         if self.only_b > self.only_a:
             better, other, low, high = name_b, name_a, -high, -low
         gain, low_points, high_points = in_points(abs(self.difference), low, high)
-        test = f"McNemar p {p_text(self.p_value)}"
+        test = f"{self.test} p {p_text(self.p_value)}"
         note = selection_note(chose)
         sample = f"n = {self.n:,}" + in_groups(self.groups)
         if self.shown:
