@@ -1,14 +1,18 @@
 """Which photo is in which part: every promise of the split, held by photos that only have names."""
 
+import math
 import os
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fieldguide.data import split as splitting
 from fieldguide.data.inspect import Inspected, inspect
 from fieldguide.data.scan import Photo, scan
-from fieldguide.data.split import Row, Split, make_split, read_split, write_split
+from fieldguide.data.split import Row, Split, make_split, read_split, whole_groups, write_split
 from fieldguide.errors import PhotosError, UsageError
 
 
@@ -246,3 +250,58 @@ def test_a_missing_or_binary_csv_is_told(tmp_path):
     (tmp_path / "split.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match="cannot be read as CSV"):
         read_split(tmp_path / "split.csv")
+
+
+def set_apart_class_by_class(rows, seed, share, together):
+    """The files that are set apart, with all groups sorted and looked through for every class."""
+    groups, chosen, taken = whole_groups(rows, together), set(), Counter()
+    left = Counter(row.class_name for row in rows)
+    wanted = {name: max(1, round(share * count)) if count > 1 else 0 for name, count in left.items()}
+
+    def try_out(group, most):
+        sizes = Counter(row.class_name for row in group)
+        whole = all(left[name] > size and taken[name] + size <= most(name) for name, size in sizes.items())
+        if group[0].file not in chosen and whole:
+            taken.update(sizes)
+            left.subtract(sizes)
+            chosen.update(row.file for row in group)
+
+    for name in sorted(wanted):
+        own = [group for _, group in sorted(groups.items()) if any(row.class_name == name for row in group)]
+        draw = np.random.default_rng([seed, int.from_bytes(sha256(name.encode()).digest()[:8])])
+        shuffled = [own[place] for place in draw.permutation(len(own))]
+        for group in shuffled:
+            if taken[name] < wanted[name]:
+                try_out(group, wanted.__getitem__)
+        for group in sorted(shuffled, key=len):
+            if taken[name] == 0 and wanted[name]:
+                try_out(group, lambda _: math.inf)
+    return chosen
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_split_is_that_of_all_groups_sorted_for_every_class(seed):
+    draw = np.random.default_rng(seed)
+    photos = many({f"class {number}": int(count) for number, count in enumerate(draw.integers(1, 30, 12))})
+    files = [entry.photo.file for entry in photos]
+    photos += [photo(f"copy/{place}", content=files[place], class_name="class 3") for place in range(0, len(files), 9)]
+    groups = [draw.choice(files, draw.integers(2, 7), replace=False).tolist() for _ in range(12)]
+    split, _ = make_split(
+        photos, seed=seed, validation_share=0.2, has_validation=False, leaks="refuse", groups=groups
+    )  # fmt: skip
+    training = [Row(entry.photo.file, entry.photo.class_name, "train", entry.content_hash) for entry in photos]
+    expected = set_apart_class_by_class(training, seed, 0.2, groups)
+    assert {row.file for row in split.part("val")} == expected and len(expected) > 10
+
+
+def test_the_groups_are_sorted_once_and_not_once_a_class(monkeypatch):
+    sorted_for = []
+
+    class Groups(dict):
+        def items(self):
+            sorted_for.append(len(self))
+            return super().items()
+
+    monkeypatch.setattr(splitting, "whole_groups", lambda *of: Groups(whole_groups(*of)))
+    split_of(many({f"class {number}": 4 for number in range(50)}))
+    assert sorted_for == [200]

@@ -202,7 +202,7 @@ def _choose_validation(
     rows: Sequence[Row], seed: int, share: float, together: Sequence[Sequence[str]], seen: Mapping[str, str]
 ) -> set[str]:
     """The files set apart: whole groups, none of which was seen, class by class, in an order drawn by the seed."""
-    groups = whole_groups(rows, together)
+    groups = _by_class(whole_groups(rows, together))
     left = Counter(row.class_name for row in rows)
     wanted = {name: max(1, round(share * count)) if count > 1 else 0 for name, count in left.items()}
     taken: Counter[str] = Counter()
@@ -222,9 +222,8 @@ def _choose_validation(
         )
 
     for name in sorted(wanted):
-        of_class = [group for _, group in sorted(groups.items()) if any(row.class_name == name for row in group)]
         draw = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])])
-        shuffled = [of_class[i] for i in draw.permutation(len(of_class))]
+        shuffled = [groups[name][i] for i in draw.permutation(len(groups[name]))]
         shuffled = [group for group in shuffled if all(row.content_hash not in seen for row in group)]
         for group in shuffled:
             if taken[name] < wanted[name] and fits(group, within_share=True):
@@ -233,6 +232,15 @@ def _choose_validation(
             if taken[name] == 0 and wanted[name] and fits(group, within_share=False):
                 take(group)
     return chosen
+
+
+def _by_class(groups: Mapping[str, list[Row]]) -> dict[str, list[list[Row]]]:
+    """The groups of each class in the order of their keys, found in one pass: there may be a thousand classes."""
+    found: dict[str, list[list[Row]]] = defaultdict(list)
+    for _, group in sorted(groups.items()):
+        for name in {row.class_name for row in group}:
+            found[name].append(group)
+    return found
 
 
 def _with_groups(rows: Sequence[Row], together: Sequence[Sequence[str]]) -> list[Row]:
