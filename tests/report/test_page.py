@@ -11,7 +11,7 @@ import pytest
 
 from fieldguide.commands.report import report
 from fieldguide.errors import UsageError
-from fieldguide.report.page import page
+from fieldguide.report.page import page, percent, points
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json
 from tests.report.made_up import made_up_run, predictions, write_result
@@ -179,3 +179,26 @@ def test_an_unfinished_run_and_a_gallery_that_names_other_files_are_refused(tmp_
     run.gallery_index.write_text(json.dumps(index))
     with pytest.raises(UsageError, match="damaged"):
         report(run.path)
+
+
+@pytest.mark.parametrize(
+    ("share", "decimals", "told"),
+    [
+        (249 / 250, 0, "99.6"),
+        (2999 / 3000, 1, "99.97"),
+        (1 / 3000, 1, "0.03"),
+        (0.001, 0, "0.1"),
+        (1 - 4e-6, 1, "99.9996"),
+        (1 - 1e-9, 0, "> 99.9999"),
+        (1e-9, 1, "< 0.0001"),
+        (1.0, 0, "100"),
+        (1 + 1e-12, 1, "100.0"),
+        (0.0, 1, "0.0"),
+        (0.994, 0, "99"),
+        (0.5, 1, "50.0"),
+        (None, 1, "–"),
+    ],
+)
+def test_only_all_is_told_as_100_percent_and_only_nothing_as_0(share: float | None, decimals: int, told: str):
+    assert points(share, decimals) == told
+    assert percent(share, decimals) == (told if share is None else f"{told} %")

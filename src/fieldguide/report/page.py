@@ -13,6 +13,7 @@ from fieldguide.report.kept import read_kept
 from fieldguide.run_folder import RunFolder
 
 SCRIPT, STYLE = "page.js", "page.css"
+MOST_DECIMALS = 4
 
 
 def page(run: RunFolder) -> str:
@@ -62,9 +63,18 @@ def render(template: str, **values: Any) -> str:
 
 def percent(share: float | None, decimals: int = 1) -> str:
     """A share as a person reads it."""
-    return "–" if share is None else f"{100 * share:.{decimals}f} %"
+    return "–" if share is None else f"{points(share, decimals)} %"
 
 
 def points(share: float | None, decimals: int = 1) -> str:
-    """A share in percent without the sign, for the bounds of an interval."""
-    return "–" if share is None else f"{100 * share:.{decimals}f}"
+    """A share in percent without the sign, for the bounds of an interval.
+
+    It has more decimals where 0 or 100 would stand for a share that is neither: of 3,000 photos all but one are 99.97.
+    """
+    if share is None:
+        return "–"
+    for places in range(decimals, MOST_DECIMALS + 1):
+        text = f"{100 * share:.{places}f}"
+        if float(text) not in (0, 100) or share <= 0 or share >= 1:
+            return text
+    return f"< {10**-MOST_DECIMALS:g}" if share < 0.5 else f"> {100 - 10**-MOST_DECIMALS:.{MOST_DECIMALS}f}"
