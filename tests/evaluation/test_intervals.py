@@ -38,6 +38,13 @@ def test_a_share_of_nothing_is_unknown_and_a_bound_at_the_end_is_exact():
     assert high[2] == 1
 
 
+@pytest.mark.parametrize("trials", [0.05, 0.4, 0.97, 1.0, 2.5])
+def test_at_wilsons_bounds_the_score_test_stands_on_its_limit_for_parts_of_a_trial_too(trials):
+    for share in (0.2, 0.5, 0.9):
+        bounds = np.concatenate(wilson_each(np.array([share * trials]), np.array([trials])))
+        assert (share - bounds) / np.sqrt(bounds * (1 - bounds) / trials) == pytest.approx([Z, -Z], abs=1e-9)
+
+
 def score(only_a, only_b, pairs, difference):
     """Tango's statistic, with the constrained estimate found by a search instead of a formula."""
     both = pairs - only_a - only_b

@@ -45,8 +45,8 @@ def wilson_each(
     z_squared = float(norm.ppf((1 + confidence) / 2)) ** 2
     failures = trials - successes
     middle = (successes + z_squared / 2) / (trials + z_squared)
-    # np.maximum keeps 0 of 0 out of the division; its product is 0 all the same
-    half = np.sqrt(z_squared * (successes * failures / np.maximum(trials, 1) + z_squared / 4)) / (trials + z_squared)
+    some = np.where(trials > 0, trials, 1)  # keeps 0 of 0 out of the division; its product is 0 all the same
+    half = np.sqrt(z_squared * (successes * failures / some + z_squared / 4)) / (trials + z_squared)
     # at the ends the bound is 0 or 1 exactly, and rounding must not say otherwise
     low = np.where(successes == 0, 0.0, np.maximum(middle - half, 0.0))
     return low, np.where(failures == 0, 1.0, np.minimum(middle + half, 1.0))
