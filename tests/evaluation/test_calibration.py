@@ -196,6 +196,17 @@ def test_the_summary_is_judged_cross_fitted_on_validation():
     assert summary["coverage_curve"]["coverage"][-1] == 1
 
 
+def test_the_summary_hands_groups_to_the_intervals_of_its_bins():
+    logits, labels = problem(6, photos=120, classes=3)
+    groups = np.repeat(np.arange(30), 4)
+    logits, labels = logits[groups], labels[groups]  # the photos of a group are the same
+    grouped, plain = calibration_summary(logits, labels, groups=groups), calibration_summary(logits, labels)
+    for row, one in zip(grouped["reliability_before"], plain["reliability_before"], strict=True):
+        assert row["images"] == one["images"] and row["accuracy"] == one["accuracy"]
+        if row["images"]:
+            assert row["accuracy_high"] - row["accuracy_low"] > one["accuracy_high"] - one["accuracy_low"]
+
+
 def test_a_temperature_fitted_elsewhere_is_judged_as_it_is():
     logits, labels = problem(5, photos=90, scale=3.0)
     summary = temperature_summary(2.5, logits, labels, "on the test photos")

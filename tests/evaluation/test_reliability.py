@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from fieldguide.evaluation.intervals import wilson
+from fieldguide.evaluation.clusters import worth_each
+from fieldguide.evaluation.intervals import wilson, wilson_each
 from fieldguide.evaluation.reliability import coverage_curve, expected_calibration_error, reliability_table
 
 ROUND = np.linspace(0, 1, 16)  # confidences that lie on the edges
@@ -48,6 +49,22 @@ def test_the_table_agrees_with_scikit_learns_curve_and_wilsons_intervals():
     for row in full:
         right = round(row["accuracy"] * row["images"])
         assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx(wilson(right, row["images"]), abs=1e-12)
+
+
+def test_the_intervals_of_the_bins_count_for_groups():
+    draw, groups = np.random.default_rng(4), np.repeat(np.arange(30), 10)
+    confidence, correct = draw.uniform(0.5, 1, 300), np.repeat(draw.random(30) < 0.7, 10)
+    plain, alone, grouped = (reliability_table(confidence, correct, 4, of) for of in (None, np.arange(300), groups))
+    assert plain == alone
+    where = np.ceil(confidence * 4).astype(np.int64) - 1
+    worths = worth_each(correct, where, 4, groups)
+    for m in (2, 3):
+        one, other = plain[m], grouped[m]
+        assert other["accuracy_low"] < one["accuracy_low"] and other["accuracy_high"] > one["accuracy_high"]
+        assert [other[key] for key in ("images", "accuracy")] == [one[key] for key in ("images", "accuracy")]
+        bounds = wilson_each(np.array([other["accuracy"] * worths[m]]), np.array([worths[m]]))
+        assert (other["accuracy_low"], other["accuracy_high"]) == pytest.approx([float(bound[0]) for bound in bounds])
+    assert grouped[0] == plain[0] and grouped[0]["accuracy_low"] is None
 
 
 def test_an_empty_bin_has_no_figures_and_no_weight():

@@ -178,7 +178,8 @@ def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Gro
     Returns:
         Plain data: `temperature`, `temperature_note`, `fitted_on_n`; `judged` (how, in words) and `judged_on_n`;
         `log_loss_before`, `log_loss_after` (nats), `ece_before`, `ece_after` (in [0, 1]), `bins`;
-        `reliability_before` and `reliability_after` (rows), `coverage_curve` (after; lists).
+        `reliability_before` and `reliability_after` (rows; their intervals count for groups), `coverage_curve` (after;
+        lists).
 
     Raises:
         ValueError: no photos to judge on, or arrays that do not go together.
@@ -195,7 +196,7 @@ def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Gro
         "temperature_note": fitted.note,
         "fitted_on_n": fitted.fitted_on_n,
         "judged": judged,
-        **_before_and_after(before, after, labels),
+        **_before_and_after(before, after, labels, groups),
     }
 
 
@@ -219,8 +220,10 @@ def temperature_summary(temperature: float, logits: npt.NDArray[Any], labels: La
     return {"temperature": temperature, "judged": judged, **figures}
 
 
-def _before_and_after(logits: Floats, calibrated: Floats, labels: Labels) -> dict[str, Any]:
-    before, after = _judged(logits, labels), _judged(calibrated, labels)
+def _before_and_after(
+    logits: Floats, calibrated: Floats, labels: Labels, groups: Groups | None = None
+) -> dict[str, Any]:
+    before, after = (_judged(each, labels, groups) for each in (logits, calibrated))
     return {
         "judged_on_n": len(labels),
         "bins": BINS,
@@ -230,14 +233,14 @@ def _before_and_after(logits: Floats, calibrated: Floats, labels: Labels) -> dic
     }
 
 
-def _judged(logits: Floats, labels: Labels) -> dict[str, Any]:
+def _judged(logits: Floats, labels: Labels, groups: Groups | None) -> dict[str, Any]:
     loss = log_loss(logits, labels)  # first, for it refuses what cannot be judged
     confidence = softmax(logits, axis=1).max(axis=1)
     correct = logits.argmax(axis=1) == labels
     return {
         "log_loss": loss,
         "ece": expected_calibration_error(confidence, correct),
-        "reliability": reliability_table(confidence, correct),
+        "reliability": reliability_table(confidence, correct, groups=groups),
         "coverage_curve": coverage_curve(confidence, correct).as_dict(),
     }
 

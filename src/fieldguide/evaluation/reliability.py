@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fieldguide.evaluation.clusters import Groups, worth_each
 from fieldguide.evaluation.intervals import wilson_each
 
 BINS = 15  # as Guo et al. 2017
@@ -15,12 +16,15 @@ Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 
-def _bin_sums(confidence: Floats, correct: Flags, bins: int) -> tuple[Counts, Counts, Floats]:
-    """Photos, right ones and summed confidence of each bin ((m - 1) / bins, m / bins]; 0 is in the first."""
+def _bin_of(confidence: Floats, correct: Flags, bins: int) -> Counts:
+    """(photos,) the bin of each, ((m - 1) / bins, m / bins]; 0 is in the first."""
     if len(confidence) == 0 or confidence.shape != correct.shape or bins < 1:
         raise ValueError(f"confidences {confidence.shape}, right or wrong {correct.shape}, {bins} bins")
-    edges = np.linspace(0, 1, bins + 1)
-    where = np.searchsorted(edges[1:-1], confidence, side="left")  # (photos,)
+    return np.asarray(np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left"), dtype=np.int64)
+
+
+def _bin_sums(where: Counts, confidence: Floats, correct: Flags, bins: int) -> tuple[Counts, Counts, Floats]:
+    """Photos, right ones and summed confidence of each bin."""
     images = np.bincount(where, minlength=bins)
     right = np.bincount(where[correct], minlength=bins)
     return images, right, np.asarray(np.bincount(where, weights=confidence, minlength=bins), dtype=np.float64)
@@ -43,28 +47,33 @@ def expected_calibration_error(confidence: Floats, correct: Flags, bins: int = B
     Raises:
         ValueError: no photos, no bins, or arrays that do not go together.
     """
-    _, right, summed = _bin_sums(confidence, correct, bins)
+    _, right, summed = _bin_sums(_bin_of(confidence, correct, bins), confidence, correct, bins)
     return float(np.abs(right - summed).sum() / len(confidence))
 
 
-def reliability_table(confidence: Floats, correct: Flags, bins: int = BINS) -> list[dict[str, Any]]:
+def reliability_table(
+    confidence: Floats, correct: Flags, bins: int = BINS, groups: Groups | None = None
+) -> list[dict[str, Any]]:
     """A row a bin of equal width: how sure, how right, and of how many photos.
 
     Args:
         confidence: (photos,) probability of the likeliest class, in [0, 1].
         correct: (photos,) whether that class is the true one.
         bins: count.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
     Returns:
         Rows with `above`, `up_to`, `images`, `confidence` (mean), `accuracy`, `accuracy_low` and `accuracy_high`
-        (95 %, Wilson); None for the last four of an empty bin.
+        (95 %, Wilson; where photos of a bin belong together, of their effective number, `clusters.worth_each`); None
+        for the last four of an empty bin.
 
     Raises:
         ValueError: no photos, no bins, or arrays that do not go together.
     """
-    images, right, summed = _bin_sums(confidence, correct, bins)
-    low, high = wilson_each(right, images)
-    divisor = np.maximum(images, 1)
+    where = _bin_of(confidence, correct, bins)
+    images, right, summed = _bin_sums(where, confidence, correct, bins)
+    divisor, trials = np.maximum(images, 1), worth_each(correct, where, bins, groups)
+    low, high = wilson_each(right * (trials / divisor), trials)
     columns = {
         "confidence": summed / divisor,
         "accuracy": right / divisor,
