@@ -1,6 +1,7 @@
 """The figures against scikit-learn."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn import metrics as reference
 from statsmodels.stats.proportion import proportion_confint
 
 from fieldguide.evaluation.bootstrap import macro_accuracy_interval
-from fieldguide.evaluation.metrics import judge
+from fieldguide.evaluation.metrics import judge, top_k
 
 CLASSES = tuple("abcdefgh")
 
@@ -68,6 +69,28 @@ def test_a_class_without_photos_has_no_recall_and_no_part_in_macro_accuracy():
 def test_below_six_classes_there_is_no_top_5():
     found = judge(np.array([[0.8, 0.2], [0.4, 0.6]]), np.array([0, 0]), ("x", "y"))
     assert [found[f"top5_accuracy{end}"] for end in ("", "_low", "_high")] == [None, None, None]
+
+
+@pytest.mark.parametrize(("photos", "classes", "k"), [(0, 8, 5), (1, 6, 5), (2500, 9, 5), (300, 4, 1), (40, 3, 7)])
+def test_the_first_k_are_those_of_a_stable_sort_and_of_equal_ones_the_first(photos, classes, k):
+    draw = np.random.default_rng(photos)
+    probabilities = draw.integers(0, 4, (photos, classes)) / 4  # most of them equal
+    labels = draw.integers(0, classes, photos)
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :k]
+    found = top_k(probabilities, labels, k)
+    assert found.dtype == np.bool_ and found.tolist() == (order == labels[:, None]).any(axis=1).tolist()
+
+
+def test_the_first_5_of_many_classes_take_a_part_of_the_memory_that_their_probabilities_take():
+    labels = np.arange(20_000) % 50
+    probabilities = np.random.default_rng(0).random((20_000, 50))
+    tracemalloc.start()
+    try:
+        top_k(probabilities, labels, 5)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < probabilities.nbytes / 4
 
 
 def test_the_confused_pairs_are_those_of_scikit_learns_matrix_most_frequent_first():
