@@ -1,11 +1,13 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from fieldguide.data import near
 from fieldguide.data.align import aligned, laid_over, still
-from fieldguide.data.facts import facts_of
+from fieldguide.data.facts import Print, facts_of
 from fieldguide.data.near import NearPair, groups_of, near_pairs
 from fieldguide.data.scan import Photo
 from tests.data.scenes import cut, encoded, scaled, scene, write
@@ -111,3 +113,58 @@ def test_a_group_of_over_five_percent_of_a_class_is_named_and_not_chained():
 def test_a_handful_is_kept_together_in_a_small_class_and_many_in_a_large_one():
     assert groups_of(chain(*range(8)), ["a"] * 10)[1] == []
     assert groups_of(chain(*range(9)), ["a"] * 1000)[1] == []
+
+
+def look_alikes(count, of, seed=0):
+    """Prints and aspects of photos that are nearly alike within each of `of` kinds, some of them not quite."""
+    draw = np.random.default_rng(seed)
+    kinds = [(draw.normal(128, 50, (16, 16)), int(draw.integers(2**63))) for _ in range(of)]
+    prints = []
+    for place in range(count):
+        gray, phash = kinds[place % of]
+        gray = (gray + draw.normal(0, draw.choice([5, 30, 60]), (16, 16))).repeat(6, 0).repeat(6, 1)
+        for bit in draw.integers(0, 64, draw.integers(0, 14)):
+            phash ^= 1 << int(bit)
+        prints.append(Print(np.clip(gray, 0, 255).astype(np.uint8), np.zeros((2, 32, 32), np.uint8), phash))
+    return prints, draw.choice([1.0, 1.05, 1.3], count)
+
+
+def candidates_of_lists(prints, aspects):
+    """Candidates from lists of all pairs of a block of rows."""
+    hashes, shape = np.array([made.phash for made in prints], np.uint64), np.log(aspects)
+    rough, found = near._rough(prints), []
+    for start in range(0, len(prints), near.ROWS_AT_ONCE):
+        bits = np.bitwise_count(hashes[start : start + near.ROWS_AT_ONCE, None] ^ hashes[None])
+        row, other = np.nonzero(bits <= near.MAX_HASH_BITS)
+        row += start
+        keep = (row != other) & (np.abs(shape[row] - shape[other]) <= near.MAX_LOG_ASPECT)
+        row, other = row[keep], other[keep]
+        if len(row) < near.DENSE_PAIRS_PER_PHOTO * len(rough):
+            alike = np.einsum("ij,ij->i", rough[row], rough[other])
+        else:
+            alike = (rough[start : start + near.ROWS_AT_ONCE] @ rough.T)[row - start, other]
+        keep = alike >= near.MIN_ROUGH_CORRELATION
+        row, other, alike = row[keep], other[keep], alike[keep]
+        order = np.lexsort((-alike, row))
+        row, other = row[order], other[order]
+        keep = np.arange(len(row)) - np.searchsorted(row, row) < near.MOST_CANDIDATES
+        found.append(np.column_stack([row[keep], other[keep]]))
+    return np.unique(np.sort(np.concatenate(found), axis=1), axis=0).T
+
+
+@pytest.mark.parametrize(("count", "of"), [(700, 1), (700, 3), (600, 200), (40, 2), (2, 1), (2, 2)])
+def test_the_candidates_are_those_of_a_list_of_all_pairs(count, of):
+    prints, aspects = look_alikes(count, of)
+    found, expected = near._candidates(prints, aspects), candidates_of_lists(prints, aspects)
+    assert np.array_equal(found, expected) and (len(found[0]) > 100 or count < 100)
+
+
+def test_thousands_of_look_alikes_need_no_list_of_all_their_pairs():
+    prints, aspects = look_alikes(1500, 1)
+    tracemalloc.start()
+    try:
+        near._candidates(prints, aspects)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 512 * 1500 * 16  # a list has two places of 8 bytes a pair, and what is sorted by

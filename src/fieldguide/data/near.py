@@ -108,11 +108,9 @@ def _candidates(prints: Sequence[Print], aspects: npt.NDArray[np.float64]) -> tu
     hashes = np.array([made.phash for made in prints], np.uint64)
     shape = np.log(aspects)
     rough = _rough(prints)
-    pairs = [
-        _best(*_alike(hashes, shape, rough, start)) for start in range(0, len(prints), ROWS_AT_ONCE)
-    ]  # a block of rows at a time bounds the memory
-    both = np.concatenate(pairs)
-    both = np.unique(np.sort(both, axis=1), axis=0)
+    # A block of rows at a time bounds the memory.
+    pairs = [_best_of_block(hashes, shape, rough, start) for start in range(0, len(prints), ROWS_AT_ONCE)]
+    both = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
     return both[:, 0], both[:, 1]
 
 
@@ -123,35 +121,48 @@ def _rough(prints: Sequence[Print]) -> Array:
     return np.asarray(fields / np.maximum(np.linalg.norm(fields, axis=1, keepdims=True), 1e-6), np.float32)
 
 
-def _alike(
+def _best_of_block(
     hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], rough: Array, start: int
-) -> tuple[Indices, Indices, Array]:
-    """Every pair of a block of rows with all photos, and how alike the two are."""
-    bits = np.bitwise_count(hashes[start : start + ROWS_AT_ONCE, None] ^ hashes[None])
-    row, other = np.nonzero(bits <= MAX_HASH_BITS)
-    row += start
-    keep = (row != other) & (np.abs(shape[row] - shape[other]) <= MAX_LOG_ASPECT)
-    row, other = row[keep], other[keep]
-    alike = _likeness(rough, row, other, start)
+) -> Indices:
+    """The `MOST_CANDIDATES` best of each photo of a block of rows: (pairs, 2).
+
+    Row by row: of a fixed camera's frames nearly all pairs are possible, and their list would take gigabytes.
+    """
+    rows = range(start, min(start + ROWS_AT_ONCE, len(hashes)))
+    possible = np.stack([_possible(hashes, shape, row) for row in rows])  # (rows, photos)
+    is_dense = np.count_nonzero(possible) >= DENSE_PAIRS_PER_PHOTO * len(rough)
+    every = rough[start : start + ROWS_AT_ONCE] @ rough.T if is_dense else None
+    found = []
+    for row, others in zip(rows, map(np.flatnonzero, possible), strict=True):
+        alike = _likeness(rough, row, others) if every is None else every[row - start, others]
+        best = _best(others, alike)
+        found.append(np.column_stack([np.full(len(best), row), best]))
+    return np.concatenate(found)
+
+
+def _possible(
+    hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], row: int
+) -> npt.NDArray[np.bool_]:
+    """(photos,) which of them hash and shape do not tell apart from one."""
+    bits = np.bitwise_count(hashes ^ hashes[row])
+    found = (bits <= MAX_HASH_BITS) & (np.abs(shape[row] - shape) <= MAX_LOG_ASPECT)
+    found[row] = False
+    return found
+
+
+def _likeness(rough: Array, row: int, others: Indices) -> Array:
+    """The rough looks' correlation, pair by pair: where few are wanted, quicker than a product of all."""
+    return np.asarray(np.einsum("ij,ij->i", rough[np.full(len(others), row)], rough[others]), np.float32)
+
+
+def _best(others: Indices, alike: Array) -> Indices:
+    """The `MOST_CANDIDATES` that are most alike, of those that are at all; of equal ones, the first."""
     keep = alike >= MIN_ROUGH_CORRELATION
-    return row[keep], other[keep], alike[keep]
-
-
-def _likeness(rough: Array, row: Indices, other: Indices, start: int) -> Array:
-    """The rough looks' correlation, pair by pair, or where most pairs of the block are wanted, by one product."""
-    if len(row) < DENSE_PAIRS_PER_PHOTO * len(rough):
-        return np.asarray(np.einsum("ij,ij->i", rough[row], rough[other]), np.float32)
-    every: Array = rough[start : start + ROWS_AT_ONCE] @ rough.T
-    return every[row - start, other]
-
-
-def _best(row: Indices, other: Indices, alike: Array) -> Indices:
-    """The `MOST_CANDIDATES` best of each row: (pairs, 2)."""
-    order = np.lexsort((-alike, row))
-    row, other = row[order], other[order]
-    begins = np.searchsorted(row, row)  # where this row's pairs begin, so that a pair's rank is known
-    keep = np.arange(len(row)) - begins < MOST_CANDIDATES
-    return np.column_stack([row[keep], other[keep]])
+    others, alike = others[keep], alike[keep]
+    if len(others) > MOST_CANDIDATES:
+        keep = alike >= np.partition(alike, -MOST_CANDIDATES)[-MOST_CANDIDATES]
+        others, alike = others[keep], alike[keep]
+    return others[np.argsort(-alike, kind="stable")[:MOST_CANDIDATES]]
 
 
 def _confirmed(prints: Sequence[Print], first: Indices, second: Indices) -> list[NearPair]:
