@@ -13,7 +13,7 @@ from fieldguide.data.scan import Photo
 from tests.data.scenes import cut, encoded, scaled, scene, write
 
 
-def pairs(tmp_path, *images):
+def pairs(tmp_path, *images, parts=None):
     """The pairs among images, each written as a file and looked at."""
     facts = []
     for place, image in enumerate(images):
@@ -21,7 +21,8 @@ def pairs(tmp_path, *images):
         write(image if isinstance(image, bytes) else encoded(image, quality=90), path)
         facts.append(facts_of(Photo(path, path.name, "train", "a")))
     assert not [entry.reason for entry in facts if entry.reason]
-    found = near_pairs([entry.print for entry in facts], [entry.width / entry.height for entry in facts])
+    aspects = [entry.width / entry.height for entry in facts]
+    found = near_pairs([entry.print for entry in facts], aspects, parts=parts)
     return {(pair.first, pair.second): pair.distance for pair in found}
 
 
@@ -42,6 +43,14 @@ def test_a_copy_is_found_and_nothing_else(tmp_path, copy):
     images = [scene(number, (300, 220)) for number in range(6)]
     found = pairs(tmp_path, *images, copy(images[2]))
     assert list(found) == [(2, 6)] and 0 <= found[2, 6] <= 0.25
+
+
+def test_each_photo_is_compared_with_the_best_of_every_part_however_many_its_own_part_has(tmp_path):
+    burst = [encoded(scene(5, (320, 240)), quality=quality) for quality in (*range(70, 95), 34, 30)]
+    parts = [["train"]] * 25 + [["train", "val"], ["test"]]
+    found = pairs(tmp_path, *burst, parts=parts)
+    assert {(place, last) for place in range(25) for last in (25, 26)} | {(25, 26)} <= found.keys()
+    assert pairs(tmp_path, *burst, parts=[["train"]] * 27) == pairs(tmp_path, *burst) != found
 
 
 def motorbike(colour, extra=None):
@@ -155,7 +164,8 @@ def candidates_of_lists(prints, aspects):
 @pytest.mark.parametrize(("count", "of"), [(700, 1), (700, 3), (600, 200), (40, 2), (2, 1), (2, 2)])
 def test_the_candidates_are_those_of_a_list_of_all_pairs(count, of):
     prints, aspects = look_alikes(count, of)
-    found, expected = near._candidates(prints, aspects), candidates_of_lists(prints, aspects)
+    found = near._candidates(prints, aspects, np.ones((1, count), bool))
+    expected = candidates_of_lists(prints, aspects)
     assert np.array_equal(found, expected) and (len(found[0]) > 100 or count < 100)
 
 
@@ -163,7 +173,7 @@ def test_thousands_of_look_alikes_need_no_list_of_all_their_pairs():
     prints, aspects = look_alikes(1500, 1)
     tracemalloc.start()
     try:
-        near._candidates(prints, aspects)
+        near._candidates(prints, aspects, np.ones((1, 1500), bool))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

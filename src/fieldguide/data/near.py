@@ -8,7 +8,7 @@ A mirrored, turned or recoloured copy is not a near duplicate here.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -21,10 +21,11 @@ from fieldguide.data.facts import COLOUR_SIDE_PX, GRAY_SIDE_PX, Print
 from fieldguide.data.groups import joined
 
 Indices = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 MAX_HASH_BITS = 18  # 500 photos cut by up to 3 % a side differed from their originals by 16 bits at most
 MAX_LOG_ASPECT = 0.09  # 6 % off one axis, and the rounding of a small photo
 MIN_ROUGH_CORRELATION = 0.7
-MOST_CANDIDATES = 8  # a photo's best ones: a fixed camera makes thousands of look-alikes
+MOST_CANDIDATES = 8  # a photo's best ones of each part: a fixed camera makes thousands of look-alikes
 MIN_CORRELATION = 0.85
 MAX_COLOUR_DIFFERENCE = 36.0
 MIN_DETAIL = 0.75
@@ -54,7 +55,10 @@ class NearPair:
 
 
 def near_pairs(
-    prints: Sequence[Print], aspects: Sequence[float], advance: Callable[[float], None] = lambda _: None
+    prints: Sequence[Print],
+    aspects: Sequence[float],
+    advance: Callable[[float], None] = lambda _: None,
+    parts: Sequence[Collection[str]] | None = None,
 ) -> list[NearPair]:
     """Finds near duplicates among prints; flat ones (nothing to compare) are left out.
 
@@ -62,12 +66,17 @@ def near_pairs(
         prints: of upright photos.
         aspects: width / height of each.
         advance: called with the share of the work that was done since the last call.
+        parts: those that each stands in, such as train and val. A photo is compared with its best candidates of every
+            part, so that thousands of look-alikes of its own part hide none of another. None: they are all of one part.
     """
     places = np.array([i for i, made in enumerate(prints) if not made.is_flat], np.int64)
     if len(places) < 2:
         advance(1)
         return []
-    first, second = _candidates([prints[i] for i in places], np.array(aspects)[places])
+    of_part = np.ones((1, len(prints)), np.bool_)
+    if parts is not None:
+        of_part = np.array([[name in of_photo for of_photo in parts] for name in sorted(set().union(*parts))])
+    first, second = _candidates([prints[i] for i in places], np.array(aspects)[places], of_part[:, places])
     advance(0.2 if len(first) else 1)
     batches = [
         (places[first[start : start + PAIRS_AT_ONCE]], places[second[start : start + PAIRS_AT_ONCE]])
@@ -103,13 +112,14 @@ def groups_of(pairs: Sequence[NearPair], class_names: Sequence[str | None]) -> t
     return kept, large
 
 
-def _candidates(prints: Sequence[Print], aspects: npt.NDArray[np.float64]) -> tuple[Indices, Indices]:
+def _candidates(prints: Sequence[Print], aspects: npt.NDArray[np.float64], of_part: Flags) -> tuple[Indices, Indices]:
     """Pairs (first < second) that hash, shape and a rough look do not tell apart."""
     hashes = np.array([made.phash for made in prints], np.uint64)
     shape = np.log(aspects)
     rough = _rough(prints)
     # A block of rows at a time bounds the memory.
-    pairs = [_best_of_block(hashes, shape, rough, start) for start in range(0, len(prints), ROWS_AT_ONCE)]
+    blocks = range(0, len(prints), ROWS_AT_ONCE)
+    pairs = [_best_of_block(hashes, shape, rough, of_part, start) for start in blocks]
     both = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
     return both[:, 0], both[:, 1]
 
@@ -122,9 +132,9 @@ def _rough(prints: Sequence[Print]) -> Array:
 
 
 def _best_of_block(
-    hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], rough: Array, start: int
+    hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], rough: Array, of_part: Flags, start: int
 ) -> Indices:
-    """The `MOST_CANDIDATES` best of each photo of a block of rows: (pairs, 2).
+    """The `MOST_CANDIDATES` best of each part, for each photo of a block of rows: (pairs, 2).
 
     Row by row: of a fixed camera's frames nearly all pairs are possible, and their list would take gigabytes.
     """
@@ -135,17 +145,15 @@ def _best_of_block(
     found = []
     for row, others in zip(rows, map(np.flatnonzero, possible), strict=True):
         alike = _likeness(rough, row, others) if every is None else every[row - start, others]
-        best = _best(others, alike)
+        best = np.concatenate([_best(others[own], alike[own]) for own in of_part[:, others]])
         found.append(np.column_stack([np.full(len(best), row), best]))
     return np.concatenate(found)
 
 
-def _possible(
-    hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], row: int
-) -> npt.NDArray[np.bool_]:
+def _possible(hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], row: int) -> Flags:
     """(photos,) which of them hash and shape do not tell apart from one."""
     bits = np.bitwise_count(hashes ^ hashes[row])
-    found = (bits <= MAX_HASH_BITS) & (np.abs(shape[row] - shape) <= MAX_LOG_ASPECT)
+    found: Flags = (bits <= MAX_HASH_BITS) & (np.abs(shape[row] - shape) <= MAX_LOG_ASPECT)
     found[row] = False
     return found
 
