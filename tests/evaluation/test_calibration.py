@@ -15,7 +15,7 @@ from fieldguide.evaluation.calibration import (
     temperature_summary,
     temperatures_without_each,
 )
-from fieldguide.evaluation.reliability import expected_calibration_error
+from fieldguide.evaluation.reliability import expected_calibration_error, reliability_table
 
 
 def problem(seed, photos=200, classes=5, scale=1.0, dtype=np.float64):
@@ -213,6 +213,11 @@ def test_a_temperature_fitted_elsewhere_is_judged_as_it_is():
     assert (summary["temperature"], summary["judged"], summary["judged_on_n"]) == (2.5, "on the test photos", 90)
     assert summary["log_loss_before"] == log_loss(logits, labels)
     assert summary["log_loss_after"] == pytest.approx(log_loss(logits / 2.5, labels), abs=1e-12)
+    groups = np.arange(90) // 9
+    grouped = temperature_summary(2.5, logits, labels, "", groups)["reliability_after"]
+    confidence = softmax(logits / 2.5, axis=1).max(axis=1)
+    assert grouped == reliability_table(confidence, logits.argmax(axis=1) == labels, groups=groups)
+    assert grouped != summary["reliability_after"]
 
 
 def test_a_single_photo_is_not_said_to_be_judged():

@@ -101,19 +101,19 @@ def calibration_of(
     Returns:
         As `evaluation.calibration.temperature_summary`.
     """
-    logits, labels = predictions.logits, predictions.labels
+    logits, labels, groups = predictions.logits, predictions.labels, predictions.groups
     was = "may have been" if fitted_on_these is None else "was"
     if isinstance(predictor, Ensemble):
         words = f"on the {part} photos: the mean of members with a temperature each, and none of its own"
         if fitted_on_these is not False:
             words += f"; a member's temperature {was} fitted on some of these very photos, so this is optimistic"
-        return temperature_summary(1.0, logits, labels, words)
+        return temperature_summary(1.0, logits, labels, words, groups)
     if not predictor.is_calibrated:
-        return temperature_summary(1.0, logits, labels, "as it is: the bundle holds no temperature")
+        return temperature_summary(1.0, logits, labels, "as it is: the bundle holds no temperature", groups)
     if fitted_on_these is False:
         words = f"on the {part} photos, with the temperature fitted on the run's validation photos"
-        return temperature_summary(predictor.temperature, logits, labels, words)
-    summary = calibration_summary(logits, labels, groups=predictions.groups)
+        return temperature_summary(predictor.temperature, logits, labels, words, groups)
+    summary = calibration_summary(logits, labels, groups=groups)
     del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, which need not be the bundle's
     judged = f"on photos that the temperature {was} fitted on, so {summary['judged']}"
     return summary | {"temperature": predictor.temperature, "judged": judged}

@@ -200,7 +200,9 @@ def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Gro
     }
 
 
-def temperature_summary(temperature: float, logits: npt.NDArray[Any], labels: Labels, judged: str) -> dict[str, Any]:
+def temperature_summary(
+    temperature: float, logits: npt.NDArray[Any], labels: Labels, judged: str, groups: Groups | None = None
+) -> dict[str, Any]:
     """What a temperature that was fitted elsewhere does on these photos.
 
     Args:
@@ -208,6 +210,7 @@ def temperature_summary(temperature: float, logits: npt.NDArray[Any], labels: La
         logits: (photos, classes), finite; of photos that it was not fitted on.
         labels: (photos,) indices.
         judged: how, in words.
+        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
     Returns:
         As `calibration_summary`, without `temperature_note` and `fitted_on_n`.
@@ -216,7 +219,7 @@ def temperature_summary(temperature: float, logits: npt.NDArray[Any], labels: La
         ValueError: no photos, or arrays that do not go together.
     """
     before = logits.astype(np.float64)
-    figures = _before_and_after(before, before / temperature, labels)
+    figures = _before_and_after(before, before / temperature, labels, groups)
     return {"temperature": temperature, "judged": judged, **figures}
 
 
