@@ -75,16 +75,20 @@ def test_a_plain_training_is_none_of_it_and_an_adjusted_one_differs_in_its_loss(
     assert plain["validation"]["loss"] == pytest.approx(adjusted["validation"]["loss"], rel=1e-3)  # no adjustment there
 
 
-def test_a_probe_sees_each_photo_once_whatever_is_done_and_its_head_then_leaves_the_prior_out(uneven, tmp_path, small):
-    kept = [setting for setting in small if not setting.startswith("training.phases")]
-    probe = (*kept, "model.head=linear", "training.phases=[{method: probe, augmentation: none}]", "training.rounds=0")
+@pytest.mark.parametrize("steps_follow", [False, True])
+def test_a_probe_sees_each_photo_once_and_leaves_the_prior_out_where_it_is_all_that_is_trained(
+    uneven, tmp_path, small, steps_follow
+):
+    kept = [setting for setting in small if not setting.startswith(("training.phases", "training.learning_rate"))]
+    phases = "{method: probe, augmentation: none}" + ", {augmentation: none, max_epochs: 1}" * steps_follow
+    probe = (*kept, "model.head=linear", f"training.phases=[{phases}]", "training.rounds=0")
     heads, lines = {}, {}
     for imbalance in ("none", "balanced_sampling", "logit_adjustment"):
-        settings = (*probe, f"training.imbalance={imbalance}")
+        settings = (*probe, f"training.imbalance={imbalance}", "training.learning_rate=1e-9")
         run = train(uneven, recipe="resnet34-adam", output=tmp_path / imbalance, overrides=settings, quiet=True)
         heads[imbalance] = load_file(run.path / "bundle" / "model.safetensors")["head.0.bias"]
-        (lines[imbalance],) = history(run)
-    prior = torch.tensor([26 / 36, 8 / 36, 2 / 36]).log()
+        lines[imbalance] = history(run)[0]
+    prior = torch.tensor([26 / 36, 8 / 36, 2 / 36]).log() * (not steps_follow)
     for imbalance in ("balanced_sampling", "logit_adjustment"):
         seen = {name: lines[imbalance]["training"][name] for name in ("images", "loss")}
         assert seen == {name: lines["none"]["training"][name] for name in ("images", "loss")} and seen["images"] == 36

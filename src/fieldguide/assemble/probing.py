@@ -41,7 +41,7 @@ def make_probe(
         seed: of the photos on which the strength is chosen.
         group_of: of files that belong together with others, a name that they share.
         at_once: so many photos go through the backbone at the most.
-        without_prior: the head answers as if the classes were equally frequent, as what is trained after it does.
+        without_prior: the head answers as if the classes were equally frequent.
     """
 
     def probe(model: nn.Module, stage: Stage, epoch: int, goes: HowToGoOn) -> Scores | None:

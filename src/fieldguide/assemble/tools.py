@@ -103,7 +103,7 @@ def make_tools(
             training.seed,
             _group_of(split),
             at_once=_at_once(recipe),
-            without_prior=training.imbalance != "none",
+            without_prior=training.imbalance != "none" and _probe_is_all(recipe),
         ),
         draw_mix=mixing.draw,
     )
@@ -114,6 +114,12 @@ def _at_once(recipe: Recipe) -> int:
     training = recipe.training
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
+
+
+def _probe_is_all(recipe: Recipe) -> bool:
+    """Whether no step follows a probe. Where steps do, they began better from a head that knows the prior: measured."""
+    training = recipe.training
+    return all(phase.method == "probe" for phase in training.phases) and not training.rounds.max_rounds
 
 
 def _group_of(split: Split) -> dict[str, str]:
