@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fieldguide.assemble.probing import _features, _numbers, make_probe
+from fieldguide.assemble.tools import _make_features_of
 from fieldguide.model.classifier import Classifier
 
 PHOTOS = ("a", "b", "c", "d", "e")
@@ -66,7 +67,7 @@ class Squares(torch.nn.Module):
         return images
 
 
-def solved(labels, **options):
+def solved(labels, at_once=100, log_prior=None):
     """A head solved for on made-up features of these labels, its figures, and what its backbone saw."""
     torch.manual_seed(0)
     labels = torch.tensor(labels)
@@ -74,7 +75,8 @@ def solved(labels, **options):
     backbone, head = Squares(), torch.nn.Linear(2, int(labels.max()) + 1)
     model = Classifier(backbone, head)
     batch = SimpleNamespace(images=images, labels=labels, files=tuple(f"{i:03}" for i in range(len(labels))))
-    probe = make_probe(lambda *_: iter([batch]), contextlib.nullcontext, 1, head.out_features, 0, {}, **options)
+    features_of = _make_features_of(at_once, contextlib.nullcontext)
+    probe = make_probe(lambda *_: iter([batch]), features_of, 1, head.out_features, 0, {}, log_prior)
     figures = probe(model, SimpleNamespace(views=1), 1, lambda photos, is_more: "on")
     return model.head, figures, backbone.seen
 
@@ -88,7 +90,7 @@ def test_no_more_photos_go_through_at_once_than_fit():
 def test_a_head_without_the_prior_answers_as_if_classes_were_equally_frequent():
     labels = [0] * 90 + [1] * 10
     head, figures, _ = solved(labels)
-    other, adjusted, _ = solved(labels, without_prior=True)
+    other, adjusted, _ = solved(labels, log_prior=torch.tensor([0.9, 0.1]).log())
     assert torch.equal(head.weight, other.weight) and adjusted.loss == figures.loss
     taken_off = (head.bias - other.bias).tolist()
     assert taken_off == pytest.approx([math.log(0.9), math.log(0.1)], abs=1e-6)

@@ -1,8 +1,8 @@
 """The probe of a training: features of the frozen backbone through the feed, then the head solved for."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -22,43 +22,36 @@ UNSEEN = -30.0  # the logit of a class of which no photo was reached in time
 
 def make_probe(
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
-    precision: Callable[[], contextlib.AbstractContextManager[object]],
+    features_of: Callable[[nn.Module, torch.Tensor], torch.Tensor],
     batches_a_view: int,
     num_classes: int,
     seed: int,
     group_of: Mapping[str, str],
-    *,
-    at_once: int = 2**31,
-    without_prior: bool = False,
+    log_prior: torch.Tensor | None,
 ) -> Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]:
     """What `training.loop.Tools.probe` is.
 
     Args:
         batches: (stage, epoch, first step) to batches on the device.
-        precision: the context of a forward pass.
+        features_of: (backbone, images) to (images, features) float32 on the CPU.
         batches_a_view: how many go through all photos once.
         num_classes: of the head, which is one linear layer.
         seed: of the photos on which the strength is chosen.
         group_of: of files that belong together with others, a name that they share.
-        at_once: so many photos go through the backbone at the most.
-        without_prior: the head answers as if the classes were equally frequent.
+        log_prior: (num_classes,) is taken off the head's logits: the fitted head knows how frequent each class is, and
+            less its logarithm they are those of classes that are equally frequent (Menon et al. 2021, arXiv 2007.07314,
+            section 4.1, tau 1). None: the head stays as it is.
     """
+    prior = np.zeros(num_classes, dtype=np.float32) if log_prior is None else log_prior.numpy()
 
     def probe(model: nn.Module, stage: Stage, epoch: int, goes: HowToGoOn) -> Scores | None:
         assert isinstance(model, Classifier)
-
-        def features_of(images: torch.Tensor) -> torch.Tensor:
-            with torch.inference_mode(), precision():
-                pieces = images.tensor_split(list(range(at_once, len(images), at_once)))
-                return torch.cat([model.backbone(some).float().cpu() for some in pieces])
-
         model.eval()
-        found = _features(features_of, stage, epoch, goes, batches, batches_a_view)
+        found = _features(partial(features_of, model.backbone), stage, epoch, goes, batches, batches_a_view)
         if found is None:
             return None
         features, labels, files, views = found
         fitted = _fit(features, labels, num_classes, seed, views, _numbers(files, group_of))
-        prior = _log_prior(labels, num_classes) if without_prior else np.zeros(num_classes, dtype=np.float32)
         _put_into(model, replace(fitted, bias=fitted.bias - prior))
         return _figures(fitted, features, labels, prior)
 
@@ -127,17 +120,6 @@ def _put_into(model: Classifier, probe: Probe) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.weight))
         layer.bias.copy_(torch.from_numpy(probe.bias))
-
-
-def _log_prior(labels: Labels, num_classes: int) -> Bias:
-    """(num_classes,) what is taken off the logits, so that a rare class counts as much as a frequent one.
-
-    The fitted head knows how frequent each class is; logits less its logarithm are those of the same classes equally
-    frequent (Menon et al. 2021, arXiv 2007.07314, section 4.1, tau 1). A class that was not reached keeps its own.
-    """
-    images = np.bincount(labels, minlength=num_classes)
-    prior: Bias = np.where(images > 0, np.log(np.maximum(images, 1) / len(labels)), 0).astype(np.float32)
-    return prior
 
 
 def _figures(probe: Probe, features: Features, labels: Labels, prior: Bias) -> Scores:

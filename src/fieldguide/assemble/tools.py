@@ -97,13 +97,12 @@ def make_tools(
         seed_step=seed_step,
         probe=make_probe(
             on_device,
-            precision,
+            _make_features_of(_at_once(recipe), precision),
             feed.batches.steps_per_epoch,
             len(label_of),
             training.seed,
             _group_of(split),
-            at_once=_at_once(recipe),
-            without_prior=training.imbalance != "none" and _probe_is_all(recipe),
+            logit_adjustment(split) if training.imbalance != "none" and _probe_is_all(recipe) else None,
         ),
         draw_mix=mixing.draw,
     )
@@ -114,6 +113,17 @@ def _at_once(recipe: Recipe) -> int:
     training = recipe.training
     assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
+
+
+def _make_features_of(
+    at_once: int, precision: Callable[[], contextlib.AbstractContextManager[object]]
+) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+    def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        pieces = images.tensor_split(list(range(at_once, len(images), at_once)))
+        with torch.inference_mode(), precision():
+            return torch.cat([backbone(some).float().cpu() for some in pieces])
+
+    return features_of
 
 
 def _probe_is_all(recipe: Recipe) -> bool:
