@@ -36,6 +36,7 @@ def test_what_a_container_keeps_of_files_that_were_read_counts_as_free(tmp_path)
     assert world._available_of_group(tmp_path) is None
     (tmp_path / "memory.max").write_text("8000\n")
     (tmp_path / "memory.current").write_text("7900\n")
+    assert world._available_of_group(tmp_path) == 100  # the least that is known, where nothing tells of files
     (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 6000\nactive_file 500\n")
     assert world._available_of_group(tmp_path) == 100 + 6_500
     (tmp_path / "memory.max").write_text("max\n")

@@ -114,11 +114,12 @@ def _available_of_machine() -> int | None:
 
 def _available_of_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
     """What a container's bound leaves, files that the kernel only keeps read included; None without a bound."""
+    left = None
     with contextlib.suppress(OSError, ValueError, KeyError):
         left = int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
         told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return left + int(told["active_file"]) + int(told["inactive_file"])
-    return None
+        left += int(told["active_file"]) + int(told["inactive_file"])
+    return left
 
 
 @contextlib.contextmanager
