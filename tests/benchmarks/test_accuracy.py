@@ -24,7 +24,7 @@ SETTING = {"backbone": "resnet18", "size": 64, "weights": "w.safetensors", "weig
 def _beside_the_scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in [name for name in sys.modules if name == "accuracy" or name.startswith("accuracy_")]:
+    for name in [name for name in sys.modules if name in ("accuracy", "paired") or name.startswith("accuracy_")]:
         del sys.modules[name]
 
 
@@ -278,3 +278,22 @@ def test_the_page_of_this_repository_can_be_written_and_names_every_method():
     for method in accuracy_methods.METHODS.values():
         assert method.title.split(", exact")[0].split(", fast")[0] in given
         assert (BENCHMARKS / "peers" / method.script).exists()
+
+
+def test_two_files_of_results_are_paired_photo_by_photo(tmp_path, monkeypatch, capsys):
+    import paired
+
+    for name, right in (("new", 90), ("old", 80)):
+        (tmp_path / name).mkdir()
+        begun(tmp_path / name, run(right=right), run(method="fastai", right=70))
+    files = {name: str(tmp_path / name / "results.jsonl") for name in ("new", "old")}
+
+    def told(*arguments):
+        monkeypatch.setattr(sys, "argv", ["paired.py", *arguments])
+        paired.main()
+        return capsys.readouterr().out
+
+    assert told(files["new"], "auto", files["old"], "auto", "--minutes", "1").startswith("+10.0 points (+")
+    assert told(files["old"], "fastai", files["old"], "auto", "--minutes", "1").startswith("-10.0 points (-")
+    with pytest.raises(SystemExit, match=r"results\.jsonl: no run of auto at 5 minutes"):
+        told(files["new"], "auto", files["old"], "auto", "--minutes", "5")
