@@ -224,7 +224,8 @@ def _finish_or_fail(
         else:
             if not ended.result.get("spoilt"):
                 return ended
-        why = why_failed(run) or ""
+        why = why_failed(run)
+        assert why is not None, "it was noted, or stands in the result"
     screen.warn(
         f"{run.path}: {why}. It would come to the same again, so the experiment goes on without it; to train it anew, "
         "move its folder away, or give it another recipe under another name"
