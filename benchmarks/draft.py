@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fieldguide.data.decode import read_photo
-from fieldguide.data.files import IMAGE_ENDINGS
-from fieldguide.data.preprocess import Preprocessing, center
+from fieldguide.data.look.files import IMAGE_ENDINGS
+from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.preprocess import Preprocessing, center
 from fieldguide.deploy.predictor import Predictor, load_predictor
 
 KINDS = ("mosaic", "enlarged")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldguide.commands.ensemble import split_of
-from fieldguide.commands.judging import judge_photos
+from fieldguide.commands.judging.judge import judge_photos
+from fieldguide.commands.judging.models import split_of
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.evaluation.calibration import log_loss

@@ -21,15 +21,15 @@ from PIL import Image, ImageFilter
 from torchvision.transforms.v2 import functional
 
 from fieldguide import world
-from fieldguide.data.augment import Policy, photo_seed, reference
-from fieldguide.data.batches import LabelledPhoto
-from fieldguide.data.cache import Cache
-from fieldguide.data.decode import read_photo
-from fieldguide.data.draw import hue_rotation
-from fieldguide.data.files import IMAGE_ENDINGS
-from fieldguide.data.fused import fused, one_thread_a_call
-from fieldguide.data.fused_batches import FusedBatches
-from fieldguide.data.preprocess import Preprocessing, pixels
+from fieldguide.data.augment.draw import hue_rotation
+from fieldguide.data.augment.fused import fused, one_thread_a_call
+from fieldguide.data.augment.reference import Policy, photo_seed, reference
+from fieldguide.data.batch.batches import LabelledPhoto
+from fieldguide.data.batch.fused_batches import FusedBatches
+from fieldguide.data.look.files import IMAGE_ENDINGS
+from fieldguide.data.read.cache import Cache
+from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.preprocess import Preprocessing, pixels
 from fieldguide.recipe.schema import BUILT_IN
 from fieldguide.storage import file_digest
 

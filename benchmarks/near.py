@@ -13,10 +13,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from fieldguide.data.decode import read_photo
-from fieldguide.data.facts import look_at
-from fieldguide.data.near import near_pairs
-from fieldguide.data.scan import Photo, scan
+from fieldguide.data.look.facts import look_at
+from fieldguide.data.look.near import near_pairs
+from fieldguide.data.look.scan import Photo, scan
+from fieldguide.data.read.decode import read_photo
 
 
 def copy_of(path: Path, draw: random.Random) -> bytes:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 
 from fieldguide import assemble
-from fieldguide.data.decode import read_photo
-from fieldguide.data.preprocess import center, normalize, pixels
-from fieldguide.data.scan import scan
+from fieldguide.data.look.scan import scan
+from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.preprocess import center, normalize, pixels
 from fieldguide.model.classifier import make_classifier
 from fieldguide.model.weights import load_weights
 from fieldguide.recipe.load import read_recipe

@@ -20,8 +20,8 @@ from safetensors.torch import save_file
 
 from fieldguide import assemble, world
 from fieldguide.assemble.tools import DeviceBatch
-from fieldguide.commands.allocator import start_again_with_settings
-from fieldguide.data.split import Row, Split
+from fieldguide.commands.terminal.allocator import start_again_with_settings
+from fieldguide.data.split.partition import Row, Split
 from fieldguide.recipe.load import read_recipe
 from fieldguide.training.loop import train
 from fieldguide.training.state import Scores

@@ -11,8 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from fieldguide.commands.judging import judge_photos
-from fieldguide.data.split import read_split
+from fieldguide.commands.judging.judge import judge_photos
+from fieldguide.data.split.partition import read_split
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.evaluation.calibration import calibration_summary
 from fieldguide.evaluation.comparison import compare_predictions

@@ -10,11 +10,11 @@ from typer.testing import CliRunner
 
 from fieldguide.cli import app
 from fieldguide.commands.cache import cache
-from fieldguide.commands.exit_code import exit_code_of
 from fieldguide.commands.recipes import copy_recipe
-from fieldguide.commands.report import report
-from fieldguide.commands.request import read_request
+from fieldguide.commands.terminal.exit_code import exit_code_of
+from fieldguide.commands.trial.request import read_request
 from fieldguide.errors import UsageError
+from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
 
 COMMANDS = [

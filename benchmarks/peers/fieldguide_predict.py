@@ -21,7 +21,7 @@ import contract
 import torch
 
 from fieldguide.commands import predict as command
-from fieldguide.commands.ensemble import Loaded
+from fieldguide.commands.judging.models import Loaded
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.deploy.serving import AUTO, NAMES, PLAIN
 from fieldguide.model.bundle import Description, write_bundle

@@ -11,14 +11,15 @@ The names below are imported when they are first used, so that the command line 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fieldguide.commands.check import CheckReport, check
+    from fieldguide.commands.check import check
     from fieldguide.commands.compare import compare
     from fieldguide.commands.evaluate import Evaluation, evaluate
     from fieldguide.commands.experiment import Experiment, experiment
     from fieldguide.commands.predict import Predicted, predict
     from fieldguide.commands.resume import resume
     from fieldguide.commands.train import train
-    from fieldguide.commands.trial import Run
+    from fieldguide.commands.trial.carry_out import Run
+    from fieldguide.data.look.look_over import CheckReport
     from fieldguide.deploy.predictor import Prediction, Predictor
     from fieldguide.deploy.predictor import load_predictor as load
     from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
@@ -47,7 +48,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "CheckReport": ("commands.check", "CheckReport"),
+    "CheckReport": ("data.look.look_over", "CheckReport"),
     "Evaluation": ("commands.evaluate", "Evaluation"),
     "Experiment": ("commands.experiment", "Experiment"),
     "FieldguideError": ("errors", "FieldguideError"),
@@ -56,7 +57,7 @@ _PLACES = {
     "Predicted": ("commands.predict", "Predicted"),
     "Prediction": ("deploy.predictor", "Prediction"),
     "Predictor": ("deploy.predictor", "Predictor"),
-    "Run": ("commands.trial", "Run"),
+    "Run": ("commands.trial.carry_out", "Run"),
     "TrainingError": ("errors", "TrainingError"),
     "UsageError": ("errors", "UsageError"),
     "check": ("commands.check", "check"),

@@ -11,8 +11,8 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from fieldguide.commands.allocator import start_again_with_settings
-from fieldguide.commands.exit_code import exit_code_of, open_missing_streams
+from fieldguide.commands.terminal.allocator import start_again_with_settings
+from fieldguide.commands.terminal.exit_code import exit_code_of, open_missing_streams
 from fieldguide.errors import UsageError
 from fieldguide.recipe import DEFAULT_RECIPE
 
@@ -74,7 +74,7 @@ def check(
     """Look a folder of photos over, before an hour is spent on it."""
     from fieldguide.commands.check import check as look
     from fieldguide.commands.check import show
-    from fieldguide.commands.display import Screen
+    from fieldguide.commands.terminal.screen import Screen
 
     screen = Screen()
     report = look(photos, json_file=json, html_file=html, progress=screen.counting)
@@ -152,8 +152,8 @@ def evaluate(
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
     """Judge a trained classifier on labelled photos."""
-    from fieldguide.commands.ensemble import runs_and_photos
     from fieldguide.commands.evaluate import evaluate as judge
+    from fieldguide.commands.judging.models import runs_and_photos
 
     runs, photos = runs_and_photos(paths)
     return judge(
@@ -192,7 +192,7 @@ def predict(
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
     """Predict photos into a CSV, one row a photo."""
-    from fieldguide.commands.ensemble import runs_and_images
+    from fieldguide.commands.judging.models import runs_and_images
     from fieldguide.commands.predict import predict as write
 
     runs, images = runs_and_images(paths)

@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from fieldguide.commands import trial
+from fieldguide.commands.trial import carry_out as trial
 from tests.commands.by_the_report import train
 
 SMALL = (

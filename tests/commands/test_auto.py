@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from fieldguide import UsageError, assemble, evaluate, experiment, predict, resume, train
 from fieldguide.assemble import automatic, probing
 from fieldguide.commands import train as train_command
-from fieldguide.commands.trial import Run
+from fieldguide.commands.trial.carry_out import Run
 from fieldguide.evaluation.intervals import wilson_each
 from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe

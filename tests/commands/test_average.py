@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fieldguide import resume
-from fieldguide.commands import trial
+from fieldguide.commands.trial import carry_out as trial
 from fieldguide.model.bundle import read_description, read_weights
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences

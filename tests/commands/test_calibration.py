@@ -162,8 +162,8 @@ def test_a_threshold_out_of_range_or_in_a_submission_is_an_error(trained, tmp_pa
 
 
 def test_the_screens_say_macro_accuracy_with_its_interval_and_what_chose(trained, run, capsys):
-    from fieldguide.commands.display import Screen
-    from fieldguide.commands.result import report_result
+    from fieldguide.commands.terminal.screen import Screen
+    from fieldguide.commands.trial.result import report_result
 
     evaluate(run, trained[0], part="test")
     shown = capsys.readouterr().out

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from fieldguide.commands.check import CheckReport, check, show
-from fieldguide.commands.display import Screen
-from fieldguide.data.findings import Finding
+from fieldguide.commands.check import check, show
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.look.findings import Finding
+from fieldguide.data.look.look_over import CheckReport
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.report.check_screen import check_lines
 from tests.data.scenes import save, scaled, scene, write

@@ -107,9 +107,9 @@ def test_seeds_train_on_one_split_into_runs_of_their_own(seeded):
 
 
 def test_the_recipe_of_a_later_seed_keeps_the_split(seeded):
-    from fieldguide.commands.display import Screen
+    from fieldguide.commands.terminal.screen import Screen
     from fieldguide.commands.train import prepare
-    from fieldguide.data.split import read_split
+    from fieldguide.data.split.partition import read_split
     from fieldguide.recipe.load import read_recipe
 
     photos, folder, _, _ = seeded

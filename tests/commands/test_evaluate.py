@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from fieldguide import PhotosError, UsageError, evaluate, load
-from fieldguide.commands.display import Screen
 from fieldguide.commands.evaluate import show
-from fieldguide.data.split import Split, read_split, write_split
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.split.partition import Split, read_split, write_split
 from fieldguide.model.bundle import load_classifier, write_bundle
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fieldguide import UsageError, evaluate, resume
 from fieldguide.commands import evaluate as command
-from fieldguide.commands import looks
+from fieldguide.commands.judging import looks
 from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
 

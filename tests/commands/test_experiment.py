@@ -8,9 +8,9 @@ import pytest
 
 from fieldguide import UsageError, compare, experiment
 from fieldguide.commands import experiment as command
-from fieldguide.commands import trial
-from fieldguide.commands.seeds import means_of_seeds
-from fieldguide.commands.trial import Run
+from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.trial.carry_out import Run
+from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.errors import TrainingError
 from fieldguide.recipe.load import preset_text
 from fieldguide.run_folder import RunFolder

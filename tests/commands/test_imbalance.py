@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from fieldguide import resume, train
 from fieldguide.assemble.tools import logit_adjustment
-from fieldguide.commands.interrupts import Interrupts
-from fieldguide.data.split import Row, Split
+from fieldguide.commands.terminal.interrupts import Interrupts
+from fieldguide.data.split.partition import Row, Split
 from fieldguide.recipe.load import read_recipe
 
 COUNTS = {"train/ant": 26, "train/bee": 8, "train/cow": 2, "val/ant": 8, "val/bee": 2, "val/cow": 1}

@@ -9,11 +9,11 @@ import pytest
 
 from fieldguide import UsageError, experiment, resume
 from fieldguide.cli import app
-from fieldguide.commands import trial
 from fieldguide.commands.cache import cache
-from fieldguide.commands.display import Screen
-from fieldguide.data import fused
-from fieldguide.data.pack import Pack, write_pack
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial import carry_out as trial
+from fieldguide.data.augment import fused
+from fieldguide.data.read.pack import Pack, write_pack
 from fieldguide.deploy.choice import Kept, Speed, Speeds
 from fieldguide.errors import FieldguideError
 from fieldguide.recipe.load import read_recipe

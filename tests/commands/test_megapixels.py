@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from fieldguide import evaluate, load, predict
-from fieldguide.commands import keep
-from fieldguide.data import decode
-from fieldguide.data.preprocess import Preprocessing
+from fieldguide.commands.trial import keep
+from fieldguide.data.read import decode
+from fieldguide.data.read.preprocess import Preprocessing
 from tests.commands.by_the_report import train
 from tests.conftest import write_photo
 

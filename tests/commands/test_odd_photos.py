@@ -7,8 +7,8 @@ import pandas
 import pytest
 
 from fieldguide import check, predict
-from fieldguide.data.decode import UnreadableError, read_photo
-from fieldguide.data.split import read_split
+from fieldguide.data.read.decode import UnreadableError, read_photo
+from fieldguide.data.split.partition import read_split
 from tests.commands.by_the_report import train
 from tests.conftest import write_photo
 from tests.odd_photos import write_odd_photos

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from fieldguide import UsageError, evaluate, load, predict
-from fieldguide.commands import prediction_rows
 from fieldguide.deploy import predictor as predictor_module
+from fieldguide.deploy import rows as prediction_rows
 from fieldguide.errors import Interrupted
 
 

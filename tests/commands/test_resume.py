@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fieldguide import MachineError, PhotosError, UsageError, evaluate, experiment, resume
 from fieldguide.commands import resume as resume_command
 from fieldguide.commands import train as train_command
-from fieldguide.commands import trial
+from fieldguide.commands.trial import carry_out as trial
 from fieldguide.errors import Interrupted, TrainingError
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.checkpoint_files import Checkpoints

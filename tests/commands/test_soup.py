@@ -8,8 +8,8 @@ import torch
 
 from fieldguide import evaluate, resume
 from fieldguide.assemble import tools
-from fieldguide.commands import trial
-from fieldguide.commands.result import soup_sentence
+from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.trial.result import soup_sentence
 from fieldguide.model.bundle import read_description, read_weights
 from fieldguide.training.state import Scores, Soup
 from tests.commands.by_the_report import train

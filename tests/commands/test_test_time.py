@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from fieldguide import evaluate, load
-from fieldguide.data.decode import read_photo
-from fieldguide.data.preprocess import center, normalize, pixels
+from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.preprocess import center, normalize, pixels
 from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.model.bundle import load_classifier
 from tests.commands.by_the_report import train

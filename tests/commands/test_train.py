@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from fieldguide import PhotosError, TrainingError, UsageError, assemble, evaluate, load, resume
-from fieldguide.commands import prepare as preparing
 from fieldguide.commands import train as command
-from fieldguide.commands import trial
-from fieldguide.commands.display import Screen
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.trial import prepare as preparing
 from fieldguide.model.classifier import make_on_meta
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder

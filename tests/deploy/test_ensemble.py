@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from fieldguide.data.preprocess import Preprocessing
+from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import UsageError

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 
-from fieldguide.data.preprocess import Preprocessing
+from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import Description, read_description, write_bundle, write_temperature

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from fieldguide.commands.request import Request, demand_same_recipe, read_request, write_request
-from fieldguide.data.decode import decode
-from fieldguide.data.facts import facts_of
-from fieldguide.data.scan import Photo
-from fieldguide.data.split import Row, Split, read_split, write_split
-from fieldguide.data.waiting import Waiting
+from fieldguide.commands.trial.request import Request, demand_same_recipe, read_request, write_request
+from fieldguide.data.batch.waiting import Waiting
+from fieldguide.data.look.facts import facts_of
+from fieldguide.data.look.scan import Photo
+from fieldguide.data.read.decode import decode
+from fieldguide.data.split.partition import Row, Split, read_split, write_split
 from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fieldguide.data.thumbnail import jpeg
+from fieldguide.data.read.thumbnail import jpeg
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions, write_predictions

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from fieldguide.commands.compare import compare
-from fieldguide.commands.report import report
+from fieldguide.report.write import report
 from tests.report.made_up import made_up_run, predictions, write_result
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

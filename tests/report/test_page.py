@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fieldguide.commands.report import report
 from fieldguide.errors import UsageError
 from fieldguide.report.page import page, percent, points
+from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json
 from tests.report.made_up import made_up_run, predictions, write_result

@@ -20,11 +20,11 @@ from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
-from fieldguide.data.augment import Policy
-from fieldguide.data.batches import LabelledPhoto
-from fieldguide.data.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
-from fieldguide.data.preprocess import Preprocessing
-from fieldguide.data.split import Split
+from fieldguide.data.augment.reference import Policy
+from fieldguide.data.batch.batches import LabelledPhoto
+from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
+from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.bundle import Description

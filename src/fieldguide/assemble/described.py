@@ -9,8 +9,8 @@ import torch
 
 from fieldguide.assemble.automatic import macs_per_second
 from fieldguide.assemble.backbone import Budget, resolve_backbone
-from fieldguide.data.feed import NO_OPENCV, can_fuse
-from fieldguide.data.preprocess import Preprocessing, resized_side
+from fieldguide.data.batch.feed import NO_OPENCV, can_fuse
+from fieldguide.data.read.preprocess import Preprocessing, resized_side
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.classifier import (

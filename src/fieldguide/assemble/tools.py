@@ -11,12 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from fieldguide.assemble.probing import make_probe
-from fieldguide.data.batches import Batch, KeptInputs, TrainingBatches
-from fieldguide.data.decode import read_photo
-from fieldguide.data.feed import Feed
-from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
-from fieldguide.data.split import Row, Split
-from fieldguide.data.steady import steady
+from fieldguide.data.batch.batches import Batch
+from fieldguide.data.batch.feed import Feed
+from fieldguide.data.batch.steady import steady
+from fieldguide.data.batch.worker_batches import TrainingBatches
+from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.inputs import KeptInputs
+from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
+from fieldguide.data.split.partition import Row, Split
 from fieldguide.errors import PhotosError
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
 from fieldguide.model.classifier import Classifier, set_trainable, stage_names

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldguide.data.cache import BOUND, GB, Cache
+from fieldguide.data.read.cache import BOUND, GB, Cache
 from fieldguide.deploy.choice import Kept
 from fieldguide.errors import counted
 from fieldguide.storage import CACHE_PLACE, is_there

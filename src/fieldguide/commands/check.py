@@ -1,69 +1,23 @@
 """`fieldguide check`: what is wrong with a folder of photos, before anything is trained."""
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from fieldguide.commands.display import Screen
-from fieldguide.commands.outputs import demand_free_outputs
-from fieldguide.data.check import Checked, check_photos
-from fieldguide.data.decode import UnreadableError, read_bytes, thumbnail_jpeg
-from fieldguide.data.facts import Facts, look_at
-from fieldguide.data.findings import KINDS, Finding
-from fieldguide.data.scan import PhotoFolder, scan
+from fieldguide.commands.terminal.outputs import demand_free_outputs
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.look.findings import KINDS, Finding
+from fieldguide.data.look.look_over import CheckReport, Progress, look_over, silent
+from fieldguide.data.look.scan import PhotoFolder, scan
+from fieldguide.data.read.decode import UnreadableError, read_bytes, thumbnail_jpeg
 from fieldguide.errors import UsageError
 from fieldguide.report.check_page import check_page
 from fieldguide.report.check_screen import check_lines
-from fieldguide.storage import printable, problem_with_output_file, write_json, write_text
+from fieldguide.storage import problem_with_output_file, write_json, write_text
 
 THUMBNAIL_SIDE_PX = 160
 MOST_THUMBNAILS = 2_000  # some 8 MB of page
 THUMBNAILS_PER_FINDING = 6
-PERCENT = 100
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What a check found.
-
-    Attributes:
-        photos: the folder.
-        used: what will be train, val and test, in one sentence.
-        findings: in the order in which to read them, harm before notes.
-        classes: of each class its name and how many readable photos it has in `train`, `val` and `test`.
-        groups: files that are the same or nearly so, which a split keeps together.
-        torn: files of each pair that is nearly the same and stands in different parts, in a group or not.
-    """
-
-    photos: str
-    used: str
-    findings: tuple[Finding, ...]
-    classes: tuple[dict[str, Any], ...]
-    groups: tuple[tuple[str, ...], ...]
-    torn: tuple[tuple[str, ...], ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """1 with findings that would harm a training, else 0."""
-        return int(any(finding.severity == "harm" for finding in self.findings))
-
-    def plain(self) -> dict[str, Any]:
-        """As in `--json`."""
-        return {
-            "photos": self.photos,
-            "used": self.used,
-            "findings": [finding.plain() for finding in self.findings],
-            "classes": list(self.classes),
-            "groups": [list(group) for group in self.groups],
-        }
-
-
-def _silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
-    return nullcontext(lambda _: None)
 
 
 def check(
@@ -72,7 +26,7 @@ def check(
     json_file: str | Path | None = None,
     html_file: str | Path | None = None,
     max_megapixels: float = 200,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> CheckReport:
     """Looks a folder of photos over; changes nothing in it.
 
@@ -102,46 +56,6 @@ def show(report: CheckReport, screen: Screen) -> None:
     """Shows a check's result on one screen."""
     for line in check_lines(report.plain(), screen.console.width):
         screen.say(line.text, line.style)
-
-
-def look_over(
-    folder: PhotoFolder, max_megapixels: float, progress: Progress = _silent
-) -> tuple[list[Facts], CheckReport]:
-    """Looks at each photo of a folder once and draws the findings; `train` begins with it, too.
-
-    Args:
-        folder: as scanned.
-        max_megapixels: a larger photo is a decompression bomb.
-        progress: `Screen.counting`, or the like.
-    """
-    with progress("looking at photos", len(folder.photos)) as advance:
-        facts = look_at(folder.photos, max_megapixels, advance)
-    with progress("comparing photos, %", PERCENT) as advance:
-        return facts, _report(folder, check_photos(folder, facts, _in_percent(advance)))
-
-
-def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:
-    """Turns shares into whole percents, none of which is lost on the way."""
-    done, told = 0.0, 0
-
-    def by(share: float) -> None:
-        nonlocal done, told
-        done += share
-        advance(round(done * PERCENT) - told)
-        told = round(done * PERCENT)
-
-    return by
-
-
-def _report(folder: PhotoFolder, checked: Checked) -> CheckReport:
-    counts = checked.counts
-    classes = tuple(
-        {"name": name, **{part: getattr(counts, part).get(name, 0) for part in ("train", "val", "test")}}
-        for name in counts.classes
-    )
-    groups = tuple(map(tuple, checked.duplicates.file_groups))
-    torn = tuple(map(tuple, checked.duplicates.torn))
-    return CheckReport(printable(str(folder.root)), checked.used, checked.findings, classes, groups, torn)
 
 
 def _write(

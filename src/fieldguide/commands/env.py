@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 
 from fieldguide import world
-from fieldguide.commands import allocator
+from fieldguide.commands.terminal import allocator
 
 GIB = 2**30
 

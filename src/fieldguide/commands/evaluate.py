@@ -5,23 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fieldguide.commands.display import Screen
-from fieldguide.commands.ensemble import Loaded, Runs, load_runs, split_of
-from fieldguide.commands.judging import (
+from fieldguide.commands.judging.judge import (
     calibration_of,
     calibration_sentence,
     interval_and_n,
     judge_photos,
     macro_sentence,
 )
-from fieldguide.commands.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
-from fieldguide.commands.labels import labels_of_nothing, read_labels, with_labels
-from fieldguide.commands.looks import keep_in_runs
-from fieldguide.commands.outputs import demand_free_outputs
-from fieldguide.commands.parts import PARTS, choose_part, common_split, demand_known_classes
-from fieldguide.commands.seen import seen_by_runs
-from fieldguide.data.inspect import inspect
-from fieldguide.data.scan import Photo, natural, scan
+from fieldguide.commands.judging.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
+from fieldguide.commands.judging.labels import labels_of_nothing, read_labels, with_labels
+from fieldguide.commands.judging.looks import keep_in_runs
+from fieldguide.commands.judging.models import Loaded, Runs, load_runs, split_of
+from fieldguide.commands.judging.parts import PARTS, choose_part, common_split, demand_known_classes
+from fieldguide.commands.judging.seen import seen_by_runs
+from fieldguide.commands.terminal.outputs import demand_free_outputs
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.look.inspect import inspect
+from fieldguide.data.look.scan import Photo, natural, scan
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing, shown
 from fieldguide.storage import problem_with_output_file, write_json

@@ -5,24 +5,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fieldguide.commands.compare import show, write_tables
-from fieldguide.commands.display import Screen
 from fieldguide.commands.evaluate import evaluate
-from fieldguide.commands.experiment_folder import (
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.begin import run_trial
+from fieldguide.commands.trial.carry_out import Run
+from fieldguide.commands.trial.experiment_folder import (
     SPLIT_FILE,
     demand_same_split,
     demand_same_trial,
     outputs_of,
     with_backbone_of_before,
 )
-from fieldguide.commands.failed import note_failure, why_failed
-from fieldguide.commands.prepare import Prepared, demand_request, prepare
-from fieldguide.commands.request import demand_same_recipe, read_request
-from fieldguide.commands.resume import finished_before, go_on
-from fieldguide.commands.seeds import means_of_seeds
-from fieldguide.commands.train import run_trial
-from fieldguide.commands.trial import Run
-from fieldguide.data.split import Split
+from fieldguide.commands.trial.failed import note_failure, why_failed
+from fieldguide.commands.trial.go_on import finished_before, go_on
+from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
+from fieldguide.commands.trial.request import demand_same_recipe, read_request
+from fieldguide.commands.trial.seeds import means_of_seeds
+from fieldguide.commands.trial.table import show, write_tables
+from fieldguide.data.split.partition import Split
 from fieldguide.errors import NotFiniteError, UsageError
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import settled_as

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldguide.commands.display import Screen
-from fieldguide.commands.ensemble import Loaded, Runs, load_runs
-from fieldguide.commands.interrupts import ending_at_once
-from fieldguide.commands.outputs import demand_free_outputs
-from fieldguide.commands.prediction_rows import FORMATS, Written, is_zip, stem, write_rows
-from fieldguide.data.files import about_hidden, images_below, relative_name
+from fieldguide.commands.judging.models import Loaded, Runs, load_runs
+from fieldguide.commands.terminal.interrupts import ending_at_once
+from fieldguide.commands.terminal.outputs import demand_free_outputs
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.look.files import about_hidden, images_below, relative_name
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
+from fieldguide.deploy.rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import no_formula, printable, problem_with_output_file

@@ -1,35 +1,22 @@
 """`fieldguide train --resume`: goes on with a run where its last saved step left it, or beyond its end."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fieldguide import assemble, world
-from fieldguide.commands.announce import announce
-from fieldguide.commands.cross_validate import cross_validate, settled_as_first_fold
-from fieldguide.commands.display import Screen
-from fieldguide.commands.faults import explained
-from fieldguide.commands.prepare import Prepared, prepare
-from fieldguide.commands.report import report as write_report
-from fieldguide.commands.request import Request, demand_same_recipe, read_request, same_photos
-from fieldguide.commands.train import run_trial, seconds_left
-from fieldguide.commands.trial import WAITED, Run, Trial, carry_out, write_rest_of_beginning
-from fieldguide.data.files import problem_with_folder
-from fieldguide.data.split import Split
-from fieldguide.errors import UsageError, counted
-from fieldguide.model.bundle import read_description, read_weights, write_bundle
-from fieldguide.model.classifier import make_on_meta
-from fieldguide.model.weights import LoadedWeights
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.begin import run_trial
+from fieldguide.commands.trial.carry_out import Run
+from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
+from fieldguide.commands.trial.go_on import finished_before, go_on
+from fieldguide.commands.trial.prepare import prepare
+from fieldguide.commands.trial.request import Request, demand_same_recipe, read_request, same_photos
+from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.split.partition import Split
+from fieldguide.errors import UsageError
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import read_json
-from fieldguide.training.checkpoint import best_weights_of, candidates_of, state_of
-from fieldguide.training.checkpoint_files import Checkpoints, Found
-from fieldguide.training.loop import Saved
-from fieldguide.training.plan import More, next_stage
-from fieldguide.training.state import State
 
 
 def resume(
@@ -73,143 +60,6 @@ def resume(
         )
     prepared = same_photos(folder, request, root, recipe, screen)
     return go_on(request, recipe, prepared, folder, device, screen)
-
-
-def finished_before(run: RunFolder, screen: Screen) -> Run:
-    """A run that came to its end. Its figures stay; only the report, which comes last, may still be missing."""
-    screen.say(f"{run.path}: finished before")
-    if not run.report.exists():
-        with explained(run), run.held():
-            write_report(run.path)
-    return Run(run.path, run.read_result())
-
-
-def go_on(
-    request: Request,
-    recipe: Recipe,
-    prepared: Prepared,
-    run: RunFolder,
-    device: str,
-    screen: Screen,
-    minutes: float | None = None,
-) -> Run:
-    """The rest of a training whose photos, split and recipe are those that it began with.
-
-    Args:
-        request: what it began with.
-        recipe, prepared: of before.
-        run: where it lies.
-        device: as the user named it.
-        screen: where to show it.
-        minutes: that bound it and the other folds, a share each; None: those of the recipe.
-
-    Raises:
-        UsageError: its saved steps are damaged, or another process is at work on it.
-    """
-    chosen_device, split = world.choose_device(device), prepared.split
-    bound = recipe.training.max_minutes if minutes is None else minutes
-    outlook = assemble.Outlook(seconds_left(bound, time.monotonic(), recipe.split.folds or 1))
-    with explained(run), run.held():
-        checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
-        found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
-        _demand_whole(found, run, screen)
-        paths = {photo.file: photo.path for photo in prepared.folder.photos}
-        loaded = LoadedWeights(**request.weights) if found.snapshot else None
-        with screen.counting("caching photos", len(split.part("train"))) as advance:
-            assembled = assemble.assemble(
-                recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance, outlook=outlook
-            )
-        assembled = replace(assembled, told=tuple(request.plan))
-        rules, left = dict(request.rules), outlook.seconds_left
-        trial = Trial(request.recipe_name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
-        write_rest_of_beginning(trial)
-        _compare_machines(trial)
-        announce(trial)
-        return carry_out(trial, _saved(found, trial))
-
-
-def _demand_whole(found: Found, run: RunFolder, screen: Screen) -> None:
-    for sentence in found.damaged:
-        screen.warn(f"{sentence}; the one before it is used" if found.snapshot else sentence)
-    if found.damaged and found.snapshot is None:
-        raise UsageError(
-            *found.damaged,
-            f"--resume {run.path}: no saved step is whole; train anew, from the best model if there is one: "
-            f"fieldguide train PHOTOS --weights {run.path} -o ANOTHER",
-        )
-
-
-def _compare_machines(trial: Trial) -> None:
-    """Bits hold on the same machine and versions; elsewhere the training goes on just as well, and this is said."""
-    now, before = world.describe_machine(world.choose_device(trial.device)), read_json(trial.run.environment)
-    changed = [key for key in now if isinstance(before, dict) and before.get(key) != now[key]]
-    if changed:
-        trial.screen.warn(
-            f"the run began on another machine or with other versions ({', '.join(changed)} differ), so it may end in "
-            f"other bits than it would have; {trial.run.environment} tells of the first"
-        )
-
-
-def _saved(found: Found, trial: Trial) -> Saved | None:
-    """Where to go on, with history and bundle put back to it; None: at the beginning, for no step was saved."""
-    run, recipe, snapshot = trial.run, trial.recipe, found.snapshot
-    if snapshot is None:
-        if recipe.training.more_epochs is not None:
-            raise _not_finished(run)
-        trial.screen.say(f"{run.path}: no step was saved yet, so it begins at its beginning")
-        return None
-    weights = read_weights(run.bundle, read_description(run.bundle)) if found.is_done else best_weights_of(snapshot)
-    state = state_of(snapshot.plain["state"], trial.assembled.plan, weights, candidates_of(snapshot))
-    trial.assembled.feed.waiting.go_on(snapshot.plain.get("beside", {}).get(WAITED, (0, 0)))
-    if recipe.training.more_epochs is not None:
-        _ask_for_more(state, recipe.training.more_epochs, found.is_done, trial)
-    _set_results_aside(state, run)
-    run.write_history([epoch.to_dict() for epoch in state.history])
-    if state.best is not None and not found.is_done:
-        write_bundle(run.bundle, trial.assembled.description, state.best.weights)
-    done = counted(len(state.history), "epoch")
-    trial.screen.say(f"{run.path}: goes on after {done}")
-    return Saved(state, snapshot if "under_way" in snapshot.plain else None)
-
-
-def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> None:
-    """Adds a further stage; asked again while it is under way, it is the same one.
-
-    Raises:
-        UsageError: the training itself, or other more epochs, are not done yet.
-    """
-    if not is_done:
-        if not state.more or state.more[-1].epochs != epochs or len(state.ended) > state.more[-1].after_stages:
-            raise _not_finished(trial.run)
-        return
-    if state.best is None or not state.ended:
-        raise UsageError(f"--resume {trial.run.path}: has no model to train longer")
-    state.soup = None  # that of before stands in the result that is set aside
-    state.more.append(More(len(state.ended), epochs))
-    state.out_of_time = False
-    stage = next_stage(trial.assembled.plan, state.ended, state.more)
-    assert stage is not None
-    trial.checkpoints.extend(state)
-    trial.screen.say(
-        f"{epochs} more epochs, as a further round: from the model of epoch {state.best.epoch.epoch}, learning rate "
-        f"{stage.learning_rate:g} ({trial.recipe.training.rounds.learning_rate_factor:g} times the last stage's), "
-        f"{stage.augmentation} augmentation, a fresh optimiser and {trial.recipe.training.schedule} schedule; all of "
-        "them are trained, and the model stays what it is unless one of them is better"
-    )
-
-
-def _not_finished(run: RunFolder) -> UsageError:
-    return UsageError(
-        f"--resume {run.path}: is not finished, so there are no more epochs to ask for; go on with it first: "
-        f"{run.command_to_go_on()}"
-    )
-
-
-def _set_results_aside(state: State, run: RunFolder) -> None:
-    """A finished result of before keeps its figures under another name; one of an interruption makes room."""
-    if run.is_finished and len(run.read_result().get("more_epochs", [])) < len(state.more):
-        run.set_result_aside(len(state.more))
-    run.report.unlink(missing_ok=True)
 
 
 def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, device: str, screen: Screen) -> Run:

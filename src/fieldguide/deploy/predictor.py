@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
-from fieldguide.data.batches import in_order
-from fieldguide.data.decode import SMALLER, UnreadableError, as_decoded, read_photo
-from fieldguide.data.preprocess import Preprocessing, center, normalize, pixels
+from fieldguide.data.read.decode import SMALLER, UnreadableError, as_decoded, read_photo
+from fieldguide.data.read.inputs import in_order
+from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.choice import Kept, Speeds, key
 from fieldguide.deploy.engines import Engine, mirrored
 from fieldguide.deploy.serving import PLAIN, Serving

@@ -1,0 +1,1 @@
+"""Photos judged: whose labels, which model, which figures."""

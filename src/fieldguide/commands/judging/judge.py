@@ -1,0 +1,145 @@
+"""Photos with known classes through a predictor, to figures; serves train and evaluate alike."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldguide.data.split.partition import Row, group_numbers
+from fieldguide.deploy.ensemble import Ensemble
+from fieldguide.deploy.predictor import Predictor
+from fieldguide.errors import PhotosError, UsageError, counted
+from fieldguide.evaluation.calibration import calibration_summary, log_loss, temperature_summary
+from fieldguide.evaluation.comparison import in_groups
+from fieldguide.evaluation.metrics import judge
+from fieldguide.evaluation.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a predictor said about photos whose classes are known.
+
+    Attributes:
+        predictions: logits and labels of the photos that could be read.
+        failed: a file and a reason for each that could not.
+    """
+
+    predictions: Predictions
+    failed: tuple[dict[str, str], ...]
+
+    def figures(self) -> dict[str, Any]:
+        """As `evaluation.metrics.judge`, with `failed`; `loss` is that of the network as it was trained.
+
+        No temperature is in any of them: accuracies do not depend on it, and the loss is to equal the training's own
+        where size, crop and flips at test time are those of the training.
+        """
+        answers = self.predictions
+        found = judge(answers.probabilities(), answers.labels, answers.classes, answers.groups)
+        # from the logits, for `judge` can only see probabilities, and bounds those that were rounded to 0
+        return found | {"loss": log_loss(answers.logits, answers.labels), "failed": list(self.failed)}
+
+
+def judge_photos(
+    predictor: Predictor | Ensemble,
+    rows: Sequence[Row],
+    paths: Mapping[str, Path],
+    advance: Callable[[int], None] = lambda _: None,
+) -> Judged:
+    """What a predictor says about labelled photos.
+
+    Args:
+        predictor: the model.
+        rows: photos with their classes, all of them known to the model, and their groups.
+        paths: where each lies.
+        advance: called with 1 after each photo.
+
+    Raises:
+        PhotosError: none could be read.
+        UsageError: the model's answers are no finite numbers.
+    """
+    index = {name: place for place, name in enumerate(predictor.classes)}
+    row_of = {paths[row.file]: row for row in rows}
+    judged, labels, found, failed = [], [], [], []
+    for path, logits, reason in predictor.logits(list(row_of)):
+        advance(1)
+        row = row_of[path]
+        if logits is None:
+            failed.append({"file": row.file, "reason": reason})
+            continue
+        judged.append(row)
+        labels.append(index[row.class_name])
+        found.append(logits)
+    assert rows, "there is nothing to judge"
+    if not found:
+        raise PhotosError(
+            f"none of the {len(rows):,} photos can be read; first {failed[0]['file']} {failed[0]['reason']}"
+        )
+    stacked = np.stack(found)  # (photos, classes)
+    broken = int((~np.isfinite(stacked)).any(axis=1).sum())
+    if broken:
+        raise UsageError(f"the model's answers for {counted(broken, 'photo')} are no finite numbers; train it again")
+    files, numbers = tuple(row.file for row in judged), group_numbers(judged)
+    predictions = Predictions(files, np.array(labels, dtype=np.int64), stacked, predictor.classes, numbers)
+    return Judged(predictions, tuple(failed))
+
+
+def calibration_of(
+    predictor: Predictor | Ensemble, predictions: Predictions, part: str, *, fitted_on_these: bool | None
+) -> dict[str, Any]:
+    """What the bundle's temperature does on photos, never judged in silence on those that it was fitted on.
+
+    Args:
+        predictor: with its temperature.
+        predictions: of the photos.
+        part: what to call them.
+        fitted_on_these: whether the temperature was fitted on any of them; None where nobody can tell. Unless it was
+            not, what stands there after calibration is cross-fitted: each photo by a temperature fitted without it. Of
+            an ensemble, which has none to fit, it is said of its members'.
+
+    Returns:
+        As `evaluation.calibration.temperature_summary`.
+    """
+    logits, labels, groups = predictions.logits, predictions.labels, predictions.groups
+    was = "may have been" if fitted_on_these is None else "was"
+    if isinstance(predictor, Ensemble):
+        words = f"on the {part} photos: the mean of members with a temperature each, and none of its own"
+        if fitted_on_these is not False:
+            words += f"; a member's temperature {was} fitted on some of these very photos, so this is optimistic"
+        return temperature_summary(1.0, logits, labels, words, groups)
+    if not predictor.is_calibrated:
+        return temperature_summary(1.0, logits, labels, "as it is: the bundle holds no temperature", groups)
+    if fitted_on_these is False:
+        words = f"on the {part} photos, with the temperature fitted on the run's validation photos"
+        return temperature_summary(predictor.temperature, logits, labels, words, groups)
+    summary = calibration_summary(logits, labels, groups=groups)
+    del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, which need not be the bundle's
+    judged = f"on photos that the temperature {was} fitted on, so {summary['judged']}"
+    return summary | {"temperature": predictor.temperature, "judged": judged}
+
+
+def interval_and_n(figures: Mapping[str, Any]) -> str:
+    """How sure an accuracy is, and of how many photos it is, in how many groups where some belong together."""
+    bounds = f"95 %: {figures['accuracy_low']:.4f} to {figures['accuracy_high']:.4f}"
+    return f"{bounds}, n = {figures['images']:,}{in_groups(figures.get('groups'))}"
+
+
+def macro_sentence(figures: Mapping[str, Any]) -> str:
+    """Macro accuracy with its interval."""
+    return (
+        f"macro accuracy {figures['macro_accuracy']:.4f} "
+        f"(95 %: {figures['macro_accuracy_low']:.4f} to {figures['macro_accuracy_high']:.4f})"
+    )
+
+
+def calibration_sentence(calibration: Mapping[str, Any]) -> str:
+    """What calibration did, on which photos that was judged, and what must be known of the fit."""
+    note = calibration.get("temperature_note")
+    if note is None and calibration["log_loss_after"] > calibration["log_loss_before"]:
+        note = "it made photos that it was not fitted on worse: too few photos to calibrate on, so do not lean on it"
+    return (
+        f"temperature {calibration['temperature']:.4g}: log loss {calibration['log_loss_before']:.4f} before and "
+        f"{calibration['log_loss_after']:.4f} after, calibration error {calibration['ece_before']:.4f} before and "
+        f"{calibration['ece_after']:.4f} after (judged {calibration['judged']})" + (f"; {note}" if note else "")
+    )

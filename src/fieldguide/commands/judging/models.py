@@ -1,0 +1,170 @@
+"""One run, or several as an ensemble, from their paths to what predicts; held together against the runs' rules."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fieldguide.commands.judging.seen_before import Before, read_before
+from fieldguide.data.split.partition import Split, read_split
+from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
+from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.errors import UsageError
+from fieldguide.model.bundle import DESCRIPTION_FILE, Description, find_bundle, read_description
+from fieldguide.model.classifier import count_parameters, make_on_meta
+from fieldguide.recipe.load import read_recipe
+from fieldguide.recipe.rules import Member, verdict_on_ensemble
+from fieldguide.run_folder import RunFolder
+
+Runs = str | Path | Sequence[str | Path]
+ALLOW = "--allow-broken-rules"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What predicts.
+
+    Attributes:
+        predictor: of one run, or of several.
+        paths: the runs and bundles, as they were given.
+        verdict: of several: what `recipe.rules.verdict_on_ensemble` says; None for one, whose training was held
+            against its rules.
+    """
+
+    predictor: Predictor | Ensemble
+    paths: tuple[Path, ...]
+    verdict: dict[str, Any] | None
+
+    @property
+    def broken_rules(self) -> tuple[str, ...]:
+        """The rules that the ensemble breaks, as sentences."""
+        return tuple(self.verdict["broken"]) if self.verdict else ()
+
+    def sentences(self) -> list[str]:
+        """What a person must know of the members together."""
+        if self.verdict is None:
+            return []
+        broken = [f"broken, and gone on with as {ALLOW} says: {problem}" for problem in self.broken_rules]
+        return [*broken, *self.verdict["unverified"]]
+
+    def described(self) -> dict[str, Any]:
+        """As plain data, for figures; empty for one run."""
+        if self.verdict is None:
+            return {}
+        return {"ensemble": {"runs": [str(path) for path in self.paths], "rules": self.verdict}}
+
+
+def load_runs(runs: Runs, device: str, engine: str, *, draft: bool = False, allow_broken_rules: bool = False) -> Loaded:
+    """Loads a run, or several as an ensemble.
+
+    Args:
+        runs: a run or a bundle, or several.
+        device, engine, draft: as for `load_predictor`.
+        allow_broken_rules: go on where the members together break a rule of one of the runs.
+
+    Raises:
+        UsageError: as `load_predictor`; of several, one that is given twice, classes that differ, or a broken rule.
+    """
+    paths = paths_of(runs)
+    if len(paths) == 1:
+        if allow_broken_rules:
+            raise UsageError(f"{ALLOW}: is for several runs, whose parameters are summed; leave it out")
+        return Loaded(load_predictor(paths[0], device, engine, draft=draft), paths, None)
+    names = [str(path) for path in paths]
+    folders = [find_bundle(path) for path in paths]
+    _demand_different(folders, names)
+    descriptions = [read_description(folder) for folder in folders]
+    demand_same_classes([description.classes for description in descriptions], names)
+    of_runs = [run_of(path) for path in paths]
+    members = [_member(*each) for each in zip(names, of_runs, descriptions, strict=True)]
+    verdict = verdict_on_ensemble(members)
+    if not verdict["kept"] and not allow_broken_rules:
+        raise UsageError(*verdict["broken"], f"leave a run out, or go on and break the rules with {ALLOW}")
+    predictors = [load_predictor(path, device, engine, draft=draft) for path in paths]
+    return Loaded(Ensemble(predictors, names), paths, verdict)
+
+
+def paths_of(runs: Runs) -> tuple[Path, ...]:
+    """One or several paths as several.
+
+    Raises:
+        UsageError: there is none.
+    """
+    paths = (Path(runs),) if isinstance(runs, str | Path) else tuple(map(Path, runs))
+    if not paths:
+        raise UsageError("no run is given")
+    return paths
+
+
+def run_of(path: Path) -> RunFolder | None:
+    """The run that a path names, itself or by the bundle in it; None for a bundle that left its run."""
+    bundle = find_bundle(path)
+    here = (RunFolder(path), RunFolder(bundle.resolve().parent))
+    return next((run for run in here if run.recipe.is_file() and run.bundle.resolve() == bundle.resolve()), None)
+
+
+def split_of(path: Path) -> Split | None:
+    """The split of the run that a path names, itself or by its bundle; None where there is none beside the bundle."""
+    run = run_of(path) or RunFolder(path)
+    return read_split(run.split) if run.split.is_file() else None
+
+
+def looks_like_run(path: Path) -> bool:
+    """Whether a path is a run or a bundle, whole or not, rather than photos; not where nobody can look."""
+    run = RunFolder(path)
+    try:
+        return run.recipe.is_file() or any((folder / DESCRIPTION_FILE).is_file() for folder in (path, run.bundle))
+    except OSError:  # a name that is too long, a folder that cannot be entered: whoever reads it says so
+        return False
+
+
+def runs_and_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """The arguments of `predict`: runs first, of which there is at least one, then photos.
+
+    Raises:
+        UsageError: there are no photos, or a run stands behind them.
+    """
+    count = next((place for place, path in enumerate(paths) if place and not looks_like_run(path)), len(paths))
+    runs, images = list(paths[:count]), list(paths[count:])
+    if not images:
+        raise UsageError("IMAGES are missing: fieldguide predict RUN... IMAGES... -o FILE")
+    if late := [path for path in images if looks_like_run(path)]:
+        raise UsageError(f"{late[0]}: is a run, and stands behind {images[0]}; runs come first, then photos")
+    return runs, images
+
+
+def runs_and_photos(paths: Sequence[Path]) -> tuple[list[Path], Path]:
+    """The arguments of `evaluate`: runs, then the folder of photos.
+
+    Raises:
+        UsageError: there is no folder of photos.
+    """
+    if len(paths) < 2 or looks_like_run(paths[-1]):
+        raise UsageError("PHOTOS is missing: fieldguide evaluate RUN... PHOTOS")
+    return list(paths[:-1]), paths[-1]
+
+
+def _demand_different(folders: Sequence[Path], names: Sequence[str]) -> None:
+    first: dict[Path, int] = {}
+    twice = [
+        f"{names[place]}: is the same model as {names[other]}; leave one of them out"
+        for place, folder in enumerate(folders)
+        if (other := first.setdefault(folder.resolve(), place)) != place
+    ]
+    if twice:
+        raise UsageError(*twice)
+
+
+def _member(name: str, run: RunFolder | None, description: Description) -> Member:
+    split = split_of(run.path) if run else None
+    before = read_before(run) if run else Before(unknown=(name,))
+    rows = split.rows if split else ()
+    return Member(
+        name=name,
+        backbone=description.architecture.backbone,
+        parameters=count_parameters(make_on_meta(description.architecture))["total"],
+        pretrained_on=description.pretrained_on,
+        rules=read_recipe(run.recipe).rules if run else None,
+        photos=frozenset(row.content_hash for row in rows if row.content_hash),
+        before=None if before.unknown else before.contents,
+    )

@@ -1,0 +1,1 @@
+"""What a person sees, and what the system says to a process."""

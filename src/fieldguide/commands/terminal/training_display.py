@@ -1,0 +1,169 @@
+"""What a person sees while a training runs: a live table on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.errors import counted, duration
+from fieldguide.training.plan import Ended, Stage
+from fieldguide.training.state import Epoch, Halved, Running, State
+
+SHOWN_EPOCHS = 12
+
+
+class TrainingDisplay:
+    """Follows a training: phase, round, epoch, images/s, time left, losses and accuracies."""
+
+    def __init__(self, screen: Screen, most_epochs: int, images_per_epoch: int, metric: str = "accuracy") -> None:
+        self.screen = screen
+        self.metric = metric
+        self.most_epochs = most_epochs
+        self.images_per_epoch = images_per_epoch
+        self.stage: Stage | None = None
+        self.epochs: list[Epoch] = []
+        self.epoch_began = time.perf_counter()
+        self.images_done = 0
+        self.images_before = 0
+        self.is_live = screen.console.is_terminal and not screen.console.quiet
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        self._progress = Progress(*columns, console=screen.console)
+        self._task: TaskID = self._progress.add_task("", total=images_per_epoch, note="")
+        self._live = Live(console=screen.console, refresh_per_second=4, get_renderable=self._render)
+
+    @contextmanager
+    def running(self) -> Iterator["TrainingDisplay"]:
+        """Shows the table while the training runs, and leaves it on the screen."""
+        if not self.is_live:
+            yield self
+            return
+        with self._live:
+            try:
+                yield self
+            finally:
+                self._progress.update(self._task, visible=False)
+
+    def stage_begins(self, stage: Stage, state: State) -> None:
+        """Before a stage's first epoch."""
+        self.stage = stage
+        start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
+        if stage.method == "probe":
+            how = (
+                f"the head by logistic regression on features of the frozen backbone, {stage.augmentation} augmentation"
+            )
+        else:
+            most = counted(stage.max_epochs, "epoch")
+            how = (
+                f"{stage.augmentation} augmentation, learning rate {stage.learning_rate:g}, at most {most}, "
+                f"{stage.trainable} trainable"
+            )
+        if not self.is_live:
+            self.screen.say(f"{stage.label}{start}: {how}")
+        self._begin_epoch()
+
+    def stage_goes_on(self, stage: Stage, state: State, running: Running) -> None:
+        """Where a saved training goes on in mid-stage."""
+        self.stage = stage
+        self.screen.say(f"{stage.label} goes on in epoch {len(state.history) + 1}, after {running.steps} of its steps")
+        self._begin_epoch()
+        self.images_before = self.images_done = running.images
+
+    def step_done(self, images: int) -> None:
+        """After a step."""
+        self.images_done += images
+        if self.is_live:
+            seconds = max(time.perf_counter() - self.epoch_began, 1e-9)
+            note = f"{(self.images_done - self.images_before) / seconds:.0f} images/s{self._time_left()}"
+            self._progress.update(self._task, completed=self.images_done, note=note)
+
+    def epoch_done(self, epoch: Epoch, state: State) -> None:
+        """After an epoch."""
+        self.epochs.append(epoch)
+        if not self.is_live:
+            best = "  best so far" if epoch.best else ""
+            rate = f"rate {epoch.learning_rate:.2g}  " if epoch.learning_rate else ""
+            self.screen.say(
+                f"  epoch {epoch.epoch:>3}  {rate}"
+                f"training loss {epoch.training.loss:.4f} accuracy {epoch.training.accuracy:.4f}  "
+                f"validation loss {epoch.validation.loss:.4f} {self._accuracy} "
+                f"{epoch.validation.accuracy_by(self.metric):.4f}  "
+                f"{epoch.images_per_second:.0f} images/s{self._time_left()}{best}"
+            )
+        self._begin_epoch()
+
+    def stage_done(self, ended: Ended) -> None:
+        """After a stage's last epoch."""
+        dropped = "" if ended.improved else "; no better model, so its models are dropped"
+        text = f"{ended.stage.label} ended after {counted(ended.epochs, 'epoch')}: {ended.reason}{dropped}"
+        if self.is_live:
+            self._live.console.print(text, markup=False)
+        else:
+            self.screen.say(text)
+
+    def halved(self, halved: Halved) -> None:
+        """After a step that ran out of memory."""
+        text = (
+            f"warning: memory ran out in epoch {halved.epoch}, step {halved.step}: the step was done again, and from "
+            f"now on {halved.photos} photos go through the network at once; a step is as large as before"
+        )
+        if self.is_live:
+            self._live.console.print(text, style="yellow", markup=False)
+        else:
+            self.screen.say(text, style="yellow")
+
+    def _begin_epoch(self) -> None:
+        self.epoch_began, self.images_done, self.images_before = time.perf_counter(), 0, 0
+        stage = self.stage.label if self.stage else ""
+        description = f"{stage}, epoch {len(self.epochs) + 1}"
+        self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="")
+
+    @property
+    def _accuracy(self) -> str:
+        return self.metric.replace("_", " ")
+
+    def _time_left(self) -> str:
+        """An upper bound: phases and rounds may end sooner."""
+        recent = [epoch for epoch in self.epochs if epoch.learning_rate][-3:]  # a probe tells nothing of the others
+        if not recent:
+            return ""
+        left = max(0, self.most_epochs - len(self.epochs)) * sum(e.seconds for e in recent) / len(recent)
+        return f"  at most {duration(left)} left" if left >= 1 else ""
+
+    def _render(self) -> Group:
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in (
+            "epoch",
+            "stage",
+            "rate",
+            "training loss",
+            "accuracy",
+            "validation loss",
+            self._accuracy,
+            "images/s",
+            "",
+        ):
+            table.add_column(column, justify="left" if column == "stage" else "right")
+        for epoch in self.epochs[-SHOWN_EPOCHS:]:
+            table.add_row(
+                str(epoch.epoch),
+                epoch.stage,
+                f"{epoch.learning_rate:.2g}" if epoch.learning_rate else "",
+                f"{epoch.training.loss:.4f}",
+                f"{epoch.training.accuracy:.2%}",
+                f"{epoch.validation.loss:.4f}",
+                f"{epoch.validation.accuracy_by(self.metric):.2%}",
+                f"{epoch.images_per_second:.0f}",
+                "best" if epoch.best else "",
+                style="bold" if epoch.best else None,
+            )
+        return Group(table, self._progress)

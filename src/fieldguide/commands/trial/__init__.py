@@ -1,0 +1,1 @@
+"""One training or several: from request and photos to judged runs."""

@@ -1,0 +1,45 @@
+"""What a person is told before a training begins or goes on."""
+
+from fieldguide import world
+from fieldguide.commands.trial.carry_out import Trial
+from fieldguide.recipe.schema import Recipe
+
+MIXED = (
+    "photos are mixed with each other while it learns: training loss and accuracy are those of mixed images, where the "
+    "class with the larger share counts as right"
+)
+
+
+def announce(trial: Trial) -> None:
+    """Says what will be trained on what."""
+    recipe, counts, screen = trial.recipe, trial.assembled.parameters, trial.screen
+    screen.say(
+        f"recipe {trial.name}: {recipe.model.backbone} with {recipe.model.head} head, {counts['total']:,} parameters "
+        f"({counts['backbone']:,} + {counts['head']:,}), {recipe.training.optimizer}, "
+        f"on {world.choose_device(trial.device)}"
+    )
+    screen.say(trial.assembled.weights.sentence())
+    screen.say(
+        f"training on {len(trial.split.part('train')):,} photos, validation on {len(trial.split.part('val')):,}, "
+        f"{len(trial.split.classes):,} classes"
+    )
+    for number, sentence in enumerate(trial.assembled.told):
+        screen.say(f"{'then ' if number else 'plan: '}{sentence}")
+    if recipe.training.mix_probability:
+        screen.say(MIXED)
+    if told := _micro_batch(recipe):
+        screen.say(told)
+    for sentence in (*trial.rules["unverified"], *trial.assembled.feed.remarks):
+        screen.warn(sentence)
+
+
+def _micro_batch(recipe: Recipe) -> str:
+    """What differs from the method of a whole batch at once; empty where nothing does."""
+    batch, photos = recipe.training.batch_size, recipe.training.micro_batch_size
+    trains = any(phase.batch_norm == "train" for phase in recipe.training.phases)
+    if not (trains and batch and photos and photos < batch):
+        return ""
+    return (
+        f"batch normalisation sees {photos} photos at a time and not the whole batch of {batch}: "
+        f"training.micro_batch_size is {photos}"
+    )

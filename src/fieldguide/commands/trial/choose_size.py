@@ -1,0 +1,133 @@
+"""Which image size and crop a trained model is used with: the recipe's, or chosen on validation after the training.
+
+A network sees objects larger under RandomResizedCrop than in a centre crop, so that it is often more accurate on test
+images larger than those it was trained on (Touvron et al. 2019, arXiv 1906.06423, sections 3 and 4, without their
+training again of the last layers).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from fieldguide import assemble
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.size_trials import Choice, Setting, Tries, choose, with_setting
+from fieldguide.data.read.decode import UnreadableError, opened, read_bytes
+from fieldguide.data.read.preprocess import resized_side
+from fieldguide.data.split.partition import Row
+from fieldguide.deploy.predictor import load_predictor
+from fieldguide.errors import UsageError
+from fieldguide.model.bundle import read_description, write_preprocessing
+from fieldguide.model.classifier import demand_image_size, make_on_meta
+from fieldguide.recipe.contradictions import MOST_RESIZED_PX
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.training.budget import TEST_CROP_SHARES, TEST_SIZE_FACTORS
+
+AUTO = "auto"
+MULTIPLE_PX = 16
+MOST_ENLARGED = 2  # times the photos' median shorter side
+MOST_LOOKED_AT = 200  # photos whose size is read for that
+
+
+def settle_size(
+    run: RunFolder,
+    recipe: Recipe,
+    rows: Sequence[Row],
+    paths: Mapping[str, Path],
+    device: str,
+    screen: Screen,
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Chooses size and crop where the recipe says `auto`, writes them into the run's bundle, and says so.
+
+    What the bundle said before plays no part, so a run that goes on chooses the same.
+
+    Args:
+        run: with its bundle, whose temperature must be fitted afterwards.
+        recipe: resolved.
+        rows: the validation photos.
+        paths: where each lies.
+        device: as the user named it.
+        screen: where to show it.
+        seconds: how long it may try; None: as long as it takes.
+
+    Returns:
+        What stands in `result.json` as `test_time`.
+
+    Raises:
+        PhotosError, UsageError: as `judge_photos`, of the training's setting.
+    """
+    start = start_of(recipe)
+    served = assemble.served_preprocessing_of(recipe)
+    choice = Choice(start, {}, False, 0, "")
+    if AUTO in (recipe.data.test_size_px, recipe.data.test_crop_share):
+        predictor = load_predictor(run.path, device).with_preprocessing(served)
+        sizes, remark = sizes_to_try(recipe, start[0], shorter_side_px(rows, paths, recipe), len(predictor.classes))
+        shares = TEST_CROP_SHARES if recipe.data.test_crop_share == AUTO else ()
+        most = len(rows) * (1 + len(sizes) + len(shares))
+        with screen.counting("choosing the test size", most) as advance:
+            choice = choose(Tries(predictor, rows, paths, seconds, advance), start, sizes, shares)
+        choice = replace(choice, sentence=choice.sentence + remark)
+        served = with_setting(served, choice.setting)
+        screen.say(choice.sentence)
+    if dict(read_description(run.bundle).preprocessing) != served.to_dict():
+        write_preprocessing(run.bundle, served.to_dict())
+    return choice.to_dict() | {"flips": served.flips}
+
+
+def start_of(recipe: Recipe) -> Setting:
+    """What is kept unless another is better: a number that the recipe has for test time, else the training's."""
+    data = recipe.data
+    assert data.image_size_px and data.crop_share, "the recipe is not resolved"
+    size = data.test_size_px if isinstance(data.test_size_px, int) else data.image_size_px
+    share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share
+    return size, share
+
+
+def sizes_to_try(recipe: Recipe, size: int, shorter_side: float, num_classes: int) -> tuple[list[int], str]:
+    """Larger sizes than the training's, as far as network and photos go.
+
+    Args:
+        recipe: resolved.
+        size: the training's, in px.
+        shorter_side: of the photos, their median in px.
+        num_classes: of the network.
+
+    Returns:
+        Sizes in px, smallest first, and what must be said of those that were left out.
+    """
+    if recipe.data.test_size_px != AUTO:
+        return [], ""
+    wanted = sorted({MULTIPLE_PX * round(size * factor / MULTIPLE_PX) for factor in TEST_SIZE_FACTORS})
+    wanted = [px for px in wanted if size < px <= MOST_ENLARGED * shorter_side]
+    share = start_of(recipe)[1]
+    wanted = [px for px in wanted if resized_side(px, share) <= MOST_RESIZED_PX]
+    if not wanted:
+        return [], f"; a larger size would only enlarge the photos (median shorter side {shorter_side:g} px)"
+    network = make_on_meta(assemble.architecture(recipe, num_classes))
+    fitting = [px for px in wanted if _takes(network, px, recipe.model.backbone)]
+    return fitting, "" if fitting else f"; {recipe.model.backbone} takes no other size than {size} px"
+
+
+def _takes(network: Any, size: int, backbone: str) -> bool:
+    try:
+        demand_image_size(network, size, backbone)
+    except UsageError:
+        return False
+    return True
+
+
+def shorter_side_px(rows: Sequence[Row], paths: Mapping[str, Path], recipe: Recipe) -> float:
+    """The median over photos, by their headers; of at most `MOST_LOOKED_AT`, evenly picked."""
+    step = max(1, len(rows) // MOST_LOOKED_AT)
+    found = []
+    for row in rows[::step]:
+        try:
+            with opened(read_bytes(paths[row.file]), recipe.data.max_megapixels) as image:
+                found.append(min(image.size))
+        except UnreadableError:
+            continue  # judging tells of it
+    return median(found) if found else 0

@@ -1,0 +1,295 @@
+"""Cross-validation, which `train` does where the recipe has `split.folds`: a fresh model a fold, and what they say."""
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fieldguide.commands.judging.judge import interval_and_n
+from fieldguide.commands.terminal.faults import explained, how_to_go_on
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.keep import label_errors_csv
+from fieldguide.commands.trial.prepare import Prepared
+from fieldguide.commands.trial.request import Request, read_request, write_recipe, write_request
+from fieldguide.data.split.folds import Folds, folds_csv, make_folds
+from fieldguide.data.split.partition import Split, group_numbers
+from fieldguide.errors import NotFiniteError, PhotosError, counted, duration, listing
+from fieldguide.evaluation.calibration import log_loss
+from fieldguide.evaluation.intervals import spread
+from fieldguide.evaluation.label_errors import suspects
+from fieldguide.evaluation.metrics import judge
+from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
+from fieldguide.recipe.load import read_recipe
+from fieldguide.recipe.resolve import settled_as
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import csv_line, digest, write_text
+
+HEADER = ("file", "class", "predicted", "confidence", "fold")
+TrainFold = Callable[[Split, RunFolder, Sequence[str]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What each photo is taken for by the one model that never saw it.
+
+    Attributes:
+        predictions: of all photos that could be read.
+        fold: (photos,) from 1.
+        failed: a file and a reason for each that could not be read any more.
+    """
+
+    predictions: Predictions
+    fold: npt.NDArray[np.int64]
+    failed: tuple[dict[str, str], ...]
+
+
+def cross_validate(
+    name: str,
+    recipe: Recipe,
+    prepared: Prepared,
+    run: RunFolder,
+    screen: Screen,
+    train_fold: TrainFold,
+    *,
+    device: str,
+) -> dict[str, Any]:
+    """Trains a fresh model a fold, and judges each photo by the model that never saw it.
+
+    Args:
+        name: the recipe's.
+        recipe: resolved, with `split.folds`.
+        prepared: every photo; training and validation are dealt into folds.
+        run: where to; each fold becomes a run in it. Where one is there already, it goes on with its folds.
+        screen: where to show it.
+        train_fold: trains a split into a run with these remarks, and returns the run's result.
+        device: as the user named it.
+
+    Returns:
+        What stands in `result.json`: as a run's, with the out-of-fold figures as `validation`, and `folds`. Where a
+        fold was stopped, that fold's result with the fold's number; then no `result.json` is written.
+
+    Raises:
+        PhotosError: fewer photos than folds; or, where it goes on, photos that are dealt otherwise than before.
+        FieldguideError: as one training raises; finished folds stay.
+    """
+    assert recipe.split.folds is not None and recipe.split.seed is not None, "the recipe is not resolved"
+    split, remarks = prepared.split, prepared.remarks
+    folds = make_folds(split, seed=recipe.split.seed, folds=recipe.split.folds, groups=prepared.groups)
+    new = [remark for remark in folds.remarks if remark not in remarks]
+    for remark in new:
+        screen.warn(remark)
+    everything = (*remarks, *new)
+    with explained(run), run.held():
+        _begin_or_go_on(name, recipe, prepared, folds, run, device)
+        return _train_folds(recipe, folds, everything, run, screen, train_fold)
+
+
+def _train_folds(
+    recipe: Recipe, folds: Folds, remarks: Sequence[str], run: RunFolder, screen: Screen, train_fold: TrainFold
+) -> dict[str, Any]:
+    results: list[dict[str, Any]] = []
+    try:
+        for number, of_fold in enumerate(folds.splits, start=1):
+            screen.say(f"\nfold {number} of {len(folds.splits)}", style="bold")
+            result = train_fold(of_fold, run.fold(number), remarks)
+            if result["stopped"]:
+                _say_what_stays(run, results, len(folds.splits), screen, bool(result.get("spoilt")))
+                return {**result, "fold": number}
+            results.append(result)
+    except BaseException as error:
+        if not any(run.fold(number).can_go_on for number in range(1, len(folds.splits) + 1)):
+            run.remove_without_checkpoint()
+        if run.path.exists():
+            _say_what_stays(run, results, len(folds.splits), screen, isinstance(error, NotFiniteError))
+        raise
+    out_of_fold = gather_out_of_fold(folds, run)
+    _write_out_of_fold(out_of_fold, run)
+    result = _result(recipe, folds, results, out_of_fold, remarks)
+    run.write_result(result)
+    _report(run, result, screen)
+    return result
+
+
+def settled_as_first_fold(recipe: Recipe, run: RunFolder) -> Recipe:
+    """The recipe with what the first fold made of its `auto`, so that all folds are trained alike; else as it is."""
+    first = run.fold(1).recipe
+    return settled_as(recipe, read_recipe(first)) if first.exists() else recipe
+
+
+def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
+    """What each fold's run kept of the photos that it never trained on: the logits, without the fold's temperature.
+
+    The temperature is left out because it was fitted on these very photos.
+
+    Raises:
+        UsageError: a fold's predictions are damaged.
+    """
+    classes = folds.splits[0].classes
+    kept, failed, fold_of = [], [], []
+    rows = {row.file: row for split in folds.splits for row in split.part("val")}
+    for number in range(1, len(folds.splits) + 1):
+        of_fold = read_predictions(run.fold(number).predictions)
+        assert of_fold.classes == tuple(classes)  # a fold never takes the last photos of a class
+        kept.append(of_fold)
+        fold_of += [number] * len(of_fold.files)
+        failed += run.fold(number).read_result()["validation"]["failed"]
+    predictions = Predictions(
+        tuple(file for of_fold in kept for file in of_fold.files),
+        np.concatenate([of_fold.labels for of_fold in kept]),
+        np.concatenate([of_fold.logits for of_fold in kept]),
+        tuple(classes),
+        group_numbers([rows[file] for of_fold in kept for file in of_fold.files]),
+    )
+    return OutOfFold(predictions, np.array(fold_of, dtype=np.int64), tuple(failed))
+
+
+def _begin_or_go_on(name: str, recipe: Recipe, prepared: Prepared, folds: Folds, run: RunFolder, device: str) -> None:
+    """Writes what the folds have in common; where it is there, the photos must be dealt as they were.
+
+    Raises:
+        PhotosError: they are dealt otherwise, for photos have changed.
+    """
+    text = folds_csv(folds)
+    if run.can_go_on:
+        if read_request(run).split_sha256 != digest(text.encode()):
+            raise PhotosError(_what_changed(run, text))
+    else:
+        run.demand_nothing_in_it()
+        root = str(prepared.folder.root.resolve())
+        data = recipe.model_dump(mode="json")
+        asked = Request(root, name, data, digest(text.encode()), prepared.remarks, {}, {}, device, True)
+        write_request(run, asked)
+    if not run.recipe.exists():
+        write_recipe(run, recipe, name)
+    write_text(run.folds, text)
+
+
+def _what_changed(run: RunFolder, text: str) -> str:
+    """The photos whose line in folds.csv would be another."""
+    before = run.folds.read_text(encoding="utf-8").splitlines() if run.folds.exists() else []
+    changed = sorted(set(before) ^ set(text.splitlines()))
+    files = list(dict.fromkeys(next(csv.reader([line]))[0] for line in changed))
+    return (
+        f"{run.path}: {counted(len(files), 'photo')} changed since this cross-validation began, or would be in another "
+        f"fold:\n{listing(files)}\nPut them back to go on, or train anew with another -o"
+    )
+
+
+def _say_what_stays(
+    run: RunFolder, results: Sequence[Mapping[str, Any]], folds: int, screen: Screen, spoilt: bool
+) -> None:
+    how = (
+        f"going on would come to the same in fold {len(results) + 1}; train anew with another setting, such as a tenth "
+        "of training.learning_rate, and another -o"
+    )
+    screen.warn(
+        f"the cross-validation stops here, without a figure over all folds; what was trained stays in {run.path} "
+        f"({len(results)} of {folds} folds finished); {how if spoilt else how_to_go_on(run)}"
+    )
+
+
+def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
+    """A row a photo as CSV, the logits of all classes beside it, and likely label errors among all photos."""
+    predictions = found.predictions
+    predicted, probabilities = predictions.predicted(), predictions.probabilities()
+    lines = [csv_line(HEADER)]
+    for place in sorted(range(len(predictions.files)), key=lambda place: predictions.files[place]):
+        file, truth = predictions.files[place], predictions.classes[predictions.labels[place]]
+        label, confidence = predictions.classes[predicted[place]], probabilities[place, predicted[place]]
+        lines.append(csv_line((file, truth, label, f"{confidence:.6f}", str(found.fold[place]))))
+    write_text(run.out_of_fold, "".join(lines))
+    write_predictions(run.out_of_fold_logits, predictions)
+    write_text(run.label_errors, label_errors_csv(suspects(predictions)))
+
+
+def _result(
+    recipe: Recipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[str]
+) -> dict[str, Any]:
+    first, split, count = results[0], folds.splits[0], len(folds.splits)
+    predictions = found.predictions
+    judged = judge(predictions.probabilities(), predictions.labels, predictions.classes, predictions.groups)
+    judged["loss"] = log_loss(predictions.logits, predictions.labels)  # as a run's: `judge` bounds a photo's
+    same = ("recipe", "backbone", "optimizer", "execution", "seed", "num_classes", "parameters", "rules", "weights")
+    place = folds.place_of()
+    size = ", test size and crop" if any(result["test_time"]["taken"] for result in results) else ""
+    return {
+        **{key: first[key] for key in same},
+        "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
+        | {
+            "failed": list(found.failed),
+            "chose": f"the epoch{size} of each of {count} folds, by {recipe.training.best_by}",
+        },
+        "folds": _spread_over_folds(found, results),
+        "test": None,
+        "test_evaluations": 0,
+        "epochs": sum(result["epochs"] for result in results),
+        "stopped": "",
+        "seconds": sum(result["seconds"] for result in results),
+        "split": {
+            "fingerprint": digest("\n".join(of_fold.fingerprint() for of_fold in folds.splits).encode()),
+            "out_of_fold": sum(where.isdecimal() for where in place.values()),
+            "always_train": sum(where == "train" for where in place.values()),
+            **{part: len(split.part(part)) for part in ("test", "excluded")},
+        },
+        "remarks": list(remarks),
+    }
+
+
+def _spread_over_folds(found: OutOfFold, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Accuracies fold by fold, their mean and their standard deviation.
+
+    No interval of the mean is made of them: the folds' models share most of their training photos, so that the
+    accuracies are not independent, and no unbiased estimate of the mean's variance exists (Bengio and Grandvalet
+    2004, Journal of Machine Learning Research 5:1089-1105).
+    """
+    right = found.predictions.predicted() == found.predictions.labels
+    each = []
+    for number, result in enumerate(results, start=1):
+        mine = found.fold == number
+        images, correct = int(mine.sum()), int(right[mine].sum())
+        accuracy = correct / images if images else None
+        each.append(
+            {
+                "fold": number,
+                "images": images,
+                "accuracy": accuracy,
+                "best_epoch": result["best_epoch"],
+                "epochs": result["epochs"],
+                "out_of_time": result.get("out_of_time", False),  # a fold of an earlier version has none
+            }
+        )
+    over = spread([row["accuracy"] for row in each if row["accuracy"] is not None])
+    return {"n": over.n, "mean": over.mean, "deviation": over.deviation, "each": each}
+
+
+def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
+    validation, folds = result["validation"], result["folds"]
+    if validation["failed"]:
+        lines = [f"{entry['file']} {entry['reason']}" for entry in validation["failed"]]
+        screen.warn(f"{counted(len(lines), 'photo')} could not be read any more, in no figure:\n{listing(lines)}")
+    screen.say("")
+    for row in folds["each"]:
+        share = "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
+        screen.say(f"fold {row['fold']:>3}  accuracy {share}  n = {row['images']:,}")
+    if cut := [str(row["fold"]) for row in folds["each"] if row["out_of_time"]]:
+        screen.warn(
+            f"the minutes ended the training of {counted(len(cut), 'fold')} of {len(folds['each'])} "
+            f"({', '.join(cut)}) before its plan's end: the folds' models are not alike"
+        )
+    deviation = "" if folds["deviation"] is None else f", standard deviation {folds['deviation']:.4f}"
+    screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
+    screen.say(
+        f"out-of-fold accuracy {validation['accuracy']:.4f} "
+        f"({interval_and_n(validation)}; "
+        f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']}, "
+        "so it is optimistic)",
+        style="bold",
+    )
+    screen.say(
+        f"{result['epochs']} epochs in {duration(result['seconds'])}; run: {run.path}, every photo: {run.out_of_fold}, "
+        f"likely label errors: {run.label_errors}"
+    )

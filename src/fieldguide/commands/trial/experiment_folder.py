@@ -1,0 +1,82 @@
+"""The folder of an experiment: whether one may be made or gone on with there, its split, and what was chosen before."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from fieldguide.data.split.partition import Split, read_split, write_split
+from fieldguide.errors import UsageError
+from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.resolve import settled_as
+from fieldguide.recipe.schema import AUTO, Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import is_there, problem_with_output_file
+
+SPLIT_FILE = "split.csv"
+
+
+def outputs_of(folder: Path) -> list[RunFolder]:
+    """What must be free: the folder itself, or nothing where it holds an experiment, which goes on.
+
+    Raises:
+        UsageError: it is a file, or an experiment that cannot be written.
+    """
+    if is_there(folder) and not folder.is_dir():
+        raise UsageError(f"-o {folder}: is a file; choose another name for the experiment's folder")
+    split = folder / SPLIT_FILE
+    if not is_there(split) or RunFolder(folder).owns(SPLIT_FILE):  # a run has a split, too
+        return [RunFolder(folder)]
+    if problem := problem_with_output_file(split):
+        raise UsageError(f"-o {split}: {problem}")
+    return []
+
+
+def demand_same_split(path: Path, split: Split) -> None:
+    """Writes the split where there is none yet.
+
+    Raises:
+        UsageError: there is another one.
+    """
+    if not path.exists():
+        write_split(path, split)
+    elif read_split(path).fingerprint() != split.fingerprint():
+        raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
+
+
+def demand_same_trial(run: RunFolder, recipe: Recipe) -> None:
+    """Holds a trial's recipe against the one that it began with.
+
+    Raises:
+        UsageError: it is another.
+    """
+
+    def fields(text: str) -> list[str]:
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    there = read_draft(run.recipe).demand()
+    alike = (recipe, settled_as(recipe, there))  # of a trial that came to nothing it may be as it was asked for
+    if fields(to_yaml(there)) not in [fields(to_yaml(each)) for each in alike]:
+        raise UsageError(
+            f"{run.path}: was trained with another recipe or other --set; choose another -o or move it away"
+        )
+
+
+def with_backbone_of_before(
+    folder: Path, recipe: str | Path, overrides: Sequence[str], weights: str | None
+) -> tuple[Sequence[str], str]:
+    """The overrides with what `model.backbone: auto` was when this recipe's trials began, and a sentence that says so.
+
+    It is not chosen again, for this machine may be measured to be a little faster or slower now.
+
+    Raises:
+        UsageError: a trial's recipe cannot be read.
+    """
+    draft = read_draft(recipe, overrides, weights)
+    if draft.problems or draft.recipe.model.backbone != AUTO:
+        return overrides, ""
+    trials = [folder / draft.name, *sorted(folder.glob(f"{glob.escape(draft.name)}-seed*"))]
+    files = [RunFolder(trial).recipe for trial in trials if RunFolder(trial).recipe.is_file()]
+    if not files:
+        return overrides, ""
+    backbone = read_draft(files[0]).demand().model.backbone
+    return (*overrides, f"model.backbone={backbone}"), f"model.backbone: auto is {backbone}, as in {files[0].parent}"

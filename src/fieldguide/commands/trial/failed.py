@@ -1,0 +1,31 @@
+"""Trainings whose loss was not finite: going on would come to the same, so they are told, and not tried again."""
+
+from fieldguide.commands.trial.request import write_recipe
+from fieldguide.errors import NotFiniteError, UsageError
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import read_text, write_text
+
+
+def note_failure(run: RunFolder, recipe: Recipe, name: str, error: NotFiniteError) -> None:
+    """Keeps with which recipe a training came to no model, and why, for its folder may hold nothing else."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    if not run.recipe.exists():
+        write_recipe(run, recipe, name)
+    write_text(run.failed, str(error).split("\n", 1)[0] + "\n")
+
+
+def why_failed(run: RunFolder) -> str | None:
+    """Why a training would come to the same again; None where it came to its end, or can go on.
+
+    Raises:
+        UsageError: its files cannot be read.
+    """
+    if run.is_finished:
+        return None
+    if run.result.is_file() and (result := run.read_result()).get("spoilt"):
+        return str(result["stopped"])
+    try:
+        return read_text(run.failed).strip() if run.failed.is_file() else None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{run.failed}: cannot be read ({error})") from None

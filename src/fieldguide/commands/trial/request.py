@@ -1,0 +1,173 @@
+"""What a run remembers of what was asked for, so that another process can go on with it; and what has changed since."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.prepare import Prepared, prepare
+from fieldguide.data.look.inspect import inspect
+from fieldguide.data.look.scan import PhotoFolder, scan
+from fieldguide.data.split.partition import Split, read_split, split_csv
+from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.model.weights import LoadedWeights
+from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
+
+FORMAT = 1
+HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # may change without changing what was trained
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for.
+
+    Attributes:
+        photos: the folder, absolute.
+        recipe_name: for people.
+        recipe: resolved, as plain data.
+        split_sha256: of `split.csv`, or of `folds.csv` where it is a cross-validation.
+        remarks: sentences about the photos.
+        rules: the verdict.
+        weights: where the first weights came from, as plain data.
+        device: as the user named it.
+        is_cross_validation: whether the folder holds a run a fold.
+        plan: what was planned when it began, in sentences.
+    """
+
+    photos: str
+    recipe_name: str
+    recipe: Mapping[str, Any]
+    split_sha256: str
+    remarks: Sequence[str]
+    rules: Mapping[str, Any]
+    weights: Mapping[str, Any]
+    device: str
+    is_cross_validation: bool = False
+    plan: Sequence[str] = ()
+
+
+def write_request(run: RunFolder, request: Request) -> None:
+    """Writes it; any file name survives, since what is no UTF-8 is escaped."""
+    write_text(run.request, json.dumps({"format": FORMAT, **asdict(request)}, indent=2, allow_nan=False) + "\n")
+
+
+def read_request(run: RunFolder) -> Request:
+    """What was asked for when the run began.
+
+    Raises:
+        UsageError: there is nothing to go on with, or it is damaged.
+    """
+    if not is_there(run.path):
+        raise UsageError(f"--resume {run.path}: there is no such run")
+    if not run.can_go_on:
+        why = "was made by an earlier version" if run.recipe.exists() else "is no run"
+        raise UsageError(f"--resume {run.path}: {why} (there is no {run.request.name}), so nothing can go on")
+    data = read_json(run.request)
+    try:
+        if data.pop("format") != FORMAT:
+            raise ValueError("another format")
+        request = Request(**data)
+        TypeAdapter(Request).validate_python(data)
+        Recipe.model_validate(request.recipe)
+        if not request.is_cross_validation:
+            TypeAdapter(list[str]).validate_python(request.rules["unverified"])
+            TypeAdapter(LoadedWeights).validate_python(request.weights)
+    except (AttributeError, KeyError, TypeError, ValueError, ValidationError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise UsageError(f"{run.request}: is damaged ({type(error).__name__}: {first})") from None
+    return request
+
+
+def demand_same_recipe(run: RunFolder, request: Request, overrides: Sequence[str]) -> Recipe:
+    """The run's recipe with harmless changes.
+
+    Raises:
+        UsageError: it says something else than when the run began, each field named.
+    """
+    if not run.recipe.exists():  # killed before it was written
+        write_recipe(run, Recipe.model_validate(request.recipe), request.recipe_name)
+    recipe = read_draft(run.recipe, overrides).demand()
+    began = Recipe.model_validate(request.recipe)  # fields that came since then have their defaults
+    before, now = (dict(_fields(each.model_dump(mode="json"))) for each in (began, recipe))
+    changed = [
+        f"{name} is {now.get(name)}, and was {before.get(name)}"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name) and name not in HARMLESS
+    ]
+    if changed:
+        raise UsageError(
+            f"--resume {run.path}: a run goes on with the recipe that it began with, and only {' and '.join(HARMLESS)} "
+            f"may change:\n{listing(changed)}\nTake it back, or train anew with another -o"
+        )
+    return recipe
+
+
+def write_recipe(run: RunFolder, recipe: Recipe, name: str) -> None:
+    """Writes the resolved recipe."""
+    write_text(
+        run.recipe, to_yaml(recipe, f"fieldguide train PHOTOS --recipe recipe.yaml -o RUN\nResolved from {name}")
+    )
+
+
+def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf by its whole name; an empty section is a leaf."""
+    inside: Sequence[tuple[Any, Any]] = ()
+    if isinstance(tree, Mapping):
+        inside = list(tree.items())
+    elif isinstance(tree, list):
+        inside = list(enumerate(tree))
+    if not inside:
+        yield name, tree
+    for key, value in inside:
+        yield from _fields(value, f"{name}.{key}" if name else str(key))
+
+
+def same_photos(run: RunFolder, request: Request, root: Path, recipe: Recipe, screen: Screen) -> Prepared:
+    """The run's photos and split, after a look at each file that was to be trained or validated on.
+
+    Raises:
+        UsageError: the split was changed.
+        PhotosError: photos have changed or are missing, each named.
+    """
+    if not run.split.exists():  # killed before it was written
+        prepared = prepare(root, recipe, screen)
+        if digest(split_csv(prepared.split).encode()) != request.split_sha256:
+            raise PhotosError(f"{root}: the photos have changed since {run.path} began; train anew with another -o")
+        return prepared
+    if file_digest(run.split) != request.split_sha256:
+        raise UsageError(f"{run.split}: was changed since this run began; put it back, or train anew with another -o")
+    split, folder = read_split(run.split), scan(root)
+    demand_same_files(run, split, folder, recipe.data.max_megapixels, screen)
+    check = read_json(run.check) if run.check.exists() else {}
+    return Prepared(folder, split, tuple(request.remarks), (), check)
+
+
+def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_megapixels: float, screen: Screen) -> None:
+    """Holds every photo of training and validation against its checksum; says which came since."""
+    rows = {row.file: row for row in (*split.part("train"), *split.part("val"))}
+    known = {row.file for row in split.rows}
+    photos = [photo for photo in folder.photos if photo.file in rows]
+    with screen.counting("comparing photos", len(photos)) as advance:
+        looked = inspect(photos, max_megapixels, decode_parts=(), advance=advance)
+    there = {entry.photo.file for entry in looked}
+    wrong = [f"{file} is missing" for file in rows if file not in there]
+    wrong += [
+        f"{entry.photo.file} {entry.reason or 'has another content (its SHA-256 differs)'}"
+        for entry in looked
+        if entry.reason or entry.content_hash != rows[entry.photo.file].content_hash
+    ]
+    if wrong:
+        raise PhotosError(
+            f"{folder.root}: {counted(len(wrong), 'photo')} changed since {run.path} began:\n{listing(wrong)}\n"
+            "Put them back to go on, or train anew with another -o"
+        )
+    new = [photo.file for photo in folder.photos if photo.file not in known]
+    if new:
+        screen.warn(f"{counted(len(new), 'photo')} came since this run began, and it does without:\n{listing(new)}")

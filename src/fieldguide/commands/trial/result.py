@@ -1,0 +1,140 @@
+"""What stands in a run's `result.json`, and the last lines on the screen."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fieldguide.assemble import Assembled
+from fieldguide.commands.judging.judge import calibration_sentence, interval_and_n, macro_sentence
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.split.partition import Split
+from fieldguide.errors import counted, duration
+from fieldguide.recipe.schema import Recipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.training.plan import Ended
+from fieldguide.training.state import Soup, State
+
+
+def result_of(
+    name: str,
+    recipe: Recipe,
+    assembled: Assembled,
+    rules: dict[str, Any],
+    split: Split,
+    remarks: Sequence[str],
+    state: State,
+    judged: dict[str, Any],
+    test_evaluations: int,
+) -> dict[str, Any]:
+    """Figures, counts and verdicts of a training that has a model, as plain data.
+
+    Looks at the test photos stay counted where the training goes on; the figures of then are of another model.
+    """
+    assert state.best is not None
+    best, history = state.best.epoch, state.history
+    training, soup = recipe.training, state.best.soup
+    model = f"the greedy soup of epochs {', '.join(map(str, soup))}" if soup else f"epoch {best.epoch}"
+    which = " (macro)" if training.best_by == "validation_accuracy" and training.metric == "macro_accuracy" else ""
+    chose = f"{model} of {len(history)}, by {training.best_by}{which}"
+    if judged["test_time"]["taken"]:
+        chose += f", and the test size and crop among {len(judged['test_time']['tried'])}"
+    images = sum(epoch.training.images for epoch in history)
+    return {
+        "recipe": name,
+        "backbone": recipe.model.backbone,
+        "optimizer": recipe.training.optimizer,
+        "execution": recipe.execution,
+        "seed": recipe.training.seed,
+        "metric": training.metric,
+        "imbalance": training.imbalance,
+        "num_classes": len(split.classes),
+        "parameters": assembled.parameters,
+        "rules": rules,
+        "weights": assembled.weights.to_dict(),
+        "training": best.training.to_dict(),
+        "validation": judged["validation"] | {"chose": chose},
+        "calibration": judged["calibration"],
+        "test_time": judged["test_time"],
+        "test": None,
+        "test_evaluations": test_evaluations,
+        "epochs": len(history),
+        "best_epoch": best.epoch,
+        "soup": state.soup.to_dict() if state.soup else None,
+        "stages": [_stage(ended) for ended in state.ended],
+        "more_epochs": [more.epochs for more in state.more],
+        "stopped": state.stopped,
+        "spoilt": state.spoilt,
+        "plan": list(assembled.told),
+        "out_of_time": state.out_of_time,
+        "probe": _probe(state),
+        "seconds": sum(epoch.seconds for epoch in history),
+        "precision": recipe.training.precision,
+        "micro_batch_size": recipe.training.micro_batch_size,
+        "halved": [asdict(halved) for halved in state.halved],
+        "images_per_second": images / sum(e.training.images / e.images_per_second for e in history),
+        "waited_for_data": assembled.feed.waiting.share,
+        "split": {
+            "fingerprint": split.fingerprint(),
+            **{part: len(split.part(part)) for part in ("train", "val", "test", "excluded")},
+        },
+        "remarks": list(remarks),
+    }
+
+
+def _stage(ended: Ended) -> dict[str, Any]:
+    stage = ended.stage
+    return {
+        "kind": stage.kind,
+        "name": stage.name,
+        "learning_rate": stage.learning_rate,
+        "epochs": ended.epochs,
+        "improved": ended.improved,
+        "reason": ended.reason,
+    }
+
+
+def _probe(state: State) -> dict[str, Any] | None:
+    """What the head that was solved for reached, as a result of its own; None where there was no probe."""
+    found = [
+        epoch
+        for epoch in state.history
+        if epoch.stage_number <= len(state.ended) and state.ended[epoch.stage_number - 1].stage.method == "probe"
+    ]
+    if not found:
+        return None
+    return {"training": found[0].training.to_dict(), "validation": found[0].validation.to_dict()}
+
+
+def soup_sentence(soup: Soup, best_by: str, metric: str) -> str:
+    """What came of it by the figures that chose, and who chose."""
+    best, count = f"epoch {soup.epochs[0]} alone", counted(len(soup.candidates), "candidate")
+    figure = metric if best_by == "validation_accuracy" else "loss"
+    values = [scores.to_dict()[figure] for scores in (soup.before, soup.after)]
+    before, after = (f"{figure.replace('_', ' ')} {value:.4f}" for value in values)
+    if len(soup.epochs) == 1:
+        return f"greedy soup of {count}: no mean is better on validation than {best} ({before}), which stays"
+    if values[0] == values[1] and figure != "loss":  # then the loss decided
+        before, after = f"{before} and loss {soup.before.loss:.4f}", f"{after} and loss {soup.after.loss:.4f}"
+    mean = f"greedy soup of {count}: the mean of epochs {', '.join(map(str, soup.epochs))} has validation {after}, "
+    end = (
+        "it is the model, and validation chose it, so its figure is optimistic"
+        if soup.is_kept
+        else "it is not better, and the epoch's model stays"
+    )
+    return f"{mean}{best} {before}; {end}"
+
+
+def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
+    """Says how good the model is, and where it lies."""
+    validation = result["validation"]
+    screen.say(
+        f"validation accuracy {validation['accuracy']:.4f} "
+        f"({interval_and_n(validation)}; "
+        f"chosen on these photos: {validation['chose']}, so it is optimistic), {macro_sentence(validation)}",
+        style="bold",
+    )
+    screen.say(calibration_sentence(result["calibration"]))
+    screen.say(
+        f"{result['epochs']} epochs in {duration(result['seconds'])}, {result['images_per_second']:.0f} images/s; "
+        f"run: {run.path}, report: {run.report}"
+    )

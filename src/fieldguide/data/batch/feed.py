@@ -1,0 +1,182 @@
+"""Which way a training's photos take from their files to its batches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
+
+import torch
+
+from fieldguide.data.augment import fused
+from fieldguide.data.augment.reference import Policy, reference
+from fieldguide.data.batch.batches import Batches, LabelledPhoto
+from fieldguide.data.batch.device_batches import DeviceBatches
+from fieldguide.data.batch.fused_batches import FusedBatches
+from fieldguide.data.batch.waiting import Waiting
+from fieldguide.data.batch.worker_batches import TrainingBatches
+from fieldguide.data.read.cache import BOUND, Cache
+from fieldguide.data.read.photo_pixels import PhotoPixels
+from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.errors import UsageError, counted
+from fieldguide.world import cores
+
+SHARE_OF_DEVICE_MEMORY = 0.5  # of what is free when the training begins
+NO_OPENCV = (
+    "augmentation.engine: fused needs OpenCV on a CPU; install opencv-python-headless, or set augmentation.engine to "
+    "reference (torchvision's own transforms, slower)"
+)
+WITHOUT_OPENCV = (
+    "OpenCV is not installed, so augmentations are torchvision's own (augmentation.engine reference) and slower; "
+    "install opencv-python-headless for the fused ones"
+)
+
+
+class _Settings(TypedDict):
+    """What all kinds of batches take."""
+
+    seed: int
+    batch_size: int
+    workers: int | None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Where a training's batches come from.
+
+    Attributes:
+        batches: shuffled and augmented, images of the preprocessing's size.
+        waiting: counts how long the training waits for them.
+        side_px: that size.
+        make: the side of the images in px to such batches.
+        pixels: the cache's, or None where photos are decoded each time.
+        remarks: sentences that a person should read before the training.
+    """
+
+    batches: Batches
+    waiting: Waiting
+    side_px: int
+    make: Callable[[int], Batches]
+    pixels: PhotoPixels | None = None
+    remarks: tuple[str, ...] = ()
+    _other: dict[int, Batches] = field(default_factory=dict)
+
+    def of_size(self, side_px: int) -> Batches:
+        """Batches of images of another side, 0 for the same; only the last ones are kept, for a GPU may hold photos."""
+        if side_px in (0, self.side_px):
+            return self.batches
+        if side_px not in self._other:
+            self._other.clear()
+            self._other[side_px] = self.make(side_px)
+        return self._other[side_px]
+
+    def remarks_after(self) -> list[str]:
+        """Sentences that a person should read after the training."""
+        damaged = len(self.pixels.damaged) if self.pixels else 0
+        if not damaged:
+            return []
+        return [
+            f"the cache held {counted(damaged, 'damaged photo')}; decoded from the file instead, and cached anew by "
+            "the next training"
+        ]
+
+
+def can_fuse(device: torch.device) -> bool:
+    """Whether fused augmentations can be computed: a GPU does it itself, a CPU needs OpenCV."""
+    return device.type == "cuda" or fused.is_installed()
+
+
+def make_feed(
+    photos: Sequence[LabelledPhoto],
+    policies: Mapping[str, Policy],
+    preprocessing: Preprocessing,
+    *,
+    engine: str,
+    cache_side_px: int | None,
+    seed: int,
+    batch_size: int,
+    max_megapixels: float,
+    device: torch.device,
+    workers: int | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+    cache: Cache | None = None,
+) -> Feed:
+    """Batches by the engine that the recipe names; for `fused`, the cache is filled first.
+
+    Args:
+        photos: what to train on, in a stable order.
+        policies: augmentations by name.
+        preprocessing: the side of the images, and the centre crop.
+        engine: `reference` or `fused`.
+        cache_side_px: bound on the shorter side of the pixels that `fused` starts from; 0: none, and no cache.
+        seed: of the order and of every photo's random numbers.
+        batch_size: photos a step.
+        max_megapixels: a larger photo is unreadable.
+        device: where the training runs; a GPU augments by itself.
+        workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
+        advance: called with how many more photos the cache has.
+        cache: None: the user's.
+
+    Raises:
+        PhotosError: a photo cannot be read, or is another one by now.
+        UsageError: `fused` without OpenCV on a CPU.
+    """
+    settings, side = _Settings(seed=seed, batch_size=batch_size, workers=workers), preprocessing.image_size_px
+    if engine == "reference":
+
+        def decoded(side_px: int) -> Batches:
+            sized = preprocessing.of_size(side_px)
+            transforms = {name: reference(policy, sized) for name, policy in policies.items()}
+            return TrainingBatches(photos, transforms, max_megapixels=max_megapixels, **settings)
+
+        advice = (
+            "torchvision's transforms are slow; execution fast with augmentation.engine fused takes a fraction of "
+            "the time, and more processor cores help"
+        )
+        return Feed(decoded(side), Waiting(advice), side, decoded)
+    if not can_fuse(device):
+        raise UsageError(NO_OPENCV)
+    assert cache_side_px is not None, "the recipe is not resolved"
+    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, max_megapixels, advance)
+
+    def cached(side_px: int) -> Batches:
+        sized = preprocessing.of_size(side_px)
+        if device.type == "cuda":
+            free = _free_for_photos(device)
+            return DeviceBatches(photos, policies, pixels, sized, device=device, most_resident_bytes=free, **settings)
+        augmentations = {name: fused.fused(policy, sized) for name, policy in policies.items()}
+        return FusedBatches(photos, augmentations, pixels, side_px=side_px, **settings)
+
+    return Feed(cached(side), Waiting(_advice(photos, pixels)), side, cached, pixels, tuple(_remarks(photos, pixels)))
+
+
+def _free_for_photos(device: torch.device) -> int:
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(SHARE_OF_DEVICE_MEMORY * free)
+
+
+def _uncached(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> int:
+    return sum(photo.content_hash not in pixels for photo in photos)
+
+
+def _remarks(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> list[str]:
+    left = _uncached(photos, pixels)
+    if not left or not pixels.side_px:
+        return []
+    reason = pixels.problem or "they are too large for it"
+    return [
+        f"{left:,} of {counted(len(photos), 'photo')} not in the cache of decoded photos, since {reason}; "
+        "they are decoded in each epoch, with the same result"
+    ]
+
+
+def _advice(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> str:
+    if not pixels.side_px:
+        return "photos are decoded in each epoch; set data.cache_side_px to null, so that they are cached"
+    if left := _uncached(photos, pixels):
+        return (
+            f"{left:,} photos are decoded in each epoch; make room for the cache (fieldguide cache shows it, {BOUND} "
+            "bounds it), or lower data.cache_side_px"
+        )
+    return (
+        f"all photos are cached, so {cores()} processor cores are too few beside this training, or the disk too "
+        "slow for what memory does not hold; lower data.cache_side_px, or add cores or memory"
+    )

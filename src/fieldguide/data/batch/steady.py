@@ -1,0 +1,73 @@
+"""Batches that outlive a worker process: where one dies, new ones go on with the batch that is missing."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from fieldguide.data.batch.batches import Batch
+from fieldguide.errors import MachineError
+
+DEAD_WORKER = "DataLoader worker"  # torch says it in words alone
+DEAD_BEFORE_ITS_BATCH_WAS_FETCHED = (ConnectionError, EOFError, FileNotFoundError)  # of the socket to the worker
+
+
+class Restartable(Protocol):
+    """What `data.batches.TrainingBatches` is."""
+
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
+        """The batches of one epoch from a step on."""
+
+    def restart(self) -> None:
+        """Gives up the workers; the next epoch starts new ones."""
+
+
+def steady(
+    batches: Restartable,
+    augmentation: str,
+    epoch: int,
+    first_step: int,
+    tell: Callable[[str], None],
+    *,
+    balanced: bool = False,
+) -> Iterator[Batch]:
+    """The batches of one epoch; a worker that dies is replaced, but not twice at the same batch.
+
+    Args:
+        batches: whose epoch.
+        augmentation, epoch, first_step, balanced: as for `epoch`.
+        tell: takes a sentence where workers were replaced.
+
+    Raises:
+        MachineError: workers died twice at the same batch.
+        PhotosError: a photo cannot be read any more.
+    """
+    step, failed = first_step, -1
+    while True:
+        try:
+            for batch in batches.epoch(augmentation, epoch, step, balanced=balanced):
+                _let_no_signal_raise()
+                step += 1
+                yield batch
+            return
+        except (RuntimeError, *DEAD_BEFORE_ITS_BATCH_WAS_FETCHED) as error:
+            if isinstance(error, RuntimeError) and DEAD_WORKER not in str(error):
+                raise
+            batches.restart()
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            what = f"a process that loads photos died in epoch {epoch} at step {step + 1} ({reason})"
+            if step == failed:
+                raise MachineError(f"{what}, and so did the next; is there enough memory, also in /dev/shm?") from None
+            failed = step
+            tell(f"{what}; new ones go on with the same photos")
+
+
+def _let_no_signal_raise() -> None:
+    """torch raises from a signal's handler when a worker dies, wherever the program is: also in mid-update of weights.
+
+    Without that handler the loader notices within seconds, where it waits for the next batch.
+    """
+    if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        handler = signal.getsignal(signal.SIGCHLD)
+        if callable(handler) and (getattr(handler, "__module__", "") or "").startswith("torch."):
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,0 +1,123 @@
+"""Shuffled batches of photos that worker processes decode and augment one by one."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fieldguide.data.augment.reference import Augment, photo_seed
+from fieldguide.data.batch.batches import Batch, LabelledPhoto
+from fieldguide.data.batch.order import cut, epoch_order
+from fieldguide.data.read.decode import UnreadableError, read_photo
+from fieldguide.data.read.preprocess import pixels
+from fieldguide.errors import PhotosError
+from fieldguide.world import cores
+
+FEW_PHOTOS = 256  # below this, starting workers takes longer than they save
+
+
+class TrainingBatches:
+    """Shuffled batches of photos that worker processes decode and augment one by one."""
+
+    def __init__(
+        self,
+        photos: Sequence[LabelledPhoto],
+        augmentations: Mapping[str, Augment],
+        *,
+        seed: int,
+        batch_size: int,
+        max_megapixels: float,
+        workers: int | None = None,
+    ) -> None:
+        """Prepares batches.
+
+        Args:
+            photos: what to train on, in a stable order.
+            augmentations: by name; `epoch` is asked for one of them.
+            seed: of the order and of every photo's random numbers.
+            batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
+            max_megapixels: bound on a photo's size.
+            workers: processes that decode and augment; None: one a core, or none for few photos.
+        """
+        self.photos = photos
+        self.labels = [photo.label for photo in photos]
+        self.seed = seed
+        self.batch_size = batch_size
+        if workers is None:
+            workers = min(cores(), 16) if len(photos) >= FEW_PHOTOS else 0
+        self._sampler = _Plan()
+        self._make_loader: Callable[[], DataLoader[Item]] = functools.partial(
+            DataLoader,
+            _Augmented(photos, augmentations, max_megapixels),
+            batch_sampler=self._sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=_collate,
+            generator=torch.Generator(),  # the loader's own draw must not touch the training's generator
+        )
+        self._loader = self._make_loader()
+
+    def restart(self) -> None:
+        """Gives up the workers, one of which died; the next epoch starts new ones."""
+        self._loader = self._make_loader()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has."""
+        return len(cut(range(len(self.photos)), self.batch_size))
+
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
+        """As `Batches.epoch`."""
+        self._sampler.batches = [
+            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
+            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)[first_step:]
+        ]
+        for made in self._loader:
+            if isinstance(made, str):
+                raise PhotosError(f"{made}; it could be read when the training began, so the training stops here")
+            yield made
+
+
+class _Plan:
+    """A batch sampler whose batches are set anew for each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[str, int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[str, int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+Item = tuple[torch.Tensor, int, str] | str
+
+
+class _Augmented(Dataset[Item]):
+    """Photo by photo; a photo that cannot be read becomes a sentence, since exceptions lose their words on the way."""
+
+    def __init__(
+        self, photos: Sequence[LabelledPhoto], augmentations: Mapping[str, Augment], max_megapixels: float
+    ) -> None:
+        self.photos = photos
+        self.augmentations = augmentations
+        self.max_megapixels = max_megapixels
+
+    def __getitem__(self, key: tuple[str, int, int]) -> Item:
+        augmentation, place, seed = key
+        photo = self.photos[place]
+        try:
+            image = read_photo(photo.path, self.max_megapixels, content_hash=photo.content_hash)
+        except UnreadableError as error:
+            return f"{photo.file} {error}"
+        return pixels(self.augmentations[augmentation](image, seed)), photo.label, photo.file
+
+
+def _collate(items: list[Item]) -> Batch | str:
+    good = [item for item in items if not isinstance(item, str)]
+    if len(good) < len(items):
+        return "; ".join(item for item in items if isinstance(item, str))
+    images, labels, files = zip(*good, strict=True)
+    return Batch(torch.stack(images), torch.tensor(labels), tuple(files))

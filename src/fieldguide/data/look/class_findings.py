@@ -1,0 +1,165 @@
+"""What the names and sizes of classes, and the layout of the folder, tell without a look at a picture."""
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldguide.data.look.files import IMAGE_ENDINGS, relative_name
+from fieldguide.data.look.findings import Finding, some
+from fieldguide.data.look.scan import Photo, PhotoFolder, natural
+from fieldguide.storage import FORMULA_STARTS
+
+FEW_PHOTOS = 20
+IMBALANCE = 10
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many readable photos each class has.
+
+    Attributes:
+        train, val, test: by class.
+        units: of train: near and exact duplicates count once, since a split keeps them together.
+        classes: the names of all parts, in natural order; also those without a readable photo.
+    """
+
+    train: Mapping[str, int]
+    val: Mapping[str, int]
+    test: Mapping[str, int]
+    units: Mapping[str, int]
+    classes: tuple[str, ...]
+
+    @property
+    def trained(self) -> list[str]:
+        """Classes with training photos, in natural order."""
+        return [name for name in self.classes if self.train.get(name)]
+
+
+def count(folder: PhotoFolder, readable: Sequence[Photo], groups: Sequence[Sequence[str]]) -> Counts:
+    """Counts a folder's readable photos."""
+    parts = {
+        part: Counter(photo.class_name for photo in readable if photo.part == part and photo.class_name is not None)
+        for part in ("train", "val", "test")
+    }
+    leader = {file: group[0] for group in groups for file in group}
+    units = {(photo.class_name, leader.get(photo.file, photo.file)) for photo in readable if photo.part == "train"}
+    names = {photo.class_name for photo in folder.photos if photo.class_name is not None} | set(folder.empty_classes)
+    return Counts(
+        parts["train"],
+        parts["val"],
+        parts["test"],
+        Counter(name for name, _ in units if name is not None),
+        tuple(sorted(names, key=natural)),
+    )
+
+
+def class_findings(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
+    """Findings about classes: none, too few, too unequal, or not in every part."""
+    yield from _untrained(folder, counts)
+    trained = counts.trained
+    if len(trained) < 2:
+        yield _of_classes("one_class", "train", trained, f"a classifier needs two classes; there are {len(trained)}")
+    if not folder.has_validation:
+        small = [name for name in trained if counts.units[name] < 2]
+        yield from _if_any("class_too_small", "train", small, "no photo to spare for validation")
+    few = [name for name in trained if counts.train[name] < FEW_PHOTOS]
+    yield from _if_any("few_photos", "train", few, f"fewer than {FEW_PHOTOS} photos to train on")
+    yield from _imbalance(counts)
+    if folder.has_validation:
+        missing = [name for name in trained if not counts.val.get(name)]
+        yield from _if_any("class_missing_in_val", "val", missing, "no photo in val, so their accuracy stays unknown")
+    if folder.test_is_labelled and counts.test:
+        missing = [name for name in trained if not counts.test.get(name)]
+        yield from _if_any("class_missing_in_test", "test", missing, "no photo in test")
+
+
+def name_findings(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
+    """Findings about the names of classes and files."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in counts.classes:
+        alike[_plain(name)].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            message = f"class names that differ only in case, accents or spaces: {some(names)}"
+            yield _of_classes("similar_names", "", names, message)
+    as_text = sorted(counts.trained, key=lambda name: (name.casefold(), name))
+    if as_text != counts.trained:
+        moved = [name for name, other in zip(as_text, counts.trained, strict=True) if name != other]
+        message = f"class names with numbers sort as text, and so do the classes' indices: {some(moved)}"
+        yield _of_classes("numbers_as_text", "", moved, message)
+    yield from _formulas(folder, counts)
+
+
+def layout_findings(folder: PhotoFolder) -> Iterator[Finding]:
+    """Findings about what lies in the folder and will not be used."""
+    if not folder.part("test"):
+        yield Finding("no_test", "test", (), (), "there are no test photos, so no figure is free of selection")
+    if folder.strays:
+        message = f"photos in no class folder are passed over: {some(folder.strays)}"
+        yield Finding("stray_photos", "", (), folder.strays, message)
+    others = other_files(folder)
+    if others:
+        yield Finding("other_files", "", (), others, f"files that are no photos are passed over: {some(others)}")
+    for remark in folder.remarks:
+        if "without training photos" not in remark:  # said by class_not_in_train, as harm
+            yield Finding("layout", "", (), (), remark)
+
+
+def other_files(folder: PhotoFolder) -> tuple[str, ...]:
+    """Files below the folder without an image's ending, such as HEIC photos or text; hidden ones are left out.
+
+    Nor does it list what lies beside `train/`: a README or a table of labels is at home there.
+    """
+    found = []
+    for place, inside, names in os.walk(folder.root):
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        if Path(place) == folder.root and any(name.lower() == "train" for name in inside):
+            continue
+        files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+        found += [relative_name(path, folder.root) for path in files if path.suffix.lower() not in IMAGE_ENDINGS]
+    return tuple(found)
+
+
+def _untrained(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
+    in_train = {photo.class_name for photo in folder.part("train")} | set(folder.empty_classes)
+    empty = [name for name in counts.classes if name in in_train and not counts.train.get(name)]
+    yield from _if_any("empty_class", "train", empty, "no photo that can be read")
+    for part, found in (("val", counts.val), ("test", counts.test)):
+        unknown = [name for name in counts.classes if name not in in_train and found.get(name)]
+        yield from _if_any("class_not_in_train", part, unknown, f"photos in {part} but none in train")
+
+
+def _imbalance(counts: Counts) -> Iterator[Finding]:
+    if len(counts.trained) < 2:
+        return
+    size: Callable[[str], int] = lambda name: counts.train[name]  # noqa: E731
+    small, large = min(counts.trained, key=size), max(counts.trained, key=size)
+    if size(large) >= IMBALANCE * size(small):
+        message = f"{large} has {size(large):,} photos to train on, {small} has {size(small):,}"
+        yield _of_classes("imbalance", "train", [large, small], message)
+
+
+def _formulas(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
+    classes = [name for name in counts.classes if name.startswith(FORMULA_STARTS)]
+    files = [photo.file for photo in folder.photos if photo.path.name.startswith(FORMULA_STARTS)]
+    if classes or files:
+        message = f"names that a spreadsheet takes for formulas: {some(classes + files)}"
+        yield Finding("formula_name", "", tuple(classes), tuple(files), message)
+
+
+def _plain(name: str) -> str:
+    """A name without case, accents and spaces."""
+    letters = unicodedata.normalize("NFD", name)
+    return "".join(c for c in letters if not unicodedata.combining(c) and not c.isspace()).casefold()
+
+
+def _if_any(kind: str, part: str, names: Sequence[str], what: str) -> Iterator[Finding]:
+    if names:
+        yield _of_classes(kind, part, names, f"{what}: {some(list(names))}")
+
+
+def _of_classes(kind: str, part: str, names: Sequence[str], message: str) -> Finding:
+    return Finding(kind, part, tuple(names), (), message)

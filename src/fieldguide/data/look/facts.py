@@ -1,0 +1,174 @@
+"""One look at each photo: can it be read, what kind of file is it, and a small print of it to compare with others."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from fieldguide.data.look.scan import Photo
+from fieldguide.data.read.decode import UnreadableError, opened, read_bytes, shrunk, to_rgb, upright
+from fieldguide.storage import digest
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = npt.NDArray[np.uint8]
+GRAY_SIDE_PX = 96
+COLOUR_SIDE_PX = 32
+DRAFT_SIDE_PX = 256  # a JPEG is decoded at a half, a quarter or an eighth, but never below this
+JPEG_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+ENDINGS = {
+    "JPEG": JPEG_ENDINGS,
+    "MPO": JPEG_ENDINGS,
+    "PNG": frozenset({".png"}),
+    "WEBP": frozenset({".webp"}),
+    "BMP": frozenset({".bmp"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "GIF": frozenset({".gif"}),
+}
+ORIENTATION_TAG = 0x0112
+TINY_SIDE_PX = 32
+ELONGATED_RATIO = 5
+FLAT_DEVIATION = 2.0
+
+
+@dataclass(frozen=True)
+class Print:
+    """What is left of a photo to compare it with others: upright and squeezed into squares.
+
+    Attributes:
+        gray: (96, 96) uint8, luma.
+        colour: (2, 32, 32) uint8, the chroma planes Cb and Cr; 128 is no colour.
+        phash: 64 bits, imagehash's pHash (DCT of 32 x 32, the 8 x 8 lowest frequencies against their median).
+    """
+
+    gray: Pixels
+    colour: Pixels
+    phash: int
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether there is nothing on it: a lens cap, a blank page."""
+        return float(self.gray.std()) < FLAT_DEVIATION
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A photo that was looked at.
+
+    Attributes:
+        photo: which.
+        content_hash: SHA-256 of the file, or an empty text where it could not be read.
+        reason: why it cannot be used, or an empty text.
+        reason_kind: `unreadable`, `empty`, `truncated`, `not_an_image`, `bomb`, or an empty text.
+        format: Pillow's name of the real format, or an empty text.
+        width, height: upright, in pixels; 0 where it was not decoded.
+        traits: of `wrong_ending tiny elongated exif_rotated grayscale cmyk sixteen_bit alpha animated`.
+        print: for the comparison, or None where it was not decoded.
+    """
+
+    photo: Photo
+    content_hash: str
+    reason: str = ""
+    reason_kind: str = ""
+    format: str = ""
+    width: int = 0
+    height: int = 0
+    traits: frozenset[str] = frozenset()
+    print: Print | None = None
+
+
+def look_at(photos: Sequence[Photo], max_megapixels: float, advance: Callable[[int], None]) -> list[Facts]:
+    """Reads, checksums and decodes every photo once; in order, on all cores.
+
+    Args:
+        photos: what to look at.
+        max_megapixels: a larger photo is a bomb: its pixels are not decoded.
+        advance: called with 1 after each photo.
+    """
+    found = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for facts in pool.map(lambda photo: facts_of(photo, max_megapixels), photos):
+            found.append(facts)
+            advance(1)
+    return found
+
+
+def facts_of(photo: Photo, max_megapixels: float = 200) -> Facts:
+    """One look at one photo; never raises for what is in the file."""
+    content_hash = ""
+    try:
+        content = read_bytes(photo.path)
+        content_hash = digest(content)
+        with opened(content, max_megapixels) as image:
+            return _facts(photo, content_hash, image)
+    except UnreadableError as error:
+        return Facts(photo, content_hash, str(error), error.kind)
+
+
+def _facts(photo: Photo, content_hash: str, image: "Image.Image") -> Facts:
+    # What the header tells comes first, for a draft changes the size. The orientation has to wait for the pixels: to
+    # ask a PNG for it decodes them, and what goes wrong there would be taken for broken EXIF data.
+    kind = image.format or ""
+    traits = set(_traits(image))
+    width, height = image.size
+    image.draft(None, (DRAFT_SIDE_PX, DRAFT_SIDE_PX))  # a JPEG's entropy code is still read to its end
+    image.load()
+    orientation = _orientation(image)
+    made = _print(to_rgb(upright(image)))
+    if PurePosixPath(photo.file).suffix.lower() not in ENDINGS[kind]:
+        traits.add("wrong_ending")
+    if orientation != 1:
+        traits.add("exif_rotated")
+    if orientation >= 5:
+        width, height = height, width
+    return Facts(photo, content_hash, "", "", kind, width, height, frozenset(traits), made)
+
+
+def _print(rgb: "Image.Image") -> Print:
+    import imagehash  # brings SciPy's transforms and wavelets along: not for those who only train
+
+    luma, *chroma = shrunk(rgb, GRAY_SIDE_PX).convert("YCbCr").split()
+    colour = np.stack([np.asarray(shrunk(plane, COLOUR_SIDE_PX)) for plane in chroma])
+    bits = imagehash.phash(luma).hash.ravel()
+    phash = int.from_bytes(np.packbits(bits).tobytes())
+    return Print(np.asarray(luma), colour, phash)
+
+
+def _traits(image: "Image.Image") -> Iterator[str]:
+    short, long = sorted(image.size)
+    if short < TINY_SIDE_PX:
+        yield "tiny"
+    if long > ELONGATED_RATIO * short:
+        yield "elongated"
+    if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16"):
+        yield "grayscale"
+    if image.mode == "CMYK":
+        yield "cmyk"
+    if _is_deep(image):
+        yield "sixteen_bit"
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        yield "alpha"
+    # An MPO's further frames are a camera's previews, which no viewer plays.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        yield "animated"
+
+
+def _is_deep(image: "Image.Image") -> bool:
+    """More than 8 bits a channel; Pillow opens such colour photos as 8 bits, and only its raw mode tells."""
+    raw = image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", ""))
+    return image.mode in ("I", "F") or image.mode.startswith("I;16") or raw
+
+
+def _orientation(image: "Image.Image") -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it is broken."""
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except Exception:  # broken EXIF data counts as none, as it does when the photo is decoded
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1

@@ -1,0 +1,67 @@
+"""Reads every photo once before anything is trained: what cannot be decoded, and a checksum of what can."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fieldguide.data.look.scan import Photo
+from fieldguide.data.read.decode import UnreadableError, decode, read_bytes
+from fieldguide.storage import digest
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A photo that was looked at.
+
+    Attributes:
+        photo: which.
+        content_hash: SHA-256 of the file, or an empty text where it could not be read.
+        reason: why it cannot be used, or an empty text.
+        width, height: upright, in pixels; 0 where it was not decoded.
+    """
+
+    photo: Photo
+    content_hash: str
+    reason: str = ""
+    width: int = 0
+    height: int = 0
+
+
+def inspect(
+    photos: Sequence[Photo],
+    max_megapixels: float,
+    *,
+    decode_parts: Iterable[str] = ("train", "val"),
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[Inspected]:
+    """Reads and checksums all photos, decodes those of `decode_parts`; in order, on all cores.
+
+    Args:
+        photos: what to look at.
+        max_megapixels: a larger photo is unreadable.
+        decode_parts: the parts whose photos must decode.
+        advance: called with 1 after each photo.
+    """
+    wanted = frozenset(decode_parts)
+
+    def look(photo: Photo) -> Inspected:
+        try:
+            content = read_bytes(photo.path)
+        except UnreadableError as error:
+            return Inspected(photo, "", str(error))
+        content_hash = digest(content)
+        if photo.part not in wanted:
+            return Inspected(photo, content_hash)
+        try:
+            image = decode(content, max_megapixels)
+        except UnreadableError as error:
+            return Inspected(photo, content_hash, str(error))
+        return Inspected(photo, content_hash, "", image.width, image.height)
+
+    found = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for entry in pool.map(look, photos):
+            found.append(entry)
+            advance(1)
+    return found

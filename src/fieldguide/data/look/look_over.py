@@ -1,0 +1,98 @@
+"""A look at each photo of a folder, and the findings of it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from fieldguide.data.look.check import Checked, check_photos
+from fieldguide.data.look.facts import Facts, look_at
+from fieldguide.data.look.findings import Finding
+from fieldguide.data.look.scan import PhotoFolder
+from fieldguide.storage import printable
+
+PERCENT = 100
+
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        photos: the folder.
+        used: what will be train, val and test, in one sentence.
+        findings: in the order in which to read them, harm before notes.
+        classes: of each class its name and how many readable photos it has in `train`, `val` and `test`.
+        groups: files that are the same or nearly so, which a split keeps together.
+        torn: files of each pair that is nearly the same and stands in different parts, in a group or not.
+    """
+
+    photos: str
+    used: str
+    findings: tuple[Finding, ...]
+    classes: tuple[dict[str, Any], ...]
+    groups: tuple[tuple[str, ...], ...]
+    torn: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """1 with findings that would harm a training, else 0."""
+        return int(any(finding.severity == "harm" for finding in self.findings))
+
+    def plain(self) -> dict[str, Any]:
+        """As in `--json`."""
+        return {
+            "photos": self.photos,
+            "used": self.used,
+            "findings": [finding.plain() for finding in self.findings],
+            "classes": list(self.classes),
+            "groups": [list(group) for group in self.groups],
+        }
+
+
+def silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], None]]:
+    """Shows no progress."""
+    return nullcontext(lambda _: None)
+
+
+def look_over(
+    folder: PhotoFolder, max_megapixels: float, progress: Progress = silent
+) -> tuple[list[Facts], CheckReport]:
+    """Looks at each photo of a folder once and draws the findings; `train` begins with it, too.
+
+    Args:
+        folder: as scanned.
+        max_megapixels: a larger photo is a decompression bomb.
+        progress: `Screen.counting`, or the like.
+    """
+    with progress("looking at photos", len(folder.photos)) as advance:
+        facts = look_at(folder.photos, max_megapixels, advance)
+    with progress("comparing photos, %", PERCENT) as advance:
+        return facts, _report(folder, check_photos(folder, facts, _in_percent(advance)))
+
+
+def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:
+    """Turns shares into whole percents, none of which is lost on the way."""
+    done, told = 0.0, 0
+
+    def by(share: float) -> None:
+        nonlocal done, told
+        done += share
+        advance(round(done * PERCENT) - told)
+        told = round(done * PERCENT)
+
+    return by
+
+
+def _report(folder: PhotoFolder, checked: Checked) -> CheckReport:
+    counts = checked.counts
+    classes = tuple(
+        {"name": name, **{part: getattr(counts, part).get(name, 0) for part in ("train", "val", "test")}}
+        for name in counts.classes
+    )
+    groups = tuple(map(tuple, checked.duplicates.file_groups))
+    torn = tuple(map(tuple, checked.duplicates.torn))
+    return CheckReport(printable(str(folder.root)), checked.used, checked.findings, classes, groups, torn)

@@ -1,0 +1,232 @@
+"""Near duplicates: the same photo encoded again, resized, or cut by up to 3 % a side.
+
+Candidates are pairs whose perceptual hashes (pHash, 64 bits) differ in few bits; each is then confirmed by
+laying the two prints over one another and comparing pixels, so that a class of look-alikes does not flood the
+list. The thresholds were chosen on Caltech-101's photos by looking at the pairs (docs/check.md has the counts).
+A mirrored, turned or recoloured copy is not a near duplicate here.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from fieldguide.data.look.align import Agreement, Array, agreement, aligned, correlation, laid_over, still, worst_block
+from fieldguide.data.look.facts import COLOUR_SIDE_PX, GRAY_SIDE_PX, Print
+from fieldguide.data.look.groups import joined
+
+Indices = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+MAX_HASH_BITS = 18  # 500 photos cut by up to 3 % a side differed from their originals by 16 bits at most
+MAX_LOG_ASPECT = 0.09  # 6 % off one axis, and the rounding of a small photo
+MIN_ROUGH_CORRELATION = 0.7
+MOST_CANDIDATES = 8  # a photo's best ones of each part: a fixed camera makes thousands of look-alikes
+MIN_CORRELATION = 0.85
+MAX_COLOUR_DIFFERENCE = 36.0
+MIN_DETAIL = 0.75
+MAX_GRAY_DIFFERENCE = 28.0
+DOUBTFUL_DETAIL = 0.6  # from here to the limits a pair is placed again, in full
+DOUBTFUL_DIFFERENCE = 50.0
+ROUGH_SIDE_PX = 16
+ROWS_AT_ONCE = 512
+PAIRS_AT_ONCE = 128
+DENSE_PAIRS_PER_PHOTO = 8
+HANDFUL = 8
+LARGE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Two photos that are nearly the same.
+
+    Attributes:
+        first, second: their places in the list that was given, first < second.
+        distance: 1 - correlation of their fine detail; 0 for the same pixels, at most 0.25.
+    """
+
+    first: int
+    second: int
+    distance: float
+
+
+def near_pairs(
+    prints: Sequence[Print],
+    aspects: Sequence[float],
+    advance: Callable[[float], None] = lambda _: None,
+    parts: Sequence[Collection[str]] | None = None,
+) -> list[NearPair]:
+    """Finds near duplicates among prints; flat ones (nothing to compare) are left out.
+
+    Args:
+        prints: of upright photos.
+        aspects: width / height of each.
+        advance: called with the share of the work that was done since the last call.
+        parts: those that each stands in, such as train and val. A photo is compared with its best candidates of every
+            part, so that thousands of look-alikes of its own part hide none of another. None: they are all of one part.
+    """
+    places = np.array([i for i, made in enumerate(prints) if not made.is_flat], np.int64)
+    if len(places) < 2:
+        advance(1)
+        return []
+    of_part = np.ones((1, len(prints)), np.bool_)
+    if parts is not None:
+        of_part = np.array([[name in of_photo for of_photo in parts] for name in sorted(set().union(*parts))])
+    first, second = _candidates([prints[i] for i in places], np.array(aspects)[places], of_part[:, places])
+    advance(0.2 if len(first) else 1)
+    batches = [
+        (places[first[start : start + PAIRS_AT_ONCE]], places[second[start : start + PAIRS_AT_ONCE]])
+        for start in range(0, len(first), PAIRS_AT_ONCE)
+    ]
+    found: list[NearPair] = []
+    # One BLAS thread in each of ours: with more, they wait for one another, ten times as long as they work.
+    with threadpool_limits(1), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for pairs in pool.map(lambda batch: _confirmed(prints, *batch), batches):
+            found += pairs
+            advance(0.8 / len(batches))
+    return sorted(found, key=lambda pair: (pair.first, pair.second))
+
+
+def groups_of(pairs: Sequence[NearPair], class_names: Sequence[str | None]) -> tuple[list[list[int]], list[list[int]]]:
+    """Joins pairs to groups.
+
+    Args:
+        pairs: near duplicates.
+        class_names: of every photo that the pairs' places refer to.
+
+    Returns:
+        Groups to keep together, and groups that hold over 5 % of a class (and over a handful of its
+        photos): look-alikes that one pair after the other has chained, to be named instead.
+    """
+    sizes = Counter(class_names)
+    kept: list[list[int]] = []
+    large: list[list[int]] = []
+    for group in joined((pair.first, pair.second) for pair in pairs):
+        of_class = Counter(class_names[place] for place in group)
+        too_many = any(count > max(HANDFUL, LARGE_SHARE * sizes[name]) for name, count in of_class.items())
+        (large if too_many else kept).append(sorted(group))
+    return kept, large
+
+
+def _candidates(prints: Sequence[Print], aspects: npt.NDArray[np.float64], of_part: Flags) -> tuple[Indices, Indices]:
+    """Pairs (first < second) that hash, shape and a rough look do not tell apart."""
+    hashes = np.array([made.phash for made in prints], np.uint64)
+    shape = np.log(aspects)
+    rough = _rough(prints)
+    # A block of rows at a time bounds the memory.
+    blocks = range(0, len(prints), ROWS_AT_ONCE)
+    pairs = [_best_of_block(hashes, shape, rough, of_part, start) for start in blocks]
+    both = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+    return both[:, 0], both[:, 1]
+
+
+def _rough(prints: Sequence[Print]) -> Array:
+    """Gray means of 16 x 16 fields, of mean 0 and length 1: (photos, 256)."""
+    fields = np.stack([_means(made.gray, ROUGH_SIDE_PX).ravel() for made in prints])
+    fields -= fields.mean(1, keepdims=True)
+    return np.asarray(fields / np.maximum(np.linalg.norm(fields, axis=1, keepdims=True), 1e-6), np.float32)
+
+
+def _best_of_block(
+    hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], rough: Array, of_part: Flags, start: int
+) -> Indices:
+    """The `MOST_CANDIDATES` best of each part, for each photo of a block of rows: (pairs, 2).
+
+    Row by row: of a fixed camera's frames nearly all pairs are possible, and their list would take gigabytes.
+    """
+    rows = range(start, min(start + ROWS_AT_ONCE, len(hashes)))
+    possible = np.stack([_possible(hashes, shape, row) for row in rows])  # (rows, photos)
+    is_dense = np.count_nonzero(possible) >= DENSE_PAIRS_PER_PHOTO * len(rough)
+    every = rough[start : start + ROWS_AT_ONCE] @ rough.T if is_dense else None
+    found = []
+    for row, others in zip(rows, map(np.flatnonzero, possible), strict=True):
+        alike = _likeness(rough, row, others) if every is None else every[row - start, others]
+        best = np.concatenate([_best(others[own], alike[own]) for own in of_part[:, others]])
+        found.append(np.column_stack([np.full(len(best), row), best]))
+    return np.concatenate(found)
+
+
+def _possible(hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], row: int) -> Flags:
+    """(photos,) which of them hash and shape do not tell apart from one."""
+    bits = np.bitwise_count(hashes ^ hashes[row])
+    found: Flags = (bits <= MAX_HASH_BITS) & (np.abs(shape[row] - shape) <= MAX_LOG_ASPECT)
+    found[row] = False
+    return found
+
+
+def _likeness(rough: Array, row: int, others: Indices) -> Array:
+    """The rough looks' correlation, pair by pair: where few are wanted, quicker than a product of all."""
+    return np.asarray(np.einsum("ij,ij->i", rough[np.full(len(others), row)], rough[others]), np.float32)
+
+
+def _best(others: Indices, alike: Array) -> Indices:
+    """The `MOST_CANDIDATES` that are most alike, of those that are at all; of equal ones, the first."""
+    keep = alike >= MIN_ROUGH_CORRELATION
+    others, alike = others[keep], alike[keep]
+    if len(others) > MOST_CANDIDATES:
+        keep = alike >= np.partition(alike, -MOST_CANDIDATES)[-MOST_CANDIDATES]
+        others, alike = others[keep], alike[keep]
+    return others[np.argsort(-alike, kind="stable")[:MOST_CANDIDATES]]
+
+
+def _confirmed(prints: Sequence[Print], first: Indices, second: Indices) -> list[NearPair]:
+    """The pairs of a batch whose pixels agree: at a third of the size first, then placed at a half, then in full."""
+    a, b = _grays(prints, first), _grays(prints, second)
+    small_a, small_b = _means(a, COLOUR_SIDE_PX), _means(b, COLOUR_SIDE_PX)
+    placement = aligned(small_a, small_b, still(len(a)), steps=5)
+    agrees = correlation(small_a, *laid_over(small_b, placement)) >= MIN_CORRELATION
+    agrees[agrees] &= _same_colours(prints, first[agrees], second[agrees], placement[agrees])
+    if not agrees.any():
+        return []
+    a, b, first, second = a[agrees], b[agrees], first[agrees], second[agrees]
+    half_a, half_b = _means(a, GRAY_SIDE_PX // 2), _means(b, GRAY_SIDE_PX // 2)
+    same, detail = _agreeing(a, b, aligned(half_a, half_b, placement[agrees], steps=3))
+    return [
+        NearPair(int(one), int(two), round(max(0.0, 1 - float(correlated)), 4))
+        for one, two, correlated in zip(first[same], second[same], detail[same], strict=True)
+    ]
+
+
+def _agreeing(a: Array, b: Array, placement: Array) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Which pairs agree, and how well in detail; only the doubtful ones are worth placing pixel by pixel."""
+    found = agreement(a, b, placement)
+    same, detail = _is_same(found), found.detail.copy()
+    doubtful = ~same & (found.detail >= DOUBTFUL_DETAIL) & (found.difference <= DOUBTFUL_DIFFERENCE)
+    if doubtful.any():
+        a, b = a[doubtful], b[doubtful]
+        better = agreement(a, b, aligned(a, b, placement[doubtful], steps=3))
+        same[doubtful], detail[doubtful] = _is_same(better), better.detail
+    return same, detail
+
+
+def _is_same(found: Agreement) -> npt.NDArray[np.bool_]:
+    return (found.detail >= MIN_DETAIL) & (found.difference <= MAX_GRAY_DIFFERENCE)
+
+
+def _same_colours(prints: Sequence[Print], first: Indices, second: Indices, placement: Array) -> npt.NDArray[np.bool_]:
+    """Whether no field of the photos differs in colour: the same motorbike in red is another photo."""
+    if not len(first):
+        return np.zeros(0, np.bool_)
+    squares: Array = np.zeros((len(first), COLOUR_SIDE_PX, COLOUR_SIDE_PX), np.float32)
+    # JPEG's planes are scaled differences from the luma; undone, both axes count in gray values.
+    for plane, scale in ((0, 0.564), (1, 0.713)):
+        a = np.stack([prints[i].colour[plane] for i in first]).astype(np.float32)
+        b = np.stack([prints[i].colour[plane] for i in second]).astype(np.float32)
+        laid, mask = laid_over(b, placement)
+        squares += ((a - laid) / np.float32(scale) * mask) ** 2
+    return worst_block(np.sqrt(squares)) <= MAX_COLOUR_DIFFERENCE
+
+
+def _grays(prints: Sequence[Print], places: Indices) -> Array:
+    return np.stack([prints[i].gray for i in places]).astype(np.float32)
+
+
+def _means(gray: npt.NDArray[np.generic], side: int) -> Array:
+    """Means of fields, so that the last two axes become `side` long."""
+    step = GRAY_SIDE_PX // side
+    fields = gray.reshape(*gray.shape[:-2], side, step, side, step)
+    return np.asarray(fields.mean((-3, -1), dtype=np.float32), np.float32)

@@ -1,0 +1,275 @@
+"""Which photos a folder holds, and which class and part each belongs to. Looks at names, never at content."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fieldguide.data.look.files import (
+    Hidden,
+    about_hidden,
+    entries,
+    hidden,
+    images_below,
+    is_folder,
+    is_image,
+    problem_with_folder,
+    relative_name,
+    with_photos,
+)
+from fieldguide.data.look.findings import some
+from fieldguide.errors import PhotosError, UsageError
+from fieldguide.storage import printable
+
+VALIDATION_NAMES = ("val", "valid", "validation")
+NAMES_OF_PARTS = ("train", "test", "val", "dev", "eval", "holdout")  # how they begin
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file with an image ending.
+
+    Attributes:
+        path: where it lies.
+        file: its path below the folder of photos, with `/`, as valid UTF-8 (other bytes as `\\xNN`).
+        part: `train`, `val` or `test`.
+        class_name: the folder's name, or None in a test folder without classes.
+    """
+
+    path: Path
+    file: str
+    part: str
+    class_name: str | None
+
+
+@dataclass(frozen=True)
+class PhotoFolder:
+    """What lies in a folder of photos.
+
+    Attributes:
+        root: the folder.
+        photos: in a stable order.
+        has_validation: whether there is a folder of validation photos.
+        test_is_labelled: whether there are test photos that lie in class folders.
+        empty_classes: class folders of the training part (or of the root) without any photo.
+        others: how many files have no image ending.
+        strays: photos that lie in no class folder, in train, in val or beside them.
+        remarks: sentences that a person should read.
+    """
+
+    root: Path
+    photos: tuple[Photo, ...]
+    has_validation: bool
+    test_is_labelled: bool
+    empty_classes: tuple[str, ...] = ()
+    others: int = 0
+    strays: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+    def part(self, name: str) -> list[Photo]:
+        """The photos of one part."""
+        return [photo for photo in self.photos if photo.part == name]
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that have training photos, sorted as text."""
+        return sorted({photo.class_name for photo in self.part("train") if photo.class_name is not None})
+
+
+def natural(name: str) -> tuple[list[int | str], str]:
+    """A sorting key under which 2 comes before 10."""
+    pieces = re.split(r"(\d+)", name.casefold())
+    return [int(piece) if piece.isdecimal() else piece for piece in pieces], name
+
+
+def scan(root: Path) -> PhotoFolder:
+    """Finds the photos of a folder that holds `train/`, or a folder a class.
+
+    Raises:
+        UsageError: there is no such folder.
+        PhotosError: the layout cannot be understood.
+    """
+    problem = problem_with_folder(root)
+    if problem:
+        raise UsageError(problem)
+    folders = {entry.name: entry for entry in entries(root) if is_folder(entry) and not hidden(entry.name)}
+    parts = _parts(root, folders)
+    return _scan_parts(root, parts) if parts else _scan_classes(root, folders)
+
+
+def _parts(root: Path, folders: dict[str, Path]) -> dict[str, Path]:
+    """The folders called train, val and test; empty where the classes lie in the root."""
+    found: dict[str, Path] = {}
+    for name, folder in folders.items():
+        lowered = name.lower()
+        part = "val" if lowered in VALIDATION_NAMES else lowered
+        if part not in ("train", "val", "test"):
+            continue
+        if part in found:
+            raise PhotosError(
+                f"{root}: {found[part].name}/ and {name}/ both look like the {part} photos; rename one of them"
+            )
+        found[part] = folder
+    if "train" in found:
+        return found
+    if found and len(found) == len(folders):
+        raise PhotosError(
+            f"{root}: there is {', '.join(f.name + '/' for f in found.values())} but no train/; "
+            "put the training photos into train/CLASS/"
+        )
+    return {}
+
+
+def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
+    collector = _Collector(root)
+    collector.add_classes("train", root)
+    remarks = [
+        f"{name}/ is taken as a class, because there is no train/ folder beside it"
+        for name in folders
+        if name.lower() in ("test", *VALIDATION_NAMES)
+    ]
+    remarks += _about_parts(root, folders)
+    if not collector.photos:
+        raise PhotosError(
+            f"{root}: no photos in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg "
+            f"({collector.others:,} other files, {len(collector.strays):,} photos in no class folder)"
+        )
+    return collector.folder(has_validation=False, test_is_labelled=False, remarks=remarks)
+
+
+def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[str]:
+    """What must be known where the folders hold the same folders and no photos of their own, as parts do.
+
+    Raises:
+        PhotosError: by their names they are parts.
+    """
+    shared: set[str] = set()
+    for place, folder in enumerate(folders.values()):
+        inside = entries(folder)
+        if any(is_image(entry) and not is_folder(entry) for entry in inside):
+            return []
+        names = {printable(entry.name) for entry in inside if is_folder(entry) and not hidden(entry.name)}
+        shared = names if place == 0 else shared & names
+    if len(folders) < 2 or len(shared) < 2:
+        return []
+    what = f"{some([f'{name}/' for name in folders])} hold the same folders ({some(sorted(shared, key=natural))})"
+    if all(name.lower().startswith(NAMES_OF_PARTS) for name in folders):
+        raise PhotosError(f"{root}: {what}, so they are parts and not classes; call them train/, val/ and test/")
+    return [f"{what} and are taken as classes; if they are parts, call them train/, val/ and test/"]
+
+
+def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
+    collector = _Collector(root)
+    collector.add_classes("train", parts["train"])
+    if not collector.photos:
+        raise PhotosError(f"{parts['train']}: no photos in class folders; expected {parts['train']}/CLASS/*.jpg")
+    classes = {photo.class_name for photo in collector.photos}
+    remarks = [
+        f"{entry.name}/ beside train/ is not used"
+        for entry in entries(root)
+        if is_folder(entry) and not hidden(entry.name) and entry not in parts.values()
+    ]
+    collector.add_strays(entry for entry in entries(root) if not is_folder(entry))
+    if "val" in parts:
+        collector.add_classes("val", parts["val"])
+    labelled = False
+    if "test" in parts:
+        labelled = collector.add_test(parts["test"], {name for name in classes if name}, remarks)
+    has_validation = any(photo.part == "val" for photo in collector.photos)
+    if "val" in parts and not has_validation:
+        raise PhotosError(f"{parts['val']}: holds no photos in class folders; fill it or remove it")
+    return collector.folder(has_validation=has_validation, test_is_labelled=labelled, remarks=remarks)
+
+
+class _Collector:
+    """Gathers photos part by part."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.photos: list[Photo] = []
+        self.empty: list[str] = []
+        self.strays: list[str] = []
+        self.others = 0
+        self.hidden: list[Hidden] = []
+
+    def add_classes(self, part: str, folder: Path) -> None:
+        names: dict[str, Path] = {}
+        for entry in entries(folder):
+            if is_folder(entry):
+                if not hidden(entry.name):
+                    name = printable(entry.name)
+                    if names.setdefault(name, entry) != entry:
+                        raise PhotosError(f"{folder}: two classes would both be written as {name}; rename one of them")
+                    self._add(part, entry, name)
+                else:
+                    self.hidden += with_photos(entry)
+            else:
+                self.add_strays([entry])
+
+    def add_strays(self, files: Iterable[Path]) -> None:
+        """Counts files that lie where no photos are looked for."""
+        for file in files:
+            if is_image(file):
+                self.strays.append(relative_name(file, self.root))
+            else:
+                self.others += 1
+
+    def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
+        """Adds test photos; says whether there are some that lie in class folders."""
+        inside = [entry for entry in entries(folder) if is_folder(entry) and not hidden(entry.name)]
+        flat = [entry for entry in entries(folder) if not is_folder(entry) and is_image(entry)]
+        unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
+        if not inside or flat or len(unknown) == len(inside):
+            if inside:
+                why = (
+                    "since they are no class folders" if len(unknown) == len(inside) else "since photos lie beside them"
+                )
+                remarks.append(f"{folder.name}/ has folders but is taken as unlabelled, {why}")
+            self._add("test", folder, None)
+            return False
+        if unknown:
+            remarks.append(f"{folder.name}/ has classes without training photos: {', '.join(unknown)}")
+        self.add_classes("test", folder)
+        if any(photo.part == "test" for photo in self.photos):
+            return True
+        remarks.append(f"{folder.name}/ has class folders, and no file with an image ending in them")
+        return False
+
+    def _add(self, part: str, folder: Path, class_name: str | None) -> None:
+        images, others, passed = images_below(folder)
+        self.others += others
+        self.hidden += passed
+        if not images and part == "train" and class_name is not None:
+            self.empty.append(class_name)
+        self.photos += [Photo(path, relative_name(path, self.root), part, class_name) for path in images]
+
+    def folder(self, *, has_validation: bool, test_is_labelled: bool, remarks: list[str]) -> PhotoFolder:
+        same = [file for file, count in Counter(photo.file for photo in self.photos).items() if count > 1]
+        if same:
+            raise PhotosError(f"{self.root}: two files would both be written as {same[0]}; rename one of them")
+        return PhotoFolder(
+            root=self.root,
+            photos=tuple(self.photos),
+            has_validation=has_validation,
+            test_is_labelled=test_is_labelled,
+            empty_classes=tuple(self.empty),
+            others=self.others,
+            strays=tuple(self.strays),
+            remarks=(*remarks, *about_hidden(self.hidden, self.root)),
+        )
+
+
+def summary(folder: PhotoFolder) -> str:
+    """What will be used, in one sentence."""
+    counts = Counter(photo.part for photo in folder.photos)
+    train = f"{counts['train']:,} photos of {len(folder.classes):,} classes"
+    validation = f"{counts['val']:,} for validation" if folder.has_validation else "validation set apart from these"
+    test = f", {counts['test']:,} for test" if counts["test"] else ""
+    labels = "" if folder.test_is_labelled or not counts["test"] else " (without labels)"
+    notes = []
+    if folder.others:
+        notes.append(f"{folder.others:,} other files passed over")
+    if folder.strays:
+        notes.append(f"{len(folder.strays):,} photos in no class folder passed over, first {folder.strays[0]}")
+    return f"{train} to train on, {validation}{test}{labels}" + "".join(f"; {note}" for note in notes)

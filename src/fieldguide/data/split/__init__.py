@@ -1,0 +1,1 @@
+"""Which photo is in which part."""
