@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from fieldguide.data.look.files import IMAGE_ENDINGS
 from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.formats import has_image_ending
 from fieldguide.data.read.preprocess import Preprocessing, center
 from fieldguide.deploy.predictor import Predictor, load_predictor
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--factors", type=int, nargs="+", default=[1, 2, 4])
     arguments = parser.parse_args()
-    small = sorted(path for path in arguments.photos.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+    small = sorted(path for path in arguments.photos.rglob("*") if has_image_ending(path))
     width, _, height = arguments.size.partition("x")
     print("| photos | times resize_px | images/s | mean difference | 99th percentile | probability | labels changed |")
     print("| --- | --- | --- | --- | --- | --- | --- |")

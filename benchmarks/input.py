@@ -26,9 +26,9 @@ from fieldguide.data.augment.fused import fused, one_thread_a_call
 from fieldguide.data.augment.reference import Policy, photo_seed, reference
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.fused_batches import FusedBatches
-from fieldguide.data.look.files import IMAGE_ENDINGS
 from fieldguide.data.read.cache import Cache
 from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.formats import has_image_ending
 from fieldguide.data.read.preprocess import Preprocessing, pixels
 from fieldguide.recipe.schema import BUILT_IN
 from fieldguide.storage import file_digest
@@ -49,7 +49,7 @@ def make_up(folder: Path, count: int) -> None:
 
 def labelled(folder: Path, count: int) -> list[LabelledPhoto]:
     """The first photos of a folder, spread over it."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+    found = sorted(path for path in folder.rglob("*") if has_image_ending(path))
     chosen = found[:: max(1, len(found) // count)][:count]
     return [LabelledPhoto(path, path.name, 0, file_digest(path)) for path in chosen]
 

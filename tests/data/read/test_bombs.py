@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from fieldguide.data.read import decode as decoding
-from fieldguide.data.read.bombs import problem_with_size, problem_with_structure
+from fieldguide.data.read.bombs import tiff_tiles
 from fieldguide.data.read.decode import UnreadableError, decode, opened, read_bytes, to_rgb
+from fieldguide.data.read.formats import FORMATS
 from tests.odd_photos import encoded, in_mode, picture, png_chunk, tiled_tiff
 
 
@@ -54,18 +55,18 @@ def test_a_tile_larger_than_any_photo_is_refused_in_either_order_of_bytes():
     refused(tiled_tiff(65_536, 65_536), "has tiles of 65,536 x 65,536 pixels")
     big_endian = b"MM\0*" + struct.pack(">IH", 8, 2) + struct.pack(">HHII", 322, 4, 1, 99_999)
     big_endian += struct.pack(">HHII", 323, 4, 1, 99_999) + bytes(4)
-    assert "99,999 x 99,999" in problem_with_size(big_endian, 1, 1, 200)
+    assert "99,999 x 99,999" in tiff_tiles(big_endian, 1, 1, 200)
     bigtiff = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2) + struct.pack("<HHQQ", 322, 16, 1, 99_999)
     bigtiff += struct.pack("<HHQQ", 323, 16, 1, 99_999) + bytes(8)
-    assert "99,999 x 99,999" in problem_with_size(bigtiff, 1, 1, 200)
+    assert "99,999 x 99,999" in tiff_tiles(bigtiff, 1, 1, 200)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"])
+@pytest.mark.parametrize("kind", FORMATS, ids=lambda kind: kind.name)
 def test_any_piece_of_a_file_is_looked_at_without_an_error(kind):
-    content = encoded(picture(1), kind)
+    content = encoded(picture(1), kind.plugin)
     for end in range(0, len(content), 7):
-        assert problem_with_structure(content[:end]) is None
-        assert problem_with_size(content[:end], 40, 30, 200) is None
+        assert kind.structure(content[:end]) is None
+        assert kind.size(content[:end], 40, 30, 200) is None
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "I;16", "I", "F"])

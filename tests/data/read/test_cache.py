@@ -307,7 +307,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_used_or
     photos, folder = wanted_in(tmp_path / "photos"), tmp_path / "cache"
     program = (
         "import os, sys, signal, pathlib, types\n"
-        "from fieldguide.data import cache\n"
+        "from fieldguide.data.read import cache\n"
         "def die(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
         "os.fsync = die\n"
         "cache.Cache(pathlib.Path(sys.argv[1]), 10**9).pixels_of(\n"

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldguide.data.look.files import IMAGE_ENDINGS, relative_name
+from fieldguide.data.look.files import relative_name
 from fieldguide.data.look.findings import Finding, some
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
+from fieldguide.data.read.formats import has_image_ending
 from fieldguide.storage import FORMULA_STARTS
 
 FEW_PHOTOS = 20
@@ -119,7 +120,7 @@ def other_files(folder: PhotoFolder) -> tuple[str, ...]:
         if Path(place) == folder.root and any(name.lower() == "train" for name in inside):
             continue
         files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
-        found += [relative_name(path, folder.root) for path in files if path.suffix.lower() not in IMAGE_ENDINGS]
+        found += [relative_name(path, folder.root) for path in files if not has_image_ending(path)]
     return tuple(found)
 
 

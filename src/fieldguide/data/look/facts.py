@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read.decode import UnreadableError, opened, read_bytes, shrunk, to_rgb, upright
+from fieldguide.data.read.formats import is_misnamed
 from fieldguide.storage import digest
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ Pixels = npt.NDArray[np.uint8]
 GRAY_SIDE_PX = 96
 COLOUR_SIDE_PX = 32
 DRAFT_SIDE_PX = 256  # a JPEG is decoded at a half, a quarter or an eighth, but never below this
-JPEG_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
-ENDINGS = {
-    "JPEG": JPEG_ENDINGS,
-    "MPO": JPEG_ENDINGS,
-    "PNG": frozenset({".png"}),
-    "WEBP": frozenset({".webp"}),
-    "BMP": frozenset({".bmp"}),
-    "TIFF": frozenset({".tif", ".tiff"}),
-    "GIF": frozenset({".gif"}),
-}
 ORIENTATION_TAG = 0x0112
 TINY_SIDE_PX = 32
 ELONGATED_RATIO = 5
@@ -121,7 +111,7 @@ def _facts(photo: Photo, content_hash: str, image: "Image.Image") -> Facts:
     image.load()
     orientation = _orientation(image)
     made = _print(to_rgb(upright(image)))
-    if PurePosixPath(photo.file).suffix.lower() not in ENDINGS[kind]:
+    if is_misnamed(photo.file, kind):
         traits.add("wrong_ending")
     if orientation != 1:
         traits.add("exif_rotated")

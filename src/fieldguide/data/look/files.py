@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fieldguide.data.look.findings import some
+from fieldguide.data.read.formats import has_image_ending
 from fieldguide.errors import PhotosError, counted
 from fieldguide.storage import printable
-
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 
 class Hidden(NamedTuple):
@@ -104,7 +103,7 @@ def hidden(name: str) -> bool:
 
 def is_image(path: Path) -> bool:
     """Whether a file has the ending of a photo, and no dot at its beginning."""
-    return path.suffix.lower() in IMAGE_ENDINGS and not hidden(path.name)
+    return has_image_ending(path) and not hidden(path.name)
 
 
 def is_folder(path: Path) -> bool:

@@ -1,46 +1,35 @@
-"""Files that would keep a codec busy, or take its memory, before their pixels count: told from their bytes alone."""
+"""Files that would take the codec's time or memory far beyond their pixels, found by their bytes alone."""
 
 import struct
 
 MOST_METADATA_BYTES = 2**25  # Pillow joins a JPEG's segments one by one: 50 MB of them take it 16 s, 32 MB 6 s
 MOST_SCANNED_MEGAPIXELS = 20_000  # a progressive JPEG's scans times its size: 7 s; what cameras write stays below 4,000
 MOST_PNG_CHUNKS = 500_000  # 3 s
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF_INTEGERS = {3: "H", 4: "I", 16: "Q"}
 TILE_WIDTH, TILE_LENGTH = 322, 323
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 
 
-def problem_with_structure(content: bytes) -> str | None:
-    """Why a file is no photo that a camera or program wrote, before the codec sees it; None if it may be.
-
-    Args:
-        content: of a file of any kind; those of no concern here pass.
-    """
-    if content.startswith(b"\xff\xd8"):
-        return _jpeg_metadata(content)
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return _png_chunks(content)
+def jpeg_scans(content: bytes, width: int, height: int, _megapixels: float) -> str | None:
+    """Why a JPEG takes far more work than its pixels; None if it does not."""
+    scans = content.count(b"\xff\xda")
+    if scans * width * height / 1e6 > MOST_SCANNED_MEGAPIXELS:
+        return f"is a JPEG of {scans:,} scans over {width:,} x {height:,} pixels"
     return None
 
 
-def problem_with_size(content: bytes, width: int, height: int, max_megapixels: float) -> str | None:
-    """Why a file that declares so many pixels takes far more work or memory than these; None if it does not."""
-    megapixels = width * height / 1e6
-    if content.startswith(b"\xff\xd8"):
-        scans = content.count(b"\xff\xda")
-        if scans * megapixels > MOST_SCANNED_MEGAPIXELS:
-            return f"is a JPEG of {scans:,} scans over {width:,} x {height:,} pixels"
-    if content.startswith(TIFF_STARTS):
-        tags = _tile_sides(content)
-        across, down = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
-        if across * down > max_megapixels * 1e6:
-            return f"has tiles of {across:,} x {down:,} pixels, over data.max_megapixels {max_megapixels:g}"
+def tiff_tiles(content: bytes, _width: int, _height: int, max_megapixels: float) -> str | None:
+    """Why a TIFF takes far more memory than its pixels; None if it does not."""
+    tags = _tile_sides(content)
+    across, down = tags.get(TILE_WIDTH, 0), tags.get(TILE_LENGTH, 0)
+    if across * down > max_megapixels * 1e6:
+        return f"has tiles of {across:,} x {down:,} pixels, over data.max_megapixels {max_megapixels:g}"
     return None
 
 
-def _jpeg_metadata(content: bytes) -> str | None:
+def jpeg_metadata(content: bytes) -> str | None:
+    """Why a JPEG would keep the codec busy before its pixels count; None if it would not."""
     place = 2
     while place + 4 <= len(content):
         if content[place] != 0xFF:
@@ -58,7 +47,8 @@ def _jpeg_metadata(content: bytes) -> str | None:
     return f"holds over {place:,} bytes of metadata" if place > MOST_METADATA_BYTES else None
 
 
-def _png_chunks(content: bytes) -> str | None:
+def png_chunks(content: bytes) -> str | None:
+    """Why a PNG would keep the codec busy before its pixels count; None if it would not."""
     place, chunks = 8, 0
     while place + 8 <= len(content) and chunks <= MOST_PNG_CHUNKS:
         place += 12 + int.from_bytes(content[place : place + 4])

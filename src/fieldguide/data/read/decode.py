@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fieldguide.data.read.bombs import problem_with_size, problem_with_structure
+from fieldguide.data.read.formats import format_of
 from fieldguide.data.read.quiet import OneAtATime, QuietCodec
 from fieldguide.errors import PhotosError
 from fieldguide.storage import digest, printable
@@ -27,7 +27,6 @@ MAY_PASS = {
     if (number := getattr(errno, name, None)) is not None
 }
 SMALLER = object()  # a key of an image's `info`, where it was decoded at reduced size; no file can hold it
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
 class UnreadableError(PhotosError):
@@ -96,7 +95,7 @@ def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = N
     """Decodes a photo to mode RGB, upright, its first frame, transparency on white.
 
     Args:
-        content: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
+        content: a file of a format of `formats.FORMATS`.
         max_megapixels: a larger photo is refused before its pixels take memory.
         least_px: decode a JPEG at a half, a quarter or an eighth of its size as long as both sides keep this many
             pixels (libjpeg scales in the frequency domain; Pillow's draft mode), said by `info[SMALLER]`. None: at
@@ -121,15 +120,18 @@ def opened(content: bytes, max_megapixels: float = 200, least_px: int | None = N
         UnreadableError: with the reason; also for whatever the codec raises in the body.
     """
     with _reasons():
-        if problem := problem_with_structure(content):
+        kind = format_of(content)
+        if kind is None:
+            raise UnidentifiedImageError
+        if problem := kind.structure(content):
             raise UnreadableError(problem, "bomb")
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=(kind.plugin,)) as image:
             width, height = image.size
             if width * height > max_megapixels * 1e6:
                 raise UnreadableError(
                     f"has {width:,} x {height:,} pixels, over data.max_megapixels {max_megapixels:g}", "bomb"
                 )
-            if problem := problem_with_size(content, width, height, max_megapixels):
+            if problem := kind.size(content, width, height, max_megapixels):
                 raise UnreadableError(problem, "bomb")
             if least_px is not None:
                 image.draft(None, (least_px, least_px))
