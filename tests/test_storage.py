@@ -1,13 +1,9 @@
 """Files appear whole or not at all; names can be printed by any reader."""
 
-import errno
 import hashlib
 import io
 import os
-import platform
-import signal
 import stat
-import subprocess
 import sys
 
 import pandas
@@ -15,7 +11,7 @@ import pytest
 
 from fieldguide import storage
 from fieldguide.errors import UsageError
-from fieldguide.storage import locked, remove_half_written
+from fieldguide.storage import remove_half_written
 
 
 def test_a_file_appears_whole_with_the_rights_of_any_other_file(tmp_path):
@@ -161,65 +157,6 @@ def test_an_empty_folder_that_cannot_be_written_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
     assert "cannot be written (Read-only file system)" in storage.problem_with_output_folder(tmp_path)
-
-
-def test_a_lock_is_held_by_one_and_goes_with_it(tmp_path):
-    path = tmp_path / ".lock"
-    with locked(path, "the run"):
-        told = f"the run: another process is at work on it .process {os.getpid()} on"
-        with pytest.raises(UsageError, match=told), locked(path, "the run"):
-            pytest.fail("held twice")
-        assert path.exists()
-    assert not path.exists()
-    with pytest.raises(ZeroDivisionError), locked(path, "the run"):
-        raise ZeroDivisionError
-    with locked(path, "the run"):
-        pass
-
-
-CHILD = """
-import os, sys, time
-from pathlib import Path
-from fieldguide.storage import locked
-with locked(Path(sys.argv[1]), "the run"):
-    if os.fork() == 0:
-        print(os.getppid(), flush=True)  # by the child, so that it has let go of the lock
-        time.sleep(600)  # a worker that outlives its parent
-    time.sleep(600)
-"""
-
-
-def test_a_dead_process_holds_no_lock_even_where_a_child_of_it_lives(tmp_path):
-    path = tmp_path / ".lock"
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        assert child.stdout.readline().strip() == str(child.pid).encode()
-        with pytest.raises(UsageError, match=f"process {child.pid} on"), locked(path, "the run"):
-            pytest.fail("held twice")
-        child.kill()
-        child.wait()
-        with locked(path, "the run"):
-            assert path.read_text().startswith(f"process {os.getpid()} on")
-    finally:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
-
-
-def test_where_the_file_system_has_no_locks_the_file_tells_who_lives(tmp_path, monkeypatch):
-    def no_locks(*_):
-        raise OSError(errno.ENOTSUP, "Operation not supported")
-
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    path = tmp_path / ".lock"
-    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
-    path.write_text(f"process {int(dead.stdout)} on {platform.node()}\n")
-    with locked(path, "the run"):
-        assert path.exists()
-    for holder in (f"process {os.getppid()} on {platform.node()}", "process 1 on another-machine"):
-        path.write_text(holder)
-        with pytest.raises(UsageError, match=f"another process is at work on it .{holder}"), locked(path, "the run"):
-            pytest.fail("held twice")
 
 
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):

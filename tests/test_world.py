@@ -41,3 +41,32 @@ def test_what_a_container_keeps_of_files_that_were_read_counts_as_free(tmp_path)
     assert world._available_of_group(tmp_path) == 100 + 6_500
     (tmp_path / "memory.max").write_text("max\n")
     assert world._available_of_group(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/", {"cpu.max": "max 100000"}, None),
+        ("0::/", {"cpu.max": "150000 100000"}, 2),
+        ("0::/", {"cpu.max": "1000 100000"}, 1),
+        ("0::/a/b", {"cpu.max": "max 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "800000 100000"}, 3),
+        ("0::/of/the/host", {"cpu.max": "400000 100000"}, 4),
+        ("4:cpu,cpuacct:/x", {"cpu/cpu.cfs_quota_us": "250000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ("4:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ("3:cpuset:/", {"cpu.max": "100000 100000"}, None),
+        ("0::/", {}, None),
+    ],
+)
+def test_a_containers_bound_on_cpu_time_counts_as_so_many_cores(tmp_path, own, files, expected):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    (tmp_path / "own").write_text(f"5:memory:/y\n{own}\n")
+    assert world._cores_of_group(tmp_path, tmp_path / "own") == expected
+
+
+def test_cores_are_never_more_than_the_bound(monkeypatch):
+    monkeypatch.setattr(world, "_cores_of_group", lambda: 1)
+    assert world.cores() == 1
+    monkeypatch.setattr(world, "_cores_of_group", lambda: 100_000)
+    assert world.cores() < 100_000

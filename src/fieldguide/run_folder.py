@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fieldguide import locks
 from fieldguide.errors import UsageError
-from fieldguide.storage import LOCK, is_empty, is_there, locked, read_json, remove_half_written, write_json, write_text
+from fieldguide.storage import LOCK, is_empty, is_there, read_json, remove_half_written, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -181,11 +182,11 @@ class RunFolder:
         """Makes the folder, keeps other processes out of it, and cleans up after one that was killed.
 
         Raises:
-            UsageError: another process is at work on this run.
+            UsageError: another process is using this run.
             OSError: the folder cannot be written.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with locked(self.path / LOCK, str(self.path)):
+        with locks.held(self.path / LOCK, str(self.path)):
             remove_half_written(self.path)
             yield
 

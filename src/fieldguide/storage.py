@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import platform
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -52,91 +51,6 @@ def remove_half_written(folder: Path) -> None:
     for left in folder.rglob(WRITING + "*"):
         with contextlib.suppress(OSError):
             left.unlink()
-
-
-@contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
-    """Holds a lock that no other process can hold, and that a process which died does not hold.
-
-    The system's own lock on an open file (flock) where the file system has it; else the file tells machine and process,
-    and a process that lives no more on this machine does not count. The file is removed at the end.
-
-    Args:
-        path: of the lock's file, whose folder exists.
-        what: that is locked, for the message.
-
-    Raises:
-        UsageError: another process holds it.
-        OSError: the file cannot be made.
-    """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        holder = os.read(handle, 300).decode("utf-8", "replace").strip()
-        if not _lock(handle, holder) or not is_still(handle, path):
-            raise UsageError(f"{what}: another process is at work on it ({holder or 'it has just begun'})")
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
-        _close_in_children(handle)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                path.unlink()
-    finally:
-        _held.discard(handle)
-        os.close(handle)
-
-
-_held: set[int] = set()
-_registered: list[bool] = []
-
-
-def _close_in_children(handle: int) -> None:
-    """A child that outlives this process (a worker) must not hold the lock on."""
-    _held.add(handle)
-    if not _registered and hasattr(os, "register_at_fork"):
-        _registered.append(True)
-        os.register_at_fork(after_in_child=_let_go)
-
-
-def _let_go() -> None:
-    while _held:
-        os.close(_held.pop())
-
-
-def _lock(handle: int, holder: str) -> bool:
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):  # no flock on this system, or not on this file system
-        return not _is_alive(holder)
-
-
-def is_still(handle: int, path: Path) -> bool:
-    """Whether `path` is still the file that was opened: its holder may have removed it in between."""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.fstat(handle), path.stat())
-    return False
-
-
-def _is_alive(holder: str) -> bool:
-    """Whether `process N on MACHINE` lives; on another machine nobody can tell, so it counts as alive."""
-    found = re.fullmatch(r"process (\d+) on (.*)", holder)
-    if not found or int(found[1]) == os.getpid():
-        return False
-    if found[2] != platform.node():
-        return True
-    try:
-        os.kill(int(found[1]), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import os
 import platform
 import shutil
@@ -69,9 +70,10 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 def cores() -> int:
     """Processor cores that this process may use: a container or a cluster may give it fewer than there are."""
     try:
-        return len(os.sched_getaffinity(0))
+        found = len(os.sched_getaffinity(0))
     except AttributeError:  # not everywhere
-        return os.cpu_count() or 1
+        found = os.cpu_count() or 1
+    return min(found, _cores_of_group() or found)
 
 
 def compiler() -> str | None:
@@ -120,6 +122,31 @@ def _available_of_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
         told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         left += int(told["active_file"]) + int(told["inactive_file"])
     return left
+
+
+def _cores_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """What bounds on the CPU time of a container and of the groups that it is in leave, rounded up; None without."""
+    quotas = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in own.read_text().splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds and "cpu" not in kinds.split(","):
+                continue
+            top = root / "cpu" if kinds else root  # version 1, else 2
+            group = top / path.lstrip("/")
+            quotas += [_quota(place) for place in (group, *group.parents) if place.is_relative_to(top)]
+    return min((math.ceil(quota) for quota in quotas if quota), default=None)
+
+
+def _quota(group: Path) -> float | None:
+    with contextlib.suppress(OSError, ValueError):  # not there, or `max`
+        quota, period = map(int, (group / "cpu.max").read_text().split())
+        return quota / period
+    with contextlib.suppress(OSError, ValueError):
+        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        quota, period = (int((group / name).read_text()) for name in files)
+        return quota / period if quota > 0 else None
+    return None
 
 
 @contextlib.contextmanager

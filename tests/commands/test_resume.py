@@ -310,7 +310,7 @@ def test_a_second_process_on_a_run_is_refused(interrupted, at_step):
     told = []
 
     def again():
-        with pytest.raises(UsageError, match=f"another process is at work on it \\(process {os.getpid()} on") as error:
+        with pytest.raises(UsageError, match=f"another process is using it \\(process {os.getpid()} on") as error:
             resume(run, quiet=True)
         told.append(error)
 

@@ -39,7 +39,7 @@ def resume(
         quiet: show nothing.
 
     Raises:
-        UsageError: there is nothing to go on with, recipe or split were changed, or another process is at work on it.
+        UsageError: there is nothing to go on with, recipe or split were changed, or another process is using it.
         PhotosError: photos have changed or are missing since, each named.
         Interrupted, TrainingError, MachineError: as `train`.
     """

@@ -12,13 +12,13 @@ from fieldguide.data.batch import waiting
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import can_fuse, make_feed
 from fieldguide.data.batch.fused_batches import FusedBatches
-from fieldguide.data.batch.prefetch import prefetched
 from fieldguide.data.batch.waiting import Waiting
 from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.data.look.scan import scan
 from fieldguide.data.read.cache import Cache
 from fieldguide.data.read.decode import UnreadableError
 from fieldguide.data.read.inputs import KeptInputs
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.storage import file_digest
 from tests.data.augment.test_reference import NOTHING, PREPROCESSING, STANDARD

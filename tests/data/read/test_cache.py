@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldguide import locks
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.read import cache as caching
-from fieldguide.data.read import decode, pack, photo_pixels
+from fieldguide.data.read import decode, photo_pixels
 from fieldguide.data.read.cache import BOUND, Cache
 from fieldguide.data.read.decode import read_photo
 from fieldguide.data.read.pack import DamagedError, Pack, write_pack
@@ -86,7 +87,7 @@ def test_a_file_system_without_locks_is_neither_waited_for_nor_a_reason_for_no_c
         def flock(handle, how):
             raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(pack, "fcntl", NoLocks)
+    monkeypatch.setattr(locks, "fcntl", NoLocks)
     photos, cache = wanted_in(tmp_path / "photos"), Cache(tmp_path / "cache", PLENTY)
     assert len(cache.pixels_of(photos, 50, 200)) == len(cache.pixels_of(photos, 50, 200)) == 6
     assert cache.clear() == 0 and not packs_of(cache.folder)
@@ -225,7 +226,7 @@ def test_in_a_cache_that_cannot_be_written_damaged_photos_are_decoded_and_the_ot
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    monkeypatch.setattr(Cache, "_turn", refuse)
+    monkeypatch.setattr(locks, "turn", refuse)
     pixels = cache.pixels_of(photos, 50, 200)
     assert len(pixels) == 6 and "cannot be written" in pixels.problem
     assert all(np.array_equal(pixels.read(photo), plain(photo)) for photo in photos)
@@ -274,7 +275,7 @@ def test_a_full_disk_means_no_cache_and_leaves_no_half_file(tmp_path, monkeypatc
     pixels = cache.pixels_of(photos, 50, 200)
     assert "No space left" in pixels.problem and len(pixels) == 0
     assert np.array_equal(pixels.read(photos[0]), plain(photos[0]))
-    assert {path.name for path in cache.folder.iterdir()} == {"turn.lock"}
+    assert not list(cache.folder.iterdir())
 
 
 def test_a_place_that_cannot_be_written_means_no_cache(tmp_path):

@@ -1,16 +1,14 @@
 """Looks at the test photos, counted in the runs whose models were judged on them, and the figures of one kept there."""
 
-import contextlib
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fieldguide import locks
 from fieldguide.commands.judging.models import Loaded, run_of
 from fieldguide.errors import UsageError
 from fieldguide.report.write import report as write_report
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import is_still
 
 
 def keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
@@ -35,7 +33,7 @@ def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
         if run is None or not run.result.is_file():
             why = "is a bundle without its run" if run is None else "has no result yet"
             return [f"{path}: {why}, so nothing counts how often its model was judged on test photos"]
-        with _alone(run.counting):
+        with locks.turn(run.counting):
             result = run.read_result() | ({"test": short} if short else {})
             run.write_result({**result, "test_evaluations": run.test_evaluations() + 1})
             return _tell_in_report(run)
@@ -51,39 +49,3 @@ def _tell_in_report(run: RunFolder) -> list[str]:
     except (OSError, UsageError) as error:
         return [f"{run.report}: does not tell of these figures ({error}); fieldguide report makes it again"]
     return []
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Waits until no other process holds the lock, and holds it; the file is removed at the end.
-
-    Where the system or the file system has no locks, and where the file cannot be made, nobody waits.
-    """
-    handle = _wait_for(path)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            os.close(handle)
-
-
-def _wait_for(path: Path) -> int | None:
-    """The handle of a file that this process alone has locked; None where there are no locks."""
-    try:
-        import fcntl
-
-        while True:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-                if is_still(handle, path):
-                    return handle
-            except OSError:
-                os.close(handle)
-                path.unlink(missing_ok=True)
-                raise
-            os.close(handle)  # whoever held it has removed it: it is none any more
-    except (ImportError, OSError):
-        return None

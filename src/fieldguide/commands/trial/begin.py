@@ -41,7 +41,7 @@ def run_trial(
         trainings: so many share what is left of them, this one included.
 
     Raises:
-        UsageError: a rule is broken, the weights do not fit, or another process is at work there; nothing was written.
+        UsageError: a rule is broken, the weights do not fit, or another process is using it; nothing was written.
         TrainingError: the loss was not finite before an epoch ended.
         MachineError: the disk is full, there is no memory; what was saved is kept.
     """

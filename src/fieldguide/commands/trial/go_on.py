@@ -55,7 +55,7 @@ def go_on(
         minutes: that bound it and the other folds, a share each; None: those of the recipe.
 
     Raises:
-        UsageError: its saved steps are damaged, or another process is at work on it.
+        UsageError: its saved steps are damaged, or another process is using it.
     """
     chosen_device, split = world.choose_device(device), prepared.split
     bound = recipe.training.max_minutes if minutes is None else minutes

@@ -19,8 +19,8 @@ from fieldguide.data.augment.on_device import augment_batch, numbers_of, samples
 from fieldguide.data.augment.reference import Policy, photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
 from fieldguide.data.batch.order import Turn, cut, epoch_order
-from fieldguide.data.batch.prefetch import prefetched
 from fieldguide.data.read.photo_pixels import PhotoPixels
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.preprocess import Preprocessing
 
 RESIDENT_THREADS, STREAMING_THREADS = 2, 8  # the first only draw numbers, the others read and perhaps decode

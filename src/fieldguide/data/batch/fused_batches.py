@@ -9,8 +9,8 @@ from fieldguide.data.augment.fused import FusedAugment, Pixels, one_thread_a_cal
 from fieldguide.data.augment.reference import photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
 from fieldguide.data.batch.order import cut, epoch_order
-from fieldguide.data.batch.prefetch import prefetched
 from fieldguide.data.read.photo_pixels import PhotoPixels
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.world import cores
 
 PHOTOS_A_TASK = 8  # one task a photo would spend as long on the task as on the photo

@@ -1,8 +1,6 @@
 """One look at each photo: can it be read, what kind of file is it, and a small print of it to compare with others."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +10,7 @@ import numpy.typing as npt
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read.decode import UnreadableError, opened, read_bytes, shrunk, to_rgb, upright
 from fieldguide.data.read.formats import is_misnamed
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.storage import digest
 
 if TYPE_CHECKING:
@@ -82,10 +81,9 @@ def look_at(photos: Sequence[Photo], max_megapixels: float, advance: Callable[[i
         advance: called with 1 after each photo.
     """
     found = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for facts in pool.map(lambda photo: facts_of(photo, max_megapixels), photos):
-            found.append(facts)
-            advance(1)
+    for facts in prefetched(photos, lambda photo: facts_of(photo, max_megapixels)):
+        found.append(facts)
+        advance(1)
     return found
 
 

@@ -1,12 +1,11 @@
 """Reads every photo once before anything is trained: what cannot be decoded, and a checksum of what can."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read.decode import UnreadableError, decode, read_bytes
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.storage import digest
 
 
@@ -60,8 +59,7 @@ def inspect(
         return Inspected(photo, content_hash, "", image.width, image.height)
 
     found = []
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for entry in pool.map(look, photos):
-            found.append(entry)
-            advance(1)
+    for entry in prefetched(photos, look):
+        found.append(entry)
+        advance(1)
     return found

@@ -6,10 +6,8 @@ list. The thresholds were chosen on Caltech-101's photos by looking at the pairs
 A mirrored, turned or recoloured copy is not a near duplicate here.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from fieldguide.data.look.align import Agreement, Array, agreement, aligned, correlation, laid_over, still, worst_block
 from fieldguide.data.look.facts import COLOUR_SIDE_PX, GRAY_SIDE_PX, Print
 from fieldguide.data.look.groups import joined
+from fieldguide.data.read.prefetch import prefetched
 
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -84,8 +83,8 @@ def near_pairs(
     ]
     found: list[NearPair] = []
     # One BLAS thread in each of ours: with more, they wait for one another, ten times as long as they work.
-    with threadpool_limits(1), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for pairs in pool.map(lambda batch: _confirmed(prints, *batch), batches):
+    with threadpool_limits(1):
+        for pairs in prefetched(batches, lambda batch: _confirmed(prints, *batch)):
             found += pairs
             advance(0.8 / len(batches))
     return sorted(found, key=lambda pair: (pair.first, pair.second))

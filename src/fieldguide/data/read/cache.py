@@ -11,18 +11,18 @@ that were used longest ago go first, but none that a live process uses. What has
 import contextlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import PIL
 
-from fieldguide.data.read.pack import DamagedError, Pack, Pixels, locked, remove_unless_used, write_pack
+from fieldguide import locks
+from fieldguide.data.read.pack import DamagedError, Pack, Pixels, remove_unless_used, write_pack
 from fieldguide.data.read.photo_pixels import PhotoPixels, Wanted
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.errors import UsageError
-from fieldguide.storage import cache_folder
+from fieldguide.storage import cache_folder, remove_half_written
 
 DECODING = 1  # raise it when `photo_pixels.read_pixels` gives other pixels
 KIND = "photos"
@@ -137,17 +137,6 @@ class Cache:
                 return True
         return False
 
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One process at a time; what a dead one left half-written is removed."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "turn.lock").open("w") as file:
-            while not locked(file.fileno(), alone=True):
-                time.sleep(0.05)
-            for left in self.folder.glob(".writing-*"):
-                left.unlink(missing_ok=True)
-            yield
-
     def pixels_of(
         self,
         photos: Sequence[Wanted],
@@ -176,25 +165,28 @@ class Cache:
         return made
 
     def _fill(self, made: PhotoPixels, photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
-        cores = os.cpu_count() or 1
-        with ThreadPoolExecutor(max_workers=cores) as pool:
-            while not made.problem:
-                self._open(made, photos, advance)  # without a turn: a folder that cannot be written can be read
-                if not made.missing(photos):
-                    return
+        self._open(made, photos, advance)  # without a turn: a folder that cannot be written can be read
+        missing = made.missing(photos)
+        tasks = (photo for photo in missing if photo.content_hash not in made)  # asked anew before each
+        with contextlib.closing(prefetched(tasks, lambda photo: (photo, made.decoded(photo)))) as decoded:
+            while not made.problem and made.missing(photos):
                 with self._turn():
                     self._open(made, photos, advance)  # what others wrote before it was our turn
-                    missing = made.missing(photos)
-                    batches = (missing[i : i + 4 * cores] for i in range(0, len(missing), 4 * cores))
-                    decoded = (
-                        pair for batch in batches for pair in zip(batch, pool.map(made.decoded, batch), strict=True)
-                    )
                     path = self.new_pack(made.side_px)
                     write_pack(path, self._as_they_fit(decoded, made, advance))
                     pack = Pack(path)
                     made.add([pack])
                     if not len(pack):
                         path.unlink(missing_ok=True)
+                        return
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One process at a time; what a dead one left half-written is removed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locks.turn(self.folder / "turn.lock"):
+            remove_half_written(self.folder)
+            yield
 
     def _open(self, made: PhotoPixels, photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
         before = len(made.missing(photos))
@@ -207,6 +199,8 @@ class Cache:
         """The photos of one pack; it ends when it is full, or when the cache is."""
         written, room = 0, 0
         for photo, pixels in decoded:
+            if photo.content_hash in made:
+                continue
             if pixels.nbytes > MOST_PHOTO_BYTES:
                 made.too_large.add(photo.content_hash)
                 continue

@@ -1,19 +1,18 @@
 """Photos loaded in their order, with bounded memory."""
 
-import collections
+import contextlib
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
 
 from fieldguide.data.read.decode import UnreadableError
+from fieldguide.data.read.prefetch import prefetched
 from fieldguide.world import cores
 
 Source = TypeVar("Source")
-
-
 MOST_KEPT_BYTES = 1_000_000_000  # 6,600 validation photos at 224 px
 
 
@@ -43,32 +42,18 @@ def in_order(
         batch_size: sources in one piece.
     """
 
-    def attempt(source: Source) -> torch.Tensor | str:
+    def attempt(source: Source) -> tuple[Source, torch.Tensor | str]:
         try:
-            return load(source)
+            return source, load(source)
         except UnreadableError as error:
-            return str(error)
+            return source, str(error)
         except MemoryError:
-            return "needs more memory than there is"
+            return source, "needs more memory than there is"
 
-    waiting: collections.deque[tuple[Source, Future[torch.Tensor | str]]] = collections.deque()
-    remaining = iter(sources)
-    with ThreadPoolExecutor(max_workers=cores()) as pool:
-        try:
-            while True:
-                while len(waiting) < 2 * batch_size:
-                    try:
-                        source = next(remaining)
-                    except StopIteration:
-                        break
-                    waiting.append((source, pool.submit(attempt, source)))
-                if not waiting:
-                    return
-                piece = [waiting.popleft() for _ in range(min(batch_size, len(waiting)))]
-                yield _inputs([(source, future.result()) for source, future in piece])
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    # While a piece is used, the next one is loaded.
+    with contextlib.closing(prefetched(sources, attempt, most_ahead=max(batch_size, cores()) + 1)) as loaded:
+        while piece := list(itertools.islice(loaded, batch_size)):
+            yield _inputs(piece)
 
 
 class KeptInputs(Generic[Source]):

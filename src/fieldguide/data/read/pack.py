@@ -22,12 +22,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fieldguide import locks
 from fieldguide.storage import replacing
-
-try:
-    import fcntl
-except ImportError:  # Windows, where a file that is mapped cannot be removed anyway
-    fcntl = None  # type: ignore[assignment]
 
 MAGIC = b"fieldguide pack1"
 INDEX = np.dtype([("digest", "V32"), ("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("crc", "<u4")])
@@ -52,7 +48,7 @@ class Pack:
         """
         self.path = path
         with path.open("rb") as file:
-            if not locked(file.fileno()) or os.fstat(file.fileno()).st_nlink == 0:
+            if locks.take(file.fileno(), shared=True) is False or os.fstat(file.fileno()).st_nlink == 0:
                 raise FileNotFoundError(path)  # it is being removed
             if os.fstat(file.fileno()).st_size < len(MAGIC) + TRAILER.size:
                 raise DamagedError("is cut off")
@@ -124,28 +120,11 @@ def write_pack(path: Path, photos: Iterable[tuple[str, Pixels]]) -> None:
         file.write(TRAILER.pack(place, len(rows), zlib.crc32(index), MAGIC[:8]))
 
 
-def locked(handle: int, *, alone: bool = False) -> bool:
-    """Takes a lock on an open file without waiting, shared or `alone`; it goes when the file is closed everywhere.
-
-    Returns:
-        Whether nobody else holds it. A file system without locks counts as one where nobody does: a pack that is
-        removed while it is mapped stays readable, and two that write the same photos write them twice.
-    """
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def remove_unless_used(path: Path) -> bool:
     """Removes a pack that no live process uses; whether it is gone."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        if not locked(file.fileno(), alone=True):
+        # Without locks nobody counts as using it: a pack that is removed while it is mapped stays readable.
+        if locks.take(file.fileno()) is False:
             return False
         path.unlink(missing_ok=True)
     return True

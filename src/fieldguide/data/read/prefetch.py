@@ -1,33 +1,37 @@
 """Work done by threads ahead of its turn, in order and with bounded memory."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
+
+from fieldguide.world import cores
 
 Task = TypeVar("Task")
 Made = TypeVar("Made")
+AHEAD_A_THREAD = 4
 
 
-def prefetched(tasks: Iterable[Task], work: Callable[[Task], Made], threads: int, most_ahead: int) -> Iterator[Made]:
+def prefetched(
+    tasks: Iterable[Task], work: Callable[[Task], Made], threads: int | None = None, most_ahead: int | None = None
+) -> Generator[Made, None, None]:
     """Does tasks on threads and yields what they made in the order of the tasks.
 
     Args:
-        tasks: taken one by one, only so far as they are worked on.
+        tasks: taken one by one, only as far as they are worked on.
         work: is called in a thread; what it raises is raised here.
-        threads: how many.
-        most_ahead: so many tasks are begun before their turn; the bound on memory.
+        threads: how many; None: one per core.
+        most_ahead: how many tasks are started before their turn, which bounds memory; None: a few per thread.
     """
+    threads = threads or cores()
+    most_ahead = most_ahead or AHEAD_A_THREAD * threads
     waiting: collections.deque[Future[Made]] = collections.deque()
     remaining = iter(tasks)
     with ThreadPoolExecutor(max_workers=threads) as pool:
         try:
             while True:
-                while len(waiting) < most_ahead:
-                    try:
-                        task = next(remaining)
-                    except StopIteration:
-                        break
+                for task in islice(remaining, most_ahead - len(waiting)):
                     waiting.append(pool.submit(work, task))
                 if not waiting:
                     return
