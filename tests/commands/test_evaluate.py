@@ -58,7 +58,7 @@ def test_a_bundle_needs_neither_the_run_nor_the_training_photos(trained, run, tm
     shutil.rmtree(run)
     found = evaluate(tmp_path / "elsewhere", tmp_path / "new" / "train", quiet=True)
     assert found.part == "all" and found.figures["images"] == 9
-    assert any("does not know its training photos" in text for text in found.remarks)
+    assert any("training photos unknown" in text for text in found.remarks)
 
 
 def test_photos_that_were_trained_on_are_noticed_in_a_test(trained, run, tmp_path):
@@ -78,7 +78,7 @@ def test_a_class_that_the_model_does_not_know_is_refused(run, tmp_path, make_pho
 
 def test_a_part_that_does_not_exist_is_an_error(run, tmp_path, make_photos):
     other = make_photos(tmp_path / "other", {"train/2": 2, "train/cat": 2, "val/2": 1, "val/cat": 1})
-    with pytest.raises(UsageError, match="has no test/ folder with a folder a class"):
+    with pytest.raises(UsageError, match="has no test/ with class folders"):
         evaluate(run, other, part="test", quiet=True)
     with pytest.raises(UsageError, match="must be test, val or train"):
         evaluate(run, other, part="all", quiet=True)

@@ -40,7 +40,7 @@ def test_a_photo_encoded_again_at_another_size_is_named_by_check_and_by_train(sc
     assert pair.kind == "near_duplicate_across_parts" and set(pair.files) == {"train/ash/3.png", "val/ash/other.jpg"}
     assert report.exit_code == 1
     run = train(scenes, output=tmp_path / "run", overrides=small, quiet=True)
-    assert any("1 training photo nearly the same as" in remark for remark in run.result["remarks"])
+    assert any("1 training photo near a val or test photo" in remark for remark in run.result["remarks"])
     dropped = train(scenes, output=tmp_path / "dropped", overrides=(*small, "data.leaks=drop"), quiet=True)
     rows = {row["file"]: row for row in csv.DictReader((dropped.path / "split.csv").read_text().splitlines())}
     assert rows["train/ash/3.png"]["part"] == "excluded" and "val/ash/other.jpg" in rows["train/ash/3.png"]["reason"]
@@ -63,7 +63,7 @@ def test_copies_that_are_too_many_for_a_group_leak_all_the_same(scenes, tmp_path
     assert "look_alikes" in kinds and "near_duplicate_across_parts" in kinds
     one_epoch = (*small, "training.max_epochs=1")
     run = train(scenes, output=tmp_path / "run", overrides=one_epoch, quiet=True)
-    told = next(remark for remark in run.result["remarks"] if "training photos nearly the same as" in remark)
+    told = next(remark for remark in run.result["remarks"] if "training photos near a val or test photo" in remark)
     assert told.startswith("11 training photos")
     dropped = train(scenes, output=tmp_path / "dropped", overrides=(*one_epoch, "data.leaks=drop"), quiet=True)
     rows = csv.DictReader((dropped.path / "split.csv").read_text().splitlines())
@@ -92,7 +92,7 @@ def test_a_training_tells_what_check_finds_and_it_does_not_refuse(scenes, tmp_pa
     shutil.copy(scenes / "train/ash/0.png", scenes / "train/oak/copy.png")
     run = train(scenes, output=tmp_path / "run", overrides=small)
     labels, tested = (next(said for said in run.result["remarks"] if what in said) for what in ("labels", "in test"))
-    assert labels.startswith("the same photo, or nearly, under two labels, of which one is wrong, 1 time:")
+    assert labels.startswith("1 photo has two labels; one must be wrong:")
     assert "train/ash/0.png" in labels and "train/oak/copy.png" in labels
-    assert "in val and in test, 2 times" in tested and "test accuracy is too high" in tested
+    assert tested.startswith("2 photos are in val and in test.") and "test accuracy may be too high" in tested
     assert "under two labels" in " ".join(capsys.readouterr().out.split())

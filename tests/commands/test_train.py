@@ -38,20 +38,20 @@ PRESETS = {
     [
         ((), []),
         (("training.seed=3",), []),
-        (("split.seed=3",), ["split.seed 3 decides nothing here: the photos of val/ are validation"]),
+        (("split.seed=3",), ["split.seed 3 has no effect: the photos of val/ are the validation"]),
         (
             ("split.seed=3", "split.validation_share=0.3"),
-            ["split.validation_share 0.3 and split.seed 3 decide nothing here: the photos of val/ are validation"],
+            ["split.validation_share 0.3 and split.seed 3 have no effect: the photos of val/ are the validation"],
         ),
     ],
 )
 def test_settings_of_the_split_that_decide_nothing_beside_a_val_folder_are_told(photos, small, settings, told):
     recipe = assemble.resolved(read_recipe("resnet34-adam", [*small, *settings]))
-    remarks = preparing.prepare(photos, recipe, Screen(quiet=True)).remarks
-    assert [remark for remark in remarks if "nothing here" in remark] == told
+    remarks = preparing.prepare(photos, recipe, Screen(quiet=True)).sentences
+    assert [remark for remark in remarks if "no effect" in remark] == told
     shutil.rmtree(photos / "val")
-    remarks = preparing.prepare(photos, recipe, Screen(quiet=True)).remarks
-    assert [remark for remark in remarks if "nothing here" in remark] == []
+    remarks = preparing.prepare(photos, recipe, Screen(quiet=True)).sentences
+    assert [remark for remark in remarks if "no effect" in remark] == []
 
 
 def history_without_times(path):
@@ -185,14 +185,14 @@ def test_a_broken_photo_stops_the_training_unless_the_recipe_excludes_it(photos,
     excluded = {row["file"]: row["reason"] for row in rows if row["part"] == "excluded"}
     assert excluded.keys() == {"train/cat/bad.jpg", "val/cat/cut.png"} and all(excluded.values())
     assert run.result["split"]["excluded"] == 2 and run.result["training"]["images"] == 37
-    assert any("2 photos excluded" in remark for remark in run.result["remarks"])
+    assert any("2 photos unreadable; excluded" in remark for remark in run.result["remarks"])
 
 
 def test_a_broken_test_photo_is_told_and_stops_nothing(photos, tmp_path, small):
     (photos / "test/cat/bad.jpg").write_bytes(b"this is no photo")
     run = train(photos, output=tmp_path / "run", overrides=(*small, "training.max_epochs=1"), quiet=True)
-    (told,) = [remark for remark in run.result["remarks"] if "cannot be read" in remark]
-    assert told.startswith("1 test photo cannot be read, in no figure of test:\n  test/cat/bad.jpg is not an image")
+    (told,) = [remark for remark in run.result["remarks"] if "not counted" in remark]
+    assert told.startswith("1 test photo unreadable; not counted:\n  test/cat/bad.jpg is not an image")
     assert run.result["split"]["test"] == 10 and run.result["split"]["excluded"] == 0
     assert "1 test photo cannot be read" in (run.path / "report.html").read_text()
 
@@ -210,7 +210,7 @@ def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):
     for part in (
         "learning_rat: there is no such field (did you mean learning_rate?)",
         "training.momentum would be ignored, because training.optimizer is adam",
-        "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN",
+        "training.more_epochs: is for a finished run: fieldguide train --resume RUN",
         "timm has no network 'resnet35' (did you mean",
         "nowhere: there is no such folder",
         "cannot be written",
@@ -236,7 +236,7 @@ def test_a_class_missing_in_val_is_listed(photos, tmp_path, small):
     shutil.rmtree(photos / "val" / "cat")
     run = train(photos, output=tmp_path / "run", overrides=small, quiet=True)
     assert any(
-        remark.startswith("classes missing in validation") and "cat" in remark for remark in run.result["remarks"]
+        remark.startswith("classes without validation photos") and "cat" in remark for remark in run.result["remarks"]
     )
     assert run.result["validation"]["images"] == 8
 
@@ -377,14 +377,14 @@ def test_a_backbone_that_does_not_take_the_size_is_refused_before_the_training(p
 
 def test_a_run_inside_class_folders_is_refused_since_it_would_become_a_class(tmp_path, make_photos, small):
     photos = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6})
-    with pytest.raises(UsageError, match="lies inside the photos, where it would become a class"):
+    with pytest.raises(UsageError, match="is inside the photos, where it would become a class"):
         train(photos, output=photos / "runs" / "first", overrides=small, quiet=True)
     assert {path.name for path in photos.iterdir()} == {"ash", "oak"}
 
 
 def test_a_group_pattern_that_joins_nothing_is_refused(tmp_path, make_photos, small):
     photos = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6})
-    with pytest.raises(UsageError, match=r"split\.group_pattern .* no two photos share a group by it"):
+    with pytest.raises(UsageError, match=r"split\.group_pattern .* finds no two photos of a group"):
         train(photos, output=tmp_path / "run", overrides=(*small, "split.group_pattern='(?P<group>x)y'"), quiet=True)
 
 

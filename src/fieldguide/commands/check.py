@@ -1,4 +1,4 @@
-"""`fieldguide check`: what is wrong with a folder of photos, before anything is trained."""
+"""`fieldguide check`: problems in a folder of photos, before training."""
 
 import base64
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.data.look.findings import KINDS, Finding
+from fieldguide.data.look.findings import Finding, Kind
 from fieldguide.data.look.look_over import CheckReport, Progress, look_over, silent
 from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.read.decode import UnreadableError, read_bytes, thumbnail_jpeg
@@ -28,18 +28,18 @@ def check(
     max_megapixels: float = 200,
     progress: Progress = silent,
 ) -> CheckReport:
-    """Looks a folder of photos over; changes nothing in it.
+    """Checks photos for problems before training. Changes nothing in the folder.
 
     Args:
         photos: a folder with `train/CLASS/` or `CLASS/` in it.
         json_file: where to write the findings as JSON; None: nowhere.
         html_file: where to write a page with thumbnails; None: nowhere.
         max_megapixels: a larger photo is a decompression bomb.
-        progress: `Screen.counting`, or the like: called with what is done and how many of it there are.
+        progress: such as `Screen.counting`; called with a description and a total.
 
     Raises:
-        UsageError: there is no such folder, or a file cannot be written where it should, or would replace a photo.
-        PhotosError: the layout cannot be understood at all.
+        UsageError: no such folder, or an output file cannot be written or would replace a photo.
+        PhotosError: the layout cannot be understood.
     """
     outputs = [Path(file) for file in (json_file, html_file) if file is not None]
     problems = [f"{file}: {problem}" for file in outputs if (problem := problem_with_output_file(file))]
@@ -53,7 +53,7 @@ def check(
 
 
 def show(report: CheckReport, screen: Screen) -> None:
-    """Shows a check's result on one screen."""
+    """Shows the result on one screen."""
     for line in check_lines(report.plain(), screen.console.width):
         screen.say(line.text, line.style)
 
@@ -69,7 +69,7 @@ def _write(
         if json_file is not None:
             write_json(Path(json_file), report.plain())
         if html_file is not None:
-            meanings = {kind: about.meaning for kind, about in KINDS.items()}
+            meanings = {kind.value: kind.meaning for kind in Kind}
             thumbnails = dict(_thumbnails(folder, _pictured(report.findings), max_megapixels))
             write_text(Path(html_file), check_page(report.plain(), meanings, thumbnails))
     except OSError as error:
@@ -77,13 +77,13 @@ def _write(
 
 
 def _pictured(findings: Sequence[Finding]) -> list[str]:
-    """The files whose thumbnails the page shows: a few a finding, pairs in full, up to a bound."""
+    """The files that the page shows: a few per finding, pairs in full, up to a limit."""
     files = [file for finding in findings for file in finding.files[:THUMBNAILS_PER_FINDING]]
     return list(dict.fromkeys(files))[:MOST_THUMBNAILS]
 
 
 def _thumbnails(folder: PhotoFolder, files: Iterable[str], max_megapixels: float) -> Iterator[tuple[str, str]]:
-    """Names and `data:` addresses; what cannot be decoded has none."""
+    """Names and `data:` addresses of the files that can be decoded."""
     paths = {photo.file: photo.path for photo in folder.photos}
     for file in files:
         if file in paths:

@@ -189,7 +189,7 @@ def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
             below = images_below(given)
             named = [(relative_name(path, given), path) for path in below.images]
             _demand_different_names(given, [name for name, _ in named])
-            remarks = [*found.remarks, *about_hidden(below.hidden, given)]
+            remarks = [*found.remarks, *(remark.sentence for remark in about_hidden(below.hidden, given))]
             found = Inputs([*found.photos, *named], found.others + below.others, remarks)
         else:
             found.photos.append((printable(str(given)), given))

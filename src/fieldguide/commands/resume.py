@@ -13,6 +13,7 @@ from fieldguide.commands.trial.go_on import finished_before, go_on
 from fieldguide.commands.trial.prepare import prepare
 from fieldguide.commands.trial.request import Request, demand_same_recipe, read_request, same_photos
 from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.schema import Recipe
@@ -75,7 +76,7 @@ def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, 
     prepared = prepare(root, recipe, screen)
     minutes = recipe.training.max_minutes  # which a plan takes out of the folds' own recipes
 
-    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
+    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[Remark]) -> dict[str, Any]:
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
         if fold.is_finished:
             return finished_before(fold, screen).result

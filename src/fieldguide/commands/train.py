@@ -11,6 +11,7 @@ from fieldguide.commands.trial.begin import run_trial
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.prepare import demand_request, prepare
+from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.run_folder import RunFolder
@@ -63,7 +64,7 @@ def train(
         return run_trial(name, chosen, prepared, run, device, screen, began=began)
     waiting = chosen.split.folds
 
-    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[str]) -> dict[str, Any]:
+    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[Remark]) -> dict[str, Any]:
         nonlocal waiting
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
         settled = settled_as_first_fold(chosen, run)

@@ -92,7 +92,7 @@ def test_validation_is_that_of_all_runs(copies, capsys):
     split = read_split(other / "split.csv")
     write_split(other / "split.csv", _swapped(split))
     assert evaluate([one, other], photos, part="val", quiet=True).figures["images"] == 12  # the folder has its own
-    with pytest.raises(UsageError, match="the runs were trained on different splits"):
+    with pytest.raises(UsageError, match="the runs have different splits"):
         evaluate([one, other], photos, part="train", quiet=True)
 
 

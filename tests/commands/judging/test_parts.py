@@ -12,7 +12,7 @@ from fieldguide.data.look.scan import scan
 from fieldguide.data.split.partition import Split, read_split, write_split
 from tests.conftest import write_photo
 
-RUNS_OWN = "the val photos are those of the run's split"
+RUNS_OWN = "using the val photos of the run's split"
 
 
 @pytest.fixture
@@ -54,14 +54,16 @@ def test_photos_of_another_season_are_not_the_runs_because_they_have_its_names(s
     of_another_season(season[0], chosen(season, "val")[1] + chosen(season, "train")[1])
     part, names, remarks = chosen(season)
     assert part == "all" and len(names) == 49
-    assert len(remarks) == 1 and remarks[0].startswith("12 photos named like validation photos of the run, of another")
-    with pytest.raises(UsageError, match="has no val folder, and it has none of its photos in the run's split"):
+    assert len(remarks) == 1 and remarks[0].startswith(
+        "12 photos named like the run's validation photos, but with other"
+    )
+    with pytest.raises(UsageError, match="has no val/, and none of its photos are in the run's split"):
         chosen(season, "val")
     (season[0].parent / "other").mkdir()
     season[0].rename(season[0].parent / "other" / "train")
     with pytest.raises(UsageError) as error:  # it has a train folder, so nothing is said of that
         choose_part(scan(season[0].parent / "other"), read_split(season[1] / "split.csv"), "train")
-    assert "has no val folder, so the run's split would say which photos are of train, and it has none" in str(
+    assert "has no val/, so only the run's split can say which photos are train, and none of its photos" in str(
         error.value
     )
     (season[0].parent / "other" / "train").rename(season[0])
@@ -72,7 +74,7 @@ def test_photos_of_another_season_are_not_the_runs_because_they_have_its_names(s
 def test_where_some_of_the_runs_photos_changed_they_are_named_and_nothing_is_left_out(season):
     changed = chosen(season)[1][:2]
     of_another_season(season[0], changed)
-    with pytest.raises(PhotosError, match="2 photos changed since the run was trained, of 12 ") as error:
+    with pytest.raises(PhotosError, match="2 of 12 val photos changed since the run was trained") as error:
         chosen(season)
     assert all(file in str(error.value) for file in changed) and "Put them back" in str(error.value)
     assert len(chosen(season, "train")[1]) == 37
@@ -81,7 +83,7 @@ def test_where_some_of_the_runs_photos_changed_they_are_named_and_nothing_is_lef
 def test_photos_of_the_run_that_are_not_here_are_counted(season):
     for file in chosen(season)[1][:2]:
         (season[0] / file).unlink()
-    assert chosen(season)[2] == [RUNS_OWN, "2 of the run's 12 val photos are not here"]
+    assert chosen(season)[2] == [RUNS_OWN, "2 of the run's 12 val photos are missing here"]
 
 
 def test_what_nobody_can_compare_counts_by_its_name(season):
@@ -97,8 +99,8 @@ def test_a_test_folder_without_photos_is_told_and_validation_taken_where_no_part
     photos, run = Path(shutil.copytree(trained[0], tmp_path / "photos")), trained[1].path
     for path in (photos / "test").rglob("*.png"):
         path.rename(path.with_suffix(".heic"))
-    why = "test/ has class folders, and no file with an image ending in them"
-    with pytest.raises(UsageError, match=f"a folder a class and photos in it; {why}"):
+    why = "test/ has class folders, but no file in them has an image ending"
+    with pytest.raises(UsageError, match=f"class folders and photos in them; {why}"):
         evaluate(run, photos, part="test", quiet=True)
     found = evaluate(run, photos, quiet=True)
     assert found.part == "val" and found.figures["images"] == 12 and why in found.remarks

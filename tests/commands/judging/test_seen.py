@@ -37,7 +37,7 @@ def test_another_seed_sets_apart_only_what_the_run_before_was_not_trained_on(fir
     again = train(photos, output=tmp_path / "b", overrides=(*settings, "training.seed=1"), weights=run.path / "bundle")
     assert hashes(again, "val") == hashes(run, "val")
     shown = " ".join(capsys.readouterr().out.split())
-    assert "20 photos that" in shown and "was trained on stay in training; validation is set apart" in shown
+    assert "20 photos stay in training, because" in shown and "was trained on them" in shown
     assert read_seen(RunFolder(again.path)) == hashes(run, "train")
     assert not RunFolder(run.path).seen_before.exists()
 
@@ -91,7 +91,7 @@ def test_a_folder_of_validation_photos_that_the_run_before_was_trained_on_is_a_l
             part = "val" if file in (known, new) else "train"
             shutil.copy(file, tmp_path / "photos" / part / name / file.name)
     arguments = {"weights": run.path, "quiet": True}
-    with pytest.raises(PhotosError, match=r"2 photos of val or test were trained on by the weights(.|\n)*data.leaks"):
+    with pytest.raises(PhotosError, match=r"model.weights was trained on 2 photos of val or test(.|\n)*data.leaks"):
         train(tmp_path / "photos", output=tmp_path / "b", overrides=settings, **arguments)
     drop = train(tmp_path / "photos", output=tmp_path / "c", overrides=(*settings, "data.leaks=drop"), **arguments)
     assert len(hashes(drop, "val")) == 2 and len(hashes(drop, "excluded")) == 2
@@ -99,24 +99,30 @@ def test_a_folder_of_validation_photos_that_the_run_before_was_trained_on_is_a_l
     assert reason == f"trained on by {run.path} (model.weights)"
     allow = train(tmp_path / "photos", output=tmp_path / "d", overrides=(*settings, "data.leaks=allow"), **arguments)
     assert len(hashes(allow, "val")) == 4
-    assert any("trained on by model.weights, and the recipe allows it" in said for said in allow.result["remarks"])
+    assert any(
+        "model.weights was trained on 2 photos of val or test, which data.leaks allows" in said
+        for said in allow.result["remarks"]
+    )
 
 
 def test_folds_from_weights_that_saw_their_photos_are_refused(first, tmp_path):
     photos, run, settings = first
     folds = (*settings, "split.folds=2")
-    with pytest.raises(PhotosError, match=r"split.folds holds out every photo, and 20 photos were trained on"):
+    with pytest.raises(PhotosError, match=r"model.weights was trained on 20 photos that split.folds would hold out"):
         train(photos, output=tmp_path / "b", overrides=folds, weights=run.path, quiet=True)
     assert not (tmp_path / "b").exists()
     allowed = train(photos, output=tmp_path / "c", overrides=(*folds, "data.leaks=allow"), weights=run.path, quiet=True)
-    assert any("before a fold holds them out" in remark for remark in allowed.result["remarks"])
+    assert any(
+        "which data.leaks allows: the accuracy of the folds is too high" in remark
+        for remark in allowed.result["remarks"]
+    )
 
 
 def test_a_bundle_that_left_its_run_is_told(first, tmp_path):
     _, run, _ = first
     shutil.copytree(run.path / "bundle", tmp_path / "model")
     seen = seen_by_weights([str(tmp_path / "model")])
-    assert seen.by == {} and "is a bundle that left its run, so nobody can tell" in seen.remarks[0]
+    assert seen.by == {} and "bundle without its run: training photos unknown" in seen.remarks[0].sentence
 
 
 def test_weights_of_other_photos_are_refused_where_the_rules_allow_no_external_data(first, tmp_path, make_photos):

@@ -158,7 +158,7 @@ def test_folds_that_the_minutes_ended_are_named(cross_validated, capsys):
     result["folds"]["each"][1]["out_of_time"] = True
     command._report(RunFolder(run.path), result, Screen())
     shown = " ".join(capsys.readouterr().out.split())
-    assert "the minutes ended the training of 1 fold of 3 (2) before its plan's end" in shown
+    assert "1 of 3 folds ran out of time (2)" in shown
 
 
 def test_a_fold_is_a_run_and_the_whole_says_so(cross_validated, tmp_path):
@@ -197,9 +197,7 @@ def test_folds_beside_what_would_be_ignored_are_refused(photos, tmp_path, small)
         train(photos, output=tmp_path / "run", overrides=(*small, "split.folds=3", "split.validation_share=0.2"))
     with pytest.raises(UsageError, match=r"split.folds"):
         train(photos, output=tmp_path / "run", overrides=(*small, "split.folds=1"))
-    with pytest.raises(
-        PhotosError, match=r"split.folds makes validation photos of its own, but there is a val/ folder"
-    ):
+    with pytest.raises(PhotosError, match=r"split.folds makes its own validation photos, but there is a val/ folder"):
         train(photos, output=tmp_path / "run", overrides=(*small, "split.folds=3"), quiet=True)
     with pytest.raises(UsageError, match=r"split.folds is 3, but the trials of an experiment share one split"):
         experiment(photos, ["resnet34-adam"], tmp_path / "run", overrides=(*small, "split.folds=3"), quiet=True)
@@ -265,7 +263,7 @@ def test_a_fold_whose_loss_is_not_finite_is_not_sent_to_where_it_would_end_again
         with pytest.raises(TrainingError, match=why):
             train(photos, output=tmp_path / "run", overrides=overrides)
     shown = " ".join(capsys.readouterr().out.split())
-    assert "going on would come to the same in fold 2; train anew with another setting" in shown
+    assert "resuming would fail again in fold 2; start a new run with another -o and another setting" in shown
     assert "--resume" not in shown
 
 

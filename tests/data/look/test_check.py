@@ -10,7 +10,7 @@ from PIL import Image
 
 from fieldguide.data.look.check import check_photos
 from fieldguide.data.look.facts import look_at
-from fieldguide.data.look.findings import KINDS, some
+from fieldguide.data.look.findings import Kind, some
 from fieldguide.data.look.scan import scan
 from tests.data.look.test_facts import png_header, rotated_jpeg
 from tests.data.scenes import cut, encoded, save, scaled, scene, write
@@ -228,16 +228,14 @@ def test_what_will_be_used_is_one_sentence(tmp_path, fill):
 
 def test_only_what_harms_a_training_is_harm():
     notes = {"no_test", "few_photos", "grayscale", "similar_names", "near_duplicate", "formula_name"}
-    assert all(KINDS[kind].severity == "note" for kind in notes)
+    assert all(Kind(kind).severity == "note" for kind in notes)
     harm = {"unreadable", "bomb", "near_duplicate_across_parts", "same_photo_two_labels", "class_not_in_train"}
-    assert all(KINDS[kind].severity == "harm" for kind in harm)
+    assert all(Kind(kind).severity == "harm" for kind in harm)
 
 
 def test_the_docs_list_every_kind_with_its_severity_and_meaning():
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.+?) \| .+ \|$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
-    assert [(kind, (severity, meaning)) for kind, severity, meaning in rows] == [
-        (kind, tuple(about)) for kind, about in KINDS.items()
-    ]
+    assert rows == [(kind.value, kind.severity, kind.meaning) for kind in Kind]
 
 
 def test_a_long_list_is_cut_and_counted():

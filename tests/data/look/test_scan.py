@@ -34,7 +34,7 @@ def test_validation_photos_are_found_under_each_of_their_names(photos, name):
 def test_train_alone_is_enough(photos):
     found = scan(photos({"train/cat": 2, "train/dog": 1}))
     assert not found.has_validation and not found.test_is_labelled and found.part("val") == []
-    assert "validation set apart from these" in summary(found)
+    assert "validation is taken from these" in summary(found)
 
 
 def test_class_folders_can_stand_alone(photos):
@@ -59,20 +59,20 @@ def test_what_a_mac_leaves_behind_takes_no_labels_from_a_test_folder(photos):
 def test_test_folders_that_are_no_classes_are_unlabelled_and_it_is_said(photos):
     found = scan(photos({"train/cat": 1, "train/dog": 1, "test/monday": 2}))
     assert not found.test_is_labelled and len(found.part("test")) == 2
-    assert "since they are no class folders" in found.remarks[0]
+    assert "they are not class folders" in found.sentences[0]
     found = scan(touch(found.root, "test/cat/a.jpg", "test/b.jpg"))
-    assert not found.test_is_labelled and "since photos lie beside them" in found.remarks[0]
+    assert not found.test_is_labelled and "there are photos beside them" in found.sentences[0]
 
 
 def test_test_classes_without_a_photo_are_no_labels_and_it_is_said(photos):
     found = scan(touch(photos({"train/cat": 1, "train/dog": 1, "test/cat": 0}), "test/dog/a.heic", "test/dog/b.txt"))
     assert not found.test_is_labelled and found.part("test") == [] and found.others == 2
-    assert found.remarks == ("test/ has class folders, and no file with an image ending in them",)
+    assert found.sentences == ["test/ has class folders, but no file in them has an image ending"]
 
 
 def test_a_test_class_without_training_photos_is_said(photos):
     found = scan(photos({"train/cat": 1, "train/dog": 1, "test/dog": 1, "test/bird": 1}))
-    assert found.remarks == ("test/ has classes without training photos: bird",)
+    assert found.sentences == ["test/ has classes without training photos: bird"]
 
 
 def test_the_class_is_the_first_folder_below_the_part_and_deeper_ones_belong_to_it(photos):
@@ -90,14 +90,14 @@ def test_endings_count_in_any_case_and_all_others_are_counted_and_said(photos):
     touch(root, "train/cat/notes.txt", "train/cat/movie.mp4", "train/cat/jpg", "train/list.csv", "README.md")
     found = scan(root)
     assert len(found.part("train")) == 9 and found.others == 5
-    assert "; 5 other files passed over" in summary(found)
+    assert "; 5 other files ignored" in summary(found)
 
 
 def test_photos_in_no_class_folder_are_counted_and_said(photos):
     root = touch(photos({"train/cat": 1, "train/dog": 1, "val/cat": 1}), "train/x.jpg", "val/y.jpg", "z.jpg")
     found = scan(root)
     assert set(found.strays) == {"train/x.jpg", "val/y.jpg", "z.jpg"} and len(found.photos) == 3
-    assert "3 photos in no class folder passed over, first train/x.jpg" in summary(found)
+    assert "3 photos outside class folders ignored, such as train/x.jpg" in summary(found)
 
 
 def test_hidden_files_and_folders_are_passed_over(photos):
@@ -114,24 +114,24 @@ def test_an_empty_class_folder_is_named(photos):
 
 def test_a_train_folder_decides_the_layout(photos):
     found = scan(photos({"train/cat": 1, "train/dog": 1, "bird": 3}))
-    assert found.classes == ["cat", "dog"] and found.remarks == ("bird/ beside train/ is not used",)
+    assert found.classes == ["cat", "dog"] and found.sentences == ["bird/ beside train/ is not used"]
 
 
 def test_without_train_a_folder_called_test_is_a_class_and_it_is_said(photos):
     found = scan(photos({"cat": 1, "test": 1}))
-    assert found.classes == ["cat", "test"] and "test/ is taken as a class" in found.remarks[0]
+    assert found.classes == ["cat", "test"] and "test/ is used as a class" in found.sentences[0]
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"val/cat": 1, "test": 1}, "there is test/, val/ but no train/"),
+        ({"val/cat": 1, "test": 1}, "has test/, val/ but no train/"),
         ({"train/cat": 1, "val/cat": 1, "valid/cat": 1}, "both look like the val photos; rename one"),
         ({"train/cat": 1, "Train/cat": 1}, "both look like the train photos; rename one"),
         ({"train": 2, "val/cat": 1}, "no photos in class folders; expected"),
-        ({"train/cat": 1, "val": 2}, "val: holds no photos in class folders; fill it or remove it"),
+        ({"train/cat": 1, "val": 2}, "val: no photos in class folders; fill it or remove it"),
         ({"a/b": 0}, "no photos in class folders"),
-        ({"": 2}, "2 photos in no class folder"),
+        ({"": 2}, "2 photos outside class folders"),
     ],
 )
 def test_a_layout_that_cannot_be_understood_is_refused_in_words(photos, counts, words):
@@ -209,7 +209,7 @@ def test_two_files_that_would_be_written_alike_are_refused(tmp_path):
     for name in (b"\xe9.png", rb"\xe9.png"):
         os.makedirs(os.path.join(os.fsencode(tmp_path), b"photos/cat"), exist_ok=True)
         make_photo("x", 0).save(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"photos/cat", name)))
-    with pytest.raises(PhotosError, match="two files would both be written as"):
+    with pytest.raises(PhotosError, match="two files have the same printable name"):
         scan(tmp_path / "photos")
 
 
@@ -217,7 +217,7 @@ def test_two_classes_that_would_be_written_alike_are_refused(tmp_path):
     for place, name in enumerate(("\udcff", "\\xff")):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"{place}.jpg").touch()
-    with pytest.raises(PhotosError, match=r"two classes would both be written as \\xff"):
+    with pytest.raises(PhotosError, match=r"two classes have the same printable name, \\xff"):
         scan(tmp_path)
 
 
@@ -238,7 +238,7 @@ def test_a_class_folder_that_begins_with_a_dot_is_named(tmp_path, make_photos):
     from fieldguide.data.look.scan import scan
 
     folder = scan(make_photos(tmp_path / "photos", {"ash": 2, "oak": 2, ".elm": 3}))
-    (remark,) = folder.remarks
+    (remark,) = folder.sentences
     assert "names begin with a dot: .elm/ (3 photos)" in remark and folder.classes == ["ash", "oak"]
 
 
@@ -248,8 +248,8 @@ def test_photos_in_a_hidden_folder_at_any_depth_are_counted_and_named(tmp_path, 
     (root / "ash" / ".git" / "config").touch()
     (root / "ash" / ".loop").symlink_to("..")
     folder = scan(root)
-    (remark,) = folder.remarks
-    assert remark.startswith("passed over, because their names begin with a dot: ash/.new/ (5 photos)")
+    (remark,) = folder.sentences
+    assert remark.startswith("ignored, because their names begin with a dot: ash/.new/ (5 photos)")
     assert "oak/2024/.trash/ (1 photo)" in remark and ".git" not in remark and ".loop" not in remark
     assert len(folder.photos) == 4 and folder.others == 0
 
@@ -264,7 +264,7 @@ def test_a_hidden_folder_that_nobody_may_look_into_stops_nothing(tmp_path, make_
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    assert "ash/.private/ (cannot be read)" in scan(root).remarks[0]
+    assert "ash/.private/ (cannot be read)" in scan(root).sentences[0]
 
 
 @pytest.mark.parametrize(("first", "second"), [("Training", "Testing"), ("train_images", "val_images")])
@@ -280,8 +280,8 @@ def test_classes_that_hold_the_same_folders_are_told_and_used(tmp_path, make_pho
     root = make_photos(tmp_path, {f"{name}/{side}": 2 for name in ("cat", "dog") for side in ("left", "right")})
     folder = scan(root)
     assert folder.classes == ["cat", "dog"]
-    assert folder.remarks == (
-        "cat/, dog/ hold the same folders (left, right) and are taken as classes; if they are parts, call them "
+    assert folder.sentences == [
+        "cat/, dog/ hold the same folders (left, right) and are used as classes; if they are parts, call them "
         "train/, val/ and test/",
-    )
-    assert scan(make_photos(tmp_path / "one", {"cat/a": 1, "cat": 1, "dog/a": 1, "dog/b": 1})).remarks == ()
+    ]
+    assert scan(make_photos(tmp_path / "one", {"cat/a": 1, "cat": 1, "dog/a": 1, "dog/b": 1})).sentences == []

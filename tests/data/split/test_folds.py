@@ -81,24 +81,24 @@ def test_a_class_with_one_photo_stays_in_training_with_a_warning():
     made = make_folds(split_of({"ash": 10, "beech": 10, "oak": 1}), seed=0, folds=5)
     assert made.place_of()["oak/000.png"] == "train"
     assert all("oak" in split.classes for split in made.splits)
-    assert made.remarks == ("classes with one photo, which stays in training and is never validated: oak",)
+    (remark,) = made.remarks
+    assert remark.sentence == "classes with one photo; it stays in training and is never validated: oak"
 
 
 def test_a_class_with_fewer_photos_than_folds_is_spread_as_far_as_it_goes_with_a_warning():
     made = make_folds(split_of({"ash": 20, "oak": 3}), seed=0, folds=5)
     counts = [sum(row.class_name == "oak" for row in split.part("val")) for split in made.splits]
     assert sorted(counts) == [0, 0, 1, 1, 1]
-    assert made.remarks == (
-        "classes too small for 5 folds, spread as far as they go, missing in the others: oak (in 3)",
-    )
+    (remark,) = made.remarks
+    assert remark.sentence == "classes too small for 5 folds, so missing in some: oak (in 3)"
 
 
 def test_a_class_that_is_one_group_stays_in_training():
     names = [f"oak/{number:03d}.png" for number in range(4)]
     made = make_folds(split_of({"ash": 20, "beech": 20, "oak": 4}), seed=0, folds=2, groups=[names])
     assert {made.place_of()[name] for name in names} == {"train"}
-    assert len(made.remarks) == 1 and "4 photos in training in every fold" in made.remarks[0]
-    assert "oak/003.png" in made.remarks[0]
+    (remark,) = made.remarks
+    assert "4 photos in training in every fold" in remark.sentence and "oak/003.png" in remark.sentence
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -3,7 +3,8 @@ import pytest
 from fieldguide.data.look.groups import groups_by_pattern, joined, problem_with_pattern
 from fieldguide.data.look.inspect import Inspected
 from fieldguide.data.look.scan import Photo
-from fieldguide.data.split.partition import group_numbers, make_split, read_split, write_split
+from fieldguide.data.split.make import make_split
+from fieldguide.data.split.partition import group_numbers, read_split, write_split
 from fieldguide.errors import PhotosError
 
 
@@ -21,9 +22,10 @@ def thirty(*classes):
 
 
 def split(photos, groups=(), seed=0, has_validation=False, leaks="refuse", torn=()):
-    return make_split(
+    made, remarks = make_split(
         photos, seed=seed, validation_share=0.2, has_validation=has_validation, leaks=leaks, groups=groups, torn=torn
     )
+    return made, [remark.sentence for remark in remarks]
 
 
 def parts(made):
@@ -58,7 +60,7 @@ def test_a_group_that_is_a_whole_class_stays_in_training_and_is_named():
     files = thirty("ant", "bee")
     made, remarks = split(inspected(*files), [files[:30]])
     assert {row.class_name for row in made.part("val")} == {"bee"}
-    assert "missing in validation" in remarks[0] and "ant" in remarks[0]
+    assert "without validation photos" in remarks[0] and "ant" in remarks[0]
 
 
 def test_where_every_class_is_one_group_nothing_can_be_set_apart_and_the_message_says_so():
@@ -74,7 +76,7 @@ def given():
 def test_a_group_that_the_folders_tear_apart_is_told():
     made, remarks = split(given(), [["val/ant/x.jpg", "train/ant/03.jpg"]], has_validation=True)
     assert parts(made)["train/ant/03.jpg"] == "train"
-    assert remarks[0].startswith("1 training photo nearly the same as")
+    assert remarks[0].startswith("1 training photo near a val or test photo")
 
 
 def test_dropping_leaks_drops_the_training_photos_of_a_torn_group():
@@ -87,7 +89,9 @@ def test_dropping_leaks_drops_the_training_photos_of_a_torn_group():
 def test_pairs_across_parts_are_leaks_though_no_group_holds_them_and_each_names_its_photo():
     torn = [["train/ant/03.jpg", "val/ant/x.jpg"], ["val/bee/y.jpg", "val/ant/x.jpg", "train/ant/04.jpg"]]
     made, remarks = split(given(), has_validation=True, torn=torn)
-    assert "excluded" not in parts(made).values() and remarks[0].startswith("2 training photos nearly the same as")
+    assert "excluded" not in parts(made).values() and remarks[0].startswith(
+        "2 training photos near a val or test photo"
+    )
     made, remarks = split(given(), has_validation=True, torn=torn, leaks="drop")
     assert {row.file: row.reason for row in made.rows if row.part == "excluded"} == {
         "train/ant/03.jpg": "belongs with val/ant/x.jpg",

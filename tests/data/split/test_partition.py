@@ -11,8 +11,9 @@ import pytest
 
 from fieldguide.data.look.inspect import Inspected, inspect
 from fieldguide.data.look.scan import Photo, scan
-from fieldguide.data.split import partition as splitting
-from fieldguide.data.split.partition import Row, Split, make_split, read_split, whole_groups, write_split
+from fieldguide.data.split import make as splitting
+from fieldguide.data.split.make import make_split
+from fieldguide.data.split.partition import Row, Split, read_split, whole_groups, write_split
 from fieldguide.errors import PhotosError, UsageError
 
 
@@ -21,7 +22,10 @@ def photo(file, content=None, part="train", class_name=None, reason=""):
 
 
 def split_of(inspected, *, seed=0, share=0.2, has_validation=False, leaks="refuse"):
-    return make_split(inspected, seed=seed, validation_share=share, has_validation=has_validation, leaks=leaks)
+    split, remarks = make_split(
+        inspected, seed=seed, validation_share=share, has_validation=has_validation, leaks=leaks
+    )
+    return split, [remark.sentence for remark in remarks]
 
 
 def many(counts):
@@ -65,18 +69,18 @@ def test_a_class_of_two_gives_one_photo_and_keeps_one(share):
 def test_a_class_with_one_photo_stays_in_training_with_a_warning():
     split, remarks = split_of(many({"cat": 5, "rare": 1, "rarer": 1}))
     assert counts_of(split, "train")["rare"] == 1 and "rare" not in counts_of(split, "val")
-    assert remarks == ["classes with one photo, which stays in training and is never validated: rare, rarer"]
+    assert remarks == ["classes with one photo; it stays in training and is never validated: rare, rarer"]
 
 
 def test_a_class_missing_in_val_is_listed_in_a_warning():
     photos = [*many({"cat": 3, "dog": 3, "cow": 1}), photo("v", part="val", class_name="cat")]
     _, remarks = split_of(photos, has_validation=True)
-    assert remarks == ["classes missing in validation, whose accuracy nobody will know: cow, dog"]
+    assert remarks == ["classes without validation photos, so their accuracy stays unknown: cow, dog"]
 
 
 def test_a_class_in_val_that_has_no_training_photos_is_refused():
     photos = [*many({"cat": 3, "dog": 3}), photo("v", part="val", class_name="cow")]
-    with pytest.raises(PhotosError, match="val has classes that have no training photos: cow"):
+    with pytest.raises(PhotosError, match="classes in val without training photos: cow"):
         split_of(photos, has_validation=True)
 
 
@@ -95,7 +99,7 @@ def test_the_same_content_is_never_in_two_parts(seed):
 def test_two_copies_of_one_photo_stay_in_training_together():
     split, remarks = split_of([photo("rare/a", "same"), photo("rare/b", "same"), *many({"cat": 4})])
     assert counts_of(split, "train")["rare"] == 2
-    assert remarks == ["classes missing in validation, whose accuracy nobody will know: rare"]
+    assert remarks == ["classes without validation photos, so their accuracy stays unknown: rare"]
 
 
 def leaking():
@@ -140,15 +144,15 @@ def test_a_training_photo_that_is_in_test_leaks_whatever_the_seed(seed):
 
 
 def test_a_class_that_loses_all_its_photos_is_named():
-    with pytest.raises(PhotosError, match=r"no training photo left \(unreadable or dropped\): cow"):
+    with pytest.raises(PhotosError, match=r"without a training photo left \(unreadable or dropped\): cow"):
         split_of([*many({"cat": 3, "dog": 3}), photo("cow/1", reason="is empty")])
 
 
 @pytest.mark.parametrize(
     ("counts", "words"),
     [
-        ({"cat": 5}, "at least 2 classes, and there are 1 (cat)"),
-        ({}, "at least 2 classes, and there are 0"),
+        ({"cat": 5}, "at least 2 classes; there are 1 (cat)"),
+        ({}, "at least 2 classes; there are 0"),
         ({"cat": 1, "dog": 1}, "no class has 2 photos"),
     ],
 )
@@ -224,7 +228,7 @@ HEADER = "file,class,part,content_hash,reason\n"
         (HEADER + "a,cat,train,1,\nb,cat,trian,1,\n", "line 3 is damaged: b,cat,trian,1,"),
         (HEADER + "a,cat\n", "line 2 is damaged: a,cat"),
         (HEADER + '"a\nb",cat,train,1,\nc,cat\n', "line 4 is damaged: c,cat"),
-        (HEADER + "a,cat,train,1,\na,cat,val,1,\n", "line 3 has a once more"),
+        (HEADER + "a,cat,train,1,\na,cat,val,1,\n", "line 3 repeats a"),
         (HEADER + 'a,cat,train,1,"cut off\n', "is damaged (unexpected end of data)"),
     ],
 )

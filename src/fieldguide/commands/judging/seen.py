@@ -1,4 +1,4 @@
-"""Which photos the first weights of a training were trained on, by content: they may train again, never validate."""
+"""The photos that a training's first weights have seen, by content: they may train again, but never validate."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fieldguide.commands.judging.models import run_of, split_of
 from fieldguide.commands.judging.seen_before import Before, read_before, write_before
+from fieldguide.data.look.findings import Remark, Topic
 from fieldguide.errors import PhotosError, counted, listing
 from fieldguide.model.bundle import DESCRIPTION_FILE
 from fieldguide.run_folder import RunFolder
@@ -14,28 +15,28 @@ from fieldguide.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of the trainings before.
+    """What is known of earlier trainings.
 
     Attributes:
-        before: of each source of weights, what it was trained on; none of the Hub, and of a file of weights alone.
-        remarks: sentences about weights of which nobody can tell.
+        before: what each source of weights was trained on; nothing for the Hub or a plain file of weights.
+        remarks: on weights whose training photos are unknown.
     """
 
     before: Mapping[str, Before] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
     @cached_property
     def by(self) -> dict[str, str]:
-        """Of each content (SHA-256 of the file), which source of weights was trained on it."""
+        """The source of weights that was trained on a content, by content (SHA-256 of the file)."""
         return {content: source for source, before in self.before.items() for content in before.contents}
 
     def only(self, source: str) -> "Seen":
-        """Of the trainings that share photos and split, what the one that starts from `source` has to do with."""
+        """The part that concerns a training from `source`, where several share photos and split."""
         return Seen({name: before for name, before in self.before.items() if name == source}, self.remarks)
 
 
 def seen_by_weights(sources: Iterable[str]) -> Seen:
-    """What weights were trained on, where they are an earlier run's or its bundle's, and what its own began from.
+    """What weights of an earlier run or bundle were trained on, and what that run started from.
 
     Args:
         sources: `model.weights` of recipes.
@@ -55,10 +56,8 @@ def seen_by_weights(sources: Iterable[str]) -> Seen:
             continue
         split, run = split_of(path), run_of(path)
         if split is None:
-            remarks.append(
-                f"{source}: is a bundle that left its run, so nobody can tell which photos it was trained on; if "
-                "photos of val or test are among them, the accuracy is too high"
-            )
+            words = f"{source}: bundle without its run: training photos unknown. If val or test photos are among them, "
+            remarks.append(Remark(Topic.SEEN_BEFORE, words + "accuracy is too high", (source,)))
             found[source] = Before(unknown=(source,))
             continue
         own = frozenset(row.content_hash for row in split.part("train") if row.content_hash)
@@ -67,12 +66,12 @@ def seen_by_weights(sources: Iterable[str]) -> Seen:
     return Seen(found, tuple(remarks))
 
 
-def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) -> list[str]:
-    """Every photo is held out by some fold, so none may have been trained on before; what is said where it is allowed.
+def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) -> list[Remark]:
+    """Each photo is held out by some fold, so earlier trainings must know none; a remark if `leaks` allows it.
 
     Args:
         seen: by the first weights.
-        hash_of: of each photo's name the content.
+        hash_of: the content of each photo, by its name.
         leaks: of the recipe.
 
     Raises:
@@ -83,22 +82,23 @@ def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) 
         return []
     count = counted(len(found), "photo")
     if leaks == "allow":
-        return [f"{count} trained on by model.weights before a fold holds them out, and the recipe allows it: too high"]
+        words = f"model.weights was trained on {count}, which data.leaks allows: the accuracy of the folds is too high"
+        return [Remark(Topic.SEEN_BEFORE, words, tuple(found))]
     raise PhotosError(
-        f"split.folds holds out every photo, and {count} were trained on by the weights that each fold would start "
-        f"from, so no figure would be right:\n{listing([f'{file}, by {seen.by[hash_of[file]]}' for file in found])}\n"
+        f"model.weights was trained on {count} that split.folds would hold out, so the accuracy would be wrong:\n"
+        f"{listing([f'{file}, seen by {seen.by[hash_of[file]]}' for file in found])}\n"
         "Start from other weights (model.weights), or add --set data.leaks=allow"
     )
 
 
 def seen_by_runs(paths: Iterable[Path]) -> frozenset[str]:
-    """The contents that the first weights of runs were trained on, itself or by its bundle; none of a bundle alone."""
+    """The contents that the first weights of these runs were trained on; a bundle without its run adds none."""
     runs = (run_of(path) for path in paths)
     return frozenset(content for run in runs if run is not None for content in read_seen(run))
 
 
 def write_seen(run: RunFolder, seen: Seen) -> None:
-    """Keeps it with a run, for those that start from it; nothing where there is nothing to tell."""
+    """Keeps it with a run, for trainings that start from it; writes no file if there is nothing to keep."""
     unknown = [source for before in seen.before.values() for source in before.unknown]
     write_before(run, Before(frozenset(seen.by), tuple(dict.fromkeys(unknown))))
 

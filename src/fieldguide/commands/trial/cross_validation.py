@@ -1,4 +1,4 @@
-"""Cross-validation, which `train` does where the recipe has `split.folds`: a fresh model a fold, and what they say."""
+"""Cross-validation (`split.folds`): one new model per fold, and their figures."""
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.keep import label_errors_csv
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request, read_request, write_recipe, write_request
+from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split.partition import Split, group_numbers
 from fieldguide.errors import NotFiniteError, PhotosError, counted, duration, listing
@@ -29,17 +30,17 @@ from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
 
 HEADER = ("file", "class", "predicted", "confidence", "fold")
-TrainFold = Callable[[Split, RunFolder, Sequence[str]], dict[str, Any]]
+TrainFold = Callable[[Split, RunFolder, Sequence[Remark]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What each photo is taken for by the one model that never saw it.
+    """The prediction for each photo, by the model that was not trained on it.
 
     Attributes:
-        predictions: of all photos that could be read.
+        predictions: of all readable photos.
         fold: (photos,) from 1.
-        failed: a file and a reason for each that could not be read any more.
+        failed: file and reason for each photo that could not be read.
     """
 
     predictions: Predictions
@@ -57,23 +58,23 @@ def cross_validate(
     *,
     device: str,
 ) -> dict[str, Any]:
-    """Trains a fresh model a fold, and judges each photo by the model that never saw it.
+    """Trains one new model per fold, and judges each photo by the model that was not trained on it.
 
     Args:
-        name: the recipe's.
+        name: of the recipe.
         recipe: resolved, with `split.folds`.
-        prepared: every photo; training and validation are dealt into folds.
-        run: where to; each fold becomes a run in it. Where one is there already, it goes on with its folds.
+        prepared: all photos; training and validation are dealt into folds.
+        run: output; each fold becomes a run in it. If it has folds already, they are resumed.
         screen: where to show it.
         train_fold: trains a split into a run with these remarks, and returns the run's result.
         device: as the user named it.
 
     Returns:
-        What stands in `result.json`: as a run's, with the out-of-fold figures as `validation`, and `folds`. Where a
-        fold was stopped, that fold's result with the fold's number; then no `result.json` is written.
+        `result.json`: as of a run, with the out-of-fold figures as `validation`, and `folds`. If a fold was stopped,
+        that fold's result with its number; then no `result.json` is written.
 
     Raises:
-        PhotosError: fewer photos than folds; or, where it goes on, photos that are dealt otherwise than before.
+        PhotosError: fewer photos than folds; or photos have changed since the folds were dealt.
         FieldguideError: as one training raises; finished folds stay.
     """
     assert recipe.split.folds is not None and recipe.split.seed is not None, "the recipe is not resolved"
@@ -81,7 +82,7 @@ def cross_validate(
     folds = make_folds(split, seed=recipe.split.seed, folds=recipe.split.folds, groups=prepared.groups)
     new = [remark for remark in folds.remarks if remark not in remarks]
     for remark in new:
-        screen.warn(remark)
+        screen.warn(remark.sentence)
     everything = (*remarks, *new)
     with explained(run), run.held():
         _begin_or_go_on(name, recipe, prepared, folds, run, device)
@@ -89,7 +90,7 @@ def cross_validate(
 
 
 def _train_folds(
-    recipe: Recipe, folds: Folds, remarks: Sequence[str], run: RunFolder, screen: Screen, train_fold: TrainFold
+    recipe: Recipe, folds: Folds, remarks: Sequence[Remark], run: RunFolder, screen: Screen, train_fold: TrainFold
 ) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     try:
@@ -115,15 +116,15 @@ def _train_folds(
 
 
 def settled_as_first_fold(recipe: Recipe, run: RunFolder) -> Recipe:
-    """The recipe with what the first fold made of its `auto`, so that all folds are trained alike; else as it is."""
+    """The recipe with each `auto` as the first fold settled it, so that all folds train alike."""
     first = run.fold(1).recipe
     return settled_as(recipe, read_recipe(first)) if first.exists() else recipe
 
 
 def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
-    """What each fold's run kept of the photos that it never trained on: the logits, without the fold's temperature.
+    """The logits that each fold's run kept for the photos it was not trained on.
 
-    The temperature is left out because it was fitted on these very photos.
+    Without the fold's temperature, which was fitted on these same photos.
 
     Raises:
         UsageError: a fold's predictions are damaged.
@@ -148,10 +149,10 @@ def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
 
 
 def _begin_or_go_on(name: str, recipe: Recipe, prepared: Prepared, folds: Folds, run: RunFolder, device: str) -> None:
-    """Writes what the folds have in common; where it is there, the photos must be dealt as they were.
+    """Writes what the folds share; when resuming, checks that the photos are dealt as before.
 
     Raises:
-        PhotosError: they are dealt otherwise, for photos have changed.
+        PhotosError: photos have changed, so the folds would differ.
     """
     text = folds_csv(folds)
     if run.can_go_on:
@@ -161,7 +162,7 @@ def _begin_or_go_on(name: str, recipe: Recipe, prepared: Prepared, folds: Folds,
         run.demand_nothing_in_it()
         root = str(prepared.folder.root.resolve())
         data = recipe.model_dump(mode="json")
-        asked = Request(root, name, data, digest(text.encode()), prepared.remarks, {}, {}, device, True)
+        asked = Request(root, name, data, digest(text.encode()), prepared.sentences, {}, {}, device, True)
         write_request(run, asked)
     if not run.recipe.exists():
         write_recipe(run, recipe, name)
@@ -169,13 +170,13 @@ def _begin_or_go_on(name: str, recipe: Recipe, prepared: Prepared, folds: Folds,
 
 
 def _what_changed(run: RunFolder, text: str) -> str:
-    """The photos whose line in folds.csv would be another."""
+    """The photos whose line in folds.csv would change."""
     before = run.folds.read_text(encoding="utf-8").splitlines() if run.folds.exists() else []
     changed = sorted(set(before) ^ set(text.splitlines()))
     files = list(dict.fromkeys(next(csv.reader([line]))[0] for line in changed))
     return (
         f"{run.path}: {counted(len(files), 'photo')} changed since this cross-validation began, or would be in another "
-        f"fold:\n{listing(files)}\nPut them back to go on, or train anew with another -o"
+        f"fold:\n{listing(files)}\nPut them back to resume, or start a new run with another -o"
     )
 
 
@@ -183,17 +184,17 @@ def _say_what_stays(
     run: RunFolder, results: Sequence[Mapping[str, Any]], folds: int, screen: Screen, spoilt: bool
 ) -> None:
     how = (
-        f"going on would come to the same in fold {len(results) + 1}; train anew with another setting, such as a tenth "
-        "of training.learning_rate, and another -o"
+        f"resuming would fail again in fold {len(results) + 1}; start a new run with another -o and another setting, "
+        "such as a tenth of training.learning_rate"
     )
     screen.warn(
-        f"the cross-validation stops here, without a figure over all folds; what was trained stays in {run.path} "
-        f"({len(results)} of {folds} folds finished); {how if spoilt else how_to_go_on(run)}"
+        f"cross-validation stopped: {len(results)} of {folds} folds finished, kept in {run.path}; "
+        f"{how if spoilt else how_to_go_on(run)}"
     )
 
 
 def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
-    """A row a photo as CSV, the logits of all classes beside it, and likely label errors among all photos."""
+    """One row per photo as CSV, the logits of all classes, and likely label errors."""
     predictions = found.predictions
     predicted, probabilities = predictions.predicted(), predictions.probabilities()
     lines = [csv_line(HEADER)]
@@ -207,12 +208,12 @@ def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
 
 
 def _result(
-    recipe: Recipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[str]
+    recipe: Recipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[Remark]
 ) -> dict[str, Any]:
     first, split, count = results[0], folds.splits[0], len(folds.splits)
     predictions = found.predictions
     judged = judge(predictions.probabilities(), predictions.labels, predictions.classes, predictions.groups)
-    judged["loss"] = log_loss(predictions.logits, predictions.labels)  # as a run's: `judge` bounds a photo's
+    judged["loss"] = log_loss(predictions.logits, predictions.labels)  # as in a run; `judge` clips each photo's loss
     same = ("recipe", "backbone", "optimizer", "execution", "seed", "num_classes", "parameters", "rules", "weights")
     place = folds.place_of()
     size = ", test size and crop" if any(result["test_time"]["taken"] for result in results) else ""
@@ -235,16 +236,16 @@ def _result(
             "always_train": sum(where == "train" for where in place.values()),
             **{part: len(split.part(part)) for part in ("test", "excluded")},
         },
-        "remarks": list(remarks),
+        "remarks": [remark.sentence for remark in remarks],
     }
 
 
 def _spread_over_folds(found: OutOfFold, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Accuracies fold by fold, their mean and their standard deviation.
+    """Accuracy of each fold, their mean and standard deviation.
 
-    No interval of the mean is made of them: the folds' models share most of their training photos, so that the
-    accuracies are not independent, and no unbiased estimate of the mean's variance exists (Bengio and Grandvalet
-    2004, Journal of Machine Learning Research 5:1089-1105).
+    There is no interval of the mean: the folds share most training photos, so their accuracies are not independent, and
+    no unbiased estimate of the variance of the mean exists (Bengio and Grandvalet 2004, Journal of Machine Learning
+    Research 5:1089-1105).
     """
     right = found.predictions.predicted() == found.predictions.labels
     each = []
@@ -270,15 +271,15 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     validation, folds = result["validation"], result["folds"]
     if validation["failed"]:
         lines = [f"{entry['file']} {entry['reason']}" for entry in validation["failed"]]
-        screen.warn(f"{counted(len(lines), 'photo')} could not be read any more, in no figure:\n{listing(lines)}")
+        screen.warn(f"{counted(len(lines), 'photo')} unreadable; not counted:\n{listing(lines)}")
     screen.say("")
     for row in folds["each"]:
         share = "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
         screen.say(f"fold {row['fold']:>3}  accuracy {share}  n = {row['images']:,}")
     if cut := [str(row["fold"]) for row in folds["each"] if row["out_of_time"]]:
         screen.warn(
-            f"the minutes ended the training of {counted(len(cut), 'fold')} of {len(folds['each'])} "
-            f"({', '.join(cut)}) before its plan's end: the folds' models are not alike"
+            f"{len(cut)} of {counted(len(folds['each']), 'fold')} ran out of time ({', '.join(cut)}), so the models of "
+            "the folds are not trained alike"
         )
     deviation = "" if folds["deviation"] is None else f", standard deviation {folds['deviation']:.4f}"
     screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")

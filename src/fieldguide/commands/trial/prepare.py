@@ -1,7 +1,7 @@
-"""What comes before a training: the request is checked, then the photos are looked at and put into parts."""
+"""What comes before a training: the request is checked, then the photos are checked and put into parts."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,13 @@ from fieldguide.commands.judging.seen import Seen, demand_no_fold_was_seen, seen
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.look.findings import ACROSS_PARTS, TWO_LABELS, Finding, Kind, Remark, Topic
 from fieldguide.data.look.groups import groups_by_pattern, problem_with_pattern
 from fieldguide.data.look.inspect import Inspected
 from fieldguide.data.look.look_over import CheckReport, look_over
 from fieldguide.data.look.scan import PhotoFolder, scan, summary
-from fieldguide.data.split.partition import Split, make_split
+from fieldguide.data.split.make import make_split
+from fieldguide.data.split.partition import Split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.model.weights import problem_with_weights
 from fieldguide.recipe.load import read_draft
@@ -29,25 +31,30 @@ from fieldguide.storage import problem_with_output_folder
 
 @dataclass(frozen=True)
 class Prepared:
-    """Photos that were looked at and put into parts.
+    """Photos that were checked and put into parts.
 
     Attributes:
-        folder: what lies where.
+        folder: the photos.
         split: which photo is in which part.
-        remarks: sentences that a person should read.
-        groups: names of files that belong into one part.
+        remarks: what a person should read.
+        groups: names of files that belong in one part.
         check: what `fieldguide check` found, as plain data.
-        short_side_px: half of the photos have at least this shorter side; None where they were not looked at.
+        short_side_px: median of the photos' shorter sides; None if they were not read.
         seen: what the first weights were trained on.
     """
 
     folder: PhotoFolder
     split: Split
-    remarks: tuple[str, ...]
+    remarks: tuple[Remark, ...]
     groups: tuple[Sequence[str], ...]
     check: dict[str, Any]
     short_side_px: int | None = None
     seen: Seen = field(default_factory=Seen)
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The remarks in words."""
+        return tuple(remark.sentence for remark in self.remarks)
 
 
 def demand_request(
@@ -59,19 +66,19 @@ def demand_request(
     outputs: Sequence[RunFolder],
     tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[str, Recipe]:
-    """Checks all that can be wrong with a request before any photo is read; a backbone that is `auto` is chosen here.
+    """Checks everything in a request before any photo is read, and chooses the backbone if it is `auto`.
 
     Args:
         root: the photos.
         recipe, overrides, weights, device: as of `train`.
         outputs: the folders of the runs.
-        tell: takes a sentence about the backbone that was chosen.
+        tell: takes a sentence about the chosen backbone.
 
     Returns:
         The recipe's name and the resolved recipe.
 
     Raises:
-        UsageError: every mistake, a line each.
+        UsageError: all mistakes, one per line.
     """
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
     chosen_device, wrong_device = _device(device)
@@ -83,8 +90,8 @@ def demand_request(
     problems = [*draft.problems, *_problems_with_model(made)]
     if draft.recipe.training.more_epochs is not None:
         problems.append(
-            "training.more_epochs: is for a run that is finished: fieldguide train --resume RUN "
-            "--set training.more_epochs=10; leave it out here, or raise the phases' max_epochs"
+            "training.more_epochs: is for a finished run: fieldguide train --resume RUN --set training.more_epochs=10; "
+            "leave it out here, or raise max_epochs of the phases"
         )
     problems += assemble.problems_with_machine(made, chosen_device)
     found = [problem_with_folder(root), wrong_device]
@@ -101,7 +108,7 @@ def demand_request(
 
 
 def _problems_with_model(recipe: Recipe) -> list[str]:
-    """A backbone that is still `auto` was not chosen because of other mistakes, and is none itself."""
+    """Problems with the model; a backbone that is still `auto` is none, because other mistakes kept it open."""
     if recipe.model.backbone != AUTO:
         return assemble.problems_with_model(recipe)
     problem = problem_with_weights(recipe.model.weights)
@@ -116,15 +123,15 @@ def _problem_with_output(run: RunFolder) -> str | None:
 
 
 def _problem_with_place(root: Path, run: RunFolder) -> str | None:
-    """Without train/, every folder of the photos is a class: also one with runs in it, at the next training."""
+    """Without train/, every folder of the photos is a class; a run in it would become one at the next training."""
     inside = run.path.resolve().is_relative_to(root.resolve())
     if inside and root.is_dir() and not any(entry.name.lower() == "train" for entry in root.iterdir()):
-        return f"-o {run.path}: lies inside the photos, where it would become a class; choose a folder outside {root}"
+        return f"-o {run.path}: is inside the photos, where it would become a class; choose a folder outside {root}"
     return None
 
 
 def _device(name: str) -> tuple[torch.device, str | None]:
-    """The device of that name; the CPU, and what is wrong, where there is none."""
+    """The device of that name; if there is none, the CPU and the problem."""
     try:
         return world.choose_device(name), None
     except UsageError as error:
@@ -138,28 +145,19 @@ def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] =
         root: the photos.
         recipe: resolved.
         screen: where to show it.
-        weights: that trainings on this split start from, beside the recipe's.
+        weights: other weights that trainings on this split start from.
 
     Raises:
         PhotosError: an empty class, unreadable photos that the recipe does not exclude, a leak, too few photos.
         UsageError: the weights are a run whose split is damaged.
     """
-    folder = scan(root)
-    screen.say(f"{root}: {summary(folder)}")
-    for remark in folder.remarks:
-        screen.warn(remark)
-    if folder.empty_classes:
-        raise PhotosError(
-            f"{root}: classes without any photo: {', '.join(folder.empty_classes)}; add photos or remove the folders"
-        )
-    if recipe.split.folds is not None:
-        _demand_no_validation_folder(folder)
+    folder = _scanned(root, recipe, screen)
     seen = seen_by_weights([recipe.model.weights, *weights])
     facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting)
     hash_of = {entry.photo.file: entry.content_hash for entry in facts}
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
-        *_of_no_use_here(folder, recipe),
+        *_moot_settings(folder, recipe),
         *seen.remarks,
         *in_folds,
         *_deal_with_unreadable(facts, recipe.data.unreadable),
@@ -179,7 +177,7 @@ def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] =
         seen=seen.by if recipe.split.folds is None else {},
     )
     for remark in (*remarks, *more):
-        screen.warn(remark)
+        screen.warn(remark.sentence)
     sides = sorted(min(f.width, f.height) for f in facts if f.width)
     return Prepared(
         folder,
@@ -192,83 +190,97 @@ def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] =
     )
 
 
-def _demand_no_validation_folder(folder: PhotoFolder) -> None:
-    """Folds hold out photos of their own; whether photos of `val/` may be trained on is not for us to decide."""
-    if folder.has_validation:
+def _scanned(root: Path, recipe: Recipe, screen: Screen) -> PhotoFolder:
+    """The folder of photos, shown; refused if a class is empty, or if `split.folds` meets a val/ folder."""
+    folder = scan(root)
+    screen.say(f"{root}: {summary(folder)}")
+    for sentence in folder.sentences:
+        screen.warn(sentence)
+    if folder.empty_classes:
         raise PhotosError(
-            f"{folder.root}: split.folds makes validation photos of its own, but there is a val/ folder; move val/ "
-            "away (or its photos into train/, where they shall be trained on), or leave split.folds out"
+            f"{root}: classes without any photo: {', '.join(folder.empty_classes)}; add photos or remove the folders"
         )
+    if recipe.split.folds is not None and folder.has_validation:
+        raise PhotosError(
+            f"{root}: split.folds makes its own validation photos, but there is a val/ folder; move val/ away, move "
+            "its photos into train/, or leave split.folds out"
+        )
+    return folder
 
 
-def _of_no_use_here(folder: PhotoFolder, recipe: Recipe) -> list[str]:
-    """Settings of the split other than the defaults, where the folder has validation photos of its own.
+def _moot_settings(folder: PhotoFolder, recipe: Recipe) -> list[Remark]:
+    """Split settings other than the defaults that do nothing, because the folder has validation photos.
 
-    A run's recipe has every field, so whether somebody set one to its default is not known; nor would it matter.
+    A run's recipe has every field, so a field that was set to its default looks like one that was not set.
     """
-    split, default = recipe.split, {"validation_share": VALIDATION_SHARE, "seed": recipe.training.seed}
-    moot = [f"split.{name} {value}" for name in default if (value := getattr(split, name)) != default[name]]
+    split = recipe.split
+    settings = [
+        ("validation_share", split.validation_share, VALIDATION_SHARE),
+        ("seed", split.seed, recipe.training.seed),
+    ]
+    moot = [f"split.{name} {value}" for name, value, default in settings if value != default]
     if not folder.has_validation or not moot:
         return []
-    return [f"{' and '.join(moot)} decide{'' if moot[1:] else 's'} nothing here: the photos of val/ are validation"]
+    words = f"{' and '.join(moot)} {'have' if moot[1:] else 'has'} no effect: the photos of val/ are the validation"
+    return [Remark(Topic.MOOT_SETTINGS, words, tuple(moot))]
 
 
-def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[str]:
-    """Sentences about photos that cannot be read; those of test stop nothing, for nothing is trained on them."""
+def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[Remark]:
+    """Remarks on unreadable photos; test photos never stop a training, because it does not need them."""
     failed = [entry for entry in facts if entry.reason]
-    broken = [f"{entry.photo.file} {entry.reason}" for entry in failed if entry.photo.part != "test"]
-    tested = [f"{entry.photo.file} {entry.reason}" for entry in failed if entry.photo.part == "test"]
+    broken = {entry.photo.file: entry.reason for entry in failed if entry.photo.part != "test"}
+    tested = {entry.photo.file: entry.reason for entry in failed if entry.photo.part == "test"}
     if broken and unreadable == "refuse":
         raise PhotosError(
-            f"{counted(len(broken), 'photo')} cannot be read:\n{listing(broken)}\n"
-            "Mend or remove them, or add --set data.unreadable=exclude to train without them"
+            f"{counted(len(broken), 'photo')} cannot be read:\n{_reasons(broken)}\n"
+            "Remove them, or train without them: --set data.unreadable=exclude"
         )
-    told = [f"{counted(len(broken), 'photo')} excluded, unreadable:\n{listing(broken)}"] if broken else []
+    told = []
+    if broken:
+        words = f"{counted(len(broken), 'photo')} unreadable; excluded:\n{_reasons(broken)}"
+        told.append(Remark(Topic.UNREADABLE, words, tuple(broken)))
     if tested:
-        told.append(f"{counted(len(tested), 'test photo')} cannot be read, in no figure of test:\n{listing(tested)}")
+        words = f"{counted(len(tested), 'test photo')} unreadable; not counted:\n{_reasons(tested)}"
+        told.append(Remark(Topic.UNREADABLE, words, tuple(tested)))
     return told
 
 
+def _reasons(files: Mapping[str, str]) -> str:
+    return listing([f"{file} {reason}" for file, reason in files.items()])
+
+
 def _groups_by_name(folder: PhotoFolder, pattern: str | None, screen: Screen) -> list[list[str]]:
-    """The groups of the pattern; one that joins no photos is a mistake, since it would protect nothing."""
+    """The groups of the pattern; a pattern that joins no photos is a mistake."""
     if pattern is None:
         return []
     groups = groups_by_pattern([photo.file for photo in folder.photos], pattern)
     if not groups:
         first = folder.photos[0].path.name
         raise UsageError(
-            f"split.group_pattern {pattern!r}: no two photos share a group by it; "
-            f"it is searched in names such as {first}"
+            f"split.group_pattern {pattern!r}: finds no two photos of a group; it is searched in names such as {first}"
         )
     joined = sum(map(len, groups))
     screen.say(f"split.group_pattern keeps {counted(joined, 'photo')} together in {counted(len(groups), 'group')}")
     return groups
 
 
-def _told_by_check(checked: CheckReport) -> list[str]:
-    """What it found that a training does not refuse, and that makes a figure wrong."""
-    labels = [finding.message for finding in checked.findings if finding.kind.endswith("_two_labels")]
-    tested = [
-        finding.message
-        for finding in checked.findings
-        if finding.kind.endswith("_across_parts") and {"val", "test"} <= set(finding.part.split(", "))
-    ]
+def _told_by_check(checked: CheckReport) -> list[Remark]:
+    """Findings that make a figure wrong but do not stop a training."""
+    labels = [finding for finding in checked.findings if finding.kind in TWO_LABELS]
+    tested = [one for one in checked.findings if one.kind in ACROSS_PARTS and {"val", "test"} <= set(one.parts)]
     found = []
     if labels:
-        times = counted(len(labels), "time")
-        found.append(f"the same photo, or nearly, under two labels, of which one is wrong, {times}:\n{listing(labels)}")
+        photos = "1 photo has" if len(labels) == 1 else f"{len(labels):,} photos have"
+        found.append(_listed(Topic.TWO_LABELS, f"{photos} two labels; one must be wrong", labels))
     if tested:
-        found.append(
-            f"the same photo, or nearly, in val and in test, {counted(len(tested), 'time')}: it chooses the epoch and "
-            f"is tested on, so the test accuracy is too high:\n{listing(tested)}"
-        )
-    return found + _chains(checked)
+        photos = "1 photo is" if len(tested) == 1 else f"{len(tested):,} photos are"
+        words = f"{photos} in val and in test. val chooses the epoch, so test accuracy may be too high"
+        found.append(_listed(Topic.ACROSS_PARTS, words, tested))
+    end = "too many to keep in one part. If they are frames of a burst, set split.group_pattern"
+    chains = [finding for finding in checked.findings if finding.kind is Kind.LOOK_ALIKES]
+    return found + [Remark(Topic.LOOK_ALIKES, f"{chain.message}; {end}", chain.files) for chain in chains]
 
 
-def _chains(checked: CheckReport) -> list[str]:
-    """Look-alikes that are too many to be kept in one part."""
-    return [
-        f"{finding.message}: too many to keep in one part; if they are frames of a burst, set split.group_pattern"
-        for finding in checked.findings
-        if finding.kind == "look_alikes"
-    ]
+def _listed(topic: Topic, words: str, findings: Sequence[Finding]) -> Remark:
+    lines = listing([finding.message for finding in findings])
+    return Remark(topic, f"{words}:\n{lines}", tuple(file for finding in findings for file in finding.files))

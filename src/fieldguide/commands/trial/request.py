@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.prepare import Prepared, prepare
+from fieldguide.data.look.findings import Remark, Topic
 from fieldguide.data.look.inspect import inspect
 from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.split.partition import Split, read_split, split_csv
@@ -146,7 +147,8 @@ def same_photos(run: RunFolder, request: Request, root: Path, recipe: Recipe, sc
     split, folder = read_split(run.split), scan(root)
     demand_same_files(run, split, folder, recipe.data.max_megapixels, screen)
     check = read_json(run.check) if run.check.exists() else {}
-    return Prepared(folder, split, tuple(request.remarks), (), check)
+    remarks = tuple(Remark(Topic.FROM_THE_RUN, sentence) for sentence in request.remarks)
+    return Prepared(folder, split, remarks, (), check)
 
 
 def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_megapixels: float, screen: Screen) -> None:

@@ -1,4 +1,4 @@
-"""Looks a folder of photos over before anything is trained: files, duplicates, classes, names, layout."""
+"""Checks a folder of photos before training: files, duplicates, classes, names, layout."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from dataclasses import dataclass
 from fieldguide.data.look.class_findings import Counts, class_findings, count, layout_findings, name_findings
 from fieldguide.data.look.duplicates import Duplicates, duplicate_findings, find_duplicates
 from fieldguide.data.look.facts import Facts
-from fieldguide.data.look.findings import KINDS, Finding, some
+from fieldguide.data.look.findings import Finding, Kind, some
 from fieldguide.data.look.scan import PhotoFolder, summary
 
 REASON_KINDS = {
-    "unreadable": "unreadable",
-    "truncated": "truncated",
-    "empty": "empty_file",
-    "not_an_image": "not_an_image",
-    "bomb": "bomb",
+    "unreadable": Kind.UNREADABLE,
+    "truncated": Kind.TRUNCATED,
+    "empty": Kind.EMPTY_FILE,
+    "not_an_image": Kind.NOT_AN_IMAGE,
+    "bomb": Kind.BOMB,
 }
 TRAITS = {
-    "wrong_ending": "the ending names another format than the content has",
-    "tiny": "the shorter side is under 32 pixels",
-    "elongated": "over 5 times as long as wide",
-    "animated": "several pictures in a file, of which the first is used",
-    "exif_rotated": "marked as turned by the camera; used upright",
-    "alpha": "transparency, laid on white",
-    "sixteen_bit": "more than 8 bits a channel; used with 8",
-    "cmyk": "printing colours, converted to RGB",
-    "grayscale": "no colour channels",
+    Kind.WRONG_ENDING: "the ending names another format than the content",
+    Kind.TINY: "the shorter side is under 32 pixels",
+    Kind.ELONGATED: "over 5 times as long as wide",
+    Kind.ANIMATED: "several pictures in one file; only the first is used",
+    Kind.EXIF_ROTATED: "turned by the camera; used upright",
+    Kind.ALPHA: "transparency; laid on white",
+    Kind.SIXTEEN_BIT: "more than 8 bits per channel; used with 8",
+    Kind.CMYK: "printing colours; converted to RGB",
+    Kind.GRAYSCALE: "no colour channels",
 }
 
 
@@ -34,7 +34,7 @@ class Checked:
     """What a check found.
 
     Attributes:
-        findings: in the order of `KINDS`.
+        findings: in the order of `Kind`.
         used: what will be train, val and test, in one sentence.
         counts: readable photos of each class.
         duplicates: with the groups that a split keeps together.
@@ -49,12 +49,12 @@ class Checked:
 def check_photos(
     folder: PhotoFolder, facts: Sequence[Facts], advance: Callable[[float], None] = lambda _: None
 ) -> Checked:
-    """Draws the findings from a look at every photo.
+    """All findings, from the facts of every photo.
 
     Args:
         folder: as scanned.
         facts: of all its photos (`look_at`).
-        advance: called with the share of the comparison that was done since the last call.
+        advance: called with the share of the comparison done since the last call.
     """
     duplicates = find_duplicates(facts, advance)
     counts = count(folder, [entry.photo for entry in facts if not entry.reason], duplicates.file_groups)
@@ -65,7 +65,7 @@ def check_photos(
         *name_findings(folder, counts),
         *layout_findings(folder),
     ]
-    rank = {kind: place for place, kind in enumerate(KINDS)}
+    rank = {kind: place for place, kind in enumerate(Kind)}
     findings.sort(key=lambda finding: rank[finding.kind])  # stable: files stay in their order
     unreadable = sum(1 for entry in facts if entry.reason)
     used = summary(folder) + (f"; {unreadable:,} of these cannot be read" if unreadable else "")
@@ -73,25 +73,25 @@ def check_photos(
 
 
 def _file_findings(facts: Sequence[Facts]) -> Iterator[Finding]:
-    """A finding a file for what cannot be read, a finding a part for what is odd."""
+    """One finding per unreadable file; one per part for each oddity."""
     for entry in facts:
         if entry.reason:
             photo = entry.photo
             message = f"{photo.file} {entry.reason}"
-            yield Finding(REASON_KINDS[entry.reason_kind], photo.part, _classes([entry]), (photo.file,), message)
+            yield Finding(REASON_KINDS[entry.reason_kind], (photo.part,), _classes([entry]), (photo.file,), message)
     for trait, what in TRAITS.items():
         for part in ("train", "val", "test"):
             having = [entry for entry in facts if trait in entry.traits and entry.photo.part == part]
             if having:
                 files = tuple(_described(entry, trait) for entry in having)
                 names = tuple(entry.photo.file for entry in having)
-                yield Finding(trait, part, _classes(having), names, f"{what}: {some(files)}")
+                yield Finding(trait, (part,), _classes(having), names, f"{what}: {some(files)}")
 
 
-def _described(entry: Facts, trait: str) -> str:
-    if trait == "wrong_ending":
+def _described(entry: Facts, trait: Kind) -> str:
+    if trait is Kind.WRONG_ENDING:
         return f"{entry.photo.file} (is {entry.format})"
-    if trait in ("tiny", "elongated"):
+    if trait in (Kind.TINY, Kind.ELONGATED):
         return f"{entry.photo.file} ({entry.width:,} x {entry.height:,})"
     return entry.photo.file
 

@@ -1,4 +1,4 @@
-"""What the names and sizes of classes, and the layout of the folder, tell without a look at a picture."""
+"""Findings from the names and sizes of classes and the layout of the folder; no picture is read."""
 
 import os
 import unicodedata
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.data.look.files import relative_name
-from fieldguide.data.look.findings import Finding, some
+from fieldguide.data.look.findings import Finding, Kind, Topic, some
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
 from fieldguide.data.read.formats import has_image_ending
 from fieldguide.storage import FORMULA_STARTS
@@ -23,8 +23,8 @@ class Counts:
 
     Attributes:
         train, val, test: by class.
-        units: of train: near and exact duplicates count once, since a split keeps them together.
-        classes: the names of all parts, in natural order; also those without a readable photo.
+        units: of train; duplicates, near or exact, count once, because a split keeps them together.
+        classes: names from all parts, in natural order, also those without a readable photo.
     """
 
     train: Mapping[str, int]
@@ -62,19 +62,19 @@ def class_findings(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
     yield from _untrained(folder, counts)
     trained = counts.trained
     if len(trained) < 2:
-        yield _of_classes("one_class", "train", trained, f"a classifier needs two classes; there are {len(trained)}")
+        yield _of_classes(Kind.ONE_CLASS, "train", trained, f"a classifier needs two classes; there are {len(trained)}")
     if not folder.has_validation:
         small = [name for name in trained if counts.units[name] < 2]
-        yield from _if_any("class_too_small", "train", small, "no photo to spare for validation")
+        yield from _if_any(Kind.CLASS_TOO_SMALL, "train", small, "no photo to spare for validation")
     few = [name for name in trained if counts.train[name] < FEW_PHOTOS]
-    yield from _if_any("few_photos", "train", few, f"fewer than {FEW_PHOTOS} photos to train on")
+    yield from _if_any(Kind.FEW_PHOTOS, "train", few, f"fewer than {FEW_PHOTOS} training photos")
     yield from _imbalance(counts)
     if folder.has_validation:
         missing = [name for name in trained if not counts.val.get(name)]
-        yield from _if_any("class_missing_in_val", "val", missing, "no photo in val, so their accuracy stays unknown")
+        yield from _if_any(Kind.CLASS_MISSING_IN_VAL, "val", missing, "no photo in val; accuracy unknown")
     if folder.test_is_labelled and counts.test:
         missing = [name for name in trained if not counts.test.get(name)]
-        yield from _if_any("class_missing_in_test", "test", missing, "no photo in test")
+        yield from _if_any(Kind.CLASS_MISSING_IN_TEST, "test", missing, "no photo in test")
 
 
 def name_findings(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
@@ -85,34 +85,34 @@ def name_findings(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
     for names in alike.values():
         if len(names) > 1:
             message = f"class names that differ only in case, accents or spaces: {some(names)}"
-            yield _of_classes("similar_names", "", names, message)
+            yield _of_classes(Kind.SIMILAR_NAMES, "", names, message)
     as_text = sorted(counts.trained, key=lambda name: (name.casefold(), name))
     if as_text != counts.trained:
         moved = [name for name, other in zip(as_text, counts.trained, strict=True) if name != other]
-        message = f"class names with numbers sort as text, and so do the classes' indices: {some(moved)}"
-        yield _of_classes("numbers_as_text", "", moved, message)
+        message = f"class names with numbers sort as text, and so do their indices: {some(moved)}"
+        yield _of_classes(Kind.NUMBERS_AS_TEXT, "", moved, message)
     yield from _formulas(folder, counts)
 
 
 def layout_findings(folder: PhotoFolder) -> Iterator[Finding]:
-    """Findings about what lies in the folder and will not be used."""
+    """Findings about what is in the folder but not used."""
     if not folder.part("test"):
-        yield Finding("no_test", "test", (), (), "there are no test photos, so no figure is free of selection")
+        yield Finding(Kind.NO_TEST, ("test",), (), (), "no test photos; validation accuracy is optimistic")
     if folder.strays:
-        message = f"photos in no class folder are passed over: {some(folder.strays)}"
-        yield Finding("stray_photos", "", (), folder.strays, message)
+        message = f"photos outside class folders are ignored: {some(folder.strays)}"
+        yield Finding(Kind.STRAY_PHOTOS, (), (), folder.strays, message)
     others = other_files(folder)
     if others:
-        yield Finding("other_files", "", (), others, f"files that are no photos are passed over: {some(others)}")
+        yield Finding(Kind.OTHER_FILES, (), (), others, f"files without an image ending are ignored: {some(others)}")
     for remark in folder.remarks:
-        if "without training photos" not in remark:  # said by class_not_in_train, as harm
-            yield Finding("layout", "", (), (), remark)
+        if remark.topic is not Topic.CLASS_NOT_IN_TRAIN:  # that is a finding of its own, as harm
+            yield Finding(Kind.LAYOUT, (), (), (), remark.sentence)
 
 
 def other_files(folder: PhotoFolder) -> tuple[str, ...]:
-    """Files below the folder without an image's ending, such as HEIC photos or text; hidden ones are left out.
+    """Files below the folder without an image ending, such as text. Hidden files are left out.
 
-    Nor does it list what lies beside `train/`: a README or a table of labels is at home there.
+    So are files beside `train/`: a README or a table of labels belongs there.
     """
     found = []
     for place, inside, names in os.walk(folder.root):
@@ -127,10 +127,10 @@ def other_files(folder: PhotoFolder) -> tuple[str, ...]:
 def _untrained(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
     in_train = {photo.class_name for photo in folder.part("train")} | set(folder.empty_classes)
     empty = [name for name in counts.classes if name in in_train and not counts.train.get(name)]
-    yield from _if_any("empty_class", "train", empty, "no photo that can be read")
+    yield from _if_any(Kind.EMPTY_CLASS, "train", empty, "no readable photo")
     for part, found in (("val", counts.val), ("test", counts.test)):
         unknown = [name for name in counts.classes if name not in in_train and found.get(name)]
-        yield from _if_any("class_not_in_train", part, unknown, f"photos in {part} but none in train")
+        yield from _if_any(Kind.CLASS_NOT_IN_TRAIN, part, unknown, f"photos in {part} but none in train")
 
 
 def _imbalance(counts: Counts) -> Iterator[Finding]:
@@ -139,16 +139,16 @@ def _imbalance(counts: Counts) -> Iterator[Finding]:
     size: Callable[[str], int] = lambda name: counts.train[name]  # noqa: E731
     small, large = min(counts.trained, key=size), max(counts.trained, key=size)
     if size(large) >= IMBALANCE * size(small):
-        message = f"{large} has {size(large):,} photos to train on, {small} has {size(small):,}"
-        yield _of_classes("imbalance", "train", [large, small], message)
+        message = f"{large} has {size(large):,} training photos, {small} has {size(small):,}"
+        yield _of_classes(Kind.IMBALANCE, "train", [large, small], message)
 
 
 def _formulas(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
     classes = [name for name in counts.classes if name.startswith(FORMULA_STARTS)]
     files = [photo.file for photo in folder.photos if photo.path.name.startswith(FORMULA_STARTS)]
     if classes or files:
-        message = f"names that a spreadsheet takes for formulas: {some(classes + files)}"
-        yield Finding("formula_name", "", tuple(classes), tuple(files), message)
+        message = f"a spreadsheet reads these names as formulas: {some(classes + files)}"
+        yield Finding(Kind.FORMULA_NAME, (), tuple(classes), tuple(files), message)
 
 
 def _plain(name: str) -> str:
@@ -157,10 +157,10 @@ def _plain(name: str) -> str:
     return "".join(c for c in letters if not unicodedata.combining(c) and not c.isspace()).casefold()
 
 
-def _if_any(kind: str, part: str, names: Sequence[str], what: str) -> Iterator[Finding]:
+def _if_any(kind: Kind, part: str, names: Sequence[str], what: str) -> Iterator[Finding]:
     if names:
         yield _of_classes(kind, part, names, f"{what}: {some(list(names))}")
 
 
-def _of_classes(kind: str, part: str, names: Sequence[str], message: str) -> Finding:
-    return Finding(kind, part, tuple(names), (), message)
+def _of_classes(kind: Kind, part: str, names: Sequence[str], message: str) -> Finding:
+    return Finding(kind, (part,) if part else (), tuple(names), (), message)

@@ -1,21 +1,42 @@
-"""The same photo twice: by content, and nearly; within a class, across parts, and under two labels."""
+"""The same photo twice: the same content or nearly, in one class, across parts, or under two labels."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import product
 
 from fieldguide.data.look.facts import Facts
-from fieldguide.data.look.findings import Finding, some
+from fieldguide.data.look.findings import Finding, Kind, some
 from fieldguide.data.look.near import groups_of, near_pairs
 from fieldguide.data.look.scan import Photo
 
 Photos = tuple[Photo, ...]
 
 
+class Trouble(Enum):
+    """How the same photo in two places harms."""
+
+    NONE = 0
+    TWO_LABELS = 1
+    ACROSS_PARTS = 2
+
+
+SAME = {
+    Trouble.NONE: Kind.SAME_PHOTO,
+    Trouble.TWO_LABELS: Kind.SAME_PHOTO_TWO_LABELS,
+    Trouble.ACROSS_PARTS: Kind.SAME_PHOTO_ACROSS_PARTS,
+}
+NEAR = {
+    Trouble.NONE: Kind.NEAR_DUPLICATE,
+    Trouble.TWO_LABELS: Kind.NEAR_DUPLICATE_TWO_LABELS,
+    Trouble.ACROSS_PARTS: Kind.NEAR_DUPLICATE_ACROSS_PARTS,
+}
+
+
 @dataclass(frozen=True)
 class Duplicates:
-    """Photos that stand more than once in a folder.
+    """Photos that are more than once in a folder.
 
     Attributes:
         same: photos with the same content, two and more each.
@@ -36,7 +57,7 @@ class Duplicates:
 
     @property
     def torn(self) -> list[list[str]]:
-        """The files of each near pair across parts, of look-alikes, too: leaks, whether a group holds them or not."""
+        """The files of each near pair across parts, also of look-alikes: leaks, in a group or not."""
         pairs = [(*first, *second) for first, second, _ in self.near]
         return [[photo.file for photo in pair] for pair in pairs if len({photo.part for photo in pair}) > 1]
 
@@ -72,8 +93,7 @@ def find_duplicates(facts: Sequence[Facts], advance: Callable[[float], None] = l
 def duplicate_findings(found: Duplicates) -> Iterator[Finding]:
     """Findings of all duplicates: a group of the same content, a pair of nearly the same."""
     for same in found.same:
-        trouble = _trouble(same, same)
-        yield _finding(f"same_photo{trouble}", same, f"the same file {len(same)} times: {_files(same)}")
+        yield _finding(SAME[_trouble(same, same)], same, f"the same file {len(same)} times: {_files(same)}")
     chain_of = {photo.file: place for place, group in enumerate(found.look_alikes) for photo in group}
     chained: dict[int, list[tuple[Photos, Photos]]] = defaultdict(list)
     for first, second, distance in found.near:
@@ -83,7 +103,7 @@ def duplicate_findings(found: Duplicates) -> Iterator[Finding]:
         else:
             chained[place].append((first, second))
     for place, group in enumerate(found.look_alikes):
-        yield _finding("look_alikes", group, f"{len(group):,} photos look alike in a chain: {_files(group)}")
+        yield _finding(Kind.LOOK_ALIKES, group, f"a chain of {len(group):,} look-alikes: {_files(group)}")
         yield from _crossing(chained[place])
 
 
@@ -95,43 +115,42 @@ def _pair(first: Photos, second: Photos, distance: float) -> Finding:
     a, b = _worst(first, second)
     others = [photo for photo in (*first, *second) if photo not in (a, b)]
     message = f"{b.file} is nearly the same photo as {a.file} (distance {distance:.3f})"
-    return _finding(f"near_duplicate{_trouble(first, second)}", (a, b, *others), message)
+    return _finding(NEAR[_trouble(first, second)], (a, b, *others), message)
 
 
 def _crossing(pairs: Sequence[tuple[Photos, Photos]]) -> Iterator[Finding]:
-    """One finding for all harmful pairs of a chain that are of one kind and of the same parts.
+    """One finding for all harmful pairs of a chain that have the same kind and the same parts.
 
-    A list of thousands would hide the rest; and a pair of train and val with one of train and test is none of val and
-    test.
+    A list of thousands would hide the rest. Pairs of other parts stay apart: train and val with train and test would
+    read as val and test.
     """
-    crossing: dict[tuple[str, frozenset[str]], dict[str, Photo]] = defaultdict(dict)
+    crossing: dict[tuple[Trouble, frozenset[str]], dict[str, Photo]] = defaultdict(dict)
     for first, second in pairs:
-        if trouble := _trouble(first, second):
+        if (trouble := _trouble(first, second)) is not Trouble.NONE:
             both = (*first, *second)
             crossing[trouble, frozenset(photo.part for photo in both)].update((photo.file, photo) for photo in both)
     for (trouble, _), photos in crossing.items():
         among = tuple(photos.values())
-        yield _finding(
-            f"near_duplicate{trouble}", among, f"{len(among):,} photos of a chain of look-alikes: {_files(among)}"
-        )
+        yield _finding(NEAR[trouble], among, f"{len(among):,} photos of a chain of look-alikes: {_files(among)}")
 
 
-def _trouble(first: Photos, second: Photos) -> str:
-    """How two contents, or one and itself, harm: the end of the kind's name, or an empty text."""
+def _trouble(first: Photos, second: Photos) -> Trouble:
+    """How two contents, or one and itself, harm."""
     labels = [{photo.class_name for photo in content} - {None} for content in (first, second)]
     if all(labels) and len(labels[0] | labels[1]) > 1:
-        return "_two_labels"
-    return "_across_parts" if len({photo.part for photo in (*first, *second)}) > 1 else ""
+        return Trouble.TWO_LABELS
+    crosses = len({photo.part for photo in (*first, *second)}) > 1
+    return Trouble.ACROSS_PARTS if crosses else Trouble.NONE
 
 
 def _worst(first: Photos, second: Photos) -> tuple[Photo, Photo]:
-    """The two photos, of one content each, whose being the same does the most harm."""
+    """One photo of each content: the two that do the most harm by being the same."""
     pairs = product(_one_of_each(first), _one_of_each(second))
     return max(pairs, key=lambda pair: (_labels_differ(*pair), pair[0].part != pair[1].part))
 
 
 def _one_of_each(photos: Photos) -> list[Photo]:
-    """The first photo of each class and part: thousands of copies tell nothing more."""
+    """The first photo of each class and part; thousands of copies add nothing."""
     found: dict[tuple[str | None, str], Photo] = {}
     for photo in photos:
         found.setdefault((photo.class_name, photo.part), photo)
@@ -142,10 +161,10 @@ def _labels_differ(a: Photo, b: Photo) -> bool:
     return a.class_name is not None and b.class_name is not None and a.class_name != b.class_name
 
 
-def _finding(kind: str, photos: Photos, message: str) -> Finding:
-    parts = [part for part in ("train", "val", "test") if any(photo.part == part for photo in photos)]
+def _finding(kind: Kind, photos: Photos, message: str) -> Finding:
+    parts = tuple(part for part in ("train", "val", "test") if any(photo.part == part for photo in photos))
     classes = sorted({photo.class_name for photo in photos if photo.class_name is not None})
-    return Finding(kind, ", ".join(parts), tuple(classes), tuple(photo.file for photo in photos), message)
+    return Finding(kind, parts, tuple(classes), tuple(photo.file for photo in photos), message)
 
 
 def _files(photos: Photos) -> str:

@@ -1,29 +1,29 @@
-"""Which files lie below a folder, and which of them have the ending of a photo. Looks at names, never at content."""
+"""The files below a folder, and which have the ending of a photo. Looks at names only."""
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldguide.data.look.findings import some
+from fieldguide.data.look.findings import Remark, Topic, some
 from fieldguide.data.read.formats import has_image_ending
 from fieldguide.errors import PhotosError, counted
 from fieldguide.storage import printable
 
 
 class Hidden(NamedTuple):
-    """A folder whose name begins with a dot, and which holds photos.
+    """A folder with photos whose name begins with a dot.
 
     Attributes:
-        folder: where it lies.
-        images: how many; None where nobody may look.
+        folder: its path.
+        images: how many; None if it cannot be read.
     """
 
     folder: Path
     images: int | None
 
     def named(self, root: Path) -> str:
-        """With how many, by its path below a folder."""
+        """Its path below `root`, with its number of photos."""
         count = "cannot be read" if self.images is None else counted(self.images, "photo")
         return f"{relative_name(self.folder, root)}/ ({count})"
 
@@ -34,7 +34,7 @@ class Below(NamedTuple):
     Attributes:
         images: files with an image ending, sorted.
         others: how many other files there are.
-        hidden: folders that were passed over with their photos.
+        hidden: ignored folders that hold photos.
     """
 
     images: list[Path]
@@ -43,11 +43,11 @@ class Below(NamedTuple):
 
 
 def problem_with_folder(root: Path) -> str | None:
-    """Why `root` is no folder that can be read, as a sentence; None if it is."""
+    """Why `root` cannot be read as a folder; None if it can."""
     try:
         if not root.exists():
             return f"{root}: there is no such folder"
-    except OSError as error:  # a name that is too long, a folder that cannot be entered
+    except OSError as error:  # a name that is too long, a folder without permission
         return f"{root}: cannot be read ({error.strerror})"
     if not root.is_dir():
         return f"{root}: is a file; give the folder that holds the photos"
@@ -59,8 +59,8 @@ def problem_with_folder(root: Path) -> str | None:
 def images_below(folder: Path) -> Below:
     """All files below a folder.
 
-    Follows links to folders, but enters no folder twice and none that `folder` lies in, so that a link in a circle
-    brings no photos of other classes; passes over names that begin with a dot.
+    Follows links to folders, but enters no folder twice and none that contains `folder`: a circular link adds no
+    photos of other classes. Ignores names that begin with a dot.
     """
     images, others, passed_over = [], 0, []
     for path in _files(folder):
@@ -74,7 +74,7 @@ def images_below(folder: Path) -> Below:
 
 
 def with_photos(folder: Path) -> list[Hidden]:
-    """The hidden folder, if photos are passed over with it; those in a hidden one inside it count, too."""
+    """The hidden folder, if it holds photos, also in hidden folders inside it."""
     try:
         found = images_below(folder)
     except PhotosError:
@@ -83,12 +83,13 @@ def with_photos(folder: Path) -> list[Hidden]:
     return [Hidden(folder, inside)] if inside else []
 
 
-def about_hidden(folders: Sequence[Hidden], root: Path) -> list[str]:
-    """What was passed over with hidden folders below `root`, as a sentence; nothing where there is none."""
+def about_hidden(folders: Sequence[Hidden], root: Path) -> list[Remark]:
+    """A remark if folders below `root` were ignored because they are hidden, else none."""
     if not folders:
         return []
-    named = some([one.named(root) for one in folders])
-    return [f"passed over, because their names begin with a dot: {named}; rename what is to be used"]
+    named = [one.named(root) for one in folders]
+    words = f"ignored, because their names begin with a dot: {some(named)}; rename those that you want to use"
+    return [Remark(Topic.LAYOUT, words, tuple(named))]
 
 
 def relative_name(path: Path, root: Path) -> str:
@@ -102,12 +103,12 @@ def hidden(name: str) -> bool:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file has the ending of a photo, and no dot at its beginning."""
+    """Whether a file has an image ending and does not begin with a dot."""
     return has_image_ending(path) and not hidden(path.name)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it can be looked into; a link in a circle and what the system does not tell are files, which fail."""
+    """Whether it is a folder; a circular link, or a path that the system refuses, is not."""
     try:
         return path.is_dir()
     except OSError:
@@ -115,7 +116,7 @@ def is_folder(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted.
+    """The contents of a folder, sorted.
 
     Raises:
         PhotosError: it cannot be read.
@@ -127,7 +128,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """Files at any depth, and hidden folders, which are not entered."""
+    """Files at any depth, and hidden folders, unopened."""
     entered = {_identity(parent) for place in (top.absolute(), top.resolve()) for parent in place.parents}
     folders = [top]
     while folders:

@@ -1,60 +1,81 @@
 """What `fieldguide check` can find: the kinds, how severe each is, and what it means."""
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, Literal
 
 Severity = Literal["harm", "note"]
 
 
-class Kind(NamedTuple):
-    """A kind of finding: `harm` makes a figure wrong or stops a training, `note` is good to know."""
+class Kind(StrEnum):
+    """A kind of finding, by the name that `--json` has.
+
+    In reading order; docs/check.md lists the same, and a test compares the two.
+
+    Attributes:
+        severity: `harm` makes a figure wrong or stops a training, `note` is good to know.
+        meaning: one sentence.
+    """
 
     severity: Severity
     meaning: str
 
+    def __new__(cls, name: str, severity: Severity, meaning: str) -> "Kind":
+        """A member that compares and is written as its name."""
+        kind = str.__new__(cls, name)
+        kind._value_, kind.severity, kind.meaning = name, severity, meaning
+        return kind
 
-# In the order in which a person should read them; docs/check.md lists the same, and a test holds the two together.
-KINDS: dict[str, Kind] = {
-    "unreadable": Kind("harm", "A file that the system or the decoder refuses."),
-    "truncated": Kind("harm", "A photo whose file ends before the picture does."),
-    "empty_file": Kind("harm", "A file of zero bytes."),
-    "not_an_image": Kind("harm", "A file with an image's ending that holds no image."),
-    "bomb": Kind(
+    UNREADABLE = "unreadable", "harm", "The system or the decoder cannot read the file."
+    TRUNCATED = "truncated", "harm", "The file ends before the picture does."
+    EMPTY_FILE = "empty_file", "harm", "The file has zero bytes."
+    NOT_AN_IMAGE = "not_an_image", "harm", "The file has an image ending but holds no image."
+    BOMB = "bomb", "harm", "Too many pixels or scans, or too much metadata: decoding would take hours or all memory."
+    SAME_PHOTO_TWO_LABELS = "same_photo_two_labels", "harm", "The same file is in two classes. One label is wrong."
+    NEAR_DUPLICATE_TWO_LABELS = "near_duplicate_two_labels", "harm", "Nearly the same photo is in two classes."
+    SAME_PHOTO_ACROSS_PARTS = (
+        "same_photo_across_parts",
         "harm",
-        "A picture of so many pixels or scans, or so much metadata, that it would take hours or all memory.",
-    ),
-    "same_photo_two_labels": Kind("harm", "The same file lies in two classes, so one of the labels is wrong."),
-    "near_duplicate_two_labels": Kind("harm", "Nearly the same photo lies in two classes."),
-    "same_photo_across_parts": Kind("harm", "The same file stands in two of train, val and test: accuracy too high."),
-    "near_duplicate_across_parts": Kind("harm", "Nearly the same photo stands in two of train, val and test."),
-    "one_class": Kind("harm", "Fewer than two classes have photos to train on."),
-    "empty_class": Kind("harm", "A class folder without a photo to train on."),
-    "class_not_in_train": Kind("harm", "A class of val or test that is never trained."),
-    "same_photo": Kind("note", "The same file lies twice in one class and part."),
-    "near_duplicate": Kind("note", "Nearly the same photo lies twice in one class and part."),
-    "look_alikes": Kind("note", "A chain of look-alikes over 5 % of a class, which a split does not keep together."),
-    "class_too_small": Kind("note", "A class without a photo to spare for validation."),
-    "few_photos": Kind("note", "A class of fewer than 20 photos to train on."),
-    "imbalance": Kind("note", "The largest class has 10 times the photos of the smallest, or more."),
-    "class_missing_in_val": Kind("note", "A class of train that val does not have."),
-    "class_missing_in_test": Kind("note", "A class of train that a labelled test does not have."),
-    "no_test": Kind("note", "There are no test photos."),
-    "similar_names": Kind("note", "Class names that differ only in case, accents or spaces."),
-    "numbers_as_text": Kind("note", "Class names with numbers, which sort as text: 1, 10, 2."),
-    "formula_name": Kind("note", "A name that a spreadsheet takes for a formula: it begins with =, +, - or @."),
-    "wrong_ending": Kind("note", "A file whose ending names another format than its content has."),
-    "tiny": Kind("note", "A photo whose shorter side is under 32 pixels."),
-    "elongated": Kind("note", "A photo over 5 times as long as wide, of which a centre crop shows little."),
-    "animated": Kind("note", "A file of several pictures, of which the first is used."),
-    "exif_rotated": Kind("note", "A photo that the camera marked as turned or mirrored; it is used upright."),
-    "alpha": Kind("note", "A photo with transparency, which is laid on white."),
-    "sixteen_bit": Kind("note", "A photo of more than 8 bits a channel, which is used with 8."),
-    "cmyk": Kind("note", "A photo in printing colours, which is converted to RGB."),
-    "grayscale": Kind("note", "A photo without colour channels."),
-    "stray_photos": Kind("note", "Photos in no class folder, which are passed over."),
-    "other_files": Kind("note", "Files without a known image ending, which are passed over."),
-    "layout": Kind("note", "A folder that is used otherwise than its name suggests, or not at all."),
-}
+        "The same file is in two of train, val and test. Accuracy may be too high.",
+    )
+    NEAR_DUPLICATE_ACROSS_PARTS = (
+        "near_duplicate_across_parts",
+        "harm",
+        "Nearly the same photo is in two of train, val and test. Accuracy may be too high.",
+    )
+    ONE_CLASS = "one_class", "harm", "Fewer than two classes have training photos."
+    EMPTY_CLASS = "empty_class", "harm", "The class has no training photo."
+    CLASS_NOT_IN_TRAIN = "class_not_in_train", "harm", "A class of val or test has no training photos."
+    SAME_PHOTO = "same_photo", "note", "The same file is twice in one class and part."
+    NEAR_DUPLICATE = "near_duplicate", "note", "Nearly the same photo is twice in one class and part."
+    LOOK_ALIKES = "look_alikes", "note", "A chain of look-alikes, over 5 % of a class. A split may separate them."
+    CLASS_TOO_SMALL = "class_too_small", "note", "The class has no photo to spare for validation."
+    FEW_PHOTOS = "few_photos", "note", "The class has fewer than 20 training photos."
+    IMBALANCE = "imbalance", "note", "The largest class has at least 10 times the photos of the smallest."
+    CLASS_MISSING_IN_VAL = "class_missing_in_val", "note", "The class has training photos, but none in val."
+    CLASS_MISSING_IN_TEST = "class_missing_in_test", "note", "The class has training photos, but none in test."
+    NO_TEST = "no_test", "note", "There are no test photos."
+    SIMILAR_NAMES = "similar_names", "note", "Class names differ only in case, accents or spaces."
+    NUMBERS_AS_TEXT = "numbers_as_text", "note", "Class names with numbers sort as text: 1, 10, 2."
+    FORMULA_NAME = "formula_name", "note", "A spreadsheet reads the name as a formula: it begins with =, +, - or @."
+    WRONG_ENDING = "wrong_ending", "note", "The file ending names another format than the content."
+    TINY = "tiny", "note", "The shorter side is under 32 pixels."
+    ELONGATED = "elongated", "note", "Over 5 times as long as wide; a centre crop shows little of it."
+    ANIMATED = "animated", "note", "The file holds several pictures. Only the first is used."
+    EXIF_ROTATED = "exif_rotated", "note", "The camera marked the photo as turned or mirrored. It is used upright."
+    ALPHA = "alpha", "note", "The photo has transparency. It is laid on white."
+    SIXTEEN_BIT = "sixteen_bit", "note", "The photo has more than 8 bits per channel. It is used with 8."
+    CMYK = "cmyk", "note", "The photo has printing colours. It is converted to RGB."
+    GRAYSCALE = "grayscale", "note", "The photo has no colour channels."
+    STRAY_PHOTOS = "stray_photos", "note", "Photos outside class folders are ignored."
+    OTHER_FILES = "other_files", "note", "Files without a known image ending are ignored."
+    LAYOUT = "layout", "note", "A folder is ignored, or used in another way than its name suggests."
+
+
+# Families of kinds, for those who treat exact and near duplicates alike.
+TWO_LABELS = frozenset({Kind.SAME_PHOTO_TWO_LABELS, Kind.NEAR_DUPLICATE_TWO_LABELS})
+ACROSS_PARTS = frozenset({Kind.SAME_PHOTO_ACROSS_PARTS, Kind.NEAR_DUPLICATE_ACROSS_PARTS})
 
 
 @dataclass(frozen=True)
@@ -62,15 +83,15 @@ class Finding:
     """Something that a person should know about the photos.
 
     Attributes:
-        kind: a key of `KINDS`.
-        part: `train`, `val`, `test`, several joined by ", ", or an empty text for the whole folder.
+        kind: what kind of thing.
+        parts: of `train`, `val` and `test`; empty for the whole folder.
         classes: those concerned.
         files: those concerned, by their names below the folder of photos.
-        message: one sentence.
+        message: one sentence, for people only.
     """
 
-    kind: str
-    part: str
+    kind: Kind
+    parts: tuple[str, ...]
     classes: tuple[str, ...]
     files: tuple[str, ...]
     message: str
@@ -78,12 +99,17 @@ class Finding:
     @property
     def severity(self) -> Severity:
         """`harm` or `note`."""
-        return KINDS[self.kind].severity
+        return self.kind.severity
+
+    @property
+    def part(self) -> str:
+        """The parts, joined by ", "."""
+        return ", ".join(self.parts)
 
     def plain(self) -> dict[str, Any]:
         """As in `--json`."""
         return {
-            "kind": self.kind,
+            "kind": self.kind.value,
             "severity": self.severity,
             "part": self.part,
             "classes": list(self.classes),
@@ -92,7 +118,39 @@ class Finding:
         }
 
 
-def some(names: "tuple[str, ...] | list[str]", most: int = 5) -> str:
-    """The first names, and how many there are beyond them."""
+class Topic(Enum):
+    """What a remark is about."""
+
+    LAYOUT = "how folders are used"
+    CLASS_NOT_IN_TRAIN = "test classes without training photos"
+    UNREADABLE = "photos that cannot be read"
+    TWO_LABELS = "one photo under two labels"
+    ACROSS_PARTS = "one photo in two parts"
+    LOOK_ALIKES = "a chain of look-alikes"
+    SEEN_BEFORE = "photos that the first weights were trained on"
+    SINGLE = "classes with one photo"
+    NOT_VALIDATED = "classes or photos that are never validated"
+    FEWER_THAN_FOLDS = "classes with fewer photos than folds"
+    MOOT_SETTINGS = "settings that change nothing here"
+    FROM_THE_RUN = "kept with the run when it began"
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Something that a person should know about the photos before a training.
+
+    Attributes:
+        topic: what it is about.
+        sentence: for people only; remarks on the same topic and names are equal whatever their words.
+        names: of the classes or files concerned.
+    """
+
+    topic: Topic
+    sentence: str = field(compare=False)
+    names: tuple[str, ...] = ()
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

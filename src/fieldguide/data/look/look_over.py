@@ -1,4 +1,4 @@
-"""A look at each photo of a folder, and the findings of it."""
+"""Looks at each photo of a folder and collects the findings."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -24,10 +24,10 @@ class CheckReport:
     Attributes:
         photos: the folder.
         used: what will be train, val and test, in one sentence.
-        findings: in the order in which to read them, harm before notes.
+        findings: in reading order, harm before notes.
         classes: of each class its name and how many readable photos it has in `train`, `val` and `test`.
-        groups: files that are the same or nearly so, which a split keeps together.
-        torn: files of each pair that is nearly the same and stands in different parts, in a group or not.
+        groups: files that are the same or nearly the same; a split keeps them together.
+        torn: files of each near-duplicate pair across parts, in a group or not.
     """
 
     photos: str
@@ -39,7 +39,7 @@ class CheckReport:
 
     @property
     def exit_code(self) -> int:
-        """1 with findings that would harm a training, else 0."""
+        """1 if a finding would harm a training, else 0."""
         return int(any(finding.severity == "harm" for finding in self.findings))
 
     def plain(self) -> dict[str, Any]:
@@ -61,12 +61,12 @@ def silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], No
 def look_over(
     folder: PhotoFolder, max_megapixels: float, progress: Progress = silent
 ) -> tuple[list[Facts], CheckReport]:
-    """Looks at each photo of a folder once and draws the findings; `train` begins with it, too.
+    """Looks at each photo of a folder once and collects the findings; `train` begins with this, too.
 
     Args:
         folder: as scanned.
         max_megapixels: a larger photo is a decompression bomb.
-        progress: `Screen.counting`, or the like.
+        progress: such as `Screen.counting`.
     """
     with progress("looking at photos", len(folder.photos)) as advance:
         facts = look_at(folder.photos, max_megapixels, advance)
@@ -75,7 +75,7 @@ def look_over(
 
 
 def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:
-    """Turns shares into whole percents, none of which is lost on the way."""
+    """Turns shares into whole percents that add up to 100."""
     done, told = 0.0, 0
 
     def by(share: float) -> None:

@@ -1,4 +1,4 @@
-"""Which photos a folder holds, and which class and part each belongs to. Looks at names, never at content."""
+"""The photos of a folder, each with its class and part. Looks at names only."""
 
 import re
 from collections import Counter
@@ -18,7 +18,7 @@ from fieldguide.data.look.files import (
     relative_name,
     with_photos,
 )
-from fieldguide.data.look.findings import some
+from fieldguide.data.look.findings import Remark, Topic, some
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.storage import printable
 
@@ -31,7 +31,7 @@ class Photo:
     """One file with an image ending.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         file: its path below the folder of photos, with `/`, as valid UTF-8 (other bytes as `\\xNN`).
         part: `train`, `val` or `test`.
         class_name: the folder's name, or None in a test folder without classes.
@@ -45,17 +45,17 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoFolder:
-    """What lies in a folder of photos.
+    """The contents of a folder of photos.
 
     Attributes:
         root: the folder.
         photos: in a stable order.
         has_validation: whether there is a folder of validation photos.
-        test_is_labelled: whether there are test photos that lie in class folders.
-        empty_classes: class folders of the training part (or of the root) without any photo.
+        test_is_labelled: whether there are test photos in class folders.
+        empty_classes: class folders of train (or of the root) without a photo.
         others: how many files have no image ending.
-        strays: photos that lie in no class folder, in train, in val or beside them.
-        remarks: sentences that a person should read.
+        strays: photos outside class folders, in train, in val or beside them.
+        remarks: what a person should read.
     """
 
     root: Path
@@ -65,7 +65,12 @@ class PhotoFolder:
     empty_classes: tuple[str, ...] = ()
     others: int = 0
     strays: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = field(default=())
+    remarks: tuple[Remark, ...] = field(default=())
+
+    @property
+    def sentences(self) -> list[str]:
+        """The remarks in words."""
+        return [remark.sentence for remark in self.remarks]
 
     def part(self, name: str) -> list[Photo]:
         """The photos of one part."""
@@ -84,7 +89,7 @@ def natural(name: str) -> tuple[list[int | str], str]:
 
 
 def scan(root: Path) -> PhotoFolder:
-    """Finds the photos of a folder that holds `train/`, or a folder a class.
+    """Finds the photos of a folder that holds `train/`, or one folder per class.
 
     Raises:
         UsageError: there is no such folder.
@@ -115,7 +120,7 @@ def _parts(root: Path, folders: dict[str, Path]) -> dict[str, Path]:
         return found
     if found and len(found) == len(folders):
         raise PhotosError(
-            f"{root}: there is {', '.join(f.name + '/' for f in found.values())} but no train/; "
+            f"{root}: has {', '.join(f.name + '/' for f in found.values())} but no train/; "
             "put the training photos into train/CLASS/"
         )
     return {}
@@ -125,7 +130,7 @@ def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
     collector = _Collector(root)
     collector.add_classes("train", root)
     remarks = [
-        f"{name}/ is taken as a class, because there is no train/ folder beside it"
+        Remark(Topic.LAYOUT, f"{name}/ is used as a class, because there is no train/ beside it", (name,))
         for name in folders
         if name.lower() in ("test", *VALIDATION_NAMES)
     ]
@@ -133,16 +138,16 @@ def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
     if not collector.photos:
         raise PhotosError(
             f"{root}: no photos in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg "
-            f"({collector.others:,} other files, {len(collector.strays):,} photos in no class folder)"
+            f"({collector.others:,} other files, {len(collector.strays):,} photos outside class folders)"
         )
     return collector.folder(has_validation=False, test_is_labelled=False, remarks=remarks)
 
 
-def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[str]:
-    """What must be known where the folders hold the same folders and no photos of their own, as parts do.
+def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[Remark]:
+    """A remark if the folders look like parts: all hold the same folders and no photos of their own.
 
     Raises:
-        PhotosError: by their names they are parts.
+        PhotosError: their names say that they are parts.
     """
     shared: set[str] = set()
     for place, folder in enumerate(folders.values()):
@@ -155,8 +160,9 @@ def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[str]:
         return []
     what = f"{some([f'{name}/' for name in folders])} hold the same folders ({some(sorted(shared, key=natural))})"
     if all(name.lower().startswith(NAMES_OF_PARTS) for name in folders):
-        raise PhotosError(f"{root}: {what}, so they are parts and not classes; call them train/, val/ and test/")
-    return [f"{what} and are taken as classes; if they are parts, call them train/, val/ and test/"]
+        raise PhotosError(f"{root}: {what}, so they are parts, not classes; call them train/, val/ and test/")
+    words = f"{what} and are used as classes; if they are parts, call them train/, val/ and test/"
+    return [Remark(Topic.LAYOUT, words, tuple(folders))]
 
 
 def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
@@ -166,7 +172,7 @@ def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
         raise PhotosError(f"{parts['train']}: no photos in class folders; expected {parts['train']}/CLASS/*.jpg")
     classes = {photo.class_name for photo in collector.photos}
     remarks = [
-        f"{entry.name}/ beside train/ is not used"
+        Remark(Topic.LAYOUT, f"{entry.name}/ beside train/ is not used", (entry.name,))
         for entry in entries(root)
         if is_folder(entry) and not hidden(entry.name) and entry not in parts.values()
     ]
@@ -178,7 +184,7 @@ def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
         labelled = collector.add_test(parts["test"], {name for name in classes if name}, remarks)
     has_validation = any(photo.part == "val" for photo in collector.photos)
     if "val" in parts and not has_validation:
-        raise PhotosError(f"{parts['val']}: holds no photos in class folders; fill it or remove it")
+        raise PhotosError(f"{parts['val']}: no photos in class folders; fill it or remove it")
     return collector.folder(has_validation=has_validation, test_is_labelled=labelled, remarks=remarks)
 
 
@@ -200,7 +206,9 @@ class _Collector:
                 if not hidden(entry.name):
                     name = printable(entry.name)
                     if names.setdefault(name, entry) != entry:
-                        raise PhotosError(f"{folder}: two classes would both be written as {name}; rename one of them")
+                        raise PhotosError(
+                            f"{folder}: two classes have the same printable name, {name}; rename one of them"
+                        )
                     self._add(part, entry, name)
                 else:
                     self.hidden += with_photos(entry)
@@ -208,32 +216,34 @@ class _Collector:
                 self.add_strays([entry])
 
     def add_strays(self, files: Iterable[Path]) -> None:
-        """Counts files that lie where no photos are looked for."""
+        """Counts files outside class folders."""
         for file in files:
             if is_image(file):
                 self.strays.append(relative_name(file, self.root))
             else:
                 self.others += 1
 
-    def add_test(self, folder: Path, classes: set[str], remarks: list[str]) -> bool:
-        """Adds test photos; says whether there are some that lie in class folders."""
+    def add_test(self, folder: Path, classes: set[str], remarks: list[Remark]) -> bool:
+        """Adds test photos; says whether some are in class folders."""
         inside = [entry for entry in entries(folder) if is_folder(entry) and not hidden(entry.name)]
         flat = [entry for entry in entries(folder) if not is_folder(entry) and is_image(entry)]
         unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
         if not inside or flat or len(unknown) == len(inside):
             if inside:
-                why = (
-                    "since they are no class folders" if len(unknown) == len(inside) else "since photos lie beside them"
-                )
-                remarks.append(f"{folder.name}/ has folders but is taken as unlabelled, {why}")
+                foreign = len(unknown) == len(inside)
+                why = "they are not class folders" if foreign else "there are photos beside them"
+                words = f"{folder.name}/ has folders but counts as unlabelled: {why}"
+                remarks.append(Remark(Topic.LAYOUT, words, (folder.name,)))
             self._add("test", folder, None)
             return False
         if unknown:
-            remarks.append(f"{folder.name}/ has classes without training photos: {', '.join(unknown)}")
+            words = f"{folder.name}/ has classes without training photos: {', '.join(unknown)}"
+            remarks.append(Remark(Topic.CLASS_NOT_IN_TRAIN, words, tuple(unknown)))
         self.add_classes("test", folder)
         if any(photo.part == "test" for photo in self.photos):
             return True
-        remarks.append(f"{folder.name}/ has class folders, and no file with an image ending in them")
+        words = f"{folder.name}/ has class folders, but no file in them has an image ending"
+        remarks.append(Remark(Topic.LAYOUT, words, (folder.name,)))
         return False
 
     def _add(self, part: str, folder: Path, class_name: str | None) -> None:
@@ -244,10 +254,10 @@ class _Collector:
             self.empty.append(class_name)
         self.photos += [Photo(path, relative_name(path, self.root), part, class_name) for path in images]
 
-    def folder(self, *, has_validation: bool, test_is_labelled: bool, remarks: list[str]) -> PhotoFolder:
+    def folder(self, *, has_validation: bool, test_is_labelled: bool, remarks: list[Remark]) -> PhotoFolder:
         same = [file for file, count in Counter(photo.file for photo in self.photos).items() if count > 1]
         if same:
-            raise PhotosError(f"{self.root}: two files would both be written as {same[0]}; rename one of them")
+            raise PhotosError(f"{self.root}: two files have the same printable name, {same[0]}; rename one of them")
         return PhotoFolder(
             root=self.root,
             photos=tuple(self.photos),
@@ -264,12 +274,12 @@ def summary(folder: PhotoFolder) -> str:
     """What will be used, in one sentence."""
     counts = Counter(photo.part for photo in folder.photos)
     train = f"{counts['train']:,} photos of {len(folder.classes):,} classes"
-    validation = f"{counts['val']:,} for validation" if folder.has_validation else "validation set apart from these"
+    validation = f"{counts['val']:,} for validation" if folder.has_validation else "validation is taken from these"
     test = f", {counts['test']:,} for test" if counts["test"] else ""
     labels = "" if folder.test_is_labelled or not counts["test"] else " (without labels)"
     notes = []
     if folder.others:
-        notes.append(f"{folder.others:,} other files passed over")
+        notes.append(f"{folder.others:,} other files ignored")
     if folder.strays:
-        notes.append(f"{len(folder.strays):,} photos in no class folder passed over, first {folder.strays[0]}")
+        notes.append(f"{len(folder.strays):,} photos outside class folders ignored, such as {folder.strays[0]}")
     return f"{train} to train on, {validation}{test}{labels}" + "".join(f"; {note}" for note in notes)

@@ -1,4 +1,4 @@
-"""Cross-validation's folds: every photo is held out once, and what belongs together is held out together."""
+"""Cross-validation folds: each photo is held out once; photos that belong together are held out together."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fieldguide.data.look.findings import Remark, Topic
+from fieldguide.data.split.make import single
 from fieldguide.data.split.partition import Row, Split, whole_groups
 from fieldguide.errors import PhotosError, counted, listing
 from fieldguide.storage import csv_line
@@ -16,18 +18,18 @@ DEALT = ("train", "val")
 
 @dataclass(frozen=True)
 class Folds:
-    """One split a fold.
+    """One split per fold.
 
     Attributes:
-        splits: each with its fold as `val` and all other folds as `train`; test and excluded photos as they were.
-        remarks: sentences that a person should read.
+        splits: each has its fold as `val` and all other folds as `train`; test and excluded photos stay.
+        remarks: what a person should read.
     """
 
     splits: tuple[Split, ...]
-    remarks: tuple[str, ...]
+    remarks: tuple[Remark, ...]
 
     def place_of(self) -> dict[str, str]:
-        """Of each file the fold that holds it out, from 1; else `train` (in every fold), `test` or `excluded`."""
+        """The fold that holds out each file, from 1; else `train` (in every fold), `test` or `excluded`."""
         found = {row.file: row.part for row in self.splits[0].rows}
         for number, split in enumerate(self.splits, start=1):
             found |= {row.file: str(number) for row in split.part("val")}
@@ -37,15 +39,15 @@ class Folds:
 def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence[str]] = ()) -> Folds:
     """Deals the training and validation photos of a split into folds.
 
-    Stratified: the folds' counts of a class differ by one at most where each photo stands for itself. Photos of the
-    same content (SHA-256) and of one group are never in two folds. A fold never takes the last photos of a class:
-    those stay in training in every fold, since no model can be asked for a class that it was never shown.
+    Stratified: without groups, the counts of a class differ by at most one between folds. Photos of the same content
+    (SHA-256) or group are always in one fold. A fold never takes the last photos of a class. They stay in training in
+    every fold, because a model cannot name a class that it has never seen.
 
     Args:
-        split: every photo, with unreadable and leaking ones dealt with; its validation photos are dealt anew.
+        split: all photos, unreadable and leaking ones excluded; its validation photos are dealt again.
         seed: of the dealing.
         folds: at least 2.
-        groups: names of files that belong together, near duplicates or the frames of a burst.
+        groups: names of files that belong together: near duplicates, or frames of a burst.
 
     Raises:
         PhotosError: fewer photos (or groups of them) than folds.
@@ -69,17 +71,17 @@ def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence
 
 
 def folds_csv(folds: Folds) -> str:
-    """Which fold holds out which photo, see `Folds.place_of`; the same text for the same folds."""
+    """Which fold holds out which photo, see `Folds.place_of`; equal folds give equal text."""
     place = folds.place_of()
     rows = ((row.file, row.class_name, place[row.file], row.content_hash) for row in folds.splits[0].rows)
     return "".join(map(csv_line, (HEADER, *rows)))
 
 
 def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:
-    """The fold of each file, from 0; files that have to stay in training are not in it.
+    """The fold of each file, from 0; files that must stay in training are missing.
 
-    Large units first, then class by class, each into the fold that has fewest photos of its classes: what makes the
-    sum of the squared counts grow least. Of equal folds, the one with fewest photos; of those, one that the seed draws.
+    Large units come first, then class by class. Each goes into the fold where the sum of squared class counts grows
+    least; of equal folds, into the one with fewest photos; of those, into one that the seed draws.
     """
     draw = np.random.default_rng([seed, folds])
     total = Counter(row.class_name for unit in units for row in unit)
@@ -105,25 +107,23 @@ def _deal(units: Sequence[list[Row]], seed: int, folds: int) -> dict[str, int]:
     return dealt
 
 
-def _remarks(rows: Sequence[Row], dealt: dict[str, int], folds: int) -> list[str]:
+def _remarks(rows: Sequence[Row], dealt: dict[str, int], folds: int) -> list[Remark]:
     photos = Counter(row.class_name for row in rows)
     folds_of: dict[str, set[int]] = defaultdict(set)
     for row in rows:
         if row.file in dealt:
             folds_of[row.class_name].add(dealt[row.file])
-    found = []
-    single = sorted(name for name, count in photos.items() if count == 1)
-    if single:
-        found.append(f"classes with one photo, which stays in training and is never validated: {', '.join(single)}")
-    kept = [row.file for row in rows if row.file not in dealt and row.class_name not in single]
+    alone = sorted(name for name, count in photos.items() if count == 1)
+    found = [single(alone)] if alone else []
+    kept = [row.file for row in rows if row.file not in dealt and row.class_name not in alone]
     if kept:
-        found.append(
-            f"{counted(len(kept), 'photo')} in training in every fold and never validated, because a class would "
-            f"have no training photo while they are held out together:\n{listing(kept)}"
+        words = (
+            f"{counted(len(kept), 'photo')} in training in every fold and never validated: holding them out together "
+            f"would leave a class without training photos:\n{listing(kept)}"
         )
+        found.append(Remark(Topic.NOT_VALIDATED, words, tuple(kept)))
     rare = [f"{name} (in {len(folds_of[name])})" for name in sorted(folds_of) if len(folds_of[name]) < folds]
     if rare:
-        found.append(
-            f"classes too small for {folds} folds, spread as far as they go, missing in the others: {', '.join(rare)}"
-        )
+        words = f"classes too small for {folds} folds, so missing in some: {', '.join(rare)}"
+        found.append(Remark(Topic.FEWER_THAN_FOLDS, words, tuple(rare)))
     return found

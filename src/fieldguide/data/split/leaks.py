@@ -1,14 +1,15 @@
-"""Photos of one part that a model has seen in another, or in an earlier training: refused, left out, or told."""
+"""Photos that leak from one part into another, or from an earlier training: refused, left out, or reported."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from fieldguide.data.look.findings import Remark, Topic
 from fieldguide.data.look.groups import joined
 from fieldguide.errors import PhotosError, counted, listing
 
 
 class Placed(Protocol):
-    """A photo that has its part; `data.split.Row` is one."""
+    """A photo with its part, such as `data.split.partition.Row`."""
 
     @property
     def file(self) -> str:
@@ -20,26 +21,30 @@ class Placed(Protocol):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the file; empty where it could not be read."""
+        """SHA-256 of the file; empty if it could not be read."""
 
 
 class Dealt(NamedTuple):
-    """What is to be done.
+    """What to do about leaks.
 
     Attributes:
-        excluded: of each file that is left out, why.
-        remarks: sentences that a person should read.
+        excluded: why each file is left out, by file.
+        remarks: what a person should read.
     """
 
     excluded: dict[str, str]
-    remarks: list[str]
+    remarks: list[Remark]
 
 
 NOTHING = Dealt({}, [])
 
 
+def _dealt(excluded: dict[str, str], topic: Topic, words: str) -> Dealt:
+    return Dealt(excluded, [Remark(topic, words, tuple(excluded))])
+
+
 def same_content(rows: Sequence[Placed], leaks: str) -> Dealt:
-    """Training photos whose very content stands in validation or test as well.
+    """Training photos whose content is also in validation or test.
 
     Raises:
         PhotosError: there are some, and `leaks` is refuse.
@@ -62,28 +67,29 @@ def same_content(rows: Sequence[Placed], leaks: str) -> Dealt:
             + "\nRemove them, or add --set data.leaks=drop (drops them from training) or --set data.leaks=allow"
         )
     if leaks == "allow":
-        return Dealt({}, [f"{count} also in val or test, and the recipe allows it: the accuracy is too high"])
+        words = f"{count} also in val or test, which data.leaks allows: the accuracy is too high"
+        return _dealt({}, Topic.ACROSS_PARTS, words)
     excluded = {row.file: f"same photo as {other.file}" for row, other in leaking}
-    return Dealt(excluded, [f"{count} dropped: also in val or test"])
+    return _dealt(excluded, Topic.ACROSS_PARTS, f"{count} dropped: also in val or test")
 
 
 def same_group(
     rows: Sequence[Placed], leaks: str, together: Sequence[Sequence[str]], torn: Sequence[Sequence[str]] = ()
 ) -> Dealt:
-    """Groups of which the folders hold some photos in training and others elsewhere.
+    """Groups with photos both in training and in validation or test.
 
     Args:
         rows: all photos.
-        leaks: as for `data.split.make_split`.
+        leaks: as for `data.split.make.make_split`.
         together: names of files that belong together.
-        torn: names of the files of each near pair that stand in different parts, in a group or not. Whoever is only
-            linked to such a pair, over look-alikes of its own part, is none: a chain's ends may be different photos.
+        torn: names of the files of each near pair across parts, in a group or not. A photo that is only linked to such
+            a pair by look-alikes of its own part does not count: the ends of a chain may be different photos.
     """
-    exact = {row.content_hash for row in rows if row.part in ("val", "test")}  # these are leaks, dealt with before
+    exact = {row.content_hash for row in rows if row.part in ("val", "test")}  # `same_content` handles these
     part = {row.file: row.part for row in rows if row.part != "train" or row.content_hash not in exact}
     elsewhere: dict[str, str] = {}
-    # Joined, for a burst belongs with what one of its frames is paired with; then pair by pair, so that the reason
-    # names the very photo.
+    # First joined, because a burst belongs with whatever one of its frames is paired with. Then pair by pair, so that
+    # the reason names the exact photo.
     for files in (*joined((*together, *torn)), *torn):
         outside = [file for file in files if part.get(file) in ("val", "test")]
         if outside:
@@ -92,15 +98,14 @@ def same_group(
         return NOTHING
     count = counted(len(elsewhere), "training photo")
     if leaks != "drop":
-        return Dealt(
-            {},
-            [
-                f"{count} nearly the same as, or of one group with, photos in val or test: accuracy too high "
-                "(fieldguide check names them, data.leaks=drop leaves them out)"
-            ],
+        words = (
+            f"{count} near a val or test photo, or in its group; accuracy may be too high. fieldguide check lists near "
+            "duplicates; data.leaks=drop leaves all of them out"
         )
+        return _dealt({}, Topic.ACROSS_PARTS, words)
     excluded = {file: f"belongs with {other}" for file, other in elsewhere.items()}
-    return Dealt(excluded, [f"{count} dropped: nearly the same as, or of one group with, photos in val or test"])
+    words = f"{count} dropped: near a val or test photo, or in its group"
+    return _dealt(excluded, Topic.ACROSS_PARTS, words)
 
 
 def seen_before(rows: Sequence[Placed], leaks: str, seen: Mapping[str, str]) -> Dealt:
@@ -108,8 +113,8 @@ def seen_before(rows: Sequence[Placed], leaks: str, seen: Mapping[str, str]) -> 
 
     Args:
         rows: all photos.
-        leaks: as for `data.split.make_split`.
-        seen: of each content that they were trained on, by which run.
+        leaks: as for `data.split.make.make_split`.
+        seen: the run that was trained on a content, by content.
 
     Raises:
         PhotosError: there are some, and `leaks` is refuse.
@@ -119,16 +124,18 @@ def seen_before(rows: Sequence[Placed], leaks: str, seen: Mapping[str, str]) -> 
         return NOTHING
     count = counted(len(found), "photo")
     if leaks == "refuse":
-        lines = [f"{row.file} was trained on by {seen[row.content_hash]}" for row in found]
+        lines = [f"{row.file}, seen by {seen[row.content_hash]}" for row in found]
         raise PhotosError(
-            f"{count} of val or test were trained on by the weights that this training starts from, so the accuracy "
-            "would be wrong:\n"
+            f"model.weights was trained on {count} of val or test, so the accuracy would be wrong:\n"
             + listing(lines)
             + "\nStart from other weights (model.weights), or add --set data.leaks=drop (leaves them out of val and "
             "test) or --set data.leaks=allow"
         )
     if leaks == "allow":
-        why = "the accuracy is too high"
-        return Dealt({}, [f"{count} of val or test trained on by model.weights, and the recipe allows it: {why}"])
+        words = (
+            f"model.weights was trained on {count} of val or test, which data.leaks allows: the accuracy is too high"
+        )
+        return _dealt({}, Topic.SEEN_BEFORE, words)
     excluded = {row.file: f"trained on by {seen[row.content_hash]} (model.weights)" for row in found}
-    return Dealt(excluded, [f"{count} left out of val or test: trained on by model.weights"])
+    words = f"{count} left out of val or test: model.weights was trained on them"
+    return _dealt(excluded, Topic.SEEN_BEFORE, words)
