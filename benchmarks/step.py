@@ -70,7 +70,7 @@ def images_per_second(
         **{name: lambda *_: None for name in ("stage_begins", "step_done", "epoch_done", "stage_done", "halved")}
     )
     with world.repeatable(0):
-        state = train(assembled.model, plan, tools, nobody, lambda: "")
+        state = train(assembled.model, plan, tools, nobody, lambda: None)
     if state.stopped:
         raise SystemExit(f"{recipe_name}: {state.stopped}")
     return sorted(epoch.images_per_second for epoch in state.history[1:]), assembled.parameters["total"]

@@ -9,7 +9,8 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "fieldguide"
 BASE = {"storage", "errors"}
 BELOW_COMMANDS = {
-    "assemble", "data", "deploy", "evaluation", "model", "recipe", "report", "run_folder", "training", "world", *BASE,
+    "assemble", "data", "deploy", "evaluation", "model", "recipe", "report", "result_format", "run_folder",
+    "training", "world", *BASE,
 }  # fmt: skip
 # A room inside a room is written with its parent; who may import the parent may import all that is inside it.
 MAY_IMPORT = {
@@ -36,8 +37,9 @@ MAY_IMPORT = {
     "model": BASE,
     "recipe": BASE,
     "world": BASE,
-    "run_folder": {"locks", *BASE},
+    "run_folder": {"locks", "result_format", *BASE},
     "locks": {"errors"},
+    "result_format": {"errors"},
     "storage": {"errors"},
     "errors": set(),
 }  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 from fieldguide import locks
 from fieldguide.errors import UsageError
+from fieldguide.result_format import as_now, is_spoilt
 from fieldguide.storage import LOCK, is_empty, is_there, read_json, remove_half_written, write_json, write_text
 
 
@@ -171,7 +172,7 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether it came to its own end."""
-        return is_there(self.result) and not self.read_result()["stopped"]
+        return is_there(self.result) and self.read_result()["stopped"] is None
 
     def command_to_go_on(self) -> str:
         """What to type."""
@@ -254,7 +255,7 @@ class RunFolder:
         result = read_json(self.result)
         if not isinstance(result, dict) or "validation" not in result:
             raise UsageError(f"{self.result}: is damaged (there is no validation in it)")
-        return result
+        return as_now(result, self.result)
 
     def read_finished_result(self) -> dict[str, Any]:
         """The figures of a training that came to its own end, or to that of its minutes.
@@ -263,11 +264,11 @@ class RunFolder:
             UsageError: this is no finished run, or its training was stopped.
         """
         result = self.read_result()
-        if stopped := result.get("stopped"):
+        if stopped := result["stopped"]:
             go_on = f"go on with it: {self.command_to_go_on()}" if self.can_go_on else "train it anew"
-            if result.get("spoilt"):
+            if is_spoilt(result):
                 go_on = "going on would come to the same; train it anew with another setting"
-            raise UsageError(f"{self.path}: is not finished ({stopped}); {go_on}")
+            raise UsageError(f"{self.path}: is not finished ({stopped['text']}); {go_on}")
         return result
 
     def test_evaluations(self) -> int:

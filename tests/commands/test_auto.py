@@ -205,7 +205,7 @@ def test_minutes_bound_a_recipe_that_has_a_plan_of_its_own(tmp_path, make_photos
     photos = make_photos(tmp_path / "photos", TWO)
     settings = (*AT_32_PX, "training.phases.0.max_epochs=10000", "training.phases.0.patience_epochs=10000")
     run = train(photos, "resnet34-adam", tmp_path / "run", weights="none", overrides=settings, minutes=0.1)
-    assert run.result["out_of_time"] and run.result["stages"][-1]["reason"] == "the time was up"
+    assert run.result["out_of_time"] and run.result["stages"][-1]["reason"]["kind"] == "out_of_time"
     assert "the time was up after epoch" in capsys.readouterr().out
     assert read_recipe(run.path / "recipe.yaml").training.max_minutes == 0.1
 

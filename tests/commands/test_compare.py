@@ -51,7 +51,9 @@ def test_a_place_that_cannot_be_written_is_named(runs, tmp_path):
 def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it(runs, tmp_path):
     stopped = RunFolder(runs[1])
     result = stopped.read_result()
-    stopped.write_result(result | {"stopped": "interrupted by SIGTERM"})
+    stopped.write_result(
+        result | {"stopped": {"kind": "signal", "signal": "SIGTERM", "text": "interrupted by SIGTERM"}}
+    )
     with pytest.raises(UsageError) as error:
         compare(runs, csv_file=tmp_path / "t.csv", quiet=True)
     assert str(error.value) == (
@@ -59,7 +61,7 @@ def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it
         f"fieldguide train --resume {stopped.path}"
     )
     assert not (tmp_path / "t.csv").exists()
-    assert result["spoilt"] is False
+    assert result["stopped"] is None
     stopped.write_result(result | {"out_of_time": True})
     assert len(compare(runs, quiet=True)) == 2  # its minutes were its end
     stopped.result.unlink()

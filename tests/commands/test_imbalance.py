@@ -12,8 +12,11 @@ from fieldguide.assemble.tools import logit_adjustment
 from fieldguide.commands.terminal.interrupts import Interrupts
 from fieldguide.data.split.partition import Row, Split
 from fieldguide.recipe.load import read_recipe
+from fieldguide.training.ends import Cause, Stopped
 
 COUNTS = {"train/ant": 26, "train/bee": 8, "train/cow": 2, "val/ant": 8, "val/bee": 2, "val/cow": 1}
+BY_SIGNAL = Stopped(Cause.SIGNAL, signal="SIGINT")
+BY_SIGNAL = Stopped(Cause.SIGNAL, signal="SIGINT")
 MACRO = ("training.metric=macro_accuracy", "training.best_by=validation_accuracy")
 
 
@@ -106,12 +109,12 @@ def test_a_balanced_training_that_was_stopped_in_mid_epoch_ends_as_if_it_had_not
     )  # fmt: skip
     whole = train(uneven, recipe="resnet34-adam", output=tmp_path / "whole", overrides=overrides, quiet=True)
     assert history(whole)[0]["training"]["images"] == 36
-    asked = iter([""] * 7)
+    asked = iter([None] * 7)
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupts, "reason", lambda self: next(asked, "interrupted by SIGINT"))
+        patch.setattr(Interrupts, "reason", lambda self: next(asked, BY_SIGNAL))
         stopped = train(uneven, recipe="resnet34-adam", output=tmp_path / "stopped", overrides=overrides, quiet=True)
     assert len(history(stopped)) == 1
     resumed = resume(tmp_path / "stopped", quiet=True)
-    assert resumed.result["stopped"] == ""
+    assert resumed.result["stopped"] is None
     assert without_times(resumed) == without_times(whole)
     assert Counter(line["best"] for line in history(whole))[True] >= 1

@@ -15,7 +15,9 @@ from fieldguide.commands import resume as resume_command
 from fieldguide.commands import train as train_command
 from fieldguide.commands.trial import carry_out as trial
 from fieldguide.errors import Interrupted, TrainingError
+from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
+from fieldguide.storage import digest
 from fieldguide.training.checkpoint_files import Checkpoints
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, Torture, differences, without_times
@@ -243,8 +245,10 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state_and_says_what_to_ch
 
     monkeypatch.setattr(trial, "train_loop", poisoning)
     run = train(trained[0], output=tmp_path / "run", overrides=(*small, EVERY_STEP), quiet=True)
-    assert run.exit_code == 1 and "the loss is not finite in epoch 2, step" in run.result["stopped"]
-    assert "train/" in run.result["stopped"] and "learning_rate" in run.result["stopped"]
+    stopped = run.result["stopped"]
+    assert run.exit_code == 1 and (stopped["kind"], stopped["what"], stopped["epoch"]) == ("not_finite", "loss", 2)
+    assert f"the loss is not finite in epoch 2, step {stopped['step']} (photos train/" in stopped["text"]
+    assert "learning_rate" in stopped["text"] and len(stopped["photos"]) == 8
     with pytest.raises(UsageError, match=r"finished \(the loss is not finite.*; going on would come to the same"):
         RunFolder(run.path).read_finished_result()
     for path in (run.path / "checkpoint").glob("*.safetensors"):
@@ -453,3 +457,22 @@ def test_folds_that_go_on_share_the_minutes_as_when_they_began(tmp_path, make_ph
         monkeypatch.setattr(module, "seconds_left", seconds_left)
     assert resume(tmp_path / "run", quiet=True).exit_code == 0
     assert shares == [(50, 2), (50, 2)]  # the fold that goes on, and the one that had not begun
+
+
+def test_a_run_of_format_1_goes_on_to_the_same_end(interrupted, trained):
+    """What a version that wrote sentences in place of kinds left behind: request, result and checkpoints."""
+    _, run = interrupted
+    request = json.loads((run / "resume.json").read_text())
+    (run / "resume.json").write_text(json.dumps(request | {"format": 1}))
+    result = json.loads((run / "result.json").read_text())
+    del result["format"]
+    old = {"stopped": "interrupted by SIGTERM", "spoilt": False}
+    stages = [stage | {"reason": "interrupted by SIGTERM"} for stage in result["stages"]]
+    (run / "result.json").write_text(json.dumps(result | old | {"stages": stages}))
+    for path in (run / "checkpoint").glob("*.json"):
+        body = json.loads(path.read_text())["checkpoint"] | {"format": 1}
+        checksum = digest(json.dumps(body, sort_keys=True).encode())
+        path.write_text(json.dumps({"sha256": checksum, "checkpoint": body}))
+    assert report(run).is_file() and "interrupted by SIGTERM" in report(run).read_text()
+    assert resume(run, quiet=True).exit_code == 0 and same(trained[1].path, run)
+    assert RunFolder(run).read_result()["stopped"] is None

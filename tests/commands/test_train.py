@@ -331,7 +331,8 @@ def test_a_signal_ends_cleanly_and_keeps_the_best_model_so_far(photos, tmp_path,
     assert process.returncode == code, output
     assert f"interrupted by {name}; the best model so far, of epoch" in output and "Traceback" not in output
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["stopped"] == f"interrupted by {name}" and result["epochs"] >= 2
+    assert result["stopped"] == {"kind": "signal", "signal": name, "text": f"interrupted by {name}"}
+    assert result["format"] == 2 and result["epochs"] >= 2
     assert load(tmp_path / "run").predict([photos / "val/2/000.png"])[0].status == "ok"
 
 

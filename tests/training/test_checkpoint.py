@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from fieldguide.errors import TrainingError, UsageError
+from fieldguide.storage import digest
 from fieldguide.training.checkpoint import UnderWay, best_weights_of, capture, plain_state, restore, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
+from fieldguide.training.ends import Reason
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Convergence, More
 from fieldguide.training.schedule import Constant, Cosine, Plateau
 from fieldguide.training.state import State
-from tests.training.test_loop import PHASES, PLAN, Diary, network, tools
+from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Diary, network, tools
 
 SCHEDULES = {
     "constant": lambda optimizer, stage, steps: Constant(),
@@ -42,8 +44,8 @@ def made(kind, schedule):
 
 
 def stopping_after(steps):
-    remaining = iter([""] * (steps - 1))
-    return lambda: next(remaining, "stopped")
+    remaining = iter([None] * (steps - 1))
+    return lambda: next(remaining, BY_SIGNAL)
 
 
 def outcome(model, state):
@@ -54,15 +56,15 @@ def outcome(model, state):
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adam", "plateau"), ("adamw", "cosine")])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule):
     whole = network()
-    expected = outcome(whole, train(whole, PLAN, made(kind, schedule), Diary(whole), lambda: ""))
+    expected = outcome(whole, train(whole, PLAN, made(kind, schedule), Diary(whole), lambda: None))
     for steps in range(1, 40, 3):
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), network()
         state = train(model, PLAN, made(kind, schedule), Diary(model), stopping_after(steps), checkpoints)
-        assert state.stopped == "stopped" or steps > 3 * len(expected[0])
+        assert state.stopped == BY_SIGNAL or steps > 3 * len(expected[0])
         again = network()
         found = checkpoints.newest(again)
         saved = Saved(state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot)), found.snapshot)
-        state = train(again, PLAN, made(kind, schedule), Diary(again), lambda: "", checkpoints, saved)
+        state = train(again, PLAN, made(kind, schedule), Diary(again), lambda: None, checkpoints, saved)
         assert outcome(again, state) == expected, steps
 
 
@@ -75,7 +77,7 @@ def test_the_time_of_the_epoch_in_whose_middle_it_was_saved_counts_too(tmp_path)
         found = checkpoints.newest(again).snapshot
         found.plain["under_way"]["running"]["seconds"] = spent
         saved, diary = Saved(state_of(found.plain["state"], plan, None), found), Diary(again)
-        state = train(again, plan, made("sgd", "constant"), diary, lambda: "", saved=saved)
+        state = train(again, plan, made("sgd", "constant"), diary, lambda: None, saved=saved)
         assert state.out_of_time == out_of_time and (len(state.history) == 1) == out_of_time
 
 
@@ -86,7 +88,7 @@ def under_way(model, kind="sgd"):
 
 def test_a_probe_that_is_not_judged_yet_is_not_taken_for_the_best_model():
     model = network()
-    best = train(model, dataclasses.replace(PLAN, max_epochs=1), made("sgd", "constant"), Diary(model), lambda: "")
+    best = train(model, dataclasses.replace(PLAN, max_epochs=1), made("sgd", "constant"), Diary(model), lambda: None)
     now = under_way(model)
     assert not any(name.startswith("best.") for name in capture(model, best, now).tensors)
     now.running.images = 12  # of a probe, which has no steps but another head
@@ -158,9 +160,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     before = sorted(path.name for path in tmp_path.iterdir())
     with torch.no_grad():
         model[1].bias[2] = float("inf")
-    with pytest.raises(
-        TrainingError, match=r"model\.1\.bias is not finite before step 1 of epoch 1, so this is not saved"
-    ):
+    with pytest.raises(TrainingError, match=r"the weight model\.1\.bias is not finite in epoch 1; try a lower"):
         checkpoints.keep(model, State(), under_way(model))
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
@@ -179,7 +179,7 @@ def test_what_a_killed_process_left_between_the_two_files_goes_away(tmp_path):
 
 def test_at_the_end_no_tensors_are_kept(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: "", checkpoints)
+    state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: None, checkpoints)
     checkpoints.finish(state)
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
     found = checkpoints.newest(model)
@@ -208,7 +208,7 @@ def test_counts_by_class_are_kept_and_a_checkpoint_without_them_still_reads():
     by_class = {"class_images": (6, 4), "class_correct": (3, 2)}
     inner = made("sgd", "constant")
     counted = dataclasses.replace(inner, evaluate=lambda model: dataclasses.replace(inner.evaluate(model), **by_class))
-    state = train(model, PLAN, counted, Diary(model), lambda: "")
+    state = train(model, PLAN, counted, Diary(model), lambda: None)
     plain = json.loads(json.dumps(plain_state(state)))
     macro = dataclasses.replace(PLAN, metric="macro_accuracy")
     assert state_of(plain, macro, state.best.weights) == state
@@ -226,9 +226,40 @@ def test_counts_by_class_are_kept_and_a_checkpoint_without_them_still_reads():
 
 def test_more_epochs_follow_after_the_last_stage(tmp_path):
     model = network()
-    state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: "")
+    state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: None)
     epochs, stages = len(state.history), len(state.ended)
     state.more.append(More(stages, 2))
-    again = train(model, PLAN, made("sgd", "constant"), diary := Diary(model), lambda: "", saved=Saved(state))
+    again = train(model, PLAN, made("sgd", "constant"), diary := Diary(model), lambda: None, saved=Saved(state))
     assert [stage.name for stage in diary.stages] == ["more epochs 1"] and len(again.history) == epochs + 2
     assert diary.stages[0].learning_rate == again.ended[stages - 1].stage.learning_rate * 0.5
+
+
+def test_a_checkpoint_of_format_1_whose_reasons_are_sentences_goes_on_with_their_kinds(tmp_path):
+    plan, model, checkpoints = dataclasses.replace(PLAN, max_epochs=9), network(), Checkpoints(tmp_path, 1e9)
+    train(model, plan, made("sgd", "plateau"), Diary(model), stopping_after(26), checkpoints)
+    path = tmp_path / f"{checkpoints.numbers()[-1]:06d}.json"
+    body = json.loads(path.read_text())["checkpoint"]
+    kinds = ["max_epochs", "converged"]
+    assert body["format"] == 2 and [reason for _, _, reason in body["state"]["ended"]][:1] == kinds[:1]
+    body["format"] = 1
+    body["state"]["ended"] = [
+        [4, True, "its most epochs"],
+        [3, True, "converged: no better by 0.001 for 3 epochs"],
+    ]
+    path.write_text(json.dumps({"sha256": checksum_of(body), "checkpoint": body}))
+    found = checkpoints.newest(network())
+    assert found.damaged == ()
+    state = state_of(found.snapshot.plain["state"], plan, best_weights_of(found.snapshot))
+    assert [ended.reason for ended in state.ended] == [Reason.MAX_EPOCHS, Reason.CONVERGED]
+
+
+def test_a_checkpoint_of_a_later_format_is_refused_with_its_number(tmp_path):
+    model, checkpoints = network(), Checkpoints(tmp_path, 10)
+    checkpoints.keep(model, State(), under_way(model))
+    body = json.loads((tmp_path / "000001.json").read_text())["checkpoint"] | {"format": 3}
+    (tmp_path / "000001.json").write_text(json.dumps({"sha256": checksum_of(body), "checkpoint": body}))
+    assert "has format 3; this version reads formats 1 to 2" in checkpoints.newest(model).damaged[0]
+
+
+def checksum_of(body):
+    return digest(json.dumps(body, sort_keys=True).encode())

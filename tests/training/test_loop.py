@@ -7,6 +7,7 @@ from torch import nn
 
 from fieldguide.errors import PhotosError, TrainingError, UsageError
 from fieldguide.training.checkpoint import Snapshot, capture, state_of
+from fieldguide.training.ends import Cause, Reason, Stopped
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Plan, Rounds, Stage
@@ -20,6 +21,7 @@ PHASES = (
     Stage("phase", "strong", "strong", 3, 0.1, "head", 0.001, 3),
 )
 PLAN = Plan(PHASES, Rounds(3, 2, 0.5, "strong", 0.001, 3), None, "validation_loss")
+BY_SIGNAL = Stopped(Cause.SIGNAL, signal="SIGINT")
 
 
 @dataclasses.dataclass
@@ -94,7 +96,7 @@ def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, tra
     )
 
 
-def run(losses, plan=PLAN, stop=lambda: "", **options):
+def run(losses, plan=PLAN, stop=lambda: None, **options):
     model = network()
     diary = Diary(model)
     state = train(model, plan, tools(losses, **options), diary, stop)
@@ -111,13 +113,14 @@ def test_phases_then_rounds_at_falling_rates_with_their_augmentations():
     assert [stage.name for stage in diary.stages] == ["standard", "strong", "round 1", "round 2", "round 3"]
     assert rates == [0.1, 0.1, 0.05, 0.025, 0.0125] and parts == ["all", "head", "head", "head", "head"]
     assert asked == [("standard", e) for e in (1, 2, 3, 4)] + [("strong", e) for e in range(5, 14)]
-    assert len(state.history) == 13 and state.stopped == "" and state.best.epoch.epoch == 13
+    assert len(state.history) == 13 and state.stopped is None and state.best.epoch.epoch == 13
 
 
 def test_a_phase_ends_once_it_has_converged():
     _, _, diary = run([1.0, 1.0, 1.0, 1.0, *[0.9, 0.8, 0.7], *[0.6, 0.5], *[0.4, 0.3], *[0.2, 0.1]])
-    assert diary.ended[0].epochs == 4 and "converged" in diary.ended[0].reason
-    assert diary.ended[1].reason == "its most epochs"
+    assert diary.ended[0].epochs == 4 and diary.ended[0].reason is Reason.CONVERGED
+    assert diary.ended[0].sentence() == "converged (no gain of 0.001 in 3 epochs)"
+    assert diary.ended[1].reason is Reason.MAX_EPOCHS
 
 
 def test_each_stage_starts_from_the_best_model_and_the_last_round_that_did_not_help_is_dropped():
@@ -137,7 +140,7 @@ def test_a_stage_begins_with_the_best_weights():
         return inner.make_optimizer(model, rate)
 
     model = network()
-    state = train(model, PLAN, dataclasses.replace(inner, make_optimizer=optimizer), Diary(model), lambda: "")
+    state = train(model, PLAN, dataclasses.replace(inner, make_optimizer=optimizer), Diary(model), lambda: None)
     assert len(begun) == 3
     for weights in begun[1:]:
         assert all(torch.equal(weights[name], state.best.weights[name]) for name in weights)
@@ -146,7 +149,7 @@ def test_a_stage_begins_with_the_best_weights():
 def test_the_limit_on_epochs_holds_over_phases_and_rounds():
     _, state, diary = run(falling(20), plan=dataclasses.replace(PLAN, max_epochs=5))
     assert len(state.history) == 5 and [stage.name for stage in diary.stages] == ["standard", "strong"]
-    assert diary.ended[-1].reason == "the training's most epochs"
+    assert diary.ended[-1].reason is Reason.TRAINING_MAX_EPOCHS
 
 
 def test_counts_are_summed_and_divided_once():
@@ -158,7 +161,7 @@ def test_counts_are_summed_and_divided_once():
             seen.append(epoch.training)
 
     one = dataclasses.replace(PLAN, max_epochs=1)
-    train(model, one, inner, Watch(model), lambda: "")
+    train(model, one, inner, Watch(model), lambda: None)
     again, loss_sum, correct = network(), 0.0, 0
     optimizer = torch.optim.SGD(again.parameters(), lr=0.1, momentum=0.9)
     for batch in tools([1.0]).batches("standard", 1, 0):
@@ -179,7 +182,7 @@ def test_best_by_accuracy_breaks_ties_by_loss():
     figures = iter([Scores(10, 9.0, 5), Scores(10, 20.0, 7), Scores(10, 19.0, 7), Scores(10, 1.0, 6)])
     model = network()
     made = dataclasses.replace(tools([]), evaluate=lambda model: next(figures))
-    assert train(model, plan, made, Diary(model), lambda: "").best.epoch.epoch == 3
+    assert train(model, plan, made, Diary(model), lambda: None).best.epoch.epoch == 3
 
 
 def test_best_by_accuracy_takes_the_mean_of_the_classes_where_the_metric_is_macro():
@@ -189,26 +192,30 @@ def test_best_by_accuracy_takes_the_mean_of_the_classes_where_the_metric_is_macr
         figures = iter([Scores(10, 9.0, sum(right), of, right) for of, right in by_class])
         made = dataclasses.replace(tools([]), evaluate=lambda model, figures=figures: next(figures))
         model = network()
-        state = train(model, dataclasses.replace(plan, metric=metric), made, Diary(model), lambda: "")
+        state = train(model, dataclasses.replace(plan, metric=metric), made, Diary(model), lambda: None)
         assert state.best.epoch.epoch == best, metric
 
 
 def test_a_loss_that_is_not_finite_stops_names_the_photos_and_keeps_the_best():
     model, state, _ = run(falling(13), bad_step=(2, 1))
-    assert "not finite in epoch 2, step 2" in state.stopped and "train/0.jpg" in state.stopped
-    assert "learning_rate" in state.stopped and len(state.history) == 1
+    photos = tuple(f"train/{number}.jpg" for number in range(4))
+    assert state.stopped == Stopped(Cause.NOT_FINITE, what="loss", epoch=2, step=2, photos=photos)
+    assert "not finite in epoch 2, step 2 (photos train/0.jpg, " in state.stopped.sentence()
+    assert "and 1 more); try a lower training.learning_rate" in state.stopped.sentence() and len(state.history) == 1
     assert all(torch.equal(model.state_dict()[name], state.best.weights[name]) for name in state.best.weights)
 
 
 def test_a_validation_loss_that_is_not_finite_stops_too():
     _, state, _ = run([1.0, float("inf")])
-    assert "validation loss of epoch 2 is not finite" in state.stopped and state.best.epoch.epoch == 1
+    assert state.stopped == Stopped(Cause.NOT_FINITE, what="validation loss", epoch=2) and state.is_spoilt
+    assert "the validation loss is not finite in epoch 2;" in state.stopped.sentence() and state.best.epoch.epoch == 1
 
 
 def test_a_stop_ends_after_the_step_and_drops_the_unfinished_epoch():
-    asked = iter([""] * 4 + ["interrupted by SIGINT"] * 99)
+    asked = iter([None] * 4 + [BY_SIGNAL] * 99)
     _, state, diary = run(falling(13), stop=lambda: next(asked))
-    assert state.stopped == "interrupted by SIGINT" and len(state.history) == 1 and len(diary.steps) == 5
+    assert state.stopped == BY_SIGNAL and len(state.history) == 1 and len(diary.steps) == 5
+    assert diary.ended[-1].reason is Reason.STOPPED
     assert state.best.epoch.epoch == 1
 
 
@@ -244,14 +251,15 @@ def test_where_a_photo_goes_away_the_steps_before_it_are_saved_with_their_figure
 
     model = network()
     made = dataclasses.replace(inner, batches=batches)
-    state = train(model, PLAN, made, Diary(model), lambda: "", Keeper())
-    assert "is gone" in state.stopped and saved == [(2, 8, True)] and not state.spoilt
+    state = train(model, PLAN, made, Diary(model), lambda: None, Keeper())
+    assert state.stopped == Stopped(Cause.PHOTOS, message="train/7.jpg is gone") and not state.is_spoilt
+    assert saved == [(2, 8, True)]
 
 
 def test_a_saved_step_of_another_training_is_refused_and_no_training_ends_with_it():
     model = network()
     with pytest.raises(UsageError, match="does not fit this training"):
-        train(model, PLAN, tools([]), Diary(model), lambda: "", saved=Saved(State(), Snapshot({}, {"under_way": {}})))
+        train(model, PLAN, tools([]), Diary(model), lambda: None, saved=Saved(State(), Snapshot({}, {"under_way": {}})))
 
 
 def probing(*answers, seen=None):
@@ -281,24 +289,24 @@ PROBE_FIRST = dataclasses.replace(
 def test_a_probe_is_an_epoch_without_steps_and_what_follows_begins_from_it():
     model = network()
     diary = Diary(model)
-    state = train(model, PROBE_FIRST, probing(), diary, lambda: "")
+    state = train(model, PROBE_FIRST, probing(), diary, lambda: None)
     first = state.history[0]
     assert (first.stage, first.learning_rate, first.training) == ("probe", 0.0, Scores(12, 6.0, 9)) and first.best
-    assert [stage.name for stage in diary.stages] == ["probe", "standard"] and diary.ended[0].reason == "solved"
+    assert [stage.name for stage in diary.stages] == ["probe", "standard"] and diary.ended[0].reason is Reason.SOLVED
 
 
 def test_a_probe_that_is_stopped_leaves_no_epoch():
-    model, asked = network(), iter(["", "interrupted by SIGINT"])
+    model, asked = network(), iter([None, BY_SIGNAL])
     state = train(model, PROBE_FIRST, probing(), Diary(model), lambda: next(asked))
-    assert not state.history and state.stopped == "interrupted by SIGINT" and state.best is None
+    assert not state.history and state.stopped == BY_SIGNAL and state.best is None
 
 
 def test_a_probe_whose_time_is_up_solves_with_what_it_has_and_ends_the_training():
     model, seen = network(), []
     plan = dataclasses.replace(PROBE_FIRST, max_seconds=0.0)
-    state = train(model, plan, probing(seen=seen), Diary(model), lambda: "")
+    state = train(model, plan, probing(seen=seen), Diary(model), lambda: None)
     assert seen == ["enough"] and len(state.history) == 1 and state.out_of_time and not state.stopped
-    assert state.ended[-1].reason == "the time was up"
+    assert state.ended[-1].reason is Reason.OUT_OF_TIME
 
 
 def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(monkeypatch):
@@ -306,15 +314,15 @@ def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(m
     plan = dataclasses.replace(PROBE_FIRST, phases=PROBE_FIRST.phases[:1], max_seconds=2.5)
     made, diary = probing(seen=seen), Diary(model)
     monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
-    state = train(model, plan, made, diary, lambda: "")
-    assert seen == ["on"] * 3 and state.ended[-1].reason == "solved" and not state.out_of_time
+    state = train(model, plan, made, diary, lambda: None)
+    assert seen == ["on"] * 3 and state.ended[-1].reason is Reason.SOLVED and not state.out_of_time
 
 
 def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
     plan = dataclasses.replace(PLAN, max_seconds=0.0)
     _, state, diary = run(falling(13), plan=plan)
     assert diary.steps == [4] and len(state.history) == 1 and state.out_of_time and state.best is not None
-    assert state.history[0].training.images == 4 and diary.ended[-1].reason == "the time was up"
+    assert state.history[0].training.images == 4 and diary.ended[-1].reason is Reason.OUT_OF_TIME
 
 
 @pytest.mark.parametrize("plan", [PLAN, PROBE_FIRST])
@@ -333,13 +341,13 @@ def test_a_photo_that_goes_away_in_the_validation_of_an_epoch_that_the_time_cut_
 
     made = dataclasses.replace(probing(), evaluate=evaluate)
     cut = dataclasses.replace(plan, max_seconds=0.0)
-    state = train(model, cut, made, Diary(model), lambda: "", Keeper())
-    assert state.stopped == "val/a.jpg is gone" and not state.history
+    state = train(model, cut, made, Diary(model), lambda: None, Keeper())
+    assert state.stopped.message == "val/a.jpg is gone" and not state.history
     (snapshot,) = saved
     again, diary = network(), Diary(model)
     on = Saved(state_of(snapshot.plain["state"], plan, None), snapshot)
     more = dataclasses.replace(tools(falling(13)), probe=probing().probe)
-    state = train(again, plan, more, diary, lambda: "", saved=on)
+    state = train(again, plan, more, diary, lambda: None, saved=on)
     assert not state.stopped and len(state.history) > 1 and state.best is not None
 
 
@@ -365,34 +373,34 @@ class Clock:
 @pytest.mark.parametrize(
     ("seconds", "epochs", "steps", "reason"),
     [
-        (1.5, 1, 2, "the time was up"),  # in the first epoch, which is judged as it is
-        (12.5, 1, 3, "the time was up"),  # in its validation: no further epoch begins
-        (14.5, 2, 5, "the time was up"),
-        (80.5, 7, 21, "its most epochs"),  # after its last step but one: nothing was cut
+        (1.5, 1, 2, Reason.OUT_OF_TIME),  # in the first epoch, which is judged as it is
+        (12.5, 1, 3, Reason.OUT_OF_TIME),  # in its validation: no further epoch begins
+        (14.5, 2, 5, Reason.OUT_OF_TIME),
+        (80.5, 7, 21, Reason.MAX_EPOCHS),  # after its last step but one: nothing was cut
     ],
 )
 def test_time_ends_a_training_between_steps_and_before_what_would_follow(monkeypatch, seconds, epochs, steps, reason):
     rounds = dataclasses.replace(PLAN.rounds, max_rounds=0)
     plan, model = dataclasses.replace(PLAN, max_seconds=seconds, rounds=rounds), network()
     diary, clock = Diary(model), Clock(monkeypatch)
-    state = train(model, plan, clock.tools(tools(falling(13))), diary, lambda: "")
+    state = train(model, plan, clock.tools(tools(falling(13))), diary, lambda: None)
     assert (len(state.history), len(diary.steps), diary.ended[-1].reason) == (epochs, steps, reason)
-    assert state.out_of_time == (reason == "the time was up")
+    assert state.out_of_time == (reason is Reason.OUT_OF_TIME)
 
 
 def test_what_other_processes_spent_counts_too(monkeypatch):
     model = network()
-    done = train(model, dataclasses.replace(PLAN, max_epochs=2), tools(falling(13)), Diary(model), lambda: "")
+    done = train(model, dataclasses.replace(PLAN, max_epochs=2), tools(falling(13)), Diary(model), lambda: None)
     done.history = [dataclasses.replace(epoch, seconds=20.0) for epoch in done.history]
     clock, plan = Clock(monkeypatch), dataclasses.replace(PLAN, max_seconds=30.0)
-    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "", saved=Saved(done))
+    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: None, saved=Saved(done))
     assert state.out_of_time and len(state.history) == 2
 
 
 def test_where_time_ends_a_training_the_soup_is_made_of_what_there_is(monkeypatch):
     plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
     model, clock = network(), Clock(monkeypatch)
-    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "")
+    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: None)
     assert state.out_of_time and len(state.history) == 2
     assert state.candidates == [] and state.soup.candidates == (2, 1) and clock.now == 14 + 1 + 10 + 2 * 10
 
@@ -400,8 +408,10 @@ def test_where_time_ends_a_training_the_soup_is_made_of_what_there_is(monkeypatc
 def test_a_training_that_is_stopped_after_its_time_was_up_makes_no_soup(monkeypatch):
     plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
     model, clock = network(), Clock(monkeypatch)
-    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: "told" if clock.now > 15 else "")
-    assert state.out_of_time and state.stopped == "told" and state.soup is None
+    state = train(
+        model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: BY_SIGNAL if clock.now > 15 else None
+    )
+    assert state.out_of_time and state.stopped == BY_SIGNAL and state.soup is None
     assert [one.epoch.epoch for one in state.candidates] == [2, 1]  # for when it goes on
 
 

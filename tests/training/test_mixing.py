@@ -186,20 +186,20 @@ def test_a_mixed_training_goes_on_after_any_step_as_if_it_had_not_been_stopped(t
         return dataclasses.replace(made("sgd", "plateau"), draw_mix=BOTH.draw)
 
     whole, plain = small_network(), small_network()
-    expected = outcome(whole, train(whole, PLAN, tools(), Diary(whole), lambda: ""))
-    assert outcome(plain, train(plain, PLAN, made("sgd", "plateau"), Diary(plain), lambda: "")) != expected
+    expected = outcome(whole, train(whole, PLAN, tools(), Diary(whole), lambda: None))
+    assert outcome(plain, train(plain, PLAN, made("sgd", "plateau"), Diary(plain), lambda: None)) != expected
     for steps in (2, 7, 13):
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), small_network()
         train(model, PLAN, tools(), Diary(model), stopping_after(steps), checkpoints)
         again = small_network()
         found = checkpoints.newest(again)
         saved = Saved(state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot)), found.snapshot)
-        assert outcome(again, train(again, PLAN, tools(), Diary(again), lambda: "", checkpoints, saved)) == expected
+        assert outcome(again, train(again, PLAN, tools(), Diary(again), lambda: None, checkpoints, saved)) == expected
 
 
 def test_a_training_that_mixes_nothing_is_to_the_bit_one_that_knows_of_no_mixing():
     ours, theirs = small_network(), small_network()
     off = dataclasses.replace(BOTH, mixup_alpha=0, cutmix_alpha=0)
-    mine = train(ours, PLAN, dataclasses.replace(made("adam", "plateau"), draw_mix=off.draw), Diary(ours), lambda: "")
-    expected = train(theirs, PLAN, made("adam", "plateau"), Diary(theirs), lambda: "")
+    mine = train(ours, PLAN, dataclasses.replace(made("adam", "plateau"), draw_mix=off.draw), Diary(ours), lambda: None)
+    expected = train(theirs, PLAN, made("adam", "plateau"), Diary(theirs), lambda: None)
     assert outcome(ours, mine) == outcome(theirs, expected)

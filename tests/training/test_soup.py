@@ -15,7 +15,7 @@ from fieldguide.training.plan import More
 from fieldguide.training.soup import greedy_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Scores, State
 from tests.training.test_checkpoint import LOSSES, made, outcome, stopping_after, under_way
-from tests.training.test_loop import PHASES, PLAN, Clock, Diary, network, run
+from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Clock, Diary, network, run
 
 NOISY = tuple(dataclasses.replace(stage, learning_rate=0.3) for stage in PHASES)  # so that a mean may be better
 SOUP = dataclasses.replace(PLAN, phases=NOISY, soup_candidates=3)
@@ -168,7 +168,7 @@ def test_at_the_end_the_model_is_the_soup_where_that_is_better(best_by):
             kept[epoch.epoch] = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     model = network()
-    state = train(model, plan, tools, Watch(model), lambda: "")
+    state = train(model, plan, tools, Watch(model), lambda: None)
     soup = state.soup
     better = {"validation_loss": by_loss, "validation_accuracy": by_accuracy}[best_by]
     assert len(soup.candidates) == 3 and soup.candidates[0] == state.best.epoch.epoch and state.candidates == []
@@ -195,7 +195,7 @@ def test_without_it_the_training_is_what_it_was():
 @pytest.mark.parametrize("ema_decay", [None, 0.8])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule, ema_decay):
     plan, whole = dataclasses.replace(SOUP, ema_decay=ema_decay), network()
-    expected = whole_outcome(whole, train(whole, plan, judged_by_weights(kind, schedule), Diary(whole), lambda: ""))
+    expected = whole_outcome(whole, train(whole, plan, judged_by_weights(kind, schedule), Diary(whole), lambda: None))
     steps_in_all = 3 * len(expected[0])
     for steps in (
         *range(1, steps_in_all, 4),
@@ -218,7 +218,7 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
             plan,
             judged_by_weights(kind, schedule),
             Diary(again),
-            lambda: "",
+            lambda: None,
             checkpoints,
             Saved(before, snapshot),
         )
@@ -228,12 +228,12 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
 def test_stopped_in_the_soup_after_its_time_was_up_it_makes_the_same_soup_when_it_goes_on(tmp_path, monkeypatch):
     plan, expected = dataclasses.replace(SOUP, max_seconds=14.5), network()
     clock = Clock(monkeypatch)
-    whole = train(expected, plan, clock.tools(judged_by_weights()), Diary(expected), lambda: "")
+    whole = train(expected, plan, clock.tools(judged_by_weights()), Diary(expected), lambda: None)
     assert whole.out_of_time and len(whole.soup.candidates) == 2
     clock.now, model, checkpoints = 0.0, network(), Checkpoints(tmp_path, 1e9)
 
     def told():
-        return "told to" if clock.now > 15 else ""
+        return BY_SIGNAL if clock.now > 15 else None
 
     stopped = train(model, plan, clock.tools(judged_by_weights()), Diary(model), told, checkpoints)
     assert stopped.stopped and stopped.soup is None and stopped.out_of_time
@@ -242,7 +242,7 @@ def test_stopped_in_the_soup_after_its_time_was_up_it_makes_the_same_soup_when_i
     before = state_of(snapshot.plain["state"], plan, best_weights_of(snapshot), candidates_of(snapshot))
     clock.now = 1_000.0
     made = clock.tools(judged_by_weights())
-    state = train(again, plan, made, Diary(again), lambda: "", checkpoints, Saved(before, snapshot))
+    state = train(again, plan, made, Diary(again), lambda: None, checkpoints, Saved(before, snapshot))
     assert state.soup == whole.soup and whole_outcome(again, state) == whole_outcome(expected, whole)
 
 
@@ -260,7 +260,7 @@ def test_the_best_candidate_is_saved_once():
 def finished(tmp_path):
     """A training with a soup that was kept, as its last saved step tells of it."""
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    state = train(model, SOUP, judged_by_epoch([0.8, 0.7, 0.75]), Diary(model), lambda: "", checkpoints)
+    state = train(model, SOUP, judged_by_epoch([0.8, 0.7, 0.75]), Diary(model), lambda: None, checkpoints)
     checkpoints.finish(state)
     assert state.soup.is_kept and state.soup.epochs == state.soup.candidates[:2]
     return model, state, checkpoints
@@ -282,7 +282,7 @@ def test_a_finished_training_with_a_soup_is_trained_longer_from_the_soup(tmp_pat
 
     inner, losses = judged_by_epoch([]), iter([0.72, 0.71, 0.7, 0.7, 0.7])
     worse = dataclasses.replace(inner, evaluate=lambda model: Scores(10, 10 * next(losses), 5))
-    longer = train(model, SOUP, worse, Watch(model), lambda: "", saved=Saved(again))
+    longer = train(model, SOUP, worse, Watch(model), lambda: None, saved=Saved(again))
     assert begun == [state.best] and [epoch.best for epoch in longer.history[done:]] == [False, False]  # 0.7 was better
     assert longer.soup.candidates == (state.best.epoch.epoch, done + 2, done + 1) and not longer.soup.is_kept
     assert longer.best.soup == state.best.soup
@@ -294,7 +294,9 @@ def test_a_finished_training_makes_its_soup_once(tmp_path):
     model, state, checkpoints = finished(tmp_path)
     plain = checkpoints.newest(model).snapshot.plain["state"]
     silent = dataclasses.replace(judged_by_weights(), evaluate=lambda model: pytest.fail("was judged again"))
-    again = train(model, SOUP, silent, Diary(model), lambda: "", saved=Saved(state_of(plain, SOUP, state.best.weights)))
+    again = train(
+        model, SOUP, silent, Diary(model), lambda: None, saved=Saved(state_of(plain, SOUP, state.best.weights))
+    )
     assert again.soup == state.soup and again.best == state.best
 
 

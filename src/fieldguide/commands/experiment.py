@@ -29,6 +29,7 @@ from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import Recipe
 from fieldguide.report import comparison
 from fieldguide.report.pairs import pair_runs
+from fieldguide.result_format import is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_empty
 
@@ -222,7 +223,7 @@ def _finish_or_fail(
         except NotFiniteError as error:
             note_failure(run, trial.recipe, trial.recipe_name, error)
         else:
-            if not ended.result.get("spoilt"):
+            if not is_spoilt(ended.result):
                 return ended
         why = why_failed(run)
         assert why is not None, "it was noted, or stands in the result"

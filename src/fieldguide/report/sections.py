@@ -39,7 +39,7 @@ def answer(kept: Kept) -> dict[str, Any]:
         "test_sentence": _test_sentence(bool(test), times),
         "trained_on": result["split"]["train"],
         "weights": result.get("weights") or {},
-        "stopped": result.get("stopped"),
+        "stopped": (result.get("stopped") or {}).get("text"),
         "unread": {"test": _unread(test or {}, "test"), "validation": _unread(validation, "validation")},
     }
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fieldguide.errors import TrainingError, UsageError
+from fieldguide.errors import UsageError
 from fieldguide.training.average import Average
+from fieldguide.training.ends import NotFinite, Reason
 from fieldguide.training.plan import Convergence, Ended, More, Plan, Stage, next_stage
 from fieldguide.training.schedule import Schedule
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, Soup, State
@@ -68,7 +69,7 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
     """Where a training stands, between two steps.
 
     Raises:
-        TrainingError: a weight is not finite, so that this is nothing to go on from.
+        NotFinite: a weight is not finite; nobody could resume from this.
     """
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     if state.best is not None and not _is_best(model, state, under_way):
@@ -116,17 +117,14 @@ def _is_best(model: nn.Module, state: State, under_way: UnderWay) -> bool:
 def _demand_finite(tensors: Mapping[str, torch.Tensor], epoch: int, steps: int) -> None:
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise TrainingError(
-                f"{name} is not finite before step {steps + 1} of epoch {epoch}, so this is not saved; try a lower "
-                "training.learning_rate, training.gradient_clip_norm=1, or execution=exact"
-            )
+            raise NotFinite(f"weight {name}", epoch, steps)
 
 
 def plain_state(state: State) -> dict[str, Any]:
     """A state without its weights, ready for JSON."""
     plain = {
         "history": [asdict(epoch) for epoch in state.history],
-        "ended": [[ended.epochs, ended.improved, ended.reason] for ended in state.ended],
+        "ended": [[ended.epochs, ended.improved, str(ended.reason)] for ended in state.ended],
         "best_epoch": state.best.epoch.epoch if state.best else None,
         "more": [[more.after_stages, more.epochs] for more in state.more],
         "halved": [[halved.epoch, halved.step, halved.photos] for halved in state.halved],
@@ -170,7 +168,7 @@ def state_of(
             stage = next_stage(plan, state.ended, state.more)
             if stage is None:
                 raise ValueError("more stages ended than there are")
-            state.ended.append(Ended(stage, int(epochs), bool(improved), str(reason)))
+            state.ended.append(Ended(stage, int(epochs), bool(improved), Reason(reason)))
         state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
         state.out_of_time = bool(plain.get("out_of_time", False))
         if any(halved.photos < 1 for halved in state.halved):

@@ -3,6 +3,7 @@
 The tensors are written first; a checkpoint is there once its JSON is, and it goes away with its JSON first.
 """
 
+import contextlib
 import json
 import math
 import time
@@ -19,9 +20,10 @@ from torch import nn
 from fieldguide.errors import UsageError
 from fieldguide.storage import digest, read_json, write_bytes, write_text
 from fieldguide.training.checkpoint import CANDIDATE, MOST_TOLD, Snapshot, UnderWay, capture, plain_state
+from fieldguide.training.ends import reason_of_format_1
 from fieldguide.training.state import State
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2
 MOST_JSON_BYTES = 100_000_000
 MOST_HEADER_BYTES = 100_000_000
@@ -70,7 +72,7 @@ class Checkpoints:
         """Writes a checkpoint, then removes all but two.
 
         Raises:
-            TrainingError: a weight is not finite; nothing was written.
+            NotFinite: a weight is not finite; nothing was written.
             OSError: it cannot be written; the ones before are as they were.
         """
         snapshot = capture(model, state, under_way)
@@ -170,14 +172,22 @@ def _read_body(path: Path) -> dict[str, Any]:
     body = data.get("checkpoint") if isinstance(data, dict) else None
     if not isinstance(body, dict) or data.get("sha256") != _checksum(body):
         raise UsageError(f"{path}: is damaged (its checksum differs)")
-    if body.get("format") != FORMAT:
-        raise UsageError(f"{path}: is of format {body.get('format')!r}, and this version reads format {FORMAT}")
+    if body.get("format") not in (1, FORMAT):
+        raise UsageError(f"{path}: has format {body.get('format')!r}; this version reads formats 1 to {FORMAT}")
     if not isinstance(body.get("state"), dict) or "tensors" not in body:
         raise UsageError(f"{path}: is damaged (there is no state in it)")
+    if body["format"] == 1:
+        _upgrade(body["state"])
     beside = body.setdefault("beside", {})
     if not isinstance(beside, dict) or not all(map(_are_numbers, beside.values())):
         raise UsageError(f"{path}: is damaged (what stands beside the state is no list of numbers)")
     return body
+
+
+def _upgrade(state: dict[str, Any]) -> None:
+    """Format 1 says why a stage ended in a sentence; what is damaged is left to `state_of`."""
+    with contextlib.suppress(TypeError, ValueError):
+        state["ended"] = [[n, improved, reason_of_format_1(str(why))] for n, improved, why in state.get("ended", ())]
 
 
 def _are_numbers(values: Any) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from fieldguide.errors import FieldguideError, TrainingError, UsageError
+from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.training.average import Average
 from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
+from fieldguide.training.ends import NotFinite, Reason, Stopped, stopped_by
 from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
 from fieldguide.training.optimizer import SHARE
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
@@ -32,7 +33,7 @@ def train(
     plan: Plan,
     tools: Tools,
     observer: Observer,
-    stop: Callable[[], str],
+    stop: Callable[[], Stopped | None],
     keeper: Keeper = NO_KEEPER,
     saved: Saved | None = None,
 ) -> State:
@@ -43,7 +44,7 @@ def train(
         plan: phases and rounds.
         tools: data, optimiser, schedule.
         observer: is told what happens.
-        stop: asked after each step; a reason other than an empty text ends the training there.
+        stop: asked after each step; what it gives, if anything, ends the training there.
         keeper: saves after each epoch, whenever it says that it is due, and where the training is stopped.
         saved: where to go on; None: from the beginning.
 
@@ -62,8 +63,8 @@ def train(
     except UsageError:  # the saved step is none of this training
         raise
     except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
-        training.state.stopped = str(error)
-        training.save_unless_spoilt(error)
+        training.state.stopped = stopped_by(error)
+        training.save_unless_spoilt()
     training.go_back_to_best()
     model.eval()
     return training.state
@@ -77,7 +78,7 @@ class _Training:
     plan: Plan
     tools: Tools
     observer: Observer
-    stop: Callable[[], str]
+    stop: Callable[[], Stopped | None]
     keeper: Keeper
     state: State
     under_way: UnderWay | None = None
@@ -102,10 +103,9 @@ class _Training:
         if self.state.best is not None:
             self.tools.load(self.model, self.state.best.weights)
 
-    def save_unless_spoilt(self, error: FieldguideError) -> None:
+    def save_unless_spoilt(self) -> None:
         """After a photo that went away the steps before it are good; after a loss that is not finite they are not."""
-        self.state.spoilt = isinstance(error, TrainingError)
-        if self.under_way is not None and not self.state.spoilt:
+        if self.under_way is not None and not self.state.is_spoilt:
             if self.under_way.running.images:  # an epoch that the time cut is still to be judged
                 self.state.out_of_time = False
             self.keeper.keep(self.model, self.state, self.under_way)
@@ -137,12 +137,12 @@ class _Training:
             under_way.average = Average(self.model, self.plan.ema_decay)
         return under_way
 
-    def _run_stage(self, under_way: UnderWay) -> str:
+    def _run_stage(self, under_way: UnderWay) -> Reason:
         """Its epochs; returns why there are no more."""
-        while not (reason := self._why_it_ends(under_way)):
+        while (reason := self._why_it_ends(under_way)) is None:
             epoch = self._run_epoch(under_way)
             if epoch is None:
-                return self.state.stopped
+                return Reason.STOPPED
             under_way.epochs += 1
             under_way.improved |= epoch.best
             under_way.convergence.take(epoch.validation.loss)
@@ -150,17 +150,17 @@ class _Training:
             self.keeper.keep(self.model, self.state, under_way)
         return reason
 
-    def _why_it_ends(self, under_way: UnderWay) -> str:
+    def _why_it_ends(self, under_way: UnderWay) -> Reason | None:
         stage = under_way.stage
         if self.state.out_of_time:  # in mid-epoch
-            return "the time was up"
+            return Reason.OUT_OF_TIME
         if under_way.convergence.is_reached:
-            return f"converged: no better by {stage.min_improvement:g} for {stage.patience_epochs} epochs"
+            return Reason.CONVERGED
         if under_way.epochs >= stage.max_epochs:
-            return "solved" if stage.method == "probe" else "its most epochs"
+            return Reason.SOLVED if stage.method == "probe" else Reason.MAX_EPOCHS
         if self._is_used_up():
-            return "the training's most epochs"
-        return "the time was up" if self.state.history and self._is_out_of_time() else ""
+            return Reason.TRAINING_MAX_EPOCHS
+        return Reason.OUT_OF_TIME if self.state.history and self._is_out_of_time() else None
 
     def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
         """One epoch, or what is left of it, and its validation; None where it was stopped in between."""
@@ -178,9 +178,7 @@ class _Training:
         running = under_way.running
         validation = self.tools.evaluate(self.model)
         if not math.isfinite(validation.loss):
-            raise TrainingError(
-                f"the validation loss of epoch {number} is not finite; try a lower training.learning_rate"
-            )
+            raise NotFinite("validation loss", number)
         under_way.schedule.after_epoch(validation)
         best = self.state.best
         epoch = Epoch(
@@ -233,7 +231,7 @@ class _Training:
             self._note_halving(epoch, running.steps)
             self.observer.step_done(len(batch.labels))
             self.state.stopped = self.stop()
-            is_due = bool(self.state.stopped) or self.keeper.is_due()
+            is_due = self.state.stopped is not None or self.keeper.is_due()
             if is_due or waiting.is_full:
                 waiting.collect(running, epoch)
             if is_due:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fieldguide.training.ends import Reason
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -91,7 +93,19 @@ class Ended:
     stage: Stage
     epochs: int
     improved: bool
-    reason: str
+    reason: Reason
+
+    def sentence(self) -> str:
+        """Why it ended, for people; nothing is decided by it."""
+        stage = self.stage
+        return {
+            Reason.CONVERGED: f"converged (no gain of {stage.min_improvement:g} in {stage.patience_epochs} epochs)",
+            Reason.SOLVED: "solved",
+            Reason.MAX_EPOCHS: "reached max_epochs",
+            Reason.TRAINING_MAX_EPOCHS: "reached training.max_epochs",
+            Reason.OUT_OF_TIME: "out of time",
+            Reason.STOPPED: "stopped",
+        }[self.reason]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from fieldguide.training.ends import Stopped
 from fieldguide.training.plan import Ended, More
 
 
@@ -148,8 +149,7 @@ class State:
         ended: every finished stage.
         best: None before the first epoch ended.
         more: epochs that were asked for after the plan was done.
-        stopped: why it ended before its plan did, or an empty text.
-        spoilt: whether going on would end there again: a loss or weights that are not finite.
+        stopped: why it ended before its plan did; None: it did not.
         halved: each time that memory ran out.
         out_of_time: whether the plan's most seconds were up before its end.
         candidates: for a soup; the best first, `best` among them. Empty where none is asked for, and once it is made.
@@ -160,12 +160,16 @@ class State:
     ended: list[Ended] = field(default_factory=list)
     best: Best | None = None
     more: list[More] = field(default_factory=list)
-    stopped: str = ""
-    spoilt: bool = False
+    stopped: Stopped | None = None
     halved: list[Halved] = field(default_factory=list)
     out_of_time: bool = False
     candidates: list[Best] = field(default_factory=list)
     soup: Soup | None = None
+
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether resuming would fail again: a loss or weights that are not finite."""
+        return self.stopped is not None and self.stopped.is_spoilt
 
 
 @dataclass

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fieldguide.errors import TrainingError
+from fieldguide.training.ends import NotFinite
 from fieldguide.training.mixing import Mix, before
 from fieldguide.training.state import Running
 from fieldguide.world import is_out_of_memory
@@ -177,7 +177,7 @@ class OnDevice:
         """Adds the steps to the epoch's sums. The only place within an epoch that waits for the device.
 
         Raises:
-            TrainingError: a loss is not finite.
+            NotFinite: a loss is not finite.
         """
         if not self._steps:
             return
@@ -186,11 +186,7 @@ class OnDevice:
         first = running.steps - len(self._steps)
         for step, (loss, correct, (_, _, files)) in enumerate(zip(losses, counts, self._steps, strict=True), first + 1):
             if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss is not finite in epoch {epoch}, step {step} (photos {', '.join(files[:3])} and "
-                    f"{max(0, len(files) - 3)} more); try a lower training.learning_rate, "
-                    "training.gradient_clip_norm=1, or execution=exact"
-                )
+                raise NotFinite("loss", epoch, step, files)
             running.add(len(files), loss, correct)
         self._steps.clear()
 

@@ -25,6 +25,7 @@ from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.predictions import Predictions, read_predictions
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
+from fieldguide.training.ends import Cause, Stopped
 from tests.commands.by_the_report import train
 
 FALSE_ALARM = 1e-4
@@ -252,7 +253,7 @@ def test_a_fold_whose_loss_is_not_finite_is_not_sent_to_where_it_would_end_again
             raise NotFiniteError(why)
         state = real(*arguments)
         if len(called) == 2:
-            state.stopped, state.spoilt = why, True
+            state.stopped = Stopped(Cause.NOT_FINITE, what="loss", epoch=2)
         return state
 
     monkeypatch.setattr(trial, "train_loop", second_fails)
@@ -273,7 +274,7 @@ def test_a_signal_in_mid_fold_keeps_its_best_model_and_ends_all(cross_validated,
 
     def stopping(*arguments):
         state = real(*arguments)
-        state.stopped = "interrupted by SIGINT"
+        state.stopped = Stopped(Cause.SIGNAL, signal="SIGINT")
         return state
 
     monkeypatch.setattr(trial, "train_loop", stopping)

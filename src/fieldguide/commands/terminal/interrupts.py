@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted
+from fieldguide.training.ends import Cause, Stopped
 
 EXIT_CODES = SIGNAL_EXIT_CODES  # SIGHUP: the terminal went away
 
@@ -27,9 +28,9 @@ class Interrupts:
         self.at_once = False
         self._before: dict[int, object] = {}
 
-    def reason(self) -> str:
-        """Why to stop, or an empty text."""
-        return f"interrupted by {self.received}" if self.received else ""
+    def reason(self) -> Stopped | None:
+        """Why to stop; None: no signal came."""
+        return Stopped(Cause.SIGNAL, signal=self.received) if self.received else None
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():

@@ -104,7 +104,7 @@ class TrainingDisplay:
     def stage_done(self, ended: Ended) -> None:
         """After a stage's last epoch."""
         dropped = "" if ended.improved else "; no better model, so its models are dropped"
-        text = f"{ended.stage.label} ended after {counted(ended.epochs, 'epoch')}: {ended.reason}{dropped}"
+        text = f"{ended.stage.label} ended after {counted(ended.epochs, 'epoch')}: {ended.sentence()}{dropped}"
         if self.is_live:
             self._live.console.print(text, markup=False)
         else:

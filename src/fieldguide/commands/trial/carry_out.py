@@ -54,7 +54,7 @@ class Run:
     def exit_code(self) -> int:
         """0; 129, 130 or 143 where a signal ended it; 1 where something else did."""
         stopped = self.result["stopped"]
-        return 0 if not stopped else next((c for name, c in EXIT_CODES.items() if stopped.endswith(name)), 1)
+        return 0 if stopped is None else EXIT_CODES.get(stopped.get("signal"), 1)
 
     def load(self, device: str = "auto") -> Predictor:
         """The trained classifier."""
@@ -226,9 +226,9 @@ def _train(trial: Trial, saved: Saved | None, interrupts: Interrupts) -> State:
             trial.screen.warn(f"training.max_epochs was used up before {', '.join(waiting)} could begin")
         return state
     if state.best is None:
-        _give_up(trial, state, interrupts)
+        _give_up(trial, state)
     assert state.best is not None
-    trial.screen.warn(f"{state.stopped}; the best model so far, of epoch {state.best.epoch.epoch}, is kept")
+    trial.screen.warn(f"{state.stopped.sentence()}; the best model so far, of epoch {state.best.epoch.epoch}, is kept")
     trial.screen.warn(_what_now(trial, state))
     return state
 
@@ -244,24 +244,25 @@ def _out_of_time(state: State) -> str:
     return f"the time was up after {what}; {kept} is kept"
 
 
-def _give_up(trial: Trial, state: State, interrupts: Interrupts) -> None:
+def _give_up(trial: Trial, state: State) -> None:
     """No epoch was finished: there is nothing to judge.
 
     Raises:
         Interrupted, TrainingError: always.
     """
-    if interrupts.received and not state.spoilt:
+    assert state.stopped is not None
+    told = state.stopped.sentence()
+    if state.stopped.signal:
         raise Interrupted(
-            interrupts.received,
-            f"{state.stopped} before the first epoch ended: no model yet; {how_to_go_on(trial.run)}",
+            state.stopped.signal, f"{told} before the first epoch ended: no model yet; {how_to_go_on(trial.run)}"
         )
     trial.run.remove_without_checkpoint()
-    kind = NotFiniteError if state.spoilt else TrainingError
-    raise kind(f"{state.stopped}\n{_what_now(trial, state)}" if trial.run.can_go_on else state.stopped)
+    kind = NotFiniteError if state.is_spoilt else TrainingError
+    raise kind(f"{told}\n{_what_now(trial, state)}" if trial.run.can_go_on else told)
 
 
 def _what_now(trial: Trial, state: State) -> str:
-    if not state.spoilt:
+    if not state.is_spoilt:
         return how_to_go_on(trial.run)
     assert trial.recipe.training.learning_rate is not None, "the recipe is resolved"
     rate = trial.recipe.training.learning_rate / 10

@@ -26,6 +26,7 @@ from fieldguide.evaluation.predictions import Predictions, read_predictions, wri
 from fieldguide.recipe.load import read_recipe
 from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import Recipe
+from fieldguide.result_format import RESULT_FORMAT, is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
 
@@ -98,7 +99,7 @@ def _train_folds(
             screen.say(f"\nfold {number} of {len(folds.splits)}", style="bold")
             result = train_fold(of_fold, run.fold(number), remarks)
             if result["stopped"]:
-                _say_what_stays(run, results, len(folds.splits), screen, bool(result.get("spoilt")))
+                _say_what_stays(run, results, len(folds.splits), screen, is_spoilt(result))
                 return {**result, "fold": number}
             results.append(result)
     except BaseException as error:
@@ -218,6 +219,7 @@ def _result(
     place = folds.place_of()
     size = ", test size and crop" if any(result["test_time"]["taken"] for result in results) else ""
     return {
+        "format": RESULT_FORMAT,
         **{key: first[key] for key in same},
         "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
         | {
@@ -228,7 +230,7 @@ def _result(
         "test": None,
         "test_evaluations": 0,
         "epochs": sum(result["epochs"] for result in results),
-        "stopped": "",
+        "stopped": None,
         "seconds": sum(result["seconds"] for result in results),
         "split": {
             "fingerprint": digest("\n".join(of_fold.fingerprint() for of_fold in folds.splits).encode()),

@@ -3,6 +3,7 @@
 from fieldguide.commands.trial.request import write_recipe
 from fieldguide.errors import NotFiniteError, UsageError
 from fieldguide.recipe.schema import Recipe
+from fieldguide.result_format import is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import read_text, write_text
 
@@ -23,8 +24,8 @@ def why_failed(run: RunFolder) -> str | None:
     """
     if run.is_finished:
         return None
-    if run.result.is_file() and (result := run.read_result()).get("spoilt"):
-        return str(result["stopped"])
+    if run.result.is_file() and is_spoilt(result := run.read_result()):
+        return str(result["stopped"]["text"])
     try:
         return read_text(run.failed).strip() if run.failed.is_file() else None
     except (OSError, ValueError) as error:

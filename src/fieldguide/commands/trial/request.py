@@ -21,7 +21,7 @@ from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
 
-FORMAT = 1
+FORMAT = 2  # 1 differs in other files alone
 HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # may change without changing what was trained
 
 
@@ -72,7 +72,7 @@ def read_request(run: RunFolder) -> Request:
         raise UsageError(f"--resume {run.path}: {why} (there is no {run.request.name}), so nothing can go on")
     data = read_json(run.request)
     try:
-        if data.pop("format") != FORMAT:
+        if data.pop("format") not in (1, FORMAT):
             raise ValueError("another format")
         request = Request(**data)
         TypeAdapter(Request).validate_python(data)

@@ -10,6 +10,7 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import counted, duration
 from fieldguide.recipe.schema import Recipe
+from fieldguide.result_format import RESULT_FORMAT
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.plan import Ended
 from fieldguide.training.state import Soup, State
@@ -40,6 +41,7 @@ def result_of(
         chose += f", and the test size and crop among {len(judged['test_time']['tried'])}"
     images = sum(epoch.training.images for epoch in history)
     return {
+        "format": RESULT_FORMAT,
         "recipe": name,
         "backbone": recipe.model.backbone,
         "optimizer": recipe.training.optimizer,
@@ -62,8 +64,7 @@ def result_of(
         "soup": state.soup.to_dict() if state.soup else None,
         "stages": [_stage(ended) for ended in state.ended],
         "more_epochs": [more.epochs for more in state.more],
-        "stopped": state.stopped,
-        "spoilt": state.spoilt,
+        "stopped": state.stopped.to_dict() if state.stopped else None,
         "plan": list(assembled.told),
         "out_of_time": state.out_of_time,
         "probe": _probe(state),
@@ -89,7 +90,10 @@ def _stage(ended: Ended) -> dict[str, Any]:
         "learning_rate": stage.learning_rate,
         "epochs": ended.epochs,
         "improved": ended.improved,
-        "reason": ended.reason,
+        "max_epochs": stage.max_epochs,
+        "min_improvement": stage.min_improvement,
+        "patience_epochs": stage.patience_epochs,
+        "reason": {"kind": str(ended.reason), "text": ended.sentence()},
     }
 
 
