@@ -23,14 +23,14 @@ from torchvision.transforms.v2 import functional
 from fieldguide import world
 from fieldguide.data.augment.draw import hue_rotation
 from fieldguide.data.augment.fused import fused, one_thread_a_call
-from fieldguide.data.augment.reference import Policy, photo_seed, reference
+from fieldguide.data.augment.reference import photo_seed, reference
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.fused_batches import FusedBatches
 from fieldguide.data.read.cache import Cache
 from fieldguide.data.read.decode import read_photo
 from fieldguide.data.read.formats import has_image_ending
 from fieldguide.data.read.preprocess import Preprocessing, pixels
-from fieldguide.recipe.schema import BUILT_IN
+from fieldguide.settings import BUILT_IN, Policy
 from fieldguide.storage import file_digest
 
 GOAL = 2_500
@@ -177,7 +177,7 @@ def main() -> None:
             folder.mkdir()
             make_up(folder, arguments.count)
         photos = labelled(folder, arguments.count)
-        policy = Policy(**BUILT_IN[arguments.policy].model_dump())
+        policy = BUILT_IN[arguments.policy]
         made = list(ways(photos, policy, arguments.image_size, arguments.sides, Path(place) / "cache"))
         rows = measure(made, len(photos), arguments.rounds)
         hue = hue_sentence(photos)

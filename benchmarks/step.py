@@ -58,7 +58,7 @@ def images_per_second(
     assembled, batch = of_recipe(recipe_name, overrides, device)
     phase = assembled.plan.phases[0]
     plan = dataclasses.replace(
-        assembled.plan, phases=(dataclasses.replace(phase, max_epochs=epochs + 1),), max_epochs=None
+        assembled.plan, phases=(phase.model_copy(update={"max_epochs": epochs + 1}),), max_epochs=None
     )
     tools = dataclasses.replace(
         assembled.tools,

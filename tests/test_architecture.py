@@ -10,6 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "fieldguide"
 BASE = {"storage", "errors"}
 BELOW_COMMANDS = {
     "assemble", "data", "deploy", "evaluation", "model", "recipe", "report", "result_format", "run_folder",
+    "settings",
     "training", "world", *BASE,
 }  # fmt: skip
 # A room inside a room is written with its parent; who may import the parent may import all that is inside it.
@@ -23,19 +24,20 @@ MAY_IMPORT = {
         "locks", "data/look", "data/split", "deploy", "evaluation", "model", "recipe", "report", "run_folder", *BASE,
     },
     "commands/terminal": {"data/batch", "model", "run_folder", "training", "world", *BASE},
-    "assemble": {"recipe", "data", "model", "training", "world", *BASE},
+    "assemble": {"recipe", "settings", "data", "model", "training", "world", *BASE},
     "deploy": {"model", "data/read", "world", *BASE},
-    "training": {"world", *BASE},
+    "training": {"settings", "world", *BASE},
     "evaluation": {"world", *BASE},
-    "data/batch": {"data/augment", "data/read", "world", *BASE},
-    "data/augment": {"data/read", "world", *BASE},
+    "data/batch": {"data/augment", "data/read", "settings", "world", *BASE},
+    "data/augment": {"data/read", "settings", "world", *BASE},
     "data/split": {"data/look", "world", *BASE},
     "data/look": {"data/read", "world", *BASE},
     "data/read": {"locks", "world", *BASE},
     "data": set(),
     "report": {"run_folder", "evaluation", *BASE},
     "model": BASE,
-    "recipe": BASE,
+    "recipe": {"settings", *BASE},
+    "settings": set(),
     "world": BASE,
     "run_folder": {"locks", "result_format", *BASE},
     "locks": {"errors"},

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from fieldguide import UsageError, assemble, evaluate, experiment, predict, resume, train
-from fieldguide.assemble import automatic, probing
+from fieldguide.assemble import automatic, probing, speed
 from fieldguide.commands import train as train_command
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.evaluation.intervals import wilson_each
@@ -276,11 +276,11 @@ def test_the_micro_batch_is_of_the_largest_phase_and_a_smaller_one_is_told(
 def test_a_quick_step_is_measured_with_its_whole_batch_and_a_slow_one_with_a_part_of_it(monkeypatch, forward, photos):
     recipe = assemble.resolved(read_recipe("auto", [*BASE, "model.weights=none", "data.image_size_px=32"]))
     model = make_classifier(assemble.architecture(recipe, 3))
-    planner = automatic.Planner(recipe, model, torch.device("cpu"), 1_000, 100)
+    costs = automatic.Planner(recipe, model, torch.device("cpu"), 1_000, 100).speed
     seen = []
-    monkeypatch.setattr(planner, "forward", lambda side_px: forward)
-    monkeypatch.setattr(automatic, "train_step", lambda model, optimizer, images, *_: seen.append(len(images)))
-    assert planner.step(32, "all") >= 0 and set(seen) == {photos}
+    monkeypatch.setattr(costs, "forward", lambda side_px: forward)
+    monkeypatch.setattr(speed, "train_step", lambda model, optimizer, images, *_: seen.append(len(images)))
+    assert costs.step(32, "all") >= 0 and set(seen) == {photos}
 
 
 @pytest.mark.parametrize(

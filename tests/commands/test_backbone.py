@@ -58,7 +58,7 @@ def test_the_speed_is_measured_in_multiply_accumulates():
     import torch
 
     from fieldguide.assemble import resolved
-    from fieldguide.assemble.automatic import macs_per_second
+    from fieldguide.assemble.speed import macs_per_second
     from fieldguide.recipe.schema import Recipe
 
     assert 1e8 < macs_per_second(resolved(Recipe()), torch.device("cpu")) < 1e15

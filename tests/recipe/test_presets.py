@@ -10,7 +10,7 @@ from fieldguide.model.table import known_backbones
 from fieldguide.recipe.load import preset_names, preset_text, read_recipe
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
-from fieldguide.recipe.schema import Policy
+from fieldguide.settings import Policy
 
 # preset: backbone, head, optimiser, epochs over both phases, report's validation and test, backbone alone, with head
 REPORT = {

@@ -1,8 +1,13 @@
 """A resolved recipe leaves nothing open, and takes the backbone's own where the recipe says nothing."""
 
+import pytest
+from pydantic import ValidationError
+
 from fieldguide.recipe.contradictions import contradictions
-from fieldguide.recipe.resolve import planned_mixing, resolve, settled_as
-from fieldguide.recipe.schema import Augmentation, Data, Model, Phase, Policy, Recipe, Rounds, Split, Training
+from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
+from fieldguide.recipe.resolve import planned_mixing, resolve, settle, settled_as, with_plan, with_sizes
+from fieldguide.recipe.schema import Augmentation, Data, Model, Recipe, Split, Training
+from fieldguide.settings import Phase, Policy, Rounds
 
 OWN = {"image_size_px": 288, "crop_share": 0.95, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.25,) * 3}
 
@@ -104,13 +109,52 @@ def test_a_plan_mixes_photos_from_twenty_epochs_of_steps_on_unless_the_recipe_sa
 
 
 def test_a_plan_of_before_is_taken_over_with_its_mixing_and_not_one_that_was_mixed_otherwise():
-    mine = resolve(Recipe(training=Training(plan="auto")), OWN)
+    mine = resolve(Recipe(training=Training(plan="auto", batch_size=None)), OWN)
     assert mine.training.mixup_alpha is None and mine.training.cutmix_alpha is None
-    planned = mine.training.model_copy(update={"plan": None, "phases": LONG, **planned_mixing(mine, LONG)})
-    other = mine.model_copy(update={"training": planned})
-    assert settled_as(mine, other).training == planned
-    unmixed = planned.model_copy(update={"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": None})
-    assert settled_as(mine, mine.model_copy(update={"training": unmixed})).training != unmixed
+    sized = with_sizes(mine, 128, 8)
+    other = settle(with_plan(sized, LONG, Rounds(max_rounds=1)), bfloat16=True, compile=False, micro_batch_size=4)
+    assert settled_as(mine, other).model_dump() == other.model_dump()
+    training = other.training
+    assert (training.mixup_alpha, training.cutmix_alpha, training.mix_probability) == (0.2, 1.0, 0.5)
+    unmixed = training.model_copy(update={"mixup_alpha": 0.0, "cutmix_alpha": 0.0, "mix_probability": None})
+    other = other.model_copy(update={"training": unmixed})
+    assert settled_as(mine, other).model_dump() != other.model_dump()
+
+
+def test_what_was_not_planned_is_not_taken_over():
+    mine = resolve(Recipe(training=Training(plan="auto", max_minutes=3)), OWN)
+    assert settled_as(mine, mine) == mine
+
+
+def test_each_life_has_its_own_type_and_reads_back_with_the_same_numbers():
+    written = Recipe(training=Training(plan="auto", max_minutes=5, batch_size=None))
+    resolved = resolve(written, OWN)
+    sized = with_sizes(resolved, 96, 32)
+    planned = with_plan(sized, (Phase(method="probe", augmentation="none"), Phase(augmentation="mild")), Rounds())
+    settled = settle(planned, bfloat16=False, compile=True, micro_batch_size=16)
+    lives = [type(life) for life in (resolved, sized, planned, settled)]
+    assert lives == [ResolvedRecipe, SizedRecipe, PlannedRecipe, SettledRecipe]
+    assert (resolved.data.image_size_px, resolved.training.batch_size) == (None, None)
+    assert (sized.data.image_size_px, sized.data.cache_side_px, sized.training.batch_size) == (96, 192, 32)
+    assert [(phase.name, phase.image_size_px) for phase in planned.training.phases] == [("probe", 96), ("mild", 96)]
+    assert set(planned.augmentation.policies) == {"none", "mild"} and planned.training.max_minutes is None
+    training = settled.training
+    assert (training.precision, training.compile, training.micro_batch_size) == ("fp32", "always", 16)
+    for life in (resolved, sized, planned, settled):
+        assert list(life.model_dump()) == list(Recipe.model_fields)
+        assert list(life.training.model_dump()) == list(Training.model_fields)
+        assert Recipe.model_validate(life.model_dump(mode="json")).model_dump() == life.model_dump()
+    again = settle(resolve(Recipe(**settled.model_dump()), {}), bfloat16=True, compile=False, micro_batch_size=1)
+    assert again == settled
+
+
+def test_a_recipe_without_a_plan_is_planned_when_it_is_resolved():
+    planned = resolve(Recipe(), OWN)
+    assert type(planned) is PlannedRecipe and resolve(planned, {}) == planned
+    with pytest.raises(ValidationError, match="image_size_px"):
+        SizedRecipe.model_validate(
+            {**planned.model_dump(), "data": {**planned.data.model_dump(), "image_size_px": None}}
+        )
 
 
 def test_without_a_plan_photos_are_mixed_only_where_the_recipe_says_so():

@@ -10,17 +10,15 @@ from fieldguide.training.checkpoint import Snapshot, capture, state_of
 from fieldguide.training.ends import Cause, Reason, Stopped
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.optimizer import make_optimizer
-from fieldguide.training.plan import Plan, Rounds, Stage
+from fieldguide.training.plan import Plan
 from fieldguide.training.schedule import Constant
 from fieldguide.training.state import Scores, State
 from fieldguide.training.step import OnDevice, StepSettings
 from fieldguide.training.tools import Tools
+from tests.training.stages import phase, rounds
 
-PHASES = (
-    Stage("phase", "standard", "standard", 4, 0.1, "all", 0.001, 3),
-    Stage("phase", "strong", "strong", 3, 0.1, "head", 0.001, 3),
-)
-PLAN = Plan(PHASES, Rounds(3, 2, 0.5, "strong", 0.001, 3), None, "validation_loss")
+PHASES = (phase("standard", 4), phase("strong", 3, trainable="head"))
+PLAN = Plan(PHASES, rounds(max_epochs=2), None, "validation_loss")
 BY_SIGNAL = Stopped(Cause.SIGNAL, signal="SIGINT")
 
 
@@ -281,8 +279,8 @@ def probing(*answers, seen=None):
 
 PROBE_FIRST = dataclasses.replace(
     PLAN,
-    phases=(dataclasses.replace(PHASES[1], name="probe", max_epochs=1, method="probe"), PHASES[0]),
-    rounds=dataclasses.replace(PLAN.rounds, max_rounds=0),
+    phases=(PHASES[1].model_copy(update={"name": "probe", "max_epochs": 1, "method": "probe"}), PHASES[0]),
+    rounds=rounds(max_rounds=0),
 )
 
 
@@ -380,8 +378,7 @@ class Clock:
     ],
 )
 def test_time_ends_a_training_between_steps_and_before_what_would_follow(monkeypatch, seconds, epochs, steps, reason):
-    rounds = dataclasses.replace(PLAN.rounds, max_rounds=0)
-    plan, model = dataclasses.replace(PLAN, max_seconds=seconds, rounds=rounds), network()
+    plan, model = dataclasses.replace(PLAN, max_seconds=seconds, rounds=rounds(max_rounds=0)), network()
     diary, clock = Diary(model), Clock(monkeypatch)
     state = train(model, plan, clock.tools(tools(falling(13))), diary, lambda: None)
     assert (len(state.history), len(diary.steps), diary.ended[-1].reason) == (epochs, steps, reason)

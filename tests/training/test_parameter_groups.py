@@ -3,8 +3,8 @@ from torch import nn
 
 from fieldguide.training.optimizer import SHARE, make_optimizer
 from fieldguide.training.parameter_groups import Rates, parameter_groups
-from fieldguide.training.plan import Stage
 from fieldguide.training.schedule import Cosine
+from tests.training.stages import phase
 
 STAGES = [["backbone.stem.weight", "backbone.stem.bias"], ["backbone.last.weight", "backbone.last.bias"]]
 
@@ -56,7 +56,7 @@ def test_the_optimiser_and_the_cosine_keep_each_groups_share(kind):
     optimizer = make_optimizer(model, 0.1, kind=kind, momentum=0.9, weight_decay=0.05, groups=groups)
     assert {group["lr"] / group[SHARE] for group in optimizer.param_groups} == {0.1}
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.05, 0.0}
-    schedule = Cosine(optimizer, Stage("phase", "x", "x", 2, 0.1, "all", 0.0, 2), 10, 0.0)
+    schedule = Cosine(optimizer, phase("x", 2), 10, 0.0)
     schedule.before_step(10)  # the middle: half of the peak
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(
         [0.05 * group[SHARE] for group in optimizer.param_groups]

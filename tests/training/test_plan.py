@@ -2,11 +2,11 @@ import dataclasses
 
 import pytest
 
-from fieldguide.training.plan import Convergence, Ended, More, Plan, Rounds, Stage, next_stage
+from fieldguide.training.plan import Convergence, Ended, More, Plan, next_stage
+from tests.training.stages import phase, rounds
 
-FIRST = Stage("phase", "standard", "standard", 15, 0.001, "all", 0.001, 3)
-SECOND = dataclasses.replace(FIRST, name="strong", augmentation="strong")
-ROUNDS = Rounds(3, 10, 0.5, "strong", 0.001, 3)
+FIRST, SECOND = phase("standard", 15, 0.001), phase("strong", 15, 0.001)
+ROUNDS = rounds()
 PLAN = Plan((FIRST, SECOND), ROUNDS, None, "validation_loss")
 
 
@@ -39,7 +39,7 @@ def test_a_last_phase_without_a_better_model_is_still_followed_by_a_round():
 
 
 def test_no_rounds_where_none_are_wanted():
-    plan = dataclasses.replace(PLAN, rounds=dataclasses.replace(ROUNDS, max_rounds=0))
+    plan = dataclasses.replace(PLAN, rounds=rounds(max_rounds=0))
     assert next_stage(plan, [ended(FIRST), ended(SECOND)]) is None
 
 
@@ -66,7 +66,7 @@ def test_small_steps_that_add_up_to_an_improvement_count():
 
 
 def test_more_epochs_keep_what_the_last_phase_did_with_batch_normalisation():
-    last = dataclasses.replace(SECOND, batch_norm="folded", trainable="head")
+    last = SECOND.model_copy(update={"batch_norm": "folded", "trainable": "head"})
     plan = dataclasses.replace(PLAN, phases=(FIRST, last))
     done = [ended(FIRST), ended(last)]
     further = [next_stage(plan, done), next_stage(plan, done, [More(2, 5)])]

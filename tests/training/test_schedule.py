@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from fieldguide.training.plan import Stage
 from fieldguide.training.schedule import Constant, Cosine, Plateau
 from fieldguide.training.state import Scores
+from tests.training.stages import phase
 
 
 def optimizer(rate=0.1):
@@ -14,7 +14,7 @@ def optimizer(rate=0.1):
 
 
 def stage(epochs):
-    return Stage("phase", "p", "standard", epochs, 0.1, "all", 0.001, 3)
+    return phase("p", epochs)
 
 
 def test_plateau_is_torchs_own_on_validation_accuracy():

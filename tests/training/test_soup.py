@@ -17,7 +17,7 @@ from fieldguide.training.state import Best, Epoch, Scores, State
 from tests.training.test_checkpoint import LOSSES, made, outcome, stopping_after, under_way
 from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Clock, Diary, network, run
 
-NOISY = tuple(dataclasses.replace(stage, learning_rate=0.3) for stage in PHASES)  # so that a mean may be better
+NOISY = tuple(stage.model_copy(update={"learning_rate": 0.3}) for stage in PHASES)  # so that a mean may be better
 SOUP = dataclasses.replace(PLAN, phases=NOISY, soup_candidates=3)
 
 

@@ -20,7 +20,6 @@ from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
-from fieldguide.data.augment.reference import Policy
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
 from fieldguide.data.read.preprocess import Preprocessing
@@ -30,10 +29,10 @@ from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.bundle import Description
 from fieldguide.model.classifier import Architecture, Classifier, count_parameters, make_classifier
 from fieldguide.model.weights import LoadedWeights, load_weights
-from fieldguide.recipe.resolve import BATCH_SIZE, largest_size_px, settle
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
+from fieldguide.recipe.resolve import largest_size_px, settle
 from fieldguide.training.memory import fitting, kept_bytes_per_image
-from fieldguide.training.plan import Plan, Rounds, Stage
+from fieldguide.training.plan import Plan, Stage
 from fieldguide.training.tools import Tools
 from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
 
@@ -57,7 +56,7 @@ class Assembled:
         told: the plan that was made here, in sentences; none where the recipe had one.
     """
 
-    recipe: Recipe
+    recipe: SettledRecipe
     model: Classifier
     plan: Plan
     tools: Tools
@@ -69,7 +68,7 @@ class Assembled:
 
 
 def assemble(
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     split: Split,
     paths: Paths,
     device: torch.device,
@@ -82,7 +81,7 @@ def assemble(
     """Builds all that a training needs; a plan that is `auto` is made here, once.
 
     Args:
-        recipe: resolved.
+        recipe: of `resolved`.
         split: which photo is in which part.
         paths: where each file of the split lies.
         device: where to train.
@@ -97,44 +96,31 @@ def assemble(
             there is nothing to compile with any more.
         PhotosError: a photo that the cache lacks cannot be read, or is another one by now.
     """
-    classes = split.classes
     if recipe.training.compile == "always" and not can_compile(device):
         raise UsageError(NO_COMPILER)
-    described = architecture(recipe, len(classes))
-    model, weights = _network(recipe, described, classes, device, loaded)
-    images, validation_images = len(split.part("train")), len(split.part("val"))
-    planner = Planner(recipe, model, device, images, validation_images) if recipe.training.plan == "auto" else None
-    if planner is not None:
-        recipe = resolved(planner.with_sizes(outlook), device)
-        demand_no_contradiction(recipe)
-    preprocessing = preprocessing_of(recipe)
-    if any(phase.batch_norm == "folded" for phase in recipe.training.phases):  # refused now, not when it begins
+    described = architecture(recipe, len(split.classes))
+    model, weights = _network(recipe, described, split.classes, device, loaded)
+    planner = Planner(recipe, model, device, len(split.part("train")), len(split.part("val")))
+    sized = recipe if isinstance(recipe, SizedRecipe) else planner.with_sizes(outlook)
+    demand_no_contradiction(sized)
+    preprocessing = preprocessing_of(sized)
+    if any(phase.batch_norm == "folded" for phase in sized.training.phases):  # refused now, not when it begins
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
-    feed = _make_feed(recipe, split, paths, preprocessing, device, workers, advance)
-    told: tuple[str, ...] = ()
-    if planner is not None:
-        recipe, told = planner.with_plan(recipe, outlook)
-        recipe = resolved(recipe, device)
-    plan = make_plan(recipe)
+    feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance)
+    planned, told = (sized, ()) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
+    plan = make_plan(planned)
     if outlook.seconds_left is not None:
-        judge = planner or Planner(recipe, model, device, images, validation_images)
-        after = judge.reserve_seconds(judge.forward(preprocessing.image_size_px))
+        after = planner.reserve_seconds(planner.speed.forward(preprocessing.image_size_px))
         plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
     # after the feed, for photos that lie in a GPU's memory leave less of it
-    recipe = _settled(recipe, model, plan.most_epochs() * images, device)
-    demand_no_contradiction(recipe)
+    settled = _settled(planned, model, plan.most_epochs() * len(split.part("train")), device)
+    demand_no_contradiction(settled)
     return Assembled(
-        recipe=recipe,
+        recipe=settled,
         model=model,
         plan=plan,
-        tools=make_tools(recipe, split, paths, preprocessing, device, feed, tell),
-        description=Description(
-            described,
-            tuple(classes),
-            served_preprocessing_of(recipe).to_dict(),
-            weights.pretrained_on,
-            max_megapixels=recipe.data.max_megapixels,
-        ),
+        tools=make_tools(settled, split, paths, preprocessing, device, feed, tell),
+        description=_description(settled, described, split.classes, weights),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,
@@ -142,8 +128,25 @@ def assemble(
     )
 
 
+def _description(
+    recipe: SettledRecipe, described: Architecture, classes: Sequence[str], weights: LoadedWeights
+) -> Description:
+    """What the bundle will say."""
+    return Description(
+        described,
+        tuple(classes),
+        served_preprocessing_of(recipe).to_dict(),
+        weights.pretrained_on,
+        max_megapixels=recipe.data.max_megapixels,
+    )
+
+
 def _network(
-    recipe: Recipe, described: Architecture, classes: Sequence[str], device: torch.device, loaded: LoadedWeights | None
+    recipe: ResolvedRecipe,
+    described: Architecture,
+    classes: Sequence[str],
+    device: torch.device,
+    loaded: LoadedWeights | None,
 ) -> tuple[Classifier, LoadedWeights]:
     """With its first weights, on the device, and where these came from."""
     with repeatable(recipe.training.seed):
@@ -155,10 +158,9 @@ def _network(
     return model, weights
 
 
-def _settled(recipe: Recipe, model: Classifier, images: int, device: torch.device) -> Recipe:
+def _settled(recipe: PlannedRecipe, model: Classifier, images: int, device: torch.device) -> SettledRecipe:
     """The recipe with every `auto` decided: by the device, the number of images in all, and the memory."""
     training = recipe.training
-    assert training.batch_size and recipe.data.image_size_px, "the recipe is not resolved"
     is_bfloat16 = training.precision == "bf16" or (training.precision == "auto" and multiplies_bfloat16(device))
     size = training.micro_batch_size
     if size is None:
@@ -169,36 +171,12 @@ def _settled(recipe: Recipe, model: Classifier, images: int, device: torch.devic
     return settle(recipe, bfloat16=is_bfloat16, compile=pays, micro_batch_size=size)
 
 
-def make_plan(recipe: Recipe) -> Plan:
-    """The phases and rounds of a resolved recipe."""
+def make_plan(recipe: PlannedRecipe) -> Plan:
+    """The phases and rounds of a recipe, as the loop takes them."""
     training = recipe.training
-    rounds = training.rounds
     return Plan(
-        phases=tuple(
-            Stage(
-                kind="phase",
-                name=phase.name or phase.augmentation,
-                augmentation=phase.augmentation,
-                max_epochs=phase.max_epochs,
-                learning_rate=_filled(phase.learning_rate),
-                trainable=phase.trainable,
-                min_improvement=phase.min_improvement,
-                patience_epochs=phase.patience_epochs,
-                batch_norm=phase.batch_norm or "train",
-                method=phase.method,
-                image_size_px=phase.image_size_px or 0,
-                views=phase.views or 1,
-            )
-            for phase in training.phases
-        ),
-        rounds=Rounds(
-            max_rounds=rounds.max_rounds,
-            max_epochs=rounds.max_epochs,
-            learning_rate_factor=rounds.learning_rate_factor,
-            augmentation=rounds.augmentation or training.phases[-1].augmentation,
-            min_improvement=rounds.min_improvement,
-            patience_epochs=rounds.patience_epochs,
-        ),
+        phases=tuple(Stage(kind="phase", **dict(phase)) for phase in training.phases),
+        rounds=training.rounds,
         max_epochs=training.max_epochs,
         best_by=training.best_by,
         ema_decay=training.ema_decay,
@@ -207,13 +185,8 @@ def make_plan(recipe: Recipe) -> Plan:
     )
 
 
-def _filled(learning_rate: float | None) -> float:
-    assert learning_rate is not None, "the recipe is not resolved"
-    return learning_rate
-
-
 def _make_feed(
-    recipe: Recipe,
+    recipe: SizedRecipe,
     split: Split,
     paths: Paths,
     preprocessing: Preprocessing,
@@ -223,18 +196,18 @@ def _make_feed(
 ) -> Feed:
     """The training's batches, by the engine that the recipe names."""
     label_of = {name: index for index, name in enumerate(split.classes)}
-    engine = recipe.augmentation.engine or "reference"
+    engine = recipe.augmentation.engine
     feed = make_feed(
         [
             LabelledPhoto(paths[row.file], row.file, label_of[row.class_name], row.content_hash)
             for row in split.part("train")
         ],
-        {name: Policy(**policy.model_dump()) for name, policy in recipe.augmentation.known().items()},
+        recipe.augmentation.known(),
         preprocessing,
         engine=engine,
-        cache_side_px=recipe.data.cache_side_px,
+        cache_side_px=recipe.data.cache_side_px or 0,
         seed=recipe.training.seed,
-        batch_size=recipe.training.batch_size or BATCH_SIZE,
+        batch_size=recipe.training.batch_size,
         max_megapixels=recipe.data.max_megapixels,
         device=device,
         workers=workers,

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from fieldguide.assemble.automatic import macs_per_second
 from fieldguide.assemble.backbone import Budget, resolve_backbone
+from fieldguide.assemble.speed import macs_per_second
 from fieldguide.data.batch.feed import NO_OPENCV, can_fuse
 from fieldguide.data.read.preprocess import Preprocessing, resized_side
 from fieldguide.errors import UsageError
@@ -24,6 +24,7 @@ from fieldguide.model.classifier import (
 )
 from fieldguide.model.weights import problem_with_weights, what_pretrained
 from fieldguide.recipe.contradictions import contradictions
+from fieldguide.recipe.lives import ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import AUTO, Recipe
@@ -68,7 +69,7 @@ def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.d
     return resolve_backbone(recipe, num_classes, Budget(images, minutes, speed))
 
 
-def resolved(recipe: Recipe, device: torch.device = CPU) -> Recipe:
+def resolved(recipe: Recipe, device: torch.device = CPU) -> ResolvedRecipe:
     """The recipe with nothing left open; paths in it hold from anywhere."""
     made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone), can_fuse=can_fuse(device))
     weights = made.model.weights
@@ -89,15 +90,14 @@ def demand_no_contradiction(recipe: Recipe) -> None:
         raise UsageError(*dict.fromkeys(each.message for each in found))
 
 
-def architecture(recipe: Recipe, num_classes: int) -> Architecture:
-    """The network that a resolved recipe describes."""
+def architecture(recipe: ResolvedRecipe, num_classes: int) -> Architecture:
+    """The network that a recipe describes."""
     model = recipe.model
-    assert model.head_dropout is not None, "the recipe is not resolved"
     return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes)
 
 
 def hold_against_rules(
-    recipe: Recipe, num_classes: int, other_photos: int = 0, unknown: Sequence[str] = ()
+    recipe: ResolvedRecipe, num_classes: int, other_photos: int = 0, unknown: Sequence[str] = ()
 ) -> dict[str, Any]:
     """The verdict on a resolved recipe, before anything is trained.
 
@@ -120,7 +120,7 @@ def hold_against_rules(
         if phase.image_size_px and phase.image_size_px != size:
             field = f"training.phases.{place}.image_size_px"
             demand_image_size(model, phase.image_size_px, recipe.model.backbone, field)
-    if (recipe.training.layer_decay or 1.0) < 1:
+    if recipe.training.layer_decay < 1:
         _demand_stages(model, recipe)
     pretrained_on = what_pretrained(recipe.model.weights, recipe.model.backbone)
     found = verdict(recipe, count_parameters(model)["total"], pretrained_on, other_photos, unknown)
@@ -129,7 +129,7 @@ def hold_against_rules(
     return found
 
 
-def _demand_stages(model: Classifier, recipe: Recipe) -> None:
+def _demand_stages(model: Classifier, recipe: ResolvedRecipe) -> None:
     try:
         stage_names(model)
     except UsageError:
@@ -139,22 +139,20 @@ def _demand_stages(model: Classifier, recipe: Recipe) -> None:
         ) from None
 
 
-def preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """The preprocessing of a resolved recipe, as in its training."""
+def preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
+    """The preprocessing of a recipe, as in its training."""
     data = recipe.data
-    assert data.image_size_px and data.crop_share and data.interpolation and data.mean and data.std, "not resolved"
     return Preprocessing(
         data.image_size_px, resized_side(data.image_size_px, data.crop_share), data.interpolation, data.mean, data.std
     )
 
 
-def served_preprocessing_of(recipe: Recipe) -> Preprocessing:
-    """What the bundle of a resolved recipe says: the training's preprocessing, and what is done at test time alone.
+def served_preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
+    """What the bundle of a recipe says: the training's preprocessing, and what is done at test time alone.
 
     A size or crop share that is `auto` is the training's until it is chosen.
     """
     data, made = recipe.data, preprocessing_of(recipe)
-    assert data.crop_share is not None, "the recipe is not resolved"
     size = data.test_size_px if isinstance(data.test_size_px, int) else made.image_size_px
     share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share
     return replace(made, image_size_px=size, resize_px=resized_side(size, share), flips=data.test_flips)

@@ -71,14 +71,15 @@ def _features(
     Where the time is up, a view that is not whole is left out, unless it is the only one.
     """
     whole: list[tuple[Features, Labels, list[str]]] = []
-    for view in range(stage.views):
+    views = stage.views or 1
+    for view in range(views):
         pieces, labels, files, is_whole, is_enough = [], [], list[str](), True, False
         for done, batch in enumerate(batches(stage, epoch + VIEW * view, 0), start=1):
             pieces.append(features_of(batch.images))
             labels.append(batch.labels.cpu())
             files += batch.files
             is_last = done == batches_a_view
-            answer = goes(len(batch.files), not is_last or view + 1 < stage.views)
+            answer = goes(len(batch.files), not is_last or view + 1 < views)
             if answer == "stop":
                 return None
             if answer == "enough":

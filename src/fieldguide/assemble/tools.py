@@ -22,7 +22,8 @@ from fieldguide.data.split.partition import Row, Split
 from fieldguide.errors import PhotosError
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
 from fieldguide.model.classifier import Classifier, set_trainable, stage_names
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe import schema
+from fieldguide.recipe.lives import ResolvedRecipe, SettledRecipe
 from fieldguide.training.mixing import Mixing
 from fieldguide.training.optimizer import MakeOptimizer, make_optimizer
 from fieldguide.training.parameter_groups import Rates, parameter_groups
@@ -47,7 +48,7 @@ class DeviceBatch:
 
 
 def make_tools(
-    recipe: Recipe,
+    recipe: SettledRecipe,
     split: Split,
     paths: Paths,
     preprocessing: Preprocessing,
@@ -55,33 +56,13 @@ def make_tools(
     feed: Feed,
     tell: Callable[[str], None],
 ) -> Tools:
-    """Batches, evaluation, optimiser and schedule of a settled recipe; arguments as of `assemble`."""
-    training = recipe.training
-    label_of = {name: index for index, name in enumerate(split.classes)}
-    assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
+    """Batches, evaluation, optimiser and schedule of a recipe; arguments as of `assemble`."""
+    training, label_of = recipe.training, {name: index for index, name in enumerate(split.classes)}
     precision = autocast(training.precision == "bf16", device)
-    mixing = Mixing(
-        training.mixup_alpha or 0.0, training.cutmix_alpha or 0.0, training.mix_probability or 0.0, training.seed
-    )
-
-    def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
-        batches = feed.of_size(stage.image_size_px)
-        # a probe holds out photos to choose its strength, which must not come twice
-        balanced = training.imbalance == "balanced_sampling" and stage.method != "probe"
-        if isinstance(batches, TrainingBatches):  # processes, and a process may die
-            return steady(batches, stage.augmentation, epoch, first_step, tell, balanced=balanced)
-        return batches.epoch(stage.augmentation, epoch, first_step, balanced=balanced)
-
-    def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
-        for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):
-            images = _to_device(batch.images, preprocessing, recipe, device)
-            yield DeviceBatch(images, batch.labels.to(device, non_blocking=True), batch.files)
-
-    def seed_step(epoch: int, step: int) -> None:
-        torch.manual_seed(((training.seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
-
+    batches = _make_batches(recipe, preprocessing, device, feed, tell)
+    mixing = Mixing(training.mixup_alpha, training.cutmix_alpha, training.mix_probability or 0.0, training.seed)
     return Tools(
-        batches=on_device,
+        batches=batches,
         steps_per_epoch=feed.batches.steps_per_epoch,
         evaluate=_make_evaluation(recipe, split.part("val"), label_of, paths, preprocessing, device, precision),
         make_optimizer=make_optimizer_of(recipe),
@@ -96,9 +77,9 @@ def make_tools(
             MicroBatch(training.micro_batch_size),
             logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
         ),
-        seed_step=seed_step,
+        seed_step=_make_seed_step(training.seed),
         probe=make_probe(
-            on_device,
+            batches,
             _make_features_of(_at_once(recipe), precision),
             feed.batches.steps_per_epoch,
             len(label_of),
@@ -110,10 +91,41 @@ def make_tools(
     )
 
 
-def _at_once(recipe: Recipe) -> int:
+def _make_batches(
+    recipe: SettledRecipe,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    feed: Feed,
+    tell: Callable[[str], None],
+) -> Callable[[Stage, int, int], Iterator[DeviceBatch]]:
+    """(stage, epoch, first step) to that epoch's batches on the device."""
+
+    def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
+        batches = feed.of_size(stage.image_size_px)
+        # a probe holds out photos to choose its strength, which must not come twice
+        balanced = recipe.training.imbalance == "balanced_sampling" and stage.method != "probe"
+        if isinstance(batches, TrainingBatches):  # processes, and a process may die
+            return steady(batches, stage.augmentation, epoch, first_step, tell, balanced=balanced)
+        return batches.epoch(stage.augmentation, epoch, first_step, balanced=balanced)
+
+    def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
+        for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):
+            images = _to_device(batch.images, preprocessing, recipe, device)
+            yield DeviceBatch(images, batch.labels.to(device, non_blocking=True), batch.files)
+
+    return on_device
+
+
+def _make_seed_step(seed: int) -> Callable[[int, int], None]:
+    def seed_step(epoch: int, step: int) -> None:
+        torch.manual_seed(((seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
+
+    return seed_step
+
+
+def _at_once(recipe: SettledRecipe) -> int:
     """How many photos go through the network without gradients."""
     training = recipe.training
-    assert training.batch_size and training.micro_batch_size, "the recipe is not settled"
     return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
 
 
@@ -128,7 +140,7 @@ def _make_features_of(
     return features_of
 
 
-def _probe_is_all(recipe: Recipe) -> bool:
+def _probe_is_all(recipe: SettledRecipe) -> bool:
     """Whether no step follows a probe. Where steps do, they began better from a head that knows the prior: measured."""
     training = recipe.training
     return all(phase.method == "probe" for phase in training.phases) and not training.rounds.max_rounds
@@ -138,10 +150,9 @@ def _group_of(split: Split) -> dict[str, str]:
     return {row.file: row.group for row in split.part("train") if row.group}
 
 
-def make_optimizer_of(recipe: Recipe) -> MakeOptimizer:
-    """(network, rate) to the optimiser of a resolved recipe."""
+def make_optimizer_of(recipe: ResolvedRecipe) -> MakeOptimizer:
+    """(network, rate) to the optimiser of a recipe."""
     training = recipe.training
-    assert training.layer_decay is not None, "the recipe is not resolved"
     rates = Rates(training.layer_decay, training.head_learning_rate_factor, training.weight_decay_on == "all")
 
     def make(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
@@ -173,9 +184,8 @@ def logit_adjustment(split: Split) -> torch.Tensor:
     return torch.log(images / images.sum())
 
 
-def _make_prepare(recipe: Recipe) -> Callable[[nn.Module, Stage], None]:
+def _make_prepare(recipe: SettledRecipe) -> Callable[[nn.Module, Stage], None]:
     size, compiles = recipe.data.image_size_px, recipe.training.compile == "always"
-    assert size is not None, "the recipe is not resolved"
 
     def prepare(model: nn.Module, stage: Stage) -> None:
         assert isinstance(model, Classifier)
@@ -210,20 +220,19 @@ def autocast(is_bfloat16: bool, device: torch.device) -> Callable[[], contextlib
 
 
 def _to_device(
-    images: torch.Tensor, preprocessing: Preprocessing, recipe: Recipe, device: torch.device
+    images: torch.Tensor, preprocessing: Preprocessing, recipe: SettledRecipe, device: torch.device
 ) -> torch.Tensor:
     """(batch, 3, height, width) uint8 to float32, normalised."""
     ready = normalize(images.to(device), preprocessing)
     return ready.contiguous(memory_format=torch.channels_last) if recipe.execution == "fast" else ready
 
 
-def _make_schedule(recipe: Recipe) -> Callable[[torch.optim.Optimizer, Stage, int], Schedule]:
+def _make_schedule(recipe: SettledRecipe) -> Callable[[torch.optim.Optimizer, Stage, int], Schedule]:
     training = recipe.training
 
     def make(optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int) -> Schedule:
         if training.schedule == "plateau":
-            assert training.plateau is not None, "the recipe is not resolved"
-            plateau = training.plateau
+            plateau = training.plateau or schema.Plateau()
             return Plateau(optimizer, plateau.metric, plateau.factor, plateau.patience_epochs, accuracy=training.metric)
         if training.schedule == "cosine":
             return Cosine(optimizer, stage, steps_per_epoch, training.warmup_epochs or 0.0)
@@ -233,7 +242,7 @@ def _make_schedule(recipe: Recipe) -> Callable[[torch.optim.Optimizer, Stage, in
 
 
 def _make_evaluation(
-    recipe: Recipe,
+    recipe: SettledRecipe,
     rows: list[Row],
     label_of: dict[str, int],
     paths: Paths,

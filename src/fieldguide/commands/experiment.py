@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fieldguide import assemble
 from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.begin import run_trial
@@ -24,9 +25,9 @@ from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.commands.trial.table import show, write_tables
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import NotFiniteError, UsageError
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import settled_as
-from fieldguide.recipe.schema import Recipe
 from fieldguide.report import comparison
 from fieldguide.report.pairs import pair_runs
 from fieldguide.result_format import is_spoilt
@@ -47,7 +48,7 @@ class Trial:
     """
 
     recipe_name: str
-    recipe: Recipe
+    recipe: ResolvedRecipe
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _write_table(
     return rows
 
 
-def _trials(recipes: Mapping[str, Recipe], seeds: int) -> dict[str, Trial]:
+def _trials(recipes: Mapping[str, ResolvedRecipe], seeds: int) -> dict[str, Trial]:
     """Every training by the name of its run. The split's seed stays, so that only the training's changes."""
     if seeds == 1:
         return {name: Trial(name, recipe) for name, recipe in recipes.items()}
@@ -169,7 +170,7 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     """With what the first seed made of its `auto`, its plan included: a mean is of trainings that are alike."""
     if trial.recipe.training.plan == "auto" and trial.recipe.training.max_minutes is not None:
         screen.say(f"by the plan of {first.path.name}, to its end: minutes bound the training that a plan is made for")
-    return replace(trial, recipe=settled_as(trial.recipe, read_draft(first.recipe).demand()))
+    return replace(trial, recipe=settled_as(trial.recipe, assemble.resolved(read_draft(first.recipe).demand())))
 
 
 def _read_recipes(
@@ -180,11 +181,11 @@ def _read_recipes(
     device: str,
     folder: Path,
     screen: Screen,
-) -> dict[str, Recipe]:
+) -> dict[str, ResolvedRecipe]:
     """Every recipe by name; all their mistakes together."""
     if not recipes:
         raise UsageError("give at least one --recipe")
-    found: dict[str, Recipe] = {}
+    found: dict[str, ResolvedRecipe] = {}
     problems: list[str] = []
     outputs = outputs_of(folder)
     for recipe in recipes:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fieldguide.errors import UsageError
+from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe
 from fieldguide.recipe.load import preset_names, preset_text, read_recipe
 from fieldguide.recipe.schema import Recipe
 from fieldguide.storage import write_text
@@ -61,11 +62,11 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
     return [*lines, "trainable:", *_trainable(full, model)]
 
 
-def _trainable(recipe: Recipe, model: object) -> Sequence[str]:
+def _trainable(recipe: ResolvedRecipe, model: object) -> Sequence[str]:
     from fieldguide.model.classifier import Classifier, trainable_names
 
     assert isinstance(model, Classifier)
-    if recipe.training.plan == "auto":
+    if not isinstance(recipe, PlannedRecipe):
         return [
             "  by the plan that a training makes on its machine: a probe (the head), then as much as the time allows"
         ]

@@ -16,7 +16,7 @@ from fieldguide.data.look.files import problem_with_folder
 from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
 
 
@@ -63,7 +63,9 @@ def resume(
     return go_on(request, recipe, prepared, folder, device, screen)
 
 
-def _resume_folds(run: RunFolder, request: Request, recipe: Recipe, root: Path, device: str, screen: Screen) -> Run:
+def _resume_folds(
+    run: RunFolder, request: Request, recipe: ResolvedRecipe, root: Path, device: str, screen: Screen
+) -> Run:
     """Folds that are finished stay, one that is not goes on, the others begin.
 
     Raises:

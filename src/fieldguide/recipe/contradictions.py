@@ -2,7 +2,8 @@
 
 from fieldguide.recipe.contradictions_of_phases import Contradiction, of_phases
 from fieldguide.recipe.resolve import BATCH_SIZE, largest_size_px
-from fieldguide.recipe.schema import AUTO, Policy, Recipe
+from fieldguide.recipe.schema import AUTO, Recipe
+from fieldguide.settings import Policy
 
 MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
 

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from fieldguide.recipe.names import nearest
-from fieldguide.recipe.schema import NONE, Phase, Recipe, Training
+from fieldguide.recipe.schema import Recipe, Training
+from fieldguide.settings import NONE, Phase
 
 OF_A_PROBE = {"trainable": "head", "max_epochs": 1, "min_improvement": None, "patience_epochs": None}
 

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from fieldguide.errors import UsageError
 from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.names import nearest
-from fieldguide.recipe.schema import BUILT_IN, Recipe
+from fieldguide.recipe.schema import Recipe
 from fieldguide.recipe.sentences import sentences, shortened
+from fieldguide.settings import BUILT_IN
 
 MAX_RECIPE_BYTES = 100_000  # the longest preset has 3,000; YAML takes seconds for more than this
 MAX_DEPTH = 30

@@ -6,19 +6,15 @@ A field whose value is null takes what its comment says; `resolve.py` fills thes
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+
+from fieldguide.settings import BUILT_IN, Phase, Policy, Rate, Rounds, Section
 
 AUTO = "auto"  # the backbone that `assemble.backbone` chooses
 HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
-Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
-BatchNorm = Literal["train", "frozen", "folded"]
-Method = Literal["gradient", "probe"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=100)]
 Alpha = Annotated[float, Field(ge=0, le=100)]
-Degrees = Annotated[float, Field(ge=0, le=180)]
 Three = tuple[float, float, float]
 
 
@@ -32,20 +28,6 @@ def _share_or_auto(value: Any) -> Any:
     if value in (None, "auto") or (isinstance(value, int | float) and 0 < value <= 1):
         return value if value in (None, "auto") else float(value)
     raise PydanticCustomError("share", "should be auto, null or a number above 0 and at most 1")
-
-
-class Section(BaseModel):
-    """A part of a recipe: unknown fields are mistakes, and nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_for_a_number(cls, value: Any) -> Any:
-        """pydantic takes `true` for 1; no field of a recipe is a yes or no."""
-        if isinstance(value, bool) or (isinstance(value, list) and any(isinstance(item, bool) for item in value)):
-            raise PydanticCustomError("truth", "cannot be true or false")
-        return value
 
 
 class Model(Section):
@@ -122,45 +104,6 @@ class Split(Section):
     )
 
 
-class Policy(Section):
-    """One augmentation, in the order of its fields; torchvision's transforms of the same names."""
-
-    crop_scale: tuple[Share, Share] | None = Field(
-        default=(0.08, 1.0),
-        description="RandomResizedCrop's share of the area; null: resize and centre crop as in validation",
-    )
-    crop_ratio: tuple[Rate, Rate] = (3 / 4, 4 / 3)
-    horizontal_flip: Share = 0.5
-    vertical_flip: Share = 0.0
-    rotation_degrees: Degrees = 0.0
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    hue: float = Field(default=0.0, ge=0, le=0.5)
-    translation_share: Share = 0.0
-    trivial_augment: Literal["none", "wide"] = Field(
-        default="none", description="wide: TrivialAugmentWide, one of 14 operations at a strength of chance"
-    )
-    erasing: Share = Field(
-        default=0.0, description="probability of RandomErasing: 2 to 33 % of the area become the mean colour"
-    )
-
-
-STANDARD = Policy(rotation_degrees=15, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
-MILD = Policy(crop_scale=(0.25, 1.0), brightness=0.1, contrast=0.1, saturation=0.1)
-STRONG = Policy(
-    vertical_flip=0.2,
-    rotation_degrees=30,
-    brightness=0.2,
-    contrast=0.2,
-    saturation=0.2,
-    hue=0.1,
-    translation_share=0.1,
-)
-NONE = Policy(crop_scale=None, horizontal_flip=0)
-BUILT_IN = {"standard": STANDARD, "strong": STRONG, "mild": MILD, "none": NONE}
-
-
 class Augmentation(Section):
     """The augmentations that phases name, and how they are computed."""
 
@@ -178,45 +121,6 @@ class Augmentation(Section):
     def known(self) -> dict[str, Policy]:
         """All augmentations that a phase can name."""
         return {**BUILT_IN, **self.policies}
-
-
-class Phase(Section):
-    """A stretch of epochs with one augmentation and one set of trainable parameters."""
-
-    name: str | None = Field(default=None, min_length=1, description="null: the augmentation's name; of a probe: probe")
-    method: Method = Field(
-        default="gradient",
-        description="gradient: steps of the optimiser; "
-        "probe: the head by logistic regression on features of the frozen backbone",
-    )
-    views: int | None = Field(
-        default=None, ge=1, le=100, description="probe only: features of so many augmentations of each photo; null: 1"
-    )
-    augmentation: str = "standard"
-    max_epochs: int = Field(default=15, ge=1, le=100_000, description="a probe has one")
-    image_size_px: int | None = Field(
-        default=None, ge=8, le=2_048, description="side of the images trained on; null: data.image_size_px"
-    )
-    learning_rate: Rate | None = Field(default=None, description="null: training.learning_rate")
-    trainable: Trainable = "all"
-    batch_norm: BatchNorm | None = Field(
-        default=None,
-        description="of the backbone; train: statistics of each batch; frozen: those that it came with; "
-        "folded: those, merged into the convolutions, for small rates; null: train, for a probe frozen",
-    )
-    min_improvement: float = Field(default=0.001, ge=0, description="of the validation loss")
-    patience_epochs: int = Field(default=3, ge=1, description="converged after so many epochs without it")
-
-
-class Rounds(Section):
-    """Training again from the best model at a lower rate, while the validation figure gets better."""
-
-    max_rounds: int = Field(default=3, ge=0, le=1_000)
-    max_epochs: int = Field(default=10, ge=1, le=100_000, description="of one round")
-    learning_rate_factor: float = Field(default=0.5, gt=0, le=1)
-    augmentation: str | None = Field(default=None, description="null: the last phase's")
-    min_improvement: float = Field(default=0.001, ge=0)
-    patience_epochs: int = Field(default=3, ge=1)
 
 
 class Plateau(Section):

@@ -2,58 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from fieldguide.settings import ResolvedPhase, ResolvedRounds
 from fieldguide.training.ends import Reason
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A phase or a round: epochs with one augmentation, one starting rate and one set of trainable parameters.
+class Stage(ResolvedPhase):
+    """A phase of the recipe, or a round: as the last phase, from the best model and at a lower rate."""
 
-    Attributes:
-        kind: `phase` or `round`.
-        name: for people.
-        augmentation: what the batches are asked for.
-        max_epochs: it ends there at the latest.
-        learning_rate: at its start.
-        trainable: what `set_trainable` is asked for.
-        min_improvement: of the validation loss; a smaller one counts as none.
-        patience_epochs: it has converged after so many epochs without an improvement.
-        batch_norm: what the backbone's does: `train`, `frozen` or `folded`.
-        method: `gradient`, or `probe`: one epoch in which the head is solved for, without steps.
-        image_size_px: side of the images trained on; 0: that of the evaluation.
-        views: of a probe: so many augmentations of each photo.
-    """
-
-    kind: str
-    name: str
-    augmentation: str
-    max_epochs: int
-    learning_rate: float
-    trainable: str
-    min_improvement: float
-    patience_epochs: int
-    batch_norm: str = "train"
-    method: str = "gradient"
-    image_size_px: int = 0
-    views: int = 1
+    kind: Literal["phase", "round"]
 
     @property
     def label(self) -> str:
         """`phase standard`, `round 1`."""
         return self.name if self.kind == "round" else f"phase {self.name}"
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """Training again from the best model, each round at `learning_rate_factor` times the last starting rate."""
-
-    max_rounds: int
-    max_epochs: int
-    learning_rate_factor: float
-    augmentation: str
-    min_improvement: float
-    patience_epochs: int
 
 
 @dataclass(frozen=True)
@@ -72,7 +35,7 @@ class Plan:
     """
 
     phases: tuple[Stage, ...]
-    rounds: Rounds
+    rounds: ResolvedRounds
     max_epochs: int | None
     best_by: str
     max_seconds: float | None = None
@@ -131,33 +94,28 @@ def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) ->
     done, last, rounds = len(ended) - len(plan.phases), ended[-1], plan.rounds
     if done >= rounds.max_rounds or (done and not last.improved):
         return None
-    return Stage(
-        kind="round",
-        name=f"round {done + 1}",
-        augmentation=rounds.augmentation,
-        max_epochs=rounds.max_epochs,
-        learning_rate=last.stage.learning_rate * rounds.learning_rate_factor,
-        trainable=plan.phases[-1].trainable,
-        min_improvement=rounds.min_improvement,
-        patience_epochs=rounds.patience_epochs,
-        batch_norm=plan.phases[-1].batch_norm,
-        image_size_px=plan.phases[-1].image_size_px,
-    )
+    return _round(plan, last.stage, f"round {done + 1}", rounds.max_epochs, rounds.patience_epochs)
 
 
 def _further(plan: Plan, last: Stage, number: int, epochs: int) -> Stage:
     """As a further round, but all of its epochs are trained: they were asked for by a person."""
-    return Stage(
-        kind="round",
-        name=f"more epochs {number}",
-        augmentation=plan.rounds.augmentation,
-        max_epochs=epochs,
-        learning_rate=last.learning_rate * plan.rounds.learning_rate_factor,
-        trainable=plan.phases[-1].trainable,
-        min_improvement=plan.rounds.min_improvement,
-        patience_epochs=epochs,
-        batch_norm=plan.phases[-1].batch_norm,
-        image_size_px=plan.phases[-1].image_size_px,
+    return _round(plan, last, f"more epochs {number}", epochs, epochs)
+
+
+def _round(plan: Plan, last: Stage, name: str, max_epochs: int, patience_epochs: int) -> Stage:
+    """As the last phase, with what rounds have of their own; a round takes steps, also after a probe."""
+    rounds = plan.rounds
+    return plan.phases[-1].model_copy(
+        update={
+            "kind": "round",
+            "name": name,
+            "method": "gradient",
+            "augmentation": rounds.augmentation,
+            "max_epochs": max_epochs,
+            "learning_rate": last.learning_rate * rounds.learning_rate_factor,
+            "min_improvement": rounds.min_improvement,
+            "patience_epochs": patience_epochs,
+        }
     )
 
 

@@ -28,15 +28,15 @@ from fieldguide.data.batch.fused_batches import FusedBatches
 from fieldguide.data.read.cache import Cache
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.storage import file_digest
-from tests.data.augment.test_reference import NOTHING, PREPROCESSING, STANDARD, STRONG
+from tests.data.augment.test_reference import NOTHING, PREPROCESSING, STANDARD, STRONG, changed
 
 pytest.importorskip("cv2")
 from fieldguide.data.augment.fused import fused
 from tests.data.augment.test_fused import LARGE, SIDE, difference, scene
 
-WIDE = dataclasses.replace(STRONG, trivial_augment="wide")
-ERASED = dataclasses.replace(STRONG, erasing=0.4)
-BOTH = dataclasses.replace(WIDE, erasing=0.4)
+WIDE = changed(STRONG, trivial_augment="wide")
+ERASED = changed(STRONG, erasing=0.4)
+BOTH = changed(WIDE, erasing=0.4)
 THEIR_NAMES = {name: name.title().replace("_", "") for name in OPERATIONS}
 
 
@@ -159,7 +159,7 @@ def test_with_both_off_nothing_is_drawn_that_was_not_and_with_them_on_the_rest_i
 
 
 def test_reference_is_torchvisions_own_with_the_photos_own_numbers():
-    policy = dataclasses.replace(STANDARD, trivial_augment="wide", erasing=0.5)
+    policy = changed(STANDARD, trivial_augment="wide", erasing=0.5)
     theirs = v2.Compose(
         [
             v2.RandomResizedCrop(24), v2.RandomHorizontalFlip(), v2.RandomRotation(15),
@@ -180,7 +180,7 @@ def test_reference_is_torchvisions_own_with_the_photos_own_numbers():
 @pytest.mark.parametrize("mean", [(0.5, 0.5, 0.5), (0.485, 0.456, 0.406)])
 def test_what_is_erased_is_nothing_after_normalisation(mean):
     preprocessing = Preprocessing(24, 27, "bilinear", mean, (0.2,) * 3)
-    policy = dataclasses.replace(NOTHING, erasing=1.0)
+    policy = changed(NOTHING, erasing=1.0)
     colour = fill_colour(mean)
     assert np.abs(np.array(colour) / 255 - mean).max() <= 0.5 / 255
     white = Image.new("RGB", (40, 40), "white")
@@ -229,7 +229,7 @@ def test_batches_of_a_policy_without_them_are_to_the_bit_what_they_were_beside_o
 
 def test_a_device_and_opencv_make_the_same_of_the_same_photos(tmp_path):
     """But for their filters, which a threshold as solarize's or a table as equalize's can enlarge."""
-    mild = dataclasses.replace(NOTHING, trivial_augment="wide", erasing=0.4)
+    mild = changed(NOTHING, trivial_augment="wide", erasing=0.4)
     device, fused_ = (batches(tmp_path / "photos", {"both": mild}, kind) for kind in ("device", "fused"))
     off = []
     for epoch in range(1, 4):

@@ -8,14 +8,20 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from fieldguide.data.augment.reference import Policy, photo_seed, reference
+from fieldguide.data.augment.reference import photo_seed, reference
 from fieldguide.data.read.preprocess import Preprocessing, center
+from fieldguide.settings import NONE as NOTHING
+from fieldguide.settings import STANDARD, STRONG
 from tests.data.photo_folders import make_photo
 
 PREPROCESSING = Preprocessing(24, 27, "bilinear", (0.5,) * 3, (0.5,) * 3)
-NOTHING = Policy(None, (3 / 4, 4 / 3), 0, 0, 0, 0, 0, 0, 0, 0)
-STANDARD = Policy((0.08, 1), (3 / 4, 4 / 3), 0.5, 0, 15, 0.1, 0.1, 0.1, 0.1, 0)
-STRONG = Policy((0.08, 1), (3 / 4, 4 / 3), 0.5, 0.2, 30, 0.2, 0.2, 0.2, 0.1, 0.1)
+
+
+def changed(policy, **fields):
+    """The policy with these fields."""
+    return policy.model_copy(update=fields)
+
+
 TORCHVISION = {
     "standard": v2.Compose(
         [
@@ -93,9 +99,9 @@ def test_no_crop_means_the_centre_crop_of_validation():
 def test_flips_happen_as_often_as_said(change, effect):
     photo = make_photo("x", 0, (27, 27))
     plain = center(photo, PREPROCESSING)
-    flipped = reference(dataclasses.replace(NOTHING, **change), PREPROCESSING)
+    flipped = reference(changed(NOTHING, **change), PREPROCESSING)
     assert all(np.array_equal(flipped(photo, seed), effect(plain)) for seed in range(20))
-    half = reference(dataclasses.replace(NOTHING, **dict.fromkeys(change, 0.5)), PREPROCESSING)
+    half = reference(changed(NOTHING, **dict.fromkeys(change, 0.5)), PREPROCESSING)
     assert 60 < sum(np.array_equal(half(photo, seed), plain) for seed in range(200)) < 140
 
 
@@ -108,7 +114,7 @@ def test_without_flips_nothing_is_flipped():
 @pytest.mark.parametrize("change", [{"rotation_degrees": 45}, {"translation_share": 0.4}])
 def test_what_is_turned_or_moved_in_is_black(change):
     photo = make_photo("x", 0, (27, 27))
-    augment = reference(dataclasses.replace(NOTHING, **change), PREPROCESSING)
+    augment = reference(changed(NOTHING, **change), PREPROCESSING)
     assert all((np.asarray(augment(photo, seed)) == 0).all(axis=2).any() for seed in range(5, 10))
 
 

@@ -13,7 +13,7 @@ from fieldguide.data.batch.device_batches import DeviceBatches
 from fieldguide.data.read.cache import Cache
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.storage import file_digest
-from tests.data.augment.test_reference import NOTHING, STANDARD, STRONG
+from tests.data.augment.test_reference import NOTHING, STANDARD, STRONG, changed
 
 pytest.importorskip("cv2")
 from tests.data.augment.test_fused import LARGE, SIDE, difference, made, scene
@@ -35,7 +35,7 @@ def on_device(drawn, images, samples):
 @pytest.mark.parametrize(("size", "samples"), [((80, 64), 1), ((150, 110), 2), ((40, 60), 1)])
 def test_the_devices_pixels_are_opencvs_for_the_same_parameters(size, samples):
     """1 level in the mean of a photo and 6 at 98 of 100 values; the rest lies at the edge of the black."""
-    policy = dataclasses.replace(STRONG, crop_ratio=(0.9, 1.1))
+    policy = changed(STRONG, crop_ratio=(0.9, 1.1))
     images = [scene(seed, size) for seed in range(20)]
     drawn = [draw(policy, LARGE, *size, seed) for seed in range(20)]
     theirs = on_device(drawn, images, samples)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fieldguide.data.augment.reference import Policy, reference
+from fieldguide.data.augment.reference import reference
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.steady import steady
 from fieldguide.data.batch.worker_batches import TrainingBatches
@@ -15,16 +15,14 @@ from fieldguide.data.read import decode
 from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.errors import MachineError
-from fieldguide.recipe import schema
+from fieldguide.settings import Policy
 
 
 @pytest.fixture
 def make_batches(tmp_path, make_photos):
     root = make_photos(tmp_path / "photos", {"a": 12, "b": 12})
     photos = [LabelledPhoto(path, f"{path.parent.name}/{path.name}", 0) for path in sorted(root.rglob("*.png"))]
-    augment = reference(
-        Policy(**schema.Policy().model_dump()), Preprocessing(32, 36, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    )
+    augment = reference(Policy(), Preprocessing(32, 36, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)))
 
     def make(workers):
         return TrainingBatches(photos, {"standard": augment}, seed=0, batch_size=4, max_megapixels=1, workers=workers)

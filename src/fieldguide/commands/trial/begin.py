@@ -10,13 +10,13 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.announce import announce
 from fieldguide.commands.trial.carry_out import Run, Trial, carry_out, write_beginning
 from fieldguide.commands.trial.prepare import Prepared
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
 
 
 def run_trial(
     name: str,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     prepared: Prepared,
     run: RunFolder,
     device: str,
@@ -30,7 +30,7 @@ def run_trial(
 
     Args:
         name: the recipe's.
-        recipe: resolved.
+        recipe: what to train.
         prepared: photos and split.
         run: where to; made here.
         device: as the user named it.

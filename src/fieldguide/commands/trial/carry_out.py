@@ -24,7 +24,7 @@ from fieldguide.errors import Interrupted, NotFiniteError, TrainingError, counte
 from fieldguide.evaluation.calibration import calibration_summary
 from fieldguide.evaluation.predictions import read_predictions, write_predictions
 from fieldguide.model.bundle import write_bundle, write_temperature
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.lives import SettledRecipe
 from fieldguide.report.figures import draw_curves
 from fieldguide.report.write import report as write_report
 from fieldguide.run_folder import RunFolder
@@ -67,7 +67,7 @@ class Trial:
 
     Attributes:
         name: the recipe's.
-        recipe: resolved.
+        recipe: as it is carried out.
         prepared: photos and split.
         run: its folder, held by this process.
         device: as the user named it.
@@ -78,7 +78,7 @@ class Trial:
     """
 
     name: str
-    recipe: Recipe
+    recipe: SettledRecipe
     prepared: Prepared
     run: RunFolder
     device: str
@@ -264,7 +264,6 @@ def _give_up(trial: Trial, state: State) -> None:
 def _what_now(trial: Trial, state: State) -> str:
     if not state.is_spoilt:
         return how_to_go_on(trial.run)
-    assert trial.recipe.training.learning_rate is not None, "the recipe is resolved"
     rate = trial.recipe.training.learning_rate / 10
     start = (" from the best model", f"--weights {shlex.quote(str(trial.run.path))} ") if state.best else ("", "")
     return (

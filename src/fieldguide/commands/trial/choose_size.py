@@ -22,7 +22,7 @@ from fieldguide.errors import UsageError
 from fieldguide.model.bundle import read_description, write_preprocessing
 from fieldguide.model.classifier import demand_image_size, make_on_meta
 from fieldguide.recipe.contradictions import MOST_RESIZED_PX
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.lives import SizedRecipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.budget import TEST_CROP_SHARES, TEST_SIZE_FACTORS
 
@@ -34,7 +34,7 @@ MOST_LOOKED_AT = 200  # photos whose size is read for that
 
 def settle_size(
     run: RunFolder,
-    recipe: Recipe,
+    recipe: SizedRecipe,
     rows: Sequence[Row],
     paths: Mapping[str, Path],
     device: str,
@@ -47,7 +47,7 @@ def settle_size(
 
     Args:
         run: with its bundle, whose temperature must be fitted afterwards.
-        recipe: resolved.
+        recipe: of the training.
         rows: the validation photos.
         paths: where each lies.
         device: as the user named it.
@@ -78,20 +78,19 @@ def settle_size(
     return choice.to_dict() | {"flips": served.flips}
 
 
-def start_of(recipe: Recipe) -> Setting:
+def start_of(recipe: SizedRecipe) -> Setting:
     """What is kept unless another is better: a number that the recipe has for test time, else the training's."""
     data = recipe.data
-    assert data.image_size_px and data.crop_share, "the recipe is not resolved"
     size = data.test_size_px if isinstance(data.test_size_px, int) else data.image_size_px
     share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share
     return size, share
 
 
-def sizes_to_try(recipe: Recipe, size: int, shorter_side: float, num_classes: int) -> tuple[list[int], str]:
+def sizes_to_try(recipe: SizedRecipe, size: int, shorter_side: float, num_classes: int) -> tuple[list[int], str]:
     """Larger sizes than the training's, as far as network and photos go.
 
     Args:
-        recipe: resolved.
+        recipe: of the training.
         size: the training's, in px.
         shorter_side: of the photos, their median in px.
         num_classes: of the network.
@@ -120,7 +119,7 @@ def _takes(network: Any, size: int, backbone: str) -> bool:
     return True
 
 
-def shorter_side_px(rows: Sequence[Row], paths: Mapping[str, Path], recipe: Recipe) -> float:
+def shorter_side_px(rows: Sequence[Row], paths: Mapping[str, Path], recipe: SizedRecipe) -> float:
     """The median over photos, by their headers; of at most `MOST_LOOKED_AT`, evenly picked."""
     step = max(1, len(rows) // MOST_LOOKED_AT)
     found = []

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fieldguide import assemble
 from fieldguide.commands.judging.judge import interval_and_n
 from fieldguide.commands.terminal.faults import explained, how_to_go_on
 from fieldguide.commands.terminal.screen import Screen
@@ -23,9 +24,9 @@ from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_recipe
 from fieldguide.recipe.resolve import settled_as
-from fieldguide.recipe.schema import Recipe
 from fieldguide.result_format import RESULT_FORMAT, is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
@@ -51,7 +52,7 @@ class OutOfFold:
 
 def cross_validate(
     name: str,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     prepared: Prepared,
     run: RunFolder,
     screen: Screen,
@@ -63,7 +64,7 @@ def cross_validate(
 
     Args:
         name: of the recipe.
-        recipe: resolved, with `split.folds`.
+        recipe: with `split.folds`.
         prepared: all photos; training and validation are dealt into folds.
         run: output; each fold becomes a run in it. If it has folds already, they are resumed.
         screen: where to show it.
@@ -78,7 +79,7 @@ def cross_validate(
         PhotosError: fewer photos than folds; or photos have changed since the folds were dealt.
         FieldguideError: as one training raises; finished folds stay.
     """
-    assert recipe.split.folds is not None and recipe.split.seed is not None, "the recipe is not resolved"
+    assert recipe.split.folds is not None, "a recipe without folds is trained once"
     split, remarks = prepared.split, prepared.remarks
     folds = make_folds(split, seed=recipe.split.seed, folds=recipe.split.folds, groups=prepared.groups)
     new = [remark for remark in folds.remarks if remark not in remarks]
@@ -91,7 +92,12 @@ def cross_validate(
 
 
 def _train_folds(
-    recipe: Recipe, folds: Folds, remarks: Sequence[Remark], run: RunFolder, screen: Screen, train_fold: TrainFold
+    recipe: ResolvedRecipe,
+    folds: Folds,
+    remarks: Sequence[Remark],
+    run: RunFolder,
+    screen: Screen,
+    train_fold: TrainFold,
 ) -> dict[str, Any]:
     results: list[dict[str, Any]] = []
     try:
@@ -116,10 +122,10 @@ def _train_folds(
     return result
 
 
-def settled_as_first_fold(recipe: Recipe, run: RunFolder) -> Recipe:
+def settled_as_first_fold(recipe: ResolvedRecipe, run: RunFolder) -> ResolvedRecipe:
     """The recipe with each `auto` as the first fold settled it, so that all folds train alike."""
     first = run.fold(1).recipe
-    return settled_as(recipe, read_recipe(first)) if first.exists() else recipe
+    return settled_as(recipe, assemble.resolved(read_recipe(first))) if first.exists() else recipe
 
 
 def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
@@ -149,7 +155,9 @@ def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
     return OutOfFold(predictions, np.array(fold_of, dtype=np.int64), tuple(failed))
 
 
-def _begin_or_go_on(name: str, recipe: Recipe, prepared: Prepared, folds: Folds, run: RunFolder, device: str) -> None:
+def _begin_or_go_on(
+    name: str, recipe: ResolvedRecipe, prepared: Prepared, folds: Folds, run: RunFolder, device: str
+) -> None:
     """Writes what the folds share; when resuming, checks that the photos are dealt as before.
 
     Raises:
@@ -209,7 +217,7 @@ def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
 
 
 def _result(
-    recipe: Recipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[Remark]
+    recipe: ResolvedRecipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[Remark]
 ) -> dict[str, Any]:
     first, split, count = results[0], folds.splits[0], len(folds.splits)
     predictions = found.predictions

@@ -4,11 +4,13 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
+from fieldguide import assemble
 from fieldguide.data.split.partition import Split, read_split, write_split
 from fieldguide.errors import UsageError
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.resolve import settled_as
-from fieldguide.recipe.schema import AUTO, Recipe
+from fieldguide.recipe.schema import AUTO
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_there, problem_with_output_file
 
@@ -43,7 +45,7 @@ def demand_same_split(path: Path, split: Split) -> None:
         raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
 
 
-def demand_same_trial(run: RunFolder, recipe: Recipe) -> None:
+def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
     """Holds a trial's recipe against the one that it began with.
 
     Raises:
@@ -53,7 +55,7 @@ def demand_same_trial(run: RunFolder, recipe: Recipe) -> None:
     def fields(text: str) -> list[str]:
         return [line for line in text.splitlines() if not line.startswith("#")]
 
-    there = read_draft(run.recipe).demand()
+    there = assemble.resolved(read_draft(run.recipe).demand())
     alike = (recipe, settled_as(recipe, there))  # of a trial that came to nothing it may be as it was asked for
     if fields(to_yaml(there)) not in [fields(to_yaml(each)) for each in alike]:
         raise UsageError(

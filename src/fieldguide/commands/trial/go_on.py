@@ -15,7 +15,7 @@ from fieldguide.errors import UsageError, counted
 from fieldguide.model.bundle import read_description, read_weights, write_bundle
 from fieldguide.model.classifier import make_on_meta
 from fieldguide.model.weights import LoadedWeights
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.report.write import report as write_report
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import read_json
@@ -37,7 +37,7 @@ def finished_before(run: RunFolder, screen: Screen) -> Run:
 
 def go_on(
     request: Request,
-    recipe: Recipe,
+    recipe: ResolvedRecipe,
     prepared: Prepared,
     run: RunFolder,
     device: str,

@@ -22,6 +22,7 @@ from fieldguide.data.split.make import make_split
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.model.weights import problem_with_weights
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import VALIDATION_SHARE
 from fieldguide.recipe.schema import AUTO, Recipe
@@ -65,7 +66,7 @@ def demand_request(
     device: str,
     outputs: Sequence[RunFolder],
     tell: Callable[[str], None] = lambda _: None,
-) -> tuple[str, Recipe]:
+) -> tuple[str, ResolvedRecipe]:
     """Checks everything in a request before any photo is read, and chooses the backbone if it is `auto`.
 
     Args:
@@ -102,9 +103,9 @@ def demand_request(
         problems.append(problem)
     if problems:
         raise UsageError(*problems)
-    made = assemble.resolved(made, chosen_device)
-    assemble.demand_no_contradiction(made)
-    return draft.name, made
+    resolved = assemble.resolved(made, chosen_device)
+    assemble.demand_no_contradiction(resolved)
+    return draft.name, resolved
 
 
 def _problems_with_model(recipe: Recipe) -> list[str]:
@@ -138,12 +139,12 @@ def _device(name: str) -> tuple[torch.device, str | None]:
         return assemble.CPU, str(error)
 
 
-def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] = ()) -> Prepared:
+def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequence[str] = ()) -> Prepared:
     """Finds, reads, checks and splits the photos.
 
     Args:
         root: the photos.
-        recipe: resolved.
+        recipe: what will be trained.
         screen: where to show it.
         weights: other weights that trainings on this split start from.
 
@@ -165,7 +166,6 @@ def prepare(root: Path, recipe: Recipe, screen: Screen, weights: Sequence[str] =
     ]
     named = _groups_by_name(folder, recipe.split.group_pattern, screen)
     groups = [*checked.groups, *named]
-    assert recipe.split.seed is not None, "the recipe is not resolved"
     split, more = make_split(
         [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts],
         seed=recipe.split.seed,

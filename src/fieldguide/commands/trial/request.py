@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from fieldguide import assemble
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.prepare import Prepared, prepare
 from fieldguide.data.look.findings import Remark, Topic
@@ -16,6 +17,7 @@ from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.split.partition import Split, read_split, split_csv
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.model.weights import LoadedWeights
+from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
@@ -86,7 +88,7 @@ def read_request(run: RunFolder) -> Request:
     return request
 
 
-def demand_same_recipe(run: RunFolder, request: Request, overrides: Sequence[str]) -> Recipe:
+def demand_same_recipe(run: RunFolder, request: Request, overrides: Sequence[str]) -> ResolvedRecipe:
     """The run's recipe with harmless changes.
 
     Raises:
@@ -107,7 +109,7 @@ def demand_same_recipe(run: RunFolder, request: Request, overrides: Sequence[str
             f"--resume {run.path}: a run goes on with the recipe that it began with, and only {' and '.join(HARMLESS)} "
             f"may change:\n{listing(changed)}\nTake it back, or train anew with another -o"
         )
-    return recipe
+    return assemble.resolved(recipe)
 
 
 def write_recipe(run: RunFolder, recipe: Recipe, name: str) -> None:
@@ -130,7 +132,7 @@ def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _fields(value, f"{name}.{key}" if name else str(key))
 
 
-def same_photos(run: RunFolder, request: Request, root: Path, recipe: Recipe, screen: Screen) -> Prepared:
+def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRecipe, screen: Screen) -> Prepared:
     """The run's photos and split, after a look at each file that was to be trained or validated on.
 
     Raises:

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.data.augment.erasing import Box, draw_box, fill_colour
-from fieldguide.data.augment.reference import Policy
 from fieldguide.data.augment.trivial_augment import Operation, draw_operation
 from fieldguide.data.read.preprocess import Preprocessing, center_box
+from fieldguide.settings import Policy
 
 Matrix = npt.NDArray[np.float64]
 Row = tuple[float, float, float]

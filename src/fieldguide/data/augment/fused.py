@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from fieldguide.data.augment.draw import Drawn, colours, draw, warp
 from fieldguide.data.augment.erasing import erase
-from fieldguide.data.augment.reference import Policy
 from fieldguide.data.augment.trivial_augment import apply_operation
 from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.settings import Policy
 
 Pixels = npt.NDArray[np.uint8]
 FusedAugment = Callable[[Pixels, int, Pixels], None]

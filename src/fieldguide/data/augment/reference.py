@@ -2,8 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from PIL import Image
@@ -11,31 +10,10 @@ from torchvision.transforms import InterpolationMode, v2
 
 from fieldguide.data.augment.erasing import RATIO, SCALE, fill_colour
 from fieldguide.data.read.preprocess import Preprocessing, center
+from fieldguide.settings import Policy
 
 INTERPOLATION = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
 Augment = Callable[[Image.Image, int], Image.Image]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """One augmentation; the fields of a recipe's `augmentation.policies`, applied in this order.
-
-    Shares are in [0, 1], angles in degrees; `crop_scale` None means the centre crop of validation; `trivial_augment` is
-    none or wide; `erasing` is a probability.
-    """
-
-    crop_scale: Sequence[float] | None
-    crop_ratio: Sequence[float]
-    horizontal_flip: float
-    vertical_flip: float
-    rotation_degrees: float
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-    translation_share: float
-    trivial_augment: str = "none"
-    erasing: float = 0.0
 
 
 def photo_seed(seed: int, epoch: int, file: str, draw: int = 0) -> int:
@@ -80,8 +58,8 @@ def _transforms(policy: Policy, preprocessing: Preprocessing) -> list[torch.nn.M
         steps.append(
             v2.RandomResizedCrop(
                 size,
-                scale=tuple(policy.crop_scale),
-                ratio=tuple(policy.crop_ratio),
+                scale=policy.crop_scale,
+                ratio=policy.crop_ratio,
                 interpolation=INTERPOLATION[preprocessing.interpolation],
                 antialias=True,
             )

@@ -16,12 +16,13 @@ from fieldguide.data.augment.device_extras import apply_extras, extras_of, names
 from fieldguide.data.augment.draw import draw
 from fieldguide.data.augment.erasing import fill_colour
 from fieldguide.data.augment.on_device import augment_batch, numbers_of, samples_for
-from fieldguide.data.augment.reference import Policy, photo_seed
+from fieldguide.data.augment.reference import photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
 from fieldguide.data.batch.order import Turn, cut, epoch_order
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.settings import Policy
 
 RESIDENT_THREADS, STREAMING_THREADS = 2, 8  # the first only draw numbers, the others read and perhaps decode
 PIECE_BYTES = 64_000_000

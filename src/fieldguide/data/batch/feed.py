@@ -7,7 +7,7 @@ from typing import TypedDict
 import torch
 
 from fieldguide.data.augment import fused
-from fieldguide.data.augment.reference import Policy, reference
+from fieldguide.data.augment.reference import reference
 from fieldguide.data.batch.batches import Batches, LabelledPhoto
 from fieldguide.data.batch.device_batches import DeviceBatches
 from fieldguide.data.batch.fused_batches import FusedBatches
@@ -17,6 +17,7 @@ from fieldguide.data.read.cache import BOUND, Cache
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.errors import UsageError, counted
+from fieldguide.settings import Policy
 from fieldguide.world import cores
 
 SHARE_OF_DEVICE_MEMORY = 0.5  # of what is free when the training begins
@@ -90,7 +91,7 @@ def make_feed(
     preprocessing: Preprocessing,
     *,
     engine: str,
-    cache_side_px: int | None,
+    cache_side_px: int,
     seed: int,
     batch_size: int,
     max_megapixels: float,
@@ -134,7 +135,6 @@ def make_feed(
         return Feed(decoded(side), Waiting(advice), side, decoded)
     if not can_fuse(device):
         raise UsageError(NO_OPENCV)
-    assert cache_side_px is not None, "the recipe is not resolved"
     pixels = (cache or Cache()).pixels_of(photos, cache_side_px, max_megapixels, advance)
 
     def cached(side_px: int) -> Batches:
