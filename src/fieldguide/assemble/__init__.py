@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -22,6 +23,9 @@ from fieldguide.assemble.described import with_backbone as with_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
+from fieldguide.data.read.cache import Cache
+from fieldguide.data.read.decode import read_bytes
+from fieldguide.data.read.photo_pixels import ToJudge
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
@@ -53,6 +57,7 @@ class Assembled:
         parameters: total, backbone, head.
         weights: where the first weights came from.
         feed: where the training's batches come from, and how long it waited for them.
+        to_judge: the validation photos.
         told: the plan that was made here, in sentences; none where the recipe had one.
     """
 
@@ -64,6 +69,7 @@ class Assembled:
     parameters: dict[str, int]
     weights: LoadedWeights
     feed: Feed
+    to_judge: ToJudge
     told: tuple[str, ...] = ()
 
 
@@ -77,6 +83,7 @@ def assemble(
     tell: Callable[[str], None] = lambda _: None,
     advance: Callable[[int], None] = lambda _: None,
     outlook: Outlook = UNBOUND,
+    read: Callable[[Path], bytes] = read_bytes,
 ) -> Assembled:
     """Builds all that a training needs; a plan that is `auto` is made here, once.
 
@@ -88,8 +95,9 @@ def assemble(
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
         tell: takes a sentence about what happened to the processes that load photos.
-        advance: called with how many more training photos the cache has.
+        advance: called with how many more photos the cache has.
         outlook: the time that the training has, and the photos' size.
+        read: how a file is read that goes into the cache.
 
     Raises:
         UsageError: the weights cannot be had or do not fit, the backbone's batch normalisation cannot be folded, or
@@ -106,7 +114,8 @@ def assemble(
     preprocessing = preprocessing_of(sized)
     if any(phase.batch_norm == "folded" for phase in sized.training.phases):  # refused now, not when it begins
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
-    feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance)
+    feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance, read)
+    to_judge = _to_judge(sized, split, paths, advance, read)
     planned, told = (sized, ()) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
     plan = make_plan(planned)
     if outlook.seconds_left is not None:
@@ -119,11 +128,12 @@ def assemble(
         recipe=settled,
         model=model,
         plan=plan,
-        tools=make_tools(settled, split, paths, preprocessing, device, feed, tell),
+        tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell),
         description=_description(settled, described, split.classes, weights),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,
+        to_judge=to_judge,
         told=told,
     )
 
@@ -185,6 +195,22 @@ def make_plan(recipe: PlannedRecipe) -> Plan:
     )
 
 
+def _photos(split: Split, part: str, paths: Paths) -> list[LabelledPhoto]:
+    label_of = {name: index for index, name in enumerate(split.classes)}
+    rows = split.part(part)
+    return [LabelledPhoto(paths[row.file], row.file, label_of[row.class_name], row.content_hash) for row in rows]
+
+
+def _to_judge(
+    recipe: SizedRecipe, split: Split, paths: Paths, advance: Callable[[int], None], read: Callable[[Path], bytes]
+) -> ToJudge:
+    """The validation photos; in `fast`, each is decoded once for all epochs and test sizes."""
+    photos = _photos(split, "val", paths)
+    if recipe.execution != "fast" or recipe.data.cache_side_px == 0:
+        return ToJudge(photos)
+    return ToJudge(photos, Cache().whole_pixels_of(photos, recipe.data.max_megapixels, advance, read))
+
+
 def _make_feed(
     recipe: SizedRecipe,
     split: Split,
@@ -193,15 +219,12 @@ def _make_feed(
     device: torch.device,
     workers: int | None,
     advance: Callable[[int], None],
+    read: Callable[[Path], bytes],
 ) -> Feed:
     """The training's batches, by the engine that the recipe names."""
-    label_of = {name: index for index, name in enumerate(split.classes)}
     engine = recipe.augmentation.engine
     feed = make_feed(
-        [
-            LabelledPhoto(paths[row.file], row.file, label_of[row.class_name], row.content_hash)
-            for row in split.part("train")
-        ],
+        _photos(split, "train", paths),
         recipe.augmentation.known(),
         preprocessing,
         engine=engine,
@@ -212,6 +235,7 @@ def _make_feed(
         device=device,
         workers=workers,
         advance=advance,
+        read=read,
     )
     missed = recipe.execution == "fast" and engine == "reference" and not can_fuse(device)
     return replace(feed, remarks=(*feed.remarks, WITHOUT_OPENCV)) if missed else feed

@@ -15,8 +15,9 @@ from fieldguide.data.batch.batches import Batch
 from fieldguide.data.batch.feed import Feed
 from fieldguide.data.batch.steady import steady
 from fieldguide.data.batch.worker_batches import TrainingBatches
-from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.decode import photo_of
 from fieldguide.data.read.inputs import KeptInputs
+from fieldguide.data.read.photo_pixels import ToJudge
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.data.split.partition import Row, Split
 from fieldguide.errors import PhotosError
@@ -50,7 +51,7 @@ class DeviceBatch:
 def make_tools(
     recipe: SettledRecipe,
     split: Split,
-    paths: Paths,
+    to_judge: ToJudge,
     preprocessing: Preprocessing,
     device: torch.device,
     feed: Feed,
@@ -64,7 +65,7 @@ def make_tools(
     return Tools(
         batches=batches,
         steps_per_epoch=feed.batches.steps_per_epoch,
-        evaluate=_make_evaluation(recipe, split.part("val"), label_of, paths, preprocessing, device, precision),
+        evaluate=_make_evaluation(recipe, split.part("val"), label_of, to_judge, preprocessing, device, precision),
         make_optimizer=make_optimizer_of(recipe),
         make_schedule=_make_schedule(recipe),
         prepare=_make_prepare(recipe),
@@ -245,13 +246,13 @@ def _make_evaluation(
     recipe: SettledRecipe,
     rows: list[Row],
     label_of: dict[str, int],
-    paths: Paths,
+    to_judge: ToJudge,
     preprocessing: Preprocessing,
     device: torch.device,
     precision: Callable[[], contextlib.AbstractContextManager[object]],
 ) -> Callable[[nn.Module], Scores]:
     def load(row: Row) -> torch.Tensor:
-        photo = read_photo(paths[row.file], recipe.data.max_megapixels, content_hash=row.content_hash)
+        photo = photo_of(to_judge[row.file], recipe.data.max_megapixels, row.content_hash)
         return pixels(center(photo, preprocessing))
 
     every_input = KeptInputs(rows, load, _at_once(recipe))

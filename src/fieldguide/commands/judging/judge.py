@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from fieldguide.data.split.partition import Row, group_numbers
 from fieldguide.deploy.ensemble import Ensemble
@@ -44,7 +45,7 @@ class Judged:
 def judge_photos(
     predictor: Predictor | Ensemble,
     rows: Sequence[Row],
-    paths: Mapping[str, Path],
+    photos: Mapping[str, Path | Image],
     advance: Callable[[int], None] = lambda _: None,
 ) -> Judged:
     """What a predictor says about labelled photos.
@@ -52,7 +53,7 @@ def judge_photos(
     Args:
         predictor: the model.
         rows: photos with their classes, all of them known to the model, and their groups.
-        paths: where each lies.
+        photos: each by its name: its pixels, or where it lies.
         advance: called with 1 after each photo.
 
     Raises:
@@ -60,11 +61,10 @@ def judge_photos(
         UsageError: the model's answers are no finite numbers.
     """
     index = {name: place for place, name in enumerate(predictor.classes)}
-    row_of = {paths[row.file]: row for row in rows}
     judged, labels, found, failed = [], [], [], []
-    for path, logits, reason in predictor.logits(list(row_of)):
+    answers = predictor.logits(photos[row.file] for row in rows)  # not all at once, for some are images
+    for row, (_, logits, reason) in zip(rows, answers, strict=True):
         advance(1)
-        row = row_of[path]
         if logits is None:
             failed.append({"file": row.file, "reason": reason})
             continue

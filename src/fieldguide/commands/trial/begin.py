@@ -10,6 +10,7 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.announce import announce
 from fieldguide.commands.trial.carry_out import Run, Trial, carry_out, write_beginning
 from fieldguide.commands.trial.prepare import Prepared
+from fieldguide.data.split.partition import Split
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
 
@@ -51,7 +52,7 @@ def run_trial(
     prepared = replace(prepared, seen=prepared.seen.only(recipe.model.weights))
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes), *_beyond_the_folder(prepared))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
-    with explained(run), screen.counting("caching photos", len(prepared.split.part("train"))) as advance:
+    with explained(run), screen.counting("caching photos", cached_photos(prepared.split)) as advance:
         assembled = assemble.assemble(
             recipe,
             prepared.split,
@@ -61,13 +62,20 @@ def run_trial(
             tell=screen.warn,
             advance=advance,
             outlook=assemble.Outlook(left, prepared.short_side_px),
+            read=prepared.contents.again,
         )
+    prepared.contents.clear()
     trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
     announce(trial)
     with explained(run), run.held():
         run.demand_nothing_in_it()
         write_beginning(trial)
         return carry_out(trial)
+
+
+def cached_photos(split: Split) -> int:
+    """How many photos a fast training caches."""
+    return len(split.part("train")) + len(split.part("val"))
 
 
 def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:

@@ -1,7 +1,7 @@
 """One training in its run's folder, from live objects to a result; the same whether it begins or goes on."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fieldguide.commands.trial.keep import keep_for_report
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request, write_recipe, write_request
 from fieldguide.commands.trial.result import report_result, result_of, soup_sentence
+from fieldguide.data.read.photo_pixels import ToJudge
 from fieldguide.data.split.partition import Split, split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import Interrupted, NotFiniteError, TrainingError, counted
@@ -93,11 +94,6 @@ class Trial:
         return self.prepared.split
 
     @property
-    def paths(self) -> dict[str, Path]:
-        """Where each file of the split lies."""
-        return {photo.file: photo.path for photo in self.prepared.folder.photos}
-
-    @property
     def checkpoints(self) -> Checkpoints:
         """Where it saves itself."""
         waiting = self.assembled.feed.waiting
@@ -157,15 +153,15 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
             run,
             trial.recipe,
             trial.split.part("val"),
-            trial.paths,
+            trial.assembled.to_judge,
             trial.device,
             screen,
             seconds=0 if state.stopped else _seconds_to_try(trial),  # whoever stopped it waits
         )
-        judged = _judge(run, trial.split, trial.paths, trial.device) | {"test_time": test_time}
+        judged = _judge(run, trial.split, trial.assembled.to_judge, trial.device) | {"test_time": test_time}
         draw_curves(run)
         screen.say("drawing the report")
-        keep_for_report(run, read_predictions(run.predictions), trial.paths, trial.device)
+        keep_for_report(run, read_predictions(run.predictions), trial.assembled.to_judge, trial.device)
         result = result_of(
             trial.name,
             trial.recipe,
@@ -277,9 +273,9 @@ def _seconds_to_try(trial: Trial) -> float | None:
     return None if trial.seconds_left is None else max(0.0, trial.seconds_left() - RESERVE)
 
 
-def _judge(run: RunFolder, split: Split, paths: Mapping[str, Path], device: str) -> dict[str, Any]:
+def _judge(run: RunFolder, split: Split, photos: ToJudge, device: str) -> dict[str, Any]:
     """Judges the bundle that was written on the validation photos, keeps its predictions and fits its temperature."""
-    judged = judge_photos(load_predictor(run.path, device), split.part("val"), paths)
+    judged = judge_photos(load_predictor(run.path, device), split.part("val"), photos)
     answers = judged.predictions
     write_predictions(run.predictions, answers)
     calibration = calibration_summary(answers.logits, answers.labels, groups=answers.groups)

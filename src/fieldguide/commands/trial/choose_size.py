@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from PIL.Image import Image
+
 from fieldguide import assemble
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.size_trials import Choice, Setting, Tries, choose, with_setting
@@ -36,7 +38,7 @@ def settle_size(
     run: RunFolder,
     recipe: SizedRecipe,
     rows: Sequence[Row],
-    paths: Mapping[str, Path],
+    photos: Mapping[str, Path | Image],
     device: str,
     screen: Screen,
     seconds: float | None = None,
@@ -49,7 +51,7 @@ def settle_size(
         run: with its bundle, whose temperature must be fitted afterwards.
         recipe: of the training.
         rows: the validation photos.
-        paths: where each lies.
+        photos: each by its name, or where it lies.
         device: as the user named it.
         screen: where to show it.
         seconds: how long it may try; None: as long as it takes.
@@ -65,11 +67,11 @@ def settle_size(
     choice = Choice(start, {}, False, 0, "")
     if AUTO in (recipe.data.test_size_px, recipe.data.test_crop_share):
         predictor = load_predictor(run.path, device).with_preprocessing(served)
-        sizes, remark = sizes_to_try(recipe, start[0], shorter_side_px(rows, paths, recipe), len(predictor.classes))
+        sizes, remark = sizes_to_try(recipe, start[0], shorter_side_px(rows, photos, recipe), len(predictor.classes))
         shares = TEST_CROP_SHARES if recipe.data.test_crop_share == AUTO else ()
         most = len(rows) * (1 + len(sizes) + len(shares))
         with screen.counting("choosing the test size", most) as advance:
-            choice = choose(Tries(predictor, rows, paths, seconds, advance), start, sizes, shares)
+            choice = choose(Tries(predictor, rows, photos, seconds, advance), start, sizes, shares)
         choice = replace(choice, sentence=choice.sentence + remark)
         served = with_setting(served, choice.setting)
         screen.say(choice.sentence)
@@ -119,13 +121,17 @@ def _takes(network: Any, size: int, backbone: str) -> bool:
     return True
 
 
-def shorter_side_px(rows: Sequence[Row], paths: Mapping[str, Path], recipe: SizedRecipe) -> float:
+def shorter_side_px(rows: Sequence[Row], photos: Mapping[str, Path | Image], recipe: SizedRecipe) -> float:
     """The median over photos, by their headers; of at most `MOST_LOOKED_AT`, evenly picked."""
     step = max(1, len(rows) // MOST_LOOKED_AT)
     found = []
     for row in rows[::step]:
+        photo = photos[row.file]
         try:
-            with opened(read_bytes(paths[row.file]), recipe.data.max_megapixels) as image:
+            if not isinstance(photo, Path):
+                found.append(min(photo.size))
+                continue
+            with opened(read_bytes(photo), recipe.data.max_megapixels) as image:
                 found.append(min(image.size))
         except UnreadableError:
             continue  # judging tells of it

@@ -7,7 +7,7 @@ from fieldguide import assemble, world
 from fieldguide.commands.terminal.faults import explained
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.announce import announce
-from fieldguide.commands.trial.begin import seconds_left
+from fieldguide.commands.trial.begin import cached_photos, seconds_left
 from fieldguide.commands.trial.carry_out import WAITED, Run, Trial, carry_out, write_rest_of_beginning
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request
@@ -66,7 +66,7 @@ def go_on(
         _demand_whole(found, run, screen)
         paths = {photo.file: photo.path for photo in prepared.folder.photos}
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
-        with screen.counting("caching photos", len(split.part("train"))) as advance:
+        with screen.counting("caching photos", cached_photos(split)) as advance:
             assembled = assemble.assemble(
                 recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance, outlook=outlook
             )

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL.Image import Image
 
 from fieldguide import world
-from fieldguide.data.read.decode import UnreadableError, read_photo
+from fieldguide.data.read.decode import UnreadableError, photo_of
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.data.read.thumbnail import jpeg, seen, stretched
 from fieldguide.evaluation.calibration import fit_temperature
@@ -30,7 +31,9 @@ LABEL_ERRORS_HEADER = ("file", "given", "suggested", "confidence", "given_confid
 NO_MAPS = "this backbone has no spatial features, so there are no class-activation maps"
 
 
-def keep_for_report(run: RunFolder, predictions: Predictions, paths: Mapping[str, Path], device: str = "auto") -> None:
+def keep_for_report(
+    run: RunFolder, predictions: Predictions, photos: Mapping[str, Path | Image], device: str = "auto"
+) -> None:
     """Writes likely label errors, thumbnails and class-activation maps into a run that has its model.
 
     Every file appears whole or not at all; the gallery's index comes last, so that it never names a missing picture.
@@ -38,7 +41,7 @@ def keep_for_report(run: RunFolder, predictions: Predictions, paths: Mapping[str
     Args:
         run: with a bundle.
         predictions: of the validation photos, as they stand in the run.
-        paths: where each of these photos lies.
+        photos: each of these by its name: its pixels, or where it lies.
         device: `auto`, `cpu` or `cuda:N`.
     """
     temperature = fit_temperature(predictions.logits, predictions.labels).value
@@ -46,7 +49,7 @@ def keep_for_report(run: RunFolder, predictions: Predictions, paths: Mapping[str
     suspected = suspects(predictions, temperature)
     write_text(run.label_errors, label_errors_csv(suspected))
     choice = choose(predictions, probabilities, suspected)
-    shown = _draw_gallery(run, choice.files(), predictions, probabilities, paths, world.choose_device(device))
+    shown = _draw_gallery(run, choice.files(), predictions, probabilities, photos, world.choose_device(device))
     silent = any("predicted_map" not in entry for entry in shown.values())
     write_json(run.gallery_index, choice.to_dict() | {"photos": shown, "no_maps": NO_MAPS if silent else ""})
     _remove_what_is_not_shown(run, shown)
@@ -75,7 +78,7 @@ def _draw_gallery(
     files: Sequence[str],
     predictions: Predictions,
     probabilities: npt.NDArray[np.float64],
-    paths: Mapping[str, Path],
+    photos: Mapping[str, Path | Image],
     device: torch.device,
 ) -> dict[str, dict[str, Any]]:
     classifier, description = load_classifier(find_bundle(run.path))
@@ -85,7 +88,7 @@ def _draw_gallery(
     place = {file: row for row, file in enumerate(predictions.files)}
     for i in range(0, len(files), MAPS_AT_ONCE):
         these = files[i : i + MAPS_AT_ONCE]
-        piece = list(_read(these, place, paths, preprocessing, description.max_megapixels))
+        piece = list(_read(these, place, photos, preprocessing, description.max_megapixels))
         maps = _maps(classifier, piece, predictions, preprocessing, device)
         for j, shown in enumerate(piece):
             name = f"{len(drawn) + 1:03d}"
@@ -98,13 +101,13 @@ def _draw_gallery(
 def _read(
     files: Sequence[str],
     place: Mapping[str, int],
-    paths: Mapping[str, Path],
+    photos: Mapping[str, Path | Image],
     preprocessing: Preprocessing,
     max_megapixels: float,
 ) -> Iterator[_Shown]:
     for file in files:
         try:
-            image = read_photo(paths[file], max_megapixels)
+            image = photo_of(photos[file], max_megapixels)
         except UnreadableError:  # it was there a moment ago; the report does without it
             continue
         yield _Shown(place[file], pixels(center(image, preprocessing)), seen(image, preprocessing, THUMBNAIL_PX))

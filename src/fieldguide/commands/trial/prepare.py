@@ -18,6 +18,7 @@ from fieldguide.data.look.groups import groups_by_pattern, problem_with_pattern
 from fieldguide.data.look.inspect import Inspected
 from fieldguide.data.look.look_over import CheckReport, look_over
 from fieldguide.data.look.scan import PhotoFolder, scan, summary
+from fieldguide.data.read.contents import MOST_KEPT_BYTES, Contents
 from fieldguide.data.split.make import make_split
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
@@ -42,6 +43,7 @@ class Prepared:
         check: what `fieldguide check` found, as plain data.
         short_side_px: median of the photos' shorter sides; None if they were not read.
         seen: what the first weights were trained on.
+        contents: of the photos, for those who decode them next.
     """
 
     folder: PhotoFolder
@@ -51,6 +53,7 @@ class Prepared:
     check: dict[str, Any]
     short_side_px: int | None = None
     seen: Seen = field(default_factory=Seen)
+    contents: Contents = field(default_factory=Contents)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -154,7 +157,8 @@ def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequenc
     """
     folder = _scanned(root, recipe, screen)
     seen = seen_by_weights([recipe.model.weights, *weights])
-    facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting)
+    contents = _room_for_contents(recipe)
+    facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting, contents)
     hash_of = {entry.photo.file: entry.content_hash for entry in facts}
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
@@ -187,7 +191,16 @@ def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequenc
         checked.plain(),
         sides[len(sides) // 2] if sides else None,
         seen,
+        contents,
     )
+
+
+def _room_for_contents(recipe: Recipe) -> Contents:
+    """Only a fast training decodes photos of every part right after the look."""
+    if recipe.execution != "fast" or recipe.data.cache_side_px == 0:
+        return Contents()
+    free = world.available_bytes(assemble.CPU)
+    return Contents(min(MOST_KEPT_BYTES, (free or 0) // 8))
 
 
 def _scanned(root: Path, recipe: Recipe, screen: Screen) -> PhotoFolder:

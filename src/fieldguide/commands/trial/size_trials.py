@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL.Image import Image
 from scipy.special import log_softmax
 
 from fieldguide.commands.judging.judge import Judged, judge_photos
@@ -70,7 +71,7 @@ class Tries:
         self,
         predictor: Predictor,
         rows: Sequence[Row],
-        paths: Mapping[str, Path],
+        photos: Mapping[str, Path | Image],
         seconds: float | None = None,
         advance: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.perf_counter,
@@ -78,7 +79,7 @@ class Tries:
         self.losses: dict[Setting, Losses] = {}
         self.left_out: list[Setting] = []
         self.failed: dict[Setting, str] = {}
-        self._predictor, self._rows, self._paths, self._advance = predictor, rows, paths, advance
+        self._predictor, self._rows, self._photos, self._advance = predictor, rows, photos, advance
         self._seconds, self._clock, self._began = seconds, clock, clock()
         self._seconds_per_pixel = 0.0
 
@@ -93,7 +94,7 @@ class Tries:
             return False
         made = self._predictor.with_preprocessing(with_setting(self._predictor.preprocessing, setting))
         try:
-            self.losses[setting] = losses_of(judge_photos(made, self._rows, self._paths, self._advance))
+            self.losses[setting] = losses_of(judge_photos(made, self._rows, self._photos, self._advance))
         except (UsageError, torch.OutOfMemoryError) as error:
             if not self.losses:  # the training's setting: there is nothing to fall back to
                 raise

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -14,6 +15,7 @@ from fieldguide.data.batch.fused_batches import FusedBatches
 from fieldguide.data.batch.waiting import Waiting
 from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.data.read.cache import BOUND, Cache
+from fieldguide.data.read.decode import read_bytes
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.errors import UsageError, counted
@@ -24,6 +26,10 @@ SHARE_OF_DEVICE_MEMORY = 0.5  # of what is free when the training begins
 NO_OPENCV = (
     "augmentation.engine: fused needs OpenCV on a CPU; install opencv-python-headless, or set augmentation.engine to "
     "reference (torchvision's own transforms, slower)"
+)
+SLOW_TRANSFORMS = (
+    "torchvision's transforms are slow; execution fast with augmentation.engine fused takes a fraction of the time, "
+    "and more processor cores help"
 )
 WITHOUT_OPENCV = (
     "OpenCV is not installed, so augmentations are torchvision's own (augmentation.engine reference) and slower; "
@@ -99,6 +105,7 @@ def make_feed(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
     cache: Cache | None = None,
+    read: Callable[[Path], bytes] = read_bytes,
 ) -> Feed:
     """Batches by the engine that the recipe names; for `fused`, the cache is filled first.
 
@@ -115,6 +122,7 @@ def make_feed(
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         advance: called with how many more photos the cache has.
         cache: None: the user's.
+        read: how a file is read that goes into the cache.
 
     Raises:
         PhotosError: a photo cannot be read, or is another one by now.
@@ -128,14 +136,10 @@ def make_feed(
             transforms = {name: reference(policy, sized) for name, policy in policies.items()}
             return TrainingBatches(photos, transforms, max_megapixels=max_megapixels, **settings)
 
-        advice = (
-            "torchvision's transforms are slow; execution fast with augmentation.engine fused takes a fraction of "
-            "the time, and more processor cores help"
-        )
-        return Feed(decoded(side), Waiting(advice), side, decoded)
+        return Feed(decoded(side), Waiting(SLOW_TRANSFORMS), side, decoded)
     if not can_fuse(device):
         raise UsageError(NO_OPENCV)
-    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, max_megapixels, advance)
+    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, max_megapixels, advance, read)
 
     def cached(side_px: int) -> Batches:
         sized = preprocessing.of_size(side_px)

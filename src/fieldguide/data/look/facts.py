@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from fieldguide.data.look.scan import Photo
+from fieldguide.data.read.contents import Contents
 from fieldguide.data.read.decode import UnreadableError, opened, read_bytes, shrunk, to_rgb, upright
 from fieldguide.data.read.formats import is_misnamed
 from fieldguide.data.read.prefetch import prefetched
@@ -72,26 +74,37 @@ class Facts:
     print: Print | None = None
 
 
-def look_at(photos: Sequence[Photo], max_megapixels: float, advance: Callable[[int], None]) -> list[Facts]:
+def look_at(
+    photos: Sequence[Photo],
+    max_megapixels: float,
+    advance: Callable[[int], None],
+    contents: Contents | None = None,
+) -> list[Facts]:
     """Reads, checksums and decodes every photo once; in order, on all cores.
 
     Args:
         photos: what to look at.
         max_megapixels: a larger photo is a bomb: its pixels are not decoded.
         advance: called with 1 after each photo.
+        contents: keeps photos of training and validation for those who decode them next.
     """
+
+    def facts_at(photo: Photo) -> Facts:
+        read = contents.read if contents is not None and photo.part != "test" else read_bytes
+        return facts_of(photo, max_megapixels, read)
+
     found = []
-    for facts in prefetched(photos, lambda photo: facts_of(photo, max_megapixels)):
+    for facts in prefetched(photos, facts_at):
         found.append(facts)
         advance(1)
     return found
 
 
-def facts_of(photo: Photo, max_megapixels: float = 200) -> Facts:
+def facts_of(photo: Photo, max_megapixels: float = 200, read: Callable[[Path], bytes] = read_bytes) -> Facts:
     """One look at one photo; never raises for what is in the file."""
     content_hash = ""
     try:
-        content = read_bytes(photo.path)
+        content = read(photo.path)
         content_hash = digest(content)
         with opened(content, max_megapixels) as image:
             return _facts(photo, content_hash, image)

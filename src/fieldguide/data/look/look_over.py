@@ -9,6 +9,7 @@ from fieldguide.data.look.check import Checked, check_photos
 from fieldguide.data.look.facts import Facts, look_at
 from fieldguide.data.look.findings import Finding
 from fieldguide.data.look.scan import PhotoFolder
+from fieldguide.data.read.contents import Contents
 from fieldguide.storage import printable
 
 PERCENT = 100
@@ -59,7 +60,7 @@ def silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], No
 
 
 def look_over(
-    folder: PhotoFolder, max_megapixels: float, progress: Progress = silent
+    folder: PhotoFolder, max_megapixels: float, progress: Progress = silent, contents: Contents | None = None
 ) -> tuple[list[Facts], CheckReport]:
     """Looks at each photo of a folder once and collects the findings; `train` begins with this, too.
 
@@ -67,9 +68,10 @@ def look_over(
         folder: as scanned.
         max_megapixels: a larger photo is a decompression bomb.
         progress: such as `Screen.counting`.
+        contents: keeps what will be decoded again.
     """
     with progress("looking at photos", len(folder.photos)) as advance:
-        facts = look_at(folder.photos, max_megapixels, advance)
+        facts = look_at(folder.photos, max_megapixels, advance, contents)
     with progress("comparing photos, %", PERCENT) as advance:
         return facts, _report(folder, check_photos(folder, facts, _in_percent(advance)))
 

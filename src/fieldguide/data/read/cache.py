@@ -18,6 +18,7 @@ from pathlib import Path
 import PIL
 
 from fieldguide import locks
+from fieldguide.data.read.decode import read_bytes
 from fieldguide.data.read.pack import DamagedError, Pack, Pixels, remove_unless_used, write_pack
 from fieldguide.data.read.photo_pixels import PhotoPixels, Wanted
 from fieldguide.data.read.prefetch import prefetched
@@ -29,7 +30,7 @@ KIND = "photos"
 BOUND = "FIELDGUIDE_CACHE_GB"
 SHARE_OF_DISK = 0.25
 PACK_BYTES = 256_000_000
-MOST_PHOTO_BYTES = 64_000_000
+MOST_PHOTO_BYTES, MOST_WHOLE_BYTES = 64_000_000, 4_000_000
 GB = 1e9
 
 
@@ -143,6 +144,7 @@ class Cache:
         side_px: int,
         max_megapixels: float,
         advance: Callable[[int], None] = lambda _: None,
+        read: Callable[[Path], bytes] = read_bytes,
     ) -> PhotoPixels:
         """Opens the pixels of photos, and decodes and keeps those that are missing, on all cores.
 
@@ -151,13 +153,29 @@ class Cache:
             side_px: bound on the shorter side; 0: the photos' own size, and nothing is cached.
             max_megapixels: a larger photo is unreadable.
             advance: called with how many more photos are there.
+            read: how a file is read.
 
         Raises:
             PhotosError: a photo cannot be read, or is another one by now.
         """
-        made = PhotoPixels(side_px, max_megapixels)
-        if side_px == 0:
-            return made
+        made = PhotoPixels(side_px, max_megapixels, read, MOST_PHOTO_BYTES)
+        return self._filled(made, photos, advance) if side_px else made
+
+    def whole_pixels_of(
+        self,
+        photos: Sequence[Wanted],
+        max_megapixels: float,
+        advance: Callable[[int], None] = lambda _: None,
+        read: Callable[[Path], bytes] = read_bytes,
+    ) -> PhotoPixels:
+        """As `pixels_of`, in the photos' own size, so that any preprocessing gives what it gives from the file.
+
+        A photo of over `MOST_WHOLE_BYTES` is not kept: its pixels take ten times the room of its file, so a disk needs
+        as long to read them as a core to decode the file.
+        """
+        return self._filled(PhotoPixels(0, max_megapixels, read, MOST_WHOLE_BYTES), photos, advance)
+
+    def _filled(self, made: PhotoPixels, photos: Sequence[Wanted], advance: Callable[[int], None]) -> PhotoPixels:
         try:
             self._fill(made, {photo.content_hash: photo for photo in photos if photo.content_hash}, advance)
         except OSError as error:
@@ -168,7 +186,7 @@ class Cache:
         self._open(made, photos, advance)  # without a turn: a folder that cannot be written can be read
         missing = made.missing(photos)
         tasks = (photo for photo in missing if photo.content_hash not in made)  # asked anew before each
-        with contextlib.closing(prefetched(tasks, lambda photo: (photo, made.decoded(photo)))) as decoded:
+        with contextlib.closing(prefetched(tasks, lambda photo: (photo, made.to_cache(photo)))) as decoded:
             while not made.problem and made.missing(photos):
                 with self._turn():
                     self._open(made, photos, advance)  # what others wrote before it was our turn
@@ -194,14 +212,14 @@ class Cache:
         advance(before - len(made.missing(photos)))
 
     def _as_they_fit(
-        self, decoded: Iterator[tuple[Wanted, Pixels]], made: PhotoPixels, advance: Callable[[int], None]
+        self, decoded: Iterator[tuple[Wanted, Pixels | None]], made: PhotoPixels, advance: Callable[[int], None]
     ) -> Iterator[tuple[str, Pixels]]:
         """The photos of one pack; it ends when it is full, or when the cache is."""
         written, room = 0, 0
         for photo, pixels in decoded:
             if photo.content_hash in made:
                 continue
-            if pixels.nbytes > MOST_PHOTO_BYTES:
+            if pixels is None:
                 made.too_large.add(photo.content_hash)
                 continue
             if written + pixels.nbytes > room:

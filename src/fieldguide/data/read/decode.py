@@ -182,6 +182,11 @@ def read_photo(
     return decode(content, max_megapixels, least_px)
 
 
+def photo_of(source: Path | Image.Image, max_megapixels: float = 200, content_hash: str = "") -> Image.Image:
+    """A file as of `read_photo`, or an image that came from the cache, as it is."""
+    return source if isinstance(source, Image.Image) else read_photo(source, max_megapixels, content_hash=content_hash)
+
+
 def as_decoded(image: Image.Image) -> Image.Image:
     """A caller's image as `decode` gives one from a file: RGB, upright; the caller's is loaded and stays as it is.
 

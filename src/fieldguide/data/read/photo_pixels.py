@@ -1,14 +1,14 @@
 """The pixels that fused augmentations start from: a photo made upright RGB and shrunk, from its file or from a pack."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from fieldguide.data.read.decode import UnreadableError, decode, read_bytes
+from fieldguide.data.read.decode import UnreadableError, decode, opened, read_bytes
 from fieldguide.data.read.pack import DamagedError, Pack, Pixels
 from fieldguide.errors import PhotosError
 from fieldguide.storage import digest
@@ -39,18 +39,33 @@ def shrunk_to(image: Image.Image, side_px: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def read_pixels(photo: Wanted, side_px: int, max_megapixels: float) -> Pixels:
+def read_pixels(
+    photo: Wanted, side_px: int, max_megapixels: float, read: Callable[[Path], bytes] = read_bytes
+) -> Pixels:
     """A photo's pixels, (height, width, 3) uint8, as the cache would give them.
 
     Raises:
         PhotosError: it cannot be read, or is another one by now.
     """
+    made = _pixels_up_to(None, photo, side_px, max_megapixels, read)
+    assert made is not None
+    return made
+
+
+def _pixels_up_to(
+    most_bytes: int | None, photo: Wanted, side_px: int, max_megapixels: float, read: Callable[[Path], bytes]
+) -> Pixels | None:
+    """As `read_pixels`; None, and nothing is decoded, where a photo in its own size takes more than these bytes."""
     try:
-        content = read_bytes(photo.path)
+        content = read(photo.path)
         if photo.content_hash and digest(content) != photo.content_hash:
             raise PhotosError(
                 f"{photo.file} is not the photo that it was when the training began, so the training stops here"
             )
+        if most_bytes is not None and side_px == 0:
+            with opened(content, max_megapixels) as image:
+                if 3 * image.width * image.height > most_bytes:
+                    return None
         return np.asarray(shrunk_to(decode(content, max_megapixels), side_px))
     except UnreadableError as error:
         raise PhotosError(
@@ -61,9 +76,21 @@ def read_pixels(photo: Wanted, side_px: int, max_megapixels: float) -> Pixels:
 class PhotoPixels:
     """The pixels of a training's photos, from the cache where they are there and from the file where not."""
 
-    def __init__(self, side_px: int, max_megapixels: float) -> None:
+    def __init__(
+        self, side_px: int, max_megapixels: float, read: Callable[[Path], bytes] = read_bytes, most_bytes: int = 2**63
+    ) -> None:
+        """Has no pixels yet.
+
+        Args:
+            side_px: bound on the shorter side; 0: the photos' own size.
+            max_megapixels: a larger photo is unreadable.
+            read: how a file is read.
+            most_bytes: pixels of a photo that take more are not cached.
+        """
         self.side_px = side_px
         self.max_megapixels = max_megapixels
+        self.most_bytes = most_bytes
+        self._read = read
         self.problem = ""
         self.too_large: set[str] = set()
         self.damaged: set[str] = set()
@@ -95,14 +122,15 @@ class PhotoPixels:
 
     def decoded(self, photo: Wanted) -> Pixels:
         """From the file."""
-        return read_pixels(photo, self.side_px, self.max_megapixels)
+        return read_pixels(photo, self.side_px, self.max_megapixels, self._read)
 
-    def read(self, photo: Wanted) -> Pixels:
-        """(height, width, 3) uint8, not to be written to.
+    def to_cache(self, photo: Wanted) -> Pixels | None:
+        """From the file; None where it takes too much room."""
+        made = _pixels_up_to(self.most_bytes, photo, self.side_px, self.max_megapixels, self._read)
+        return None if made is None or made.nbytes > self.most_bytes else made
 
-        Raises:
-            PhotosError: it is not cached, and cannot be read or is another one by now.
-        """
+    def cached(self, photo: Wanted) -> Pixels | None:
+        """(height, width, 3) uint8, not to be written to; None where it is not cached."""
         pack = self._packs.get(photo.content_hash)
         if pack is not None:
             try:
@@ -111,4 +139,35 @@ class PhotoPixels:
                 self.damaged.add(photo.content_hash)
                 with contextlib.suppress(OSError):  # a folder that cannot be written can be read
                     pack.path.unlink()  # the next training writes it anew
-        return self.decoded(photo)
+        return None
+
+    def read(self, photo: Wanted) -> Pixels:
+        """As `cached`, or from the file.
+
+        Raises:
+            PhotosError: it is not cached, and cannot be read or is another one by now.
+        """
+        made = self.cached(photo)
+        return self.decoded(photo) if made is None else made
+
+
+class ToJudge(Mapping[str, Path | Image.Image]):
+    """Photos to judge a model on, by their names: an RGB image from the cache, or where the file lies.
+
+    Both give the same input bit for bit, since only pixels in a photo's own size are cached for this.
+    """
+
+    def __init__(self, photos: Sequence[Wanted], pixels: PhotoPixels | None = None) -> None:
+        self._photos = {photo.file: photo for photo in photos}
+        self._pixels = pixels
+
+    def __getitem__(self, file: str) -> Path | Image.Image:
+        photo = self._photos[file]
+        made = self._pixels.cached(photo) if self._pixels else None
+        return photo.path if made is None else Image.fromarray(made)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._photos)
+
+    def __len__(self) -> int:
+        return len(self._photos)
