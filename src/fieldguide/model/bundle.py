@@ -1,56 +1,23 @@
 """The part of a run that is needed to use the model: weights, classes and preprocessing, as data and never as code."""
 
-import importlib.metadata
-import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from safetensors.torch import load, save
 
 from fieldguide.errors import UsageError
-from fieldguide.model.classifier import Architecture, Classifier, make_classifier, make_on_meta
-from fieldguide.storage import SURROGATE, digest, file_digest, read_json, write_bytes, write_json
+from fieldguide.model.classifier import Classifier, make_classifier, make_on_meta
+from fieldguide.model.description import TEMPERATURES, from_dict, is_temperature, to_dict
+from fieldguide.model.description import Description as Description
+from fieldguide.storage import digest, file_digest, read_json, write_bytes, write_json
 
-FORMAT = 1
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
 READ_AGAIN = 3  # times, beside a training that goes on
 MOST_DESCRIPTION_BYTES = 2**26  # a million names of classes
-TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
-MOST_MEGAPIXELS = 2_000  # the most that a recipe can say
-
-
-@dataclass(frozen=True)
-class Description:
-    """What a bundle says of itself.
-
-    Attributes:
-        architecture: the network.
-        classes: names, in the order of the network's outputs.
-        preprocessing: plain data; `data.preprocess.Preprocessing` reads it.
-        pretrained_on: what the first weights were trained on; None where nobody can tell.
-        weights_sha256: checksum of the weights' file.
-        weights_sha256_before: of the weights that were being replaced when the writing was cut off; they belong to the
-            same network and are as good.
-        temperature: what logits are divided by before the softmax; 1 as long as none was fitted.
-        calibration: on how many photos it was fitted (`fitted_on_n`) and what must be known of it (`note`); None as
-            long as none was fitted, as in bundles of earlier versions.
-        max_megapixels: a larger photo is unreadable, as it was to the training; 200 in bundles of earlier versions.
-    """
-
-    architecture: Architecture
-    classes: tuple[str, ...]
-    preprocessing: Mapping[str, Any]
-    pretrained_on: str | None
-    weights_sha256: str = ""
-    weights_sha256_before: str | None = None
-    temperature: float = 1.0
-    calibration: Mapping[str, Any] | None = None
-    max_megapixels: float = 200
 
 
 def find_bundle(path: Path) -> Path:
@@ -97,6 +64,20 @@ def write_bundle(folder: Path, description: Description, weights: Mapping[str, t
         _write_description(folder, said)
 
 
+def _write_description(folder: Path, description: Description) -> None:
+    write_json(folder / DESCRIPTION_FILE, to_dict(description))
+
+
+def read_description(folder: Path) -> Description:
+    """Reads what a bundle says of itself.
+
+    Raises:
+        UsageError: missing, damaged, or of another version.
+    """
+    path = folder / DESCRIPTION_FILE
+    return from_dict(read_json(path, MOST_DESCRIPTION_BYTES), path)
+
+
 def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: str | None) -> None:
     """Adds to a bundle the temperature that was fitted for it; its weights stay as they are.
 
@@ -110,7 +91,7 @@ def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: 
         UsageError: there is no such bundle, or it is damaged.
         ValueError: the temperature is out of range.
     """
-    if not _is_temperature(temperature):
+    if not is_temperature(temperature):
         raise ValueError(f"a temperature must be between {TEMPERATURES[0]:g} and {TEMPERATURES[1]:g}: {temperature}")
     calibration = {"fitted_on_n": fitted_on_n, "note": note}
     _write_description(folder, replace(read_description(folder), temperature=temperature, calibration=calibration))
@@ -123,135 +104,6 @@ def write_preprocessing(folder: Path, preprocessing: Mapping[str, Any]) -> None:
         UsageError: there is no such bundle, or it is damaged.
     """
     _write_description(folder, replace(read_description(folder), preprocessing=preprocessing))
-
-
-def _write_description(folder: Path, description: Description) -> None:
-    architecture, size = description.architecture, description.preprocessing["image_size_px"]
-    content = {
-        "format": FORMAT,
-        "classes": list(description.classes),
-        "preprocessing": dict(description.preprocessing),
-        "max_megapixels": description.max_megapixels,
-        "input": {
-            "name": "images",
-            "shape": ["batch", 3, size, size],
-            "dtype": "float32",
-            "color": "RGB",
-        },
-        "output": {"name": "logits", "shape": ["batch", architecture.num_classes], "dtype": "float32"},
-        "backbone": architecture.backbone,
-        "head": {
-            "kind": architecture.head,
-            "width": architecture.head_width,
-            "dropout": architecture.head_dropout,
-        },
-        "temperature": description.temperature,
-        "calibration": None if description.calibration is None else dict(description.calibration),
-        "pretrained_on": description.pretrained_on,
-        "weights_sha256": description.weights_sha256,
-        "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
-    } | ({"weights_sha256_before": before} if (before := description.weights_sha256_before) else {})
-    write_json(folder / DESCRIPTION_FILE, content | {"description_sha256": _digest_of(content)})
-
-
-def _digest_of(content: Mapping[str, Any]) -> str:
-    """Checksum of a description without its own checksum."""
-    rest = {name: value for name, value in content.items() if name != "description_sha256"}
-    return digest(json.dumps(rest, sort_keys=True).encode())
-
-
-def read_description(folder: Path) -> Description:
-    """Reads what a bundle says of itself.
-
-    Raises:
-        UsageError: missing, damaged, or of another version.
-    """
-    path = folder / DESCRIPTION_FILE
-    data = read_json(path, MOST_DESCRIPTION_BYTES)
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        found = data.get("format") if isinstance(data, dict) else None
-        raise UsageError(
-            f"{path}: is of format {str(found)[:40]}, and this version of fieldguide reads format {FORMAT}"
-        )
-    temperature = _read_temperature(data.get("temperature", 1.0), path)
-    max_megapixels = _read_megapixels(data.get("max_megapixels", Description.max_megapixels), path)
-    try:
-        if not isinstance(data["classes"], list):
-            raise TypeError("classes is no list")
-        classes = tuple(data["classes"])
-        head = data["head"]
-        description = Description(
-            architecture=Architecture(
-                backbone=data["backbone"],
-                head=head["kind"],
-                head_width=head["width"],
-                head_dropout=float(head["dropout"]),
-                num_classes=len(classes),
-            ),
-            classes=classes,
-            preprocessing=dict(data["preprocessing"]),
-            pretrained_on=data.get("pretrained_on"),
-            weights_sha256=data["weights_sha256"],
-            weights_sha256_before=data.get("weights_sha256_before"),
-            temperature=temperature,
-            calibration=None if data.get("calibration") is None else dict(data["calibration"]),
-            max_megapixels=max_megapixels,
-        )
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise UsageError(f"{path}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
-    _demand_sense(description, path)
-    if "description_sha256" in data and data["description_sha256"] != _digest_of(data):
-        raise UsageError(
-            f"{path}: was changed after fieldguide wrote it (its checksum differs), so its classes and preprocessing "
-            "may not be those of the model; take it from its run again"
-        )
-    return description
-
-
-def _read_temperature(value: Any, path: Path) -> float:
-    if not _is_temperature(value):
-        low, high = TEMPERATURES
-        raise UsageError(
-            f"{path}: is damaged (temperature is {str(value)[:40]}, and must be a number from {low:g} to {high:g})"
-        )
-    return float(value)
-
-
-def _is_temperature(value: Any) -> bool:
-    """Whether it is in range, where NaN never is."""
-    return _is_number(value) and TEMPERATURES[0] <= value <= TEMPERATURES[1]
-
-
-def _read_megapixels(value: Any, path: Path) -> float:
-    if not (_is_number(value) and 0 < value <= MOST_MEGAPIXELS):
-        raise UsageError(
-            f"{path}: is damaged (max_megapixels is {str(value)[:40]}, and must be a number above 0 and at most "
-            f"{MOST_MEGAPIXELS:,})"
-        )
-    return float(value)
-
-
-def _is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether it is a number; true is none here."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _demand_sense(description: Description, path: Path) -> None:
-    made, width = description.architecture, description.architecture.head_width
-    right = (
-        isinstance(made.backbone, str)
-        and re.fullmatch(r"[\w./-]{1,200}", made.backbone) is not None
-        and made.head in ("linear", "bottleneck", "mlp")
-        and (width is None if made.head == "linear" else isinstance(width, int) and 1 <= width <= 65_536)
-        and 0 <= made.head_dropout < 1
-        and 2 <= made.num_classes <= 1_000_000
-        and all(isinstance(name, str) and not SURROGATE.search(name) for name in description.classes)
-        and len(set(description.classes)) == made.num_classes
-        and isinstance(description.weights_sha256, str)
-        and (description.pretrained_on is None or isinstance(description.pretrained_on, str))
-    )
-    if not right:
-        raise UsageError(f"{path}: is damaged (a field has a value that no bundle of fieldguide has)")
 
 
 class OtherWeightsError(UsageError):
