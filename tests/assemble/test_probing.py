@@ -10,6 +10,7 @@ import torch
 from fieldguide.assemble.probing import _features, _numbers, make_probe
 from fieldguide.assemble.tools import _make_features_of
 from fieldguide.model.classifier import Classifier
+from tests.model.own_backbone import OwnBackbone
 
 PHOTOS = ("a", "b", "c", "d", "e")
 
@@ -73,7 +74,7 @@ def solved(labels, at_once=100, log_prior=None):
     labels = torch.tensor(labels)
     images = torch.randn(len(labels), 2) + labels[:, None]
     backbone, head = Squares(), torch.nn.Linear(2, int(labels.max()) + 1)
-    model = Classifier(backbone, head)
+    model = Classifier(OwnBackbone(backbone, 2), head)
     batch = SimpleNamespace(images=images, labels=labels, files=tuple(f"{i:03}" for i in range(len(labels))))
     features_of = _make_features_of(at_once, contextlib.nullcontext)
     probe = make_probe(lambda *_: iter([batch]), features_of, 1, head.out_features, 0, {}, log_prior)

@@ -10,6 +10,7 @@ from fieldguide.deploy.serving import NAMES, OFFERS, TOLERANCE, demand_engine, r
 from fieldguide.errors import UsageError
 from fieldguide.model.batch_norm import FrozenBatchNorm
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier
+from tests.model.own_backbone import OwnBackbone
 
 CPU = torch.device("cpu")
 SIDE, BATCH = 32, 4
@@ -69,7 +70,7 @@ class ReadTwice(nn.Module):
 
 
 def test_a_backbone_that_cannot_be_folded_computes_as_it_is(images):
-    network = Classifier(ReadTwice(), nn.Linear(3, 2)).eval()
+    network = Classifier(OwnBackbone(ReadTwice()), nn.Linear(3, 2)).eval()
     copied = Folded(network, torch.float32, SIDE)
     assert isinstance(copied.backbone.norm, nn.BatchNorm2d)
     with torch.inference_mode():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fieldguide.model.activation import activation_maps
+from fieldguide.model.activation import NoMap, activation_maps, why_no_map
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier
 
 SIZE = 64
@@ -51,8 +51,15 @@ def test_channels_last_networks_give_maps_of_the_right_place():
 
 
 def test_a_vision_transformer_has_tokens_and_no_map():
-    made = make_classifier(Architecture("vit_tiny_patch16_224", "linear", None, 0.0, 3)).eval()
-    assert activation_maps(made, torch.randn(1, 3, 224, 224), np.array([1])) is None
+    made = make_classifier(Architecture("test_vit", "linear", None, 0.0, 3)).eval()
+    assert activation_maps(made, torch.randn(1, 3, 160, 160), np.array([1])) is None
+    assert why_no_map(made, 160) is NoMap.TOKENS
+
+
+def test_a_last_feature_map_of_1_x_1_would_be_one_flat_colour_and_is_no_map():
+    made = classifier()
+    assert activation_maps(made, images()[:, :, :32, :32], np.array([0, 1])) is None
+    assert why_no_map(made, 32) is NoMap.ONE_CELL and why_no_map(made, SIZE) is None
 
 
 def test_the_classifier_is_left_as_it_was():

@@ -1,11 +1,13 @@
 """timm behind one door: names, features, preprocessing, and a Hub that may be out of reach."""
 
 import pytest
+import timm
 import torch
 from huggingface_hub import constants
 
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
+from fieldguide.model.classifier import Architecture, demand_image_size, make_classifier, make_on_meta, set_trainable
 
 
 @pytest.mark.parametrize(
@@ -39,9 +41,102 @@ def test_a_name_that_timm_does_not_know_is_told_with_near_ones(name, words):
 )
 def test_any_networks_features_are_pooled_and_as_wide_as_it_is_said(name):
     with torch.device("meta"):
-        network = backbones.make_backbone(name).eval()
-    out = network(torch.empty(2, 3, 224, 224, device="meta"))
-    assert out.shape == (2, backbones.num_features(network))
+        made = backbones.make_backbone(name)
+    out = made.network.eval()(torch.empty(2, 3, 224, 224, device="meta"))
+    assert out.shape == (2, made.num_features)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "num_stages"),
+    [
+        ("resnet10t", 64, 5),
+        ("test_resnet", 64, 5),
+        ("resnext26ts", 64, 5),
+        ("test_efficientnet", 64, 6),
+        ("mobilenetv4_conv_small_035", 64, 7),
+        ("test_convnext", 64, 5),
+        ("test_vit", 64, 7),
+        ("eva02_tiny_patch14_224", 70, 13),
+        ("tiny_vit_5m_224", 64, 5),
+        pytest.param("vit_small_patch14_dinov2", 70, 13, marks=pytest.mark.slow),
+        pytest.param("swin_tiny_patch4_window7_224", 64, 5, marks=pytest.mark.slow),
+        pytest.param("caformer_s18", 64, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_every_family_builds_and_learns_at_a_size_that_it_was_not_made_for(name, size, num_stages):
+    torch.manual_seed(0)
+    model = make_classifier(Architecture(name, "linear", None, 0.0, 2))
+    images, labels = torch.randn(2, 3, size, size), torch.tensor([0, 1])
+    assert model.eval().backbone(images).shape == (2, model.interface.num_features)
+    stages = model.interface.stages()
+    own = [parameter_name for parameter_name, _ in model.backbone.named_parameters()]
+    assert len(stages) == num_stages and sorted(name for stage in stages for name in stage) == sorted(own)
+    set_trainable(model.train(), "last_stage")
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    torch.nn.functional.cross_entropy(model(images), labels).backward()
+    torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1).step()
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    last = {f"backbone.{name}" for name in stages[-1]} | {"head.0.weight", "head.0.bias"}
+    assert moved <= last and any(name.startswith("backbone.") for name in moved) and "head.0.weight" in moved
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("vit_small_patch14_dinov2", (126, 224)),  # pretrained at 518 px
+        ("eva02_base_patch14_448", (224,)),
+        ("vit_base_patch16_siglip_512", (160, 224)),
+        ("deit_tiny_patch16_224", (128, 288)),
+        ("swinv2_tiny_window8_256", (128, 224)),
+        ("caformer_s18", (128, 160)),
+    ],
+)
+def test_transformers_take_other_sizes_than_that_of_their_pretraining(name, sizes):
+    model = make_on_meta(Architecture(name, "linear", None, 0.0, 2))
+    for size in sizes:
+        demand_image_size(model, size, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("vit_small_patch14_dinov2", 128, "does not take 128 x 128 images .*; try 126 or 140$"),
+        ("vit_tiny_patch16_224", 8, "; try 16$"),
+        ("levit_128s", 128, "; try 224$"),
+        ("dla46x_c", 112, "; try 96 or 128$"),
+    ],
+)
+def test_a_size_that_the_network_does_not_take_is_refused_with_ones_that_it_takes(name, size, words):
+    model = make_on_meta(Architecture(name, "linear", None, 0.0, 2))
+    with pytest.raises(UsageError, match=words):
+        demand_image_size(model, size, name)
+    for near in model.interface.sizes_near(size):
+        demand_image_size(model, near, name)
+
+
+@pytest.mark.parametrize("name", ["test_vit", "eva02_tiny_patch14_224"])
+def test_taking_any_size_changes_no_weight_and_no_feature_at_the_size_of_the_pretraining(name):
+    side = backbones.pretrained_preprocessing(name)["image_size_px"]
+    torch.manual_seed(0)
+    ours = backbones.make_backbone(name).network.eval()
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, num_classes=0).eval()
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+    images = torch.randn(1, 3, side, side)
+    with torch.inference_mode():
+        assert torch.equal(ours(images), theirs(images))
+
+
+def test_tokens_are_pooled_as_the_network_was_pretrained():
+    """DINOv2 by its class token, SigLIP by attention, EVA02 by the mean of its patches."""
+    for name, pooling in [
+        ("vit_small_patch14_dinov2", "token"),
+        ("vit_base_patch16_siglip_224", "map"),
+        ("eva02_tiny_patch14_224", "avg"),
+    ]:
+        with torch.device("meta"):
+            assert backbones.make_backbone(name).network.global_pool == pooling
 
 
 def test_the_backbones_own_preprocessing_is_read():
@@ -74,8 +169,8 @@ def test_what_weights_were_trained_on_is_told_by_their_tag(name, pretrained_on):
 
 
 def test_stages_go_from_the_stem_to_the_last_and_hold_every_parameter_once():
-    network = backbones.make_backbone("resnet18")
-    stages = backbones.stages(network)
+    made = backbones.make_backbone("resnet18")
+    network, stages = made.network, made.stages()
     assert [stage[0].split(".")[0] for stage in stages] == ["conv1", "layer1", "layer2", "layer3", "layer4"]
     assert sorted(name for stage in stages for name in stage) == sorted(name for name, _ in network.named_parameters())
 

@@ -15,6 +15,7 @@ from fieldguide.model.batch_norm import (
 )
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier
 from fieldguide.training.step import training_mode
+from tests.model.own_backbone import OwnBackbone
 
 SIZE = 32
 IMAGES = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
@@ -152,7 +153,7 @@ def test_a_network_whose_normalisation_serves_two_inputs_is_frozen_where_it_cann
         def forward(self, images):
             return self.norm(self.conv(self.norm(self.conv(images)))).mean((2, 3))
 
-    model = Classifier(Twice(), nn.Linear(3, 2))
+    model = Classifier(OwnBackbone(Twice()), nn.Linear(3, 2))
     expected = answers(model.eval())
     set_batch_norm(model, "folded", SIZE)
     assert isinstance(model.backbone.norm, FrozenBatchNorm)
@@ -171,7 +172,7 @@ def test_a_network_that_uses_a_convolution_beside_its_normalisation_is_refused()
             made = self.conv(images)
             return (self.norm(made) + made).mean((2, 3))
 
-    model = Classifier(Beside(), nn.Linear(3, 2))
+    model = Classifier(OwnBackbone(Beside()), nn.Linear(3, 2))
     before = as_built(model)
     with pytest.raises(UsageError, match="batch_norm is folded"):
         set_batch_norm(model, "folded", SIZE)

@@ -68,9 +68,17 @@ def test_the_last_stage_of_a_network_that_ends_in_a_normalisation_is_more_than_t
     assert any(name.startswith("backbone.stages.3.blocks") for name in names)
 
 
-@pytest.mark.parametrize("backbone", ["caformer_s18", "rdnet_tiny"])
-def test_a_network_whose_stages_nobody_tells_is_refused_with_what_to_use(backbone):
+@pytest.mark.parametrize(("backbone", "last"), [("caformer_s18", "stages.3."), ("rdnet_tiny", "dense_stages.6.")])
+def test_stages_that_timm_does_not_group_end_where_it_takes_features(backbone, last):
     made = make_on_meta(Architecture(backbone, "linear", None, 0.0, 3))
-    with pytest.raises(UsageError, match=r"timm does not tell this backbone's stages.*use trainable all or head"):
+    names = trainable_names(made, "last_stage")
+    assert any(name.startswith(f"backbone.{last}") for name in names)
+    assert not any(name.startswith("backbone.stem") for name in names)
+
+
+def test_a_network_whose_stages_nobody_knows_is_refused_with_what_to_use(monkeypatch):
+    made = make_on_meta(Architecture("caformer_s18", "linear", None, 0.0, 3))
+    monkeypatch.delattr(made.backbone, "feature_info")
+    with pytest.raises(UsageError, match=r"timm does not list this backbone's stages; use trainable all or head"):
         trainable_names(made, "last_stage")
     assert trainable_names(made, "head") == ["head.0.weight", "head.0.bias"]

@@ -6,6 +6,7 @@ from torch import nn
 
 from fieldguide.model.classifier import Classifier, describe_head
 from fieldguide.model.heads import make_head
+from tests.model.own_backbone import OwnBackbone
 
 
 def kinds(head):
@@ -45,7 +46,7 @@ def test_a_width_and_a_rate_are_used():
 
 def test_a_head_is_described_with_shapes_and_parameters():
     head = make_head("bottleneck", 8, 3, 4, 0.3)
-    assert describe_head(Classifier(nn.Identity(), head), 8) == [
+    assert describe_head(Classifier(OwnBackbone(nn.Identity(), 8), head), 8) == [
         ("dropout 0.3", "(batch, 8)", 0),
         ("linear 8 to 4", "(batch, 4)", 36),
         ("ReLU", "(batch, 4)", 0),

@@ -37,7 +37,7 @@ def test_rows_of_one_network_and_size_cost_the_same():
 def test_parameters_and_multiply_accumulates_are_what_torch_counts(name):
     known = BY_NAME[name]
     with torch.device("meta"):
-        network = make_backbone(name).eval()
+        network = make_backbone(name).network.eval()
     assert known.parameters == sum(parameter.numel() for parameter in network.parameters())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.empty(1, 3, known.image_size_px, known.image_size_px, device="meta"))

@@ -49,7 +49,7 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
         raise UsageError(problem)
     full = assemble.resolved(recipe)
     model = make_on_meta(assemble.architecture(full, num_classes))
-    counts, features = count_parameters(model), backbones.num_features(model.backbone)
+    counts, features = count_parameters(model), model.interface.num_features
     size = full.data.image_size_px or "side"
     lines = [f"model for {num_classes} classes:"]
     rows = [

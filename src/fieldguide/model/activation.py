@@ -5,29 +5,57 @@ scikit-learn along for maps that are a weighted sum; captum is kept by torch's o
 NumPy and matplotlib.
 """
 
+import enum
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
-from fieldguide.model.backbone import FeatureMap, feature_map
 from fieldguide.model.classifier import Classifier
+from fieldguide.model.features import Backbone
 
 Maps = npt.NDArray[np.float32]
+
+
+class NoMap(enum.Enum):
+    """Why a network has no activation maps."""
+
+    TOKENS = "its last features are tokens, as in most vision transformers"
+    ONE_CELL = "its last feature map is 1 x 1 at this image size"
+
+
+class _FeatureMap(nn.Module):
+    """A backbone up to its last feature map, as a layer that captum can watch."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.backbone.feature_map(images)
 
 
 class _Parted(nn.Module):
     """The same classifier with its feature map as a layer of its own, whatever the backbone calls it."""
 
-    def __init__(self, features: FeatureMap, head: nn.Module) -> None:
+    def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.features = features
-        self.head = head
+        self.features = _FeatureMap(classifier.interface)
+        self.head = classifier.head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.features.pooled(self.features(images)))
+        logits: torch.Tensor = self.head(self.features.backbone.pooled(self.features(images)))
         return logits
+
+
+def why_no_map(classifier: Classifier, image_size_px: int) -> NoMap | None:
+    """Why there are no maps at this image size; None if there are."""
+    cells = classifier.interface.cells(image_size_px)
+    if cells is None:
+        return NoMap.TOKENS
+    return NoMap.ONE_CELL if cells == (1, 1) else None
 
 
 def activation_maps(classifier: Classifier, images: torch.Tensor, classes: npt.NDArray[np.int64]) -> Maps | None:
@@ -44,14 +72,13 @@ def activation_maps(classifier: Classifier, images: torch.Tensor, classes: npt.N
 
     Returns:
         (batch, height, width) float32 in [0, 1], the largest value of each map being 1; all 0 where nothing speaks for
-        the class. None where the backbone has no spatial features.
+        the class. None where `why_no_map` says why.
     """
-    features = feature_map(classifier.backbone, images.shape[-1])
-    if features is None:
+    if why_no_map(classifier, images.shape[-1]):
         return None
     from captum.attr import LayerGradCam  # half a second, and only a report wants it
 
-    parted = _Parted(features, classifier.head).eval()
+    parted = _Parted(classifier).eval()
     target = torch.from_numpy(classes).to(images.device)
     with torch.enable_grad():
         maps = LayerGradCam(parted, parted.features).attribute(

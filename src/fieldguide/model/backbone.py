@@ -1,5 +1,6 @@
-"""timm's networks with pooled features. The only one that knows timm."""
+"""timm's networks behind the interface of `features.Backbone`. The only file that knows timm."""
 
+import contextlib
 import difflib
 from typing import Any
 
@@ -8,11 +9,15 @@ import torch
 from torch import nn
 
 from fieldguide.errors import UsageError
+from fieldguide.model.features import Backbone
 
 INSTEAD = (
     "pass --weights FILE (a .safetensors or .pth of this network), --weights RUN (an earlier run), "
     "or --weights none to train from scratch"
 )
+# timm's options: of transformers, of Swin
+ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
+COMMON_MULTIPLE_PX = 32  # of the sizes that most networks take
 
 
 def problem_with_backbone(name: str) -> str | None:
@@ -29,8 +34,8 @@ def problem_with_backbone(name: str) -> str | None:
     return f"model.backbone: timm has no network {name!r}{hint}"
 
 
-def make_backbone(name: str) -> nn.Module:
-    """A network with random weights from (batch, 3, height, width) to (batch, num_features) pooled features.
+def make_backbone(name: str) -> Backbone:
+    """A network with random weights, drawn from torch's generator.
 
     Raises:
         UsageError: timm has no such network, or it gives no pooled features.
@@ -39,15 +44,9 @@ def make_backbone(name: str) -> nn.Module:
     if problem:
         raise UsageError(problem)
     try:
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+        return TimmBackbone(name)
     except Exception as error:  # timm's networks raise what they like for what they lack
         raise UsageError(f"model.backbone: timm cannot build {name} with pooled features ({error})") from None
-    return network
-
-
-def num_features(network: nn.Module) -> int:
-    """Width of the pooled features."""
-    return int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
 
 
 def pretrained_preprocessing(name: str) -> dict[str, Any]:
@@ -107,31 +106,6 @@ def hub_weights(name: str) -> dict[str, torch.Tensor]:
     return dict(network.state_dict())
 
 
-def stages(network: nn.Module) -> list[list[str]]:
-    """Parameter names from the stem to the last stage, as timm groups them.
-
-    Raises:
-        UsageError: timm does not say how this network is staged.
-    """
-    if not hasattr(network, "group_matcher"):
-        raise UsageError("training.phases: timm does not tell this backbone's stages; use trainable all or head")
-    from timm.models import group_parameters
-
-    try:
-        matcher: Any = network.group_matcher
-        groups: dict[int, list[str]] = group_parameters(network, matcher(coarse=True))
-    except Exception as error:  # some of timm's networks refuse coarse groups, each in its own way
-        raise UsageError(
-            f"training.phases: timm does not tell this backbone's stages ({error}); use trainable all or head"
-        ) from None
-    found = [groups[key] for key in sorted(groups)]
-    vectors = {name for name, parameter in network.named_parameters() if parameter.ndim <= 1}
-    while len(found) > 1 and vectors.issuperset(found[-1]):  # a last normalisation alone is no stage
-        last = found.pop()
-        found[-1] = found[-1] + last
-    return found
-
-
 def _config(name: str) -> dict[str, Any]:
     config: Any = timm.models.get_pretrained_cfg(name.removeprefix("timm/"))
     return dict(config.to_dict()) if config is not None else {}
@@ -176,44 +150,97 @@ def _silence_of_hub() -> str | None:
     return None
 
 
-class FeatureMap(nn.Module):
-    """The backbone up to its last feature map: images to (batch, num_features, rows, columns)."""
+def _create(name: str) -> tuple[nn.Module, bool]:
+    """A network without a classifier, and whether it takes images of one size only; sizes change no weight's shape."""
+    is_fixed = bool(_config(name).get("fixed_input_size"))
+    for options in ANY_SIZE if is_fixed else ():
+        with contextlib.suppress(TypeError):  # this network has no such option; raised before a weight is drawn
+            return timm.create_model(name, pretrained=False, num_classes=0, **options), False
+    return timm.create_model(name, pretrained=False, num_classes=0), is_fixed
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+
+def _grouped(network: Any) -> list[list[str]]:
+    """Parameter names as timm groups them; empty where it does not."""
+    from timm.models import group_parameters
+
+    try:
+        groups: dict[int, list[str]] = group_parameters(network, network.group_matcher(coarse=True))
+    except Exception:  # some networks have no groups, others refuse coarse ones, each in its own way
+        return []
+    return [groups[key] for key in sorted(groups)]
+
+
+def _by_feature_info(network: Any) -> list[list[str]]:
+    """Parameter names up to the end of each module whose features timm can extract; empty where it names none."""
+    names, found = [name for name, _ in network.named_parameters()], list[list[str]]()
+    for info in getattr(network, "feature_info", ()):
+        ends = [place for place, name in enumerate(names) if name.startswith(f"{info['module']}.")]
+        if ends:
+            found.append(names[: ends[-1] + 1])
+            names = names[ends[-1] + 1 :]
+    if found:
+        found[-1] += names
+    return found
+
+
+class TimmBackbone(Backbone):
+    """A network of timm."""
+
+    def __init__(self, name: str) -> None:
+        self.network, self._is_fixed = _create(name)
+        width: Any = getattr(self.network, "head_hidden_size", None) or self.network.num_features
+        self.num_features = int(width)
+        self.preprocessing = pretrained_preprocessing(name)
         # Swin and its kin keep channels last; timm says so.
-        self.channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"
+        self._is_channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, height, width) to the feature map, channels first."""
+    def stages(self) -> list[list[str]]:
+        """As timm groups the parameters; where it does not, by the modules that it takes features from."""
+        found = _grouped(self.network) or _by_feature_info(self.network)
+        if not found:
+            raise UsageError("training.phases: timm does not list this backbone's stages; use trainable all or head")
+        vectors = {name for name, parameter in self.network.named_parameters() if parameter.ndim <= 1}
+        while len(found) > 1 and vectors.issuperset(found[-1]):  # a last normalisation alone is no stage
+            last = found.pop()
+            found[-1] = found[-1] + last
+        return found
+
+    def sizes_near(self, image_size_px: int) -> tuple[int, ...]:
+        """Multiples of a transformer's patch; the size of the pretraining alone where timm builds for no other."""
+        if self._is_fixed:
+            return (self.preprocessing["image_size_px"],)
+        patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", None)
+        multiple = int(patch[0]) if isinstance(patch, tuple) else COMMON_MULTIPLE_PX
+        below = image_size_px // multiple * multiple
+        return tuple(sorted({max(below, multiple), below + multiple}))
+
+    def cells(self, image_size_px: int) -> tuple[int, int] | None:
+        """None also where timm cannot part the network behind its feature map."""
+        if not (hasattr(self.network, "forward_features") and hasattr(self.network, "forward_head")):
+            return None
+        device = next(self.network.parameters()).device
+        with torch.inference_mode():
+            images = torch.zeros(1, 3, image_size_px, image_size_px, device=device)
+            raw = self.network.forward_features(images)  # type: ignore[operator]
+            if not isinstance(raw, torch.Tensor) or raw.ndim != 4:
+                return None
+            found = self.feature_map(images)
+            is_whole = self.pooled(found).shape == self.network(images).shape
+            return (found.shape[2], found.shape[3]) if is_whole else None
+
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) to (batch, num_features, rows, columns)."""
         found: torch.Tensor = self.network.forward_features(images)  # type: ignore[operator]
-        return found.permute(0, 3, 1, 2) if self.channels_last else found
+        return found.permute(0, 3, 1, 2) if self._is_channels_last else found
 
     def pooled(self, features: torch.Tensor) -> torch.Tensor:
-        """What the backbone makes of its feature map: (batch, num_features)."""
-        found = features.permute(0, 2, 3, 1) if self.channels_last else features
+        """(batch, num_features, rows, columns) to (batch, num_features)."""
+        found = features.permute(0, 2, 3, 1) if self._is_channels_last else features
         pooled: torch.Tensor = self.network.forward_head(found)  # type: ignore[operator]
         return pooled
 
-
-def feature_map(network: nn.Module, image_size_px: int) -> FeatureMap | None:
-    """The part of a backbone whose output still lies on a grid, for class-activation maps.
-
-    Args:
-        network: of `make_backbone`, in evaluation mode.
-        image_size_px: side of its input.
-
-    Returns:
-        None where the backbone's last features are tokens (a vision transformer), or timm cannot part it.
-    """
-    if not (hasattr(network, "forward_features") and hasattr(network, "forward_head")):
-        return None
-    parted = FeatureMap(network)
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        images = torch.zeros(1, 3, image_size_px, image_size_px, device=device)
-        raw = network.forward_features(images)  # type: ignore[operator]
-        if not isinstance(raw, torch.Tensor) or raw.ndim != 4:
-            return None
-        return parted if parted.pooled(parted(images)).shape == network(images).shape else None
+    def after_norm(self, layer: nn.BatchNorm2d) -> nn.Module:
+        """timm's `BatchNormAct2d` ends in a dropout and an activation of its own."""
+        found = getattr(layer, "drop", None), getattr(layer, "act", None)
+        parts = [part for part in found if isinstance(part, nn.Module)]
+        return nn.Sequential(*parts) if parts else nn.Identity()

@@ -1,6 +1,6 @@
 """What a backbone's batch normalisation does while it trains: train, frozen or folded; and back to as it was built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -22,21 +22,22 @@ class FrozenBatchNorm(nn.Module):
     running_mean: torch.Tensor
     running_var: torch.Tensor
 
-    def __init__(self, before: nn.BatchNorm2d) -> None:
+    def __init__(self, before: nn.BatchNorm2d, after: nn.Module) -> None:
         super().__init__()
         self.before = (before,)  # in a tuple: it is kept, and is no part of this module
         self.weight, self.bias = before.weight, before.bias
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(before, name))
         self.eps = before.eps
-        self.after = _after(before)
+        self.after = after
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(batch, channels, height, width) to the same shape."""
         normalized = functional.batch_norm(
             features, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
         )
-        return self.after(normalized)
+        found: torch.Tensor = self.after(normalized)
+        return found
 
 
 class FoldedBatchNorm(nn.Module):
@@ -50,13 +51,13 @@ class FoldedBatchNorm(nn.Module):
     running_mean: torch.Tensor
     running_var: torch.Tensor
 
-    def __init__(self, before: nn.BatchNorm2d, convolution: nn.Conv2d) -> None:
+    def __init__(self, before: nn.BatchNorm2d, convolution: nn.Conv2d, after: nn.Module) -> None:
         super().__init__()
         self.before, self.convolution = (before,), (convolution,)  # in tuples: kept, and no parts of this module
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(before, name).detach())
         self.eps = before.eps
-        self.after = _after(before)
+        self.after = after
 
     def scale(self) -> torch.Tensor:
         """(channels,) what each of the convolution's filters was multiplied by."""
@@ -77,8 +78,9 @@ class FoldedBatchNorm(nn.Module):
         return conv.weight / scale.view(-1, 1, 1, 1), conv.bias + self.running_mean * scale, weight
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, height, width) as they came, through the activation that timm ties to some."""
-        return self.after(features)
+        """(batch, channels, height, width) as they came, through the activation that belongs to some."""
+        found: torch.Tensor = self.after(features)
+        return found
 
 
 def set_batch_norm(classifier: Classifier, mode: str, image_size_px: int) -> None:
@@ -104,7 +106,8 @@ def set_batch_norm(classifier: Classifier, mode: str, image_size_px: int) -> Non
     before = _probe(classifier.backbone, image_size_px) if pairs else None
     for name, layer in list(classifier.backbone.named_modules()):
         if isinstance(layer, nn.BatchNorm2d) and layer.affine and layer.track_running_stats:
-            made = _fold(pairs[layer], layer) if layer in pairs else FrozenBatchNorm(layer)
+            after = classifier.interface.after_norm(layer)
+            made = _fold(pairs[layer], layer, after) if layer in pairs else FrozenBatchNorm(layer, after)
             _replace(classifier.backbone, name, made)
     if before is not None:
         difference = (_probe(classifier.backbone, image_size_px) - before).abs().max()
@@ -146,14 +149,6 @@ def load_as_built(classifier: Classifier, weights: Mapping[str, torch.Tensor]) -
     """Loads weights of `as_built`; the batch normalisation is then in mode `train`."""
     unfold(classifier)
     classifier.load_state_dict(dict(weights))
-
-
-def _after(layer: nn.BatchNorm2d) -> Callable[[torch.Tensor], torch.Tensor]:
-    """timm's `BatchNormAct2d` ends in a dropout and an activation of its own."""
-    parts = [
-        part for part in (getattr(layer, "drop", None), getattr(layer, "act", None)) if isinstance(part, nn.Module)
-    ]
-    return nn.Sequential(*parts) if parts else nn.Identity()
 
 
 def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
@@ -207,8 +202,8 @@ def _pairs(network: nn.Module, image_size_px: int) -> dict[nn.BatchNorm2d, nn.Co
 
 
 @torch.no_grad()
-def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> FoldedBatchNorm:
-    folded = FoldedBatchNorm(norm, conv)
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d, after: nn.Module) -> FoldedBatchNorm:
+    folded = FoldedBatchNorm(norm, conv, after)
     scale = folded.scale()
     conv.weight.mul_(scale.view(-1, 1, 1, 1))
     conv.bias = nn.Parameter(folded.bias - folded.running_mean * scale, requires_grad=conv.weight.requires_grad)

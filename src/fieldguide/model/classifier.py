@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from fieldguide.errors import UsageError
-from fieldguide.model import backbone as backbones
+from fieldguide.model.backbone import make_backbone
+from fieldguide.model.features import Backbone
 from fieldguide.model.heads import make_head
 
 LAST_STAGES = {"last_stage": 1, "last_two_stages": 2}
@@ -24,11 +25,18 @@ class Architecture:
 
 
 class Classifier(nn.Module):
-    """Images to logits: `head(backbone(images))`."""
+    """Images to logits: `head(backbone(images))`.
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    Attributes:
+        backbone: the network from images to features.
+        head: the network from features to logits.
+        interface: of the backbone, for what is asked besides features.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.interface = backbone
+        self.backbone = backbone.network
         self.head = head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -43,15 +51,15 @@ def make_classifier(architecture: Architecture) -> Classifier:
     Raises:
         UsageError: there is no such backbone.
     """
-    network = backbones.make_backbone(architecture.backbone)
+    backbone = make_backbone(architecture.backbone)
     head = make_head(
         architecture.head,
-        backbones.num_features(network),
+        backbone.num_features,
         architecture.num_classes,
         architecture.head_width,
         architecture.head_dropout,
     )
-    return Classifier(network, head)
+    return Classifier(backbone, head)
 
 
 def make_on_meta(architecture: Architecture) -> Classifier:
@@ -74,20 +82,17 @@ def demand_image_size(
     Raises:
         UsageError: the network does not take images of that size, or gives no pooled features.
     """
-    width = backbones.num_features(classifier.backbone)
     try:
         features = classifier.backbone.eval()(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
         shape = tuple(features.shape)
     except Exception as error:  # each network complains in its own way
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        near = " or ".join(str(size) for size in classifier.interface.sizes_near(image_size_px))
         raise UsageError(
-            f"{field}: {backbone} does not take {image_size_px} x {image_size_px} images ({reason}); "
-            "choose the size that it was made for"
+            f"{field}: {backbone} does not take {image_size_px} x {image_size_px} images ({reason}); try {near}"
         ) from None
-    if shape != (2, width):
-        raise UsageError(
-            f"model.backbone: {backbone} gives no pooled features but {shape[1:]} an image; choose another"
-        )
+    if shape != (2, classifier.interface.num_features):
+        raise UsageError(f"model.backbone: {backbone} has no pooled features; its output is {shape[1:]}; use another")
 
 
 def count_parameters(classifier: Classifier) -> dict[str, int]:
@@ -105,7 +110,7 @@ def set_trainable(classifier: Classifier, part: str) -> None:
         part: `all`, `head`, `last_stage` or `last_two_stages` (each with the head).
 
     Raises:
-        UsageError: timm does not say how this backbone is staged.
+        UsageError: the backbone's stages are not known.
     """
     learning = set(trainable_names(classifier, part))
     for name, parameter in classifier.named_parameters():
@@ -127,9 +132,9 @@ def stage_names(classifier: Classifier) -> list[list[str]]:
     """Names of the backbone's parameters from the stem to the last stage.
 
     Raises:
-        UsageError: timm does not say how this backbone is staged.
+        UsageError: the backbone's stages are not known.
     """
-    return [[f"backbone.{name}" for name in stage] for stage in backbones.stages(classifier.backbone)]
+    return [[f"backbone.{name}" for name in stage] for stage in classifier.interface.stages()]
 
 
 def describe_head(classifier: Classifier, num_features: int) -> list[tuple[str, str, int]]:

@@ -124,15 +124,15 @@ def test_sizes_are_larger_multiples_as_far_as_the_photos_go():
 
 
 def test_a_network_of_one_size_keeps_it_with_words():
-    recipe = resolved("model.backbone=vit_tiny_patch16_224", "rules={}", "data.image_size_px=224")
+    recipe = resolved("model.backbone=levit_128s", "rules={}", "data.image_size_px=224")
     sizes, remark = sizes_to_try(recipe, 224, 500, 3)
-    assert sizes == [] and remark == "; vit_tiny_patch16_224 takes no other size than 224 px"
+    assert sizes == [] and remark == "; levit_128s takes no other size than 224 px"
     assert choose(MadeUp({}), (224, 0.875), [], []).sentence == "test size stays 224 px and crop 0.875"
 
 
 def test_a_test_size_that_the_network_does_not_take_is_refused_before_the_training(photos, tmp_path, small):
-    settings = [*small, "model.backbone=vit_tiny_patch16_224", "data.image_size_px=224", "data.test_size_px=256"]
-    with pytest.raises(UsageError, match=r"data\.test_size_px: vit_tiny_patch16_224 does not take 256 x 256 images"):
+    settings = [*small, "model.backbone=levit_128s", "data.image_size_px=224", "data.test_size_px=256"]
+    with pytest.raises(UsageError, match=r"data\.test_size_px: levit_128s does not take 256 x 256 images"):
         train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
     assert not (tmp_path / "run").exists()
 

@@ -1,0 +1,51 @@
+"""What the rest of the program asks of a network that turns images into features."""
+
+import abc
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Backbone(abc.ABC):
+    """A network from images to pooled features, and what is known about it.
+
+    The network stays a plain module, so its weights keep the names that they were published under.
+
+    Attributes:
+        network: (batch, 3, height, width) float, normalised, to (batch, num_features), pooled as in pretraining.
+        num_features: width of the pooled features.
+        preprocessing: of its pretraining: image_size_px, crop_share, interpolation, mean, std.
+    """
+
+    network: nn.Module
+    num_features: int
+    preprocessing: dict[str, Any]
+
+    @abc.abstractmethod
+    def stages(self) -> list[list[str]]:
+        """Parameter names from the stem to the last stage; a transformer's stages are its blocks.
+
+        Raises:
+            UsageError: nobody knows the stages of this network.
+        """
+
+    @abc.abstractmethod
+    def sizes_near(self, image_size_px: int) -> tuple[int, ...]:
+        """Image sizes next to this one that the network is likely to take, smallest first."""
+
+    @abc.abstractmethod
+    def cells(self, image_size_px: int) -> tuple[int, int] | None:
+        """Rows and columns of the last feature map, in evaluation mode; None if the features are tokens."""
+
+    @abc.abstractmethod
+    def feature_map(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) to (batch, num_features, rows, columns); only where `cells` is not None."""
+
+    @abc.abstractmethod
+    def pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """What the network makes of its feature map: (batch, num_features)."""
+
+    @abc.abstractmethod
+    def after_norm(self, layer: nn.BatchNorm2d) -> nn.Module:
+        """What a batch normalisation layer of this network does after it has normalised."""
