@@ -83,7 +83,7 @@ def answers_of(predictor: Predictor | None, paths: list[Path], least_px: int | N
     if predictor is None:
         return None
     photos = (read_photo(path, least_px=least_px) for path in paths)
-    return np.stack([found for _, found, _ in predictor.probabilities(photos)])
+    return predictor.predict_proba(photos)
 
 
 def main() -> None:

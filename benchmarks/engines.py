@@ -18,7 +18,7 @@ import torch
 from side_by_side import Contestant, Row
 
 from fieldguide import world
-from fieldguide.deploy.engines import Engine, plain
+from fieldguide.deploy.engines import Engine, Plain
 from fieldguide.deploy.serving import OFFERS, relative_difference
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier
 
@@ -39,7 +39,7 @@ def network(name: str, side: int, device: torch.device) -> Classifier:
 def time_of(engine: Engine, images: torch.Tensor) -> float:
     """Seconds of one call; an engine answers with an array, so it has waited for its device."""
     began = time.perf_counter()
-    engine(images)
+    engine.compute(images)
     return time.perf_counter() - began
 
 
@@ -47,9 +47,9 @@ def measure(name: str, names: list[str], batch: int, side: int, calls: int, devi
     """Prints a line an engine, and returns a row each."""
     classifier = network(name, side, device)
     images = torch.randn(batch, 3, side, side)
-    expected = plain(classifier, device)(images)
+    expected = Plain(classifier, device).compute(images)
     rows: list[Row] = []
-    engines, ready, answers = {"plain": plain(classifier, device)}, {"plain": 0.0}, {"plain": expected}
+    engines, ready, answers = {"plain": Plain(classifier, device)}, {"plain": 0.0}, {"plain": expected}
     for other in names:
         if other == "plain":
             continue
@@ -59,7 +59,7 @@ def measure(name: str, names: list[str], batch: int, side: int, calls: int, devi
             continue
         began = time.perf_counter()
         engines[other] = OFFERS[other].make(classifier, device, batch, side)
-        answers[other] = engines[other](images)
+        answers[other] = engines[other].compute(images)
         ready[other] = time.perf_counter() - began
     seconds: dict[str, list[float]] = {other: [] for other in engines}
     for _ in range(calls + 1):

@@ -7,8 +7,8 @@ import contract
 import torch
 from fieldguide_predict import bundle
 
-from fieldguide.deploy.engines import plain
-from fieldguide.deploy.predictor import ENGINE_BATCH
+from fieldguide.deploy.engines import Plain
+from fieldguide.deploy.origin import ENGINE_BATCH
 from fieldguide.deploy.serving import OFFERS
 from fieldguide.model.bundle import load_classifier
 
@@ -24,16 +24,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         classifier, _ = load_classifier(bundle(Path(name), options.network, options.size))
     if options.engine == "plain":
-        engine = plain(classifier, device)
+        engine = Plain(classifier, device)
     else:
         engine = OFFERS[options.engine].make(classifier, device, batch, options.size)
     images = torch.randn(batch, 3, options.size, options.size)  # (batch, 3, height, width) float32
     for _ in range(WARM_CALLS):
-        engine(images)
+        engine.compute(images)
     calls = max(1, files // batch)
     with watch.running():
         for _ in range(calls):
-            engine(images)
+            engine.compute(images)
     contract.report_prediction(watch, calls * batch, ("fieldguide", "timm"), synthetic=True)
 
 

@@ -56,7 +56,7 @@ def by_the_library(options, made: Path) -> tuple[contract.Stopwatch, command.Pre
     warm = files if options.engine == AUTO else files[: predictor.engine_batch_size * 2]
     for _ in predictor.stream(warm, batch_size=predictor.engine_batch_size):
         pass
-    predictor._engine.served.clear()  # so that what is said below is of the timed photos alone
+    predictor._computing.engine.served.clear()  # so that what is said below is of the timed photos alone
     loaded = Loaded(predictor, (made,), None)
     with mock.patch.object(command, "load_runs", return_value=loaded) as loading, watch.running():
         written = command.predict(made, options.photos, options.output, engine=options.engine, quiet=True)

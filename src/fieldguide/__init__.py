@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from fieldguide.commands.train import train
     from fieldguide.commands.trial.carry_out import Run
     from fieldguide.data.look.look_over import CheckReport
-    from fieldguide.deploy.predictor import Prediction, Predictor
+    from fieldguide.deploy.answers import Prediction
+    from fieldguide.deploy.predictor import Predictor
     from fieldguide.deploy.predictor import load_predictor as load
     from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
 
@@ -55,7 +56,7 @@ _PLACES = {
     "MachineError": ("errors", "MachineError"),
     "PhotosError": ("errors", "PhotosError"),
     "Predicted": ("commands.predict", "Predicted"),
-    "Prediction": ("deploy.predictor", "Prediction"),
+    "Prediction": ("deploy.answers", "Prediction"),
     "Predictor": ("deploy.predictor", "Predictor"),
     "Run": ("commands.trial.carry_out", "Run"),
     "TrainingError": ("errors", "TrainingError"),

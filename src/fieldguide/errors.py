@@ -71,6 +71,10 @@ class Interrupted(FieldguideError):
     def __init__(self, signal_name: str, message: str) -> None:
         self.exit_code = SIGNAL_EXIT_CODES[signal_name]
         super().__init__(message)
+        self.args = (signal_name, message)  # what pickle makes it from in another process
+
+    def __str__(self) -> str:
+        return str(self.args[1])
 
 
 def shown(text: str) -> str:

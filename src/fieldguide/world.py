@@ -29,21 +29,23 @@ LIBRARIES = (
     "safetensors",
     "openvino",
 )
+Device = str | torch.device  # `auto`, `cpu`, `cuda` or `cuda:N`, or torch's own
 NO_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
     "status_alloc_failed",  # of cuBLAS and cuDNN
 )
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(device: Device) -> torch.device:
     """A device by the name a user gave.
 
     Args:
-        name: `auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`, or a `torch.device`.
 
     Raises:
         UsageError: no such device here.
     """
+    name = str(device)
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")

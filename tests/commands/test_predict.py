@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fieldguide import UsageError, evaluate, load, predict
+from fieldguide.deploy import origin as origin_module
 from fieldguide.deploy import predictor as predictor_module
 from fieldguide.deploy import rows as prediction_rows
 from fieldguide.errors import Interrupted
@@ -193,8 +194,8 @@ def test_the_library_takes_paths_images_and_arrays_alike(trained):
     assert len({answer.top for answer in answers}) == 1 and answers[0].image == str(path) and answers[2].image is None
     assert answers[0].label in predictor.classes and answers[0].top[0] == (answers[0].label, answers[0].confidence)
     odd = predictor.predict([np.zeros((4, 4)), 7, "nowhere.jpg", Image.new("RGBA", (9, 9))])
-    assert [answer.status.split(":")[0] for answer in odd] == ["failed", "failed", "failed", "ok"]
-    assert "does not exist" in odd[2].status and predictor.predict([]) == []
+    assert [answer.status for answer in odd] == ["failed", "failed", "failed", "ok"]
+    assert "does not exist" in odd[2].reason and predictor.predict([]) == []
     with pytest.raises(UsageError, match="takes a list of photos"):
         predictor.predict(str(path))
 
@@ -258,7 +259,7 @@ def test_judging_is_plain_and_figures_of_another_engine_name_it(trained):
     assert "engine" not in evaluate(run.path, photos, part="val", quiet=True).figures
     made = evaluate(run.path, photos, part="val", engine="folded", quiet=True)
     assert made.figures["engine"].startswith("folded in ") and "computed by engine folded" in made.remarks[-1]
-    assert load(run.path)._engine._wanted == "plain" and run.load()._engine._wanted == "plain"
+    assert "engine plain" in repr(load(run.path)) and "engine plain" in repr(run.load())
 
 
 def test_large_photos_are_decoded_smaller_where_another_engine_may_serve_and_that_is_said(
@@ -276,7 +277,7 @@ def test_large_photos_are_decoded_smaller_where_another_engine_may_serve_and_tha
         assert done.decoded_smaller == (engine == "folded") == ("1 large JPEG decoded at reduced size" in said)
     load(run.path).predict([tmp_path / "in/a.jpg"])
     assert seen == [(1200, 900), (1200, 900), (300, 225), (1200, 900)]
-    monkeypatch.setitem(predictor_module.ENGINE_BATCH, "cpu", 1)
+    monkeypatch.setitem(origin_module.ENGINE_BATCH, "cpu", 1)
     Image.new("RGB", (40, 30), "green").save(tmp_path / "in/b.jpg")
     assert predict(run.path, tmp_path / "in", tmp_path / "p.csv", quiet=True).decoded_smaller == 1
 
@@ -305,7 +306,7 @@ def test_what_needs_more_memory_than_there_is_fails_alone(trained, tmp_path, mon
 
     monkeypatch.setattr(predictor_module, "center", scarce)
     answers = load(run.path).predict([photos / "test/2/000.png", Image.new("RGB", (41, 30))])
-    assert [answer.status for answer in answers] == ["ok", "failed: needs more memory than there is"]
+    assert [answer.status_text for answer in answers] == ["ok", "failed: needs more memory than there is"]
 
 
 def test_memory_is_bounded_however_many_photos_there_are(trained):

@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from fieldguide.deploy.engines import Folded, in_pieces, plain
+from fieldguide.deploy.engines import FoldedNetwork, InPieces, Plain
 from fieldguide.deploy.serving import NAMES, OFFERS, TOLERANCE, demand_engine, relative_difference
 from fieldguide.errors import UsageError
 from fieldguide.model.batch_norm import FrozenBatchNorm
 from fieldguide.model.classifier import Architecture, Classifier, make_classifier
+from tests.deploy.made_up import Computes
 from tests.model.own_backbone import OwnBackbone
 
 CPU = torch.device("cpu")
@@ -37,18 +38,18 @@ def images():
 def test_an_engine_agrees_with_the_plain_one_and_takes_any_number_of_images(name, classifier, images):
     if problem := OFFERS[name].problem(CPU):
         pytest.skip(problem)
-    expected = plain(classifier, CPU)(images)
+    expected = Plain(classifier, CPU).compute(images)
     engine = OFFERS[name].make(classifier, CPU, BATCH, SIDE)
-    assert relative_difference(engine(images), expected) <= TOLERANCE
-    few = [engine(images[:count]) for count in (1, 3, 4, 5)]
+    assert relative_difference(engine.compute(images), expected) <= TOLERANCE
+    few = [engine.compute(images[:count]) for count in (1, 3, 4, 5)]
     for logits in few:
         assert logits.dtype == np.float32
         assert relative_difference(logits, expected[: len(logits)]) <= TOLERANCE
-    np.testing.assert_array_equal(plain(classifier, CPU)(images), expected)  # the classifier is as it was
+    np.testing.assert_array_equal(Plain(classifier, CPU).compute(images), expected)  # the classifier is as it was
 
 
 def test_folding_leaves_no_batch_normalisation_and_changes_nothing_but_rounding(classifier, images):
-    network = Folded(classifier, torch.float32, SIDE)
+    network = FoldedNetwork(classifier, torch.float32, SIDE)
     assert any(isinstance(part, nn.BatchNorm2d) for part in classifier.backbone.modules())
     assert not any(isinstance(part, nn.BatchNorm2d | FrozenBatchNorm) for part in network.backbone.modules())
     with torch.inference_mode():
@@ -71,7 +72,7 @@ class ReadTwice(nn.Module):
 
 def test_a_backbone_that_cannot_be_folded_computes_as_it_is(images):
     network = Classifier(OwnBackbone(ReadTwice()), nn.Linear(3, 2)).eval()
-    copied = Folded(network, torch.float32, SIDE)
+    copied = FoldedNetwork(network, torch.float32, SIDE)
     assert isinstance(copied.backbone.norm, nn.BatchNorm2d)
     with torch.inference_mode():
         torch.testing.assert_close(copied(images), network(images), rtol=1e-5, atol=1e-6)
@@ -85,7 +86,7 @@ def test_what_fills_a_batch_up_is_in_no_answer():
         return images.sum(dim=(1, 2, 3)).numpy()[:, None]
 
     images = torch.arange(1.0, 8.0).view(7, 1, 1, 1)
-    answers = in_pieces(run, 3)(images)
+    answers = InPieces(Computes(run, 3)).compute(images)
     np.testing.assert_array_equal(answers[:, 0], np.arange(1, 8))
     assert [tuple(piece.shape) for piece in seen] == [(3, 1, 1, 1)] * 3 and seen[-1][1:].abs().sum() == 0
 
@@ -97,7 +98,7 @@ def test_an_engine_that_uses_its_memory_again_spoils_no_answer():
         memory[:, 0] = images[:, 0, 0, 0].numpy()
         return memory
 
-    answers = in_pieces(run, 2)(torch.arange(4.0).view(4, 1, 1, 1))
+    answers = InPieces(Computes(run, 2)).compute(torch.arange(4.0).view(4, 1, 1, 1))
     np.testing.assert_array_equal(answers[:, 0], [0, 1, 2, 3])
 
 
@@ -116,5 +117,5 @@ def test_a_missing_extra_is_said_with_what_to_do_and_only_when_asked_for(monkeyp
 
 
 def test_openvino_is_refused_on_a_gpu():
-    with pytest.raises(UsageError, match=r"--engine openvino: OpenVINO serves on a CPU, and the device is cuda:0"):
+    with pytest.raises(UsageError, match=r"--engine openvino: OpenVINO runs on a CPU, and the device is cuda:0"):
         demand_engine("openvino", torch.device("cuda:0"))

@@ -8,6 +8,7 @@ from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.deploy.ensemble import Ensemble
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import UsageError
+from tests.deploy.made_up import Computes
 
 CLASSES = ("ash", "beech", "cedar")
 SMALL, LARGE = (Preprocessing(side, side, "bilinear", (0.5,) * 3, (0.25,) * 3) for side in (16, 48))
@@ -23,7 +24,7 @@ def engine_of(seed, sides):
         shades = np.stack([piece.mean(dim=(1, 2, 3)).numpy() for piece in images.chunk(3, dim=3)], axis=1)
         return (20 * shades @ weights).astype(np.float32)
 
-    return run
+    return Computes(run)
 
 
 @pytest.fixture
@@ -40,10 +41,11 @@ def test_probabilities_are_the_mean_of_the_members_calibrated_ones_class_by_clas
     made = Ensemble([one, other], ["one", "other"])
     logits = np.stack([found for _, found, _ in made.logits(PHOTOS)])
     assert logits.dtype == np.float32 and set(sides) == {16, 48} and made.classes == CLASSES
-    first, second = (np.stack([found for _, found, _ in member.probabilities(PHOTOS)]) for member in (one, other))
+    first, second = (member.predict_proba(PHOTOS) for member in (one, other))
     expected = (first + second[:, [1, 2, 0]]) / 2
     np.testing.assert_allclose(softmax(logits.astype(np.float64), axis=1), expected, atol=1e-6)
     np.testing.assert_allclose(np.exp(logits.astype(np.float64)).sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(made.predict_proba(PHOTOS), expected, atol=1e-6)
     told = made.predict(PHOTOS, top=3, unsure_below=0.6)
     assert [answer.label for answer in told] == [CLASSES[place] for place in expected.argmax(axis=1)]
     np.testing.assert_allclose([answer.confidence for answer in told], expected.max(axis=1), atol=1e-6)
@@ -74,14 +76,14 @@ def test_photos_may_come_one_by_one_and_stay_in_order(members):
 
 def test_a_photo_that_one_member_cannot_answer_fails_for_all(members, tmp_path):
     one, _, _ = members
-    broken = Predictor(lambda images: np.full((len(images), 3), np.nan, np.float32), CLASSES, SMALL)
+    broken = Predictor(Computes(lambda images: np.full((len(images), 3), np.nan, np.float32)), CLASSES, SMALL)
     made = Ensemble([one, broken], ["one", "broken"])
-    assert {answer.status for answer in made.predict(PHOTOS)} == {
+    assert {answer.status_text for answer in made.predict(PHOTOS)} == {
         "failed: the model's answer is no finite number; train it again"
     }
     (tmp_path / "x.jpg").write_bytes(b"no photo")
     whole = Ensemble(members[:2], ["one", "other"])
-    assert [answer.status for answer in whole.predict([PHOTOS[0], tmp_path / "x.jpg", PHOTOS[1]])] == [
+    assert [answer.status_text for answer in whole.predict([PHOTOS[0], tmp_path / "x.jpg", PHOTOS[1]])] == [
         "ok", "failed: is not an image that can be read", "ok",
     ]  # fmt: skip
 

@@ -4,17 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.special import softmax
 
-from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.deploy.answers import Status
+from fieldguide.deploy.engines import Mirrored
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import UsageError
-from fieldguide.model.bundle import Description, read_description, write_bundle, write_temperature
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.errors import PhotosError, UsageError
+from fieldguide.model.backbone import num_features
+from fieldguide.model.bundle import load_classifier, read_description, write_temperature
+from tests.deploy.conftest import CLASSES, PREPROCESSING
+from tests.deploy.made_up import Computes
 
-PREPROCESSING = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.25,) * 3)
-CLASSES = ("ash", "beech", "cedar")
 SHADES = [np.full((32, 32, 3), shade, dtype=np.uint8) for shade in (10, 60, 120, 200, 250)]
 
 
@@ -25,16 +27,7 @@ def engine(images):
 
 
 def predictor(temperature=None):
-    return Predictor(engine, CLASSES, PREPROCESSING, temperature=temperature)
-
-
-@pytest.fixture
-def bundle(tmp_path):
-    """A bundle as it is before a temperature was fitted."""
-    architecture = Architecture("test_resnet", "linear", None, 0.0, 3)
-    description = Description(architecture, CLASSES, PREPROCESSING.to_dict(), "none")
-    write_bundle(tmp_path / "bundle", description, make_classifier(architecture).state_dict())
-    return tmp_path / "bundle"
+    return Predictor(Computes(engine), CLASSES, PREPROCESSING, temperature=temperature)
 
 
 def edit(bundle, **fields):
@@ -45,8 +38,9 @@ def edit(bundle, **fields):
 
 
 def test_an_answer_that_is_no_number_is_a_failure_and_no_label():
-    broken = Predictor(lambda images: np.where(images[:, 0, :1, 0] < 0, np.nan, engine(images)), CLASSES, PREPROCESSING)
-    statuses = [answer.status for answer in broken.predict(SHADES)]
+    broken_engine = Computes(lambda images: np.where(images[:, 0, :1, 0] < 0, np.nan, engine(images)))
+    broken = Predictor(broken_engine, CLASSES, PREPROCESSING)
+    statuses = [answer.status_text for answer in broken.predict(SHADES)]
     assert statuses == ["failed: the model's answer is no finite number; train it again"] * 3 + ["ok"] * 2
 
 
@@ -58,8 +52,8 @@ def left_and_right(images):
 
 def test_with_flips_logits_are_the_mean_over_a_photo_and_its_mirror_image():
     photos = [np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8) for i in range(3)]
-    plain = Predictor(left_and_right, CLASSES, PREPROCESSING)
-    both = Predictor(left_and_right, CLASSES, replace(PREPROCESSING, flips="horizontal"))
+    plain = Predictor(Computes(left_and_right), CLASSES, PREPROCESSING)
+    both = Predictor(Mirrored(Computes(left_and_right)), CLASSES, replace(PREPROCESSING, flips="horizontal"))
     one, other, mean = (
         np.stack([found for _, found, _ in made.logits(seen)])
         for made, seen in ((plain, photos), (plain, [photo[:, ::-1] for photo in photos]), (both, photos))
@@ -97,7 +91,9 @@ def test_probabilities_are_the_softmax_of_logits_by_the_temperature():
     assert logits[0].dtype == np.float32
     np.testing.assert_array_equal(logits, [found for _, found, _ in predictor().logits(SHADES)])
     expected = softmax(np.stack(logits).astype(np.float64) / 3, axis=1)
-    np.testing.assert_allclose([found for _, found, _ in made.probabilities(SHADES)], expected, rtol=1e-12)
+    found = made.predict_proba(SHADES)
+    assert found.dtype == np.float32 and found.shape == (5, 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_the_order_of_all_classes_stays_where_their_probabilities_round_to_0():
@@ -109,7 +105,7 @@ def test_the_order_of_all_classes_stays_where_their_probabilities_round_to_0():
 def test_a_photo_that_cannot_be_read_has_no_logits_and_is_failed_rather_than_unsure(tmp_path):
     found = list(predictor().logits([SHADES[0], tmp_path / "none.jpg", SHADES[1]]))
     assert [logits is None for _, logits, _ in found] == [False, True, False] and "does not exist" in found[1][2]
-    assert predictor().predict([tmp_path / "none.jpg"], unsure_below=1)[0].status.startswith("failed: ")
+    assert predictor().predict([tmp_path / "none.jpg"], unsure_below=1)[0].status is Status.FAILED
 
 
 def test_an_image_is_answered_as_its_file_and_a_broken_one_costs_no_other_its_answer(tmp_path):
@@ -119,17 +115,19 @@ def test_an_image_is_answered_as_its_file_and_a_broken_one_costs_no_other_its_an
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
     photo.rotate(90, expand=True).save(turned, exif=exif)
     cut.write_bytes(turned.read_bytes()[:-500])
-    made = Predictor(left_and_right, CLASSES, PREPROCESSING)
+    made = Predictor(Computes(left_and_right), CLASSES, PREPROCESSING)
     names = [turned, cut, turned, cut]
     images = [Image.open(io.BytesIO(name.read_bytes())) for name in names]
     by_file, by_image = (made.predict(each, top=3) for each in (names, images))
-    assert [p.status.partition(":")[0] for p in by_image] == ["ok", "failed"] * 2
-    assert [(p.status, p.top) for p in by_image] == [(p.status, p.top) for p in by_file]
+    assert [p.status for p in by_image] == ["ok", "failed"] * 2
+    assert [(p.status_text, p.top) for p in by_image] == [(p.status_text, p.top) for p in by_file]
 
 
 def test_one_image_may_be_given_many_times(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (900, 900, 3), dtype=np.uint8)).save(tmp_path / "a.png")
-    found = Predictor(left_and_right, CLASSES, PREPROCESSING).predict([Image.open(tmp_path / "a.png")] * 16, top=3)
+    found = Predictor(Computes(left_and_right), CLASSES, PREPROCESSING).predict(
+        [Image.open(tmp_path / "a.png")] * 16, top=3
+    )
     assert {(p.status, p.top) for p in found} == {("ok", found[0].top)}
 
 
@@ -195,3 +193,40 @@ def test_a_temperature_out_of_range_is_never_written(bundle):
         with pytest.raises(ValueError, match="a temperature must be between"):
             write_temperature(bundle, value, 5, None)
     assert (bundle / "model.json").read_bytes() == before
+
+
+def test_probabilities_of_a_photo_that_cannot_be_read_are_nan_only_where_that_was_asked_for(tmp_path):
+    photos = [SHADES[0], tmp_path / "none.jpg", np.zeros((4, 4))]
+    with pytest.raises(PhotosError) as error:
+        predictor().predict_proba(photos)
+    assert "2 photos cannot be read" in str(error.value) and "none.jpg does not exist" in str(error.value)
+    assert "photo 2 has shape (4, 4) and type float64" in str(error.value)
+    found = predictor().predict_proba(photos, unreadable="nan")
+    assert np.isnan(found).all(axis=1).tolist() == [False, True, True] and found[0].sum() == pytest.approx(1)
+    assert predictor().predict_proba([]).shape == (0, 3)
+    assert predictor().predict_proba(photos[1:], unreadable="nan").shape == (2, 3)
+    with pytest.raises(UsageError, match="unreadable skip: must be raise or nan"):
+        predictor().predict_proba(photos, unreadable="skip")
+
+
+def test_features_are_what_the_head_takes(bundle):
+    made = load_predictor(bundle, "cpu", "folded")
+    classifier, _ = load_classifier(bundle)
+    found = made.features(SHADES)
+    assert found.dtype == np.float32 and found.shape == (5, num_features(classifier.backbone))
+    with torch.inference_mode():
+        logits = classifier.head(torch.from_numpy(found)).numpy()
+    expected = np.stack([row for _, row, _ in load_predictor(bundle, "cpu").logits(SHADES)])
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert np.isnan(made.features([b"", SHADES[0]], unreadable="nan")).all(axis=1).tolist() == [True, False]
+    assert made.features([]).shape == (0, found.shape[1])
+    with pytest.raises(UsageError, match="load one from a run for features"):
+        predictor().features(SHADES)
+
+
+def test_reprs_are_one_short_line(bundle):
+    made = load_predictor(bundle, torch.device("cpu"))
+    assert repr(made) == f"Predictor({bundle}, 3 classes, 32 px, not calibrated, engine plain, device cpu)"
+    good, bad = made.predict([SHADES[0], "none.jpg"], unsure_below=1)
+    assert repr(good) == f"Prediction({good.label!r}, {good.confidence:.4f}, unsure)"
+    assert repr(bad) == "Prediction('none.jpg', failed: does not exist)"

@@ -8,9 +8,10 @@ import torch
 
 from fieldguide.deploy import serving
 from fieldguide.deploy.choice import Kept, Speed, Speeds, key
-from fieldguide.deploy.engines import plain
+from fieldguide.deploy.engines import Plain
 from fieldguide.deploy.serving import Offer, Serving, relative_difference
 from fieldguide.model.classifier import Architecture, make_classifier
+from tests.deploy.made_up import Computes
 
 CPU = torch.device("cpu")
 ARCHITECTURE = Architecture("test_resnet", "linear", None, 0.0, 5)
@@ -32,7 +33,7 @@ def bench(monkeypatch, tmp_path):
     with torch.random.fork_rng():
         torch.manual_seed(3)
         classifier = make_classifier(ARCHITECTURE).eval()
-    truth = plain(classifier, CPU)
+    truth = Plain(classifier, CPU).compute
     clock, calls = Clock(), {"built": [], "ran": []}
 
     def make(engine="auto", answers=None, worth_seconds=8, **seconds):
@@ -46,7 +47,7 @@ def bench(monkeypatch, tmp_path):
                     clock.now += seconds[name]
                     return (answers or {}).get(name, truth)(images)
 
-                return run
+                return Computes(run)
 
             return build
 
@@ -61,7 +62,7 @@ def bench(monkeypatch, tmp_path):
             clock.now += 1
             return truth(images)
 
-        made._plain = made._engines["plain"] = slow_plain
+        made._plain = made._engines["plain"] = Computes(slow_plain)
         return made, calls
 
     return make
@@ -69,7 +70,7 @@ def bench(monkeypatch, tmp_path):
 
 def send(made, batches, photos=None):
     made.expect(4 * batches if photos is None else photos)
-    return [made(IMAGES) for _ in range(batches)]
+    return [made.compute(IMAGES) for _ in range(batches)]
 
 
 def test_the_fastest_serves_many_photos_and_all_of_them(bench):
@@ -82,7 +83,7 @@ def test_the_fastest_serves_many_photos_and_all_of_them(bench):
 def test_a_first_batch_of_which_few_could_be_read_is_measured_as_a_whole_one(bench):
     made, _ = bench(quick=0.1, slow=3.0)
     made.expect(4000)
-    made(IMAGES[:1])
+    made.compute(IMAGES[:1])
     speeds = {name: speed.images_per_second for name, speed in made._speeds.of.items()}
     assert speeds == pytest.approx({"plain": 4, "quick": 40, "slow": 4 / 3})
 
@@ -97,7 +98,7 @@ def test_few_photos_go_to_the_plain_model_at_once_and_build_nothing(bench):
 def test_an_unknown_number_of_photos_counts_as_few(bench):
     made, calls = bench(quick=0.1)
     made.expect(None)
-    made(IMAGES)
+    made.compute(IMAGES)
     assert calls["built"] == [] and made.served == {"plain": 4}
 
 
@@ -161,7 +162,7 @@ def test_an_engine_that_lies_never_serves_and_that_is_said(bench):
         return truth["plain"](images)[:, ::-1].copy()
 
     made, _ = bench(answers={"quick": lie}, quick=0.1, slow=0.5)
-    truth["plain"] = plain(made._classifier, CPU)
+    truth["plain"] = Plain(made._classifier, CPU).compute
     logits = send(made, 2, photos=4000)
     assert made.served == {"slow": 8} and len(made.remarks) == 1
     assert "engine quick differs from the plain model on the first 4 photos" in made.remarks[0]
@@ -196,7 +197,7 @@ def test_an_engine_that_fails_in_mid_stream_is_left_for_the_plain_one(bench, fai
         return np.full_like(logits, np.nan) if failure == "nan" else logits[:2]
 
     made, _ = bench(engine="quick", answers={"quick": fails_later}, quick=0.1)
-    truth["plain"] = plain(made._classifier, CPU)
+    truth["plain"] = Plain(made._classifier, CPU).compute
     logits = send(made, 4)
     assert made.served == {"quick": 8, "plain": 8} and len(made.remarks) == 1
     assert made.remarks[0].startswith("engine quick failed after 8 photos: ")

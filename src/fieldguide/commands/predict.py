@@ -12,8 +12,7 @@ from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.files import about_hidden, images_below, relative_name
-from fieldguide.deploy.ensemble import Ensemble
-from fieldguide.deploy.predictor import Prediction, Predictor, problem_with_threshold
+from fieldguide.deploy.answers import Answering, Prediction, problem_with_threshold
 from fieldguide.deploy.rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
@@ -141,7 +140,7 @@ def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Sc
         screen.warn(f"{names}: holds no temperature, so its confidences may be surer than they are right")
 
 
-def _warn(found: Written, predictor: Predictor | Ensemble, screen: Screen) -> None:
+def _warn(found: Written, predictor: Answering, screen: Screen) -> None:
     """What must be known of the rows: engines that were left, and photos that could not be read."""
     for remark in predictor.remarks:
         screen.warn(remark)
@@ -150,7 +149,7 @@ def _warn(found: Written, predictor: Predictor | Ensemble, screen: Screen) -> No
         screen.warn(f"{counted(len(lines), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
 
 
-def _served(predictor: Predictor | Ensemble, images_per_second: float) -> str:
+def _served(predictor: Answering, images_per_second: float) -> str:
     """How fast, by what, and what else than the plain way was gone."""
     speed = f"{images_per_second:,.0f}" if images_per_second >= 9.5 else f"{images_per_second:.2g}"
     smaller = predictor.decoded_smaller

@@ -1,8 +1,10 @@
 """The network compiled by torch's inductor, its weights frozen into the code."""
 
+from typing import final
+
 import torch
 
-from fieldguide.deploy.engines import Engine, Folded, Logits, in_pieces, precision
+from fieldguide.deploy.engines import Engine, FoldedNetwork, InPieces, Logits, precision
 from fieldguide.model.classifier import Classifier
 
 
@@ -11,32 +13,38 @@ def problem_with_compiling(device: torch.device) -> str | None:
     if device.type == "cuda":
         from torch.utils._triton import has_triton
 
-        return None if has_triton() else "torch compiles for a GPU by Triton, which is not installed"
+        return None if has_triton() else "torch needs Triton to compile for a GPU, and it is not installed"
     from torch._inductor import cpp_builder, exc
 
     try:
         cpp_builder.get_cpp_compiler()
     except (exc.InvalidCxxCompiler, RuntimeError, OSError):
-        return "torch compiles by a C++ compiler, and there is none: install g++ or clang"
+        return "torch needs a C++ compiler, and there is none: install g++ or clang"
     return None
 
 
-def compiled(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
-    """The network through `torch.compile` with inductor's freezing, for batches of one size.
+@final
+class Compiled(Engine):
+    """The network through `torch.compile` with inductor's freezing, for batches of exactly `batch_size`.
 
     In bf16 where the machine multiplies it natively, else in fp32. The first call compiles, which takes from some
     seconds to a minute.
-
-    Returns:
-        As `engines.plain`.
     """
-    from torch._inductor import config
 
-    network = torch.compile(Folded(classifier, precision(device), image_size_px).to(device).eval(), dynamic=False)
+    def __init__(self, classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> None:
+        self.batch_size, self._device = batch_size, device
+        network = FoldedNetwork(classifier, precision(device), image_size_px).to(device).eval()
+        self._network = torch.compile(network, dynamic=False)
 
-    def run(images: torch.Tensor) -> Logits:
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`."""
+        from torch._inductor import config
+
         with torch.inference_mode(), config.patch(freezing=True):
-            logits: Logits = network(images.to(device)).cpu().numpy()
+            logits: Logits = self._network(images.to(self._device)).cpu().numpy()
             return logits
 
-    return in_pieces(run, batch_size)
+
+def compiled(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
+    """`Compiled`, for any number of images."""
+    return InPieces(Compiled(classifier, device, batch_size, image_size_px))

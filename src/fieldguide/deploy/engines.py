@@ -1,8 +1,10 @@
 """What turns inputs into logits; engines can be exchanged, their answers must agree with the plain one."""
 
+import abc
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,59 +12,93 @@ import torch
 from torch import nn
 
 from fieldguide import world
+from fieldguide.deploy.forked import settle_after_fork
 from fieldguide.errors import UsageError
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Classifier
 
 Logits = npt.NDArray[np.float32]
-Engine = Callable[[torch.Tensor], Logits]
+BATCH_SIZE = 64
 
 
-def plain(classifier: Classifier, device: torch.device) -> Engine:
-    """The network as it was trained, in fp32.
+class Engine(abc.ABC):
+    """The one interface of all that computes.
 
-    Returns:
-        A function from (batch, 3, height, width) float32 to (batch, num_classes) logits.
+    Attributes:
+        batch_size: images that it takes best at once; it takes any number.
+        remarks: sentences that a person should read.
     """
-    classifier = classifier.to(device).eval()
 
-    def run(images: torch.Tensor) -> Logits:
+    batch_size: int = BATCH_SIZE
+    remarks: Sequence[str] = ()
+
+    @abc.abstractmethod
+    def compute(self, images: torch.Tensor) -> Logits:
+        """(batch, 3, height, width) float32 to (batch, num_classes) logits."""
+
+    def expect(self, photos: int | None) -> None:  # noqa: B027
+        """Before the first photo is read: how many will come; None: unknown, which counts as few."""
+
+    def may_leave_plain(self, first_batch: int) -> bool:
+        """Whether another engine than the plain one may compute any of the photos that are expected."""
+        return False
+
+    def sentence(self) -> str:
+        """Which engines computed so far, such as `openvino in bf16`; empty where it keeps no count."""
+        return ""
+
+
+@final
+class Plain(Engine):
+    """A network as it was trained, in fp32."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self._network, self._device = network.to(device).eval(), device
+
+    def expect(self, photos: int | None) -> None:
+        """See `Engine`."""
+        settle_after_fork(self._device)
+
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`; of a backbone, features instead of logits."""
         with torch.inference_mode():
-            logits: Logits = classifier(images.to(device)).float().cpu().numpy()
-            return logits
-
-    return run
+            answers: Logits = self._network(images.to(self._device)).float().cpu().numpy()
+            return answers
 
 
-def mirrored(run: Engine) -> Engine:
-    """An engine whose logits are the mean over each image and its mirror image, made of one for single images.
+@final
+class Mirrored(Engine):
+    """The mean over each image and its mirror image, computed one after the other to take no more memory."""
 
-    One after the other, so that it takes no more memory than a single one.
-    """
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
-    def run_both(images: torch.Tensor) -> Logits:
-        first = np.array(run(images))  # a copy, for an engine may use its memory again
-        return np.asarray((first + run(images.flip(-1))) / 2, dtype=np.float32)
+    def expect(self, photos: int | None) -> None:
+        """See `Engine`."""
+        self._engine.expect(photos)
 
-    return run_both
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`."""
+        first = np.array(self._engine.compute(images))  # a copy, for an engine may use its memory again
+        return np.asarray((first + self._engine.compute(images.flip(-1))) / 2, dtype=np.float32)
 
 
-def folded(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
+@final
+class Folded(Engine):
     """The network with its batch normalisation in the convolutions, channels last, in the device's fastest precision.
 
     Takes batches of any size.
-
-    Returns:
-        As `plain`.
     """
-    network = Folded(classifier, precision(device), image_size_px).to(device)
 
-    def run(images: torch.Tensor) -> Logits:
+    def __init__(self, classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> None:
+        self.batch_size, self._device = batch_size, device
+        self._network = FoldedNetwork(classifier, precision(device), image_size_px).to(device)
+
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`."""
         with torch.inference_mode():
-            logits: Logits = network(images.to(device)).cpu().numpy()
+            logits: Logits = self._network(images.to(self._device)).cpu().numpy()
             return logits
-
-    return run
 
 
 def precision(device: torch.device) -> torch.dtype:
@@ -70,7 +106,7 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if world.multiplies_bfloat16(device) else torch.float32
 
 
-class Folded(nn.Module):
+class FoldedNetwork(nn.Module):
     """A copy of a classifier for engines: folded, channels last, the backbone in `dtype`; the head stays in fp32."""
 
     def __init__(self, classifier: Classifier, dtype: torch.dtype, image_size_px: int) -> None:
@@ -89,20 +125,24 @@ class Folded(nn.Module):
         return logits
 
 
-def in_pieces(run: Engine, batch_size: int) -> Engine:
-    """An engine that takes any number of images, made of one that takes exactly `batch_size`.
+@final
+class InPieces(Engine):
+    """Any number of images through an engine that takes exactly `batch_size`.
 
     The last piece is filled up with zeros, whose answers are dropped: an engine that is compiled for one shape would
     be compiled anew for another.
     """
 
-    def run_all(images: torch.Tensor) -> Logits:
-        answers = []
-        for start in range(0, len(images), batch_size):
-            piece = images[start : start + batch_size]  # (up to batch_size, 3, height, width)
-            missing = batch_size - len(piece)
-            full = torch.cat([piece, piece.new_zeros(missing, *piece.shape[1:])]) if missing else piece
-            answers.append(np.array(run(full)[: len(piece)]))  # a copy, for an engine may use its memory again
-        return np.concatenate(answers)
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.batch_size = engine, engine.batch_size
 
-    return run_all
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`."""
+        answers = []
+        for start in range(0, len(images), self.batch_size):
+            piece = images[start : start + self.batch_size]  # (up to batch_size, 3, height, width)
+            missing = self.batch_size - len(piece)
+            full = torch.cat([piece, piece.new_zeros(missing, *piece.shape[1:])]) if missing else piece
+            # a copy, for an engine may use its memory again
+            answers.append(np.array(self._engine.compute(full)[: len(piece)]))
+        return np.concatenate(answers)

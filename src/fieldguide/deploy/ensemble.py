@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
-from fieldguide.deploy.predictor import BATCH_SIZE, Answer, Answering, Predictor
+from fieldguide.deploy.answers import Answer, Answering
+from fieldguide.deploy.engines import BATCH_SIZE
+from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import UsageError, listing
 
 
@@ -79,7 +81,7 @@ class Ensemble(Answering):
 
     def _mean(self, found: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
         if not all(np.isfinite(logits).all() for logits in found):
-            return np.full(len(self.classes), np.nan, dtype=np.float32)  # whoever reads it says so
+            return np.full(len(self.classes), np.nan, dtype=np.float32)  # its readers say so
         logs = [
             log_softmax(logits.astype(np.float64) / member.temperature)[order]
             for member, order, logits in zip(self.members, self._orders, found, strict=True)

@@ -2,51 +2,57 @@
 
 import importlib.util
 import warnings
+from typing import final
 
 import torch
 
-from fieldguide.deploy.engines import Engine, Logits, in_pieces, precision
+from fieldguide.deploy.engines import Engine, InPieces, Logits, precision
 from fieldguide.model.classifier import Classifier
 
 
 def problem_with_openvino(device: torch.device) -> str | None:
     """Why OpenVINO cannot serve here, as a sentence; None if it can."""
     if device.type != "cpu":
-        return f"OpenVINO serves on a CPU, and the device is {device}"
+        return f"OpenVINO runs on a CPU, and the device is {device}"
     if importlib.util.find_spec("openvino") is None:
         return "OpenVINO is not installed: pip install 'fieldguide[openvino]'"
     return None
 
 
-def openvino(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
-    """The network converted and compiled by OpenVINO for batches of one size.
+@final
+class Openvino(Engine):
+    """The network converted and compiled by OpenVINO, for batches of exactly `batch_size`.
 
     In bf16 where the processor multiplies it natively, else in fp32. The network goes through the PyTorch frontend
     itself: `openvino.convert_model` would report to its makers what was converted, without being asked to.
-
-    Returns:
-        As `engines.plain`.
     """
-    import openvino as ov
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    side = image_size_px
-    example = torch.zeros(2, 3, side, side)  # tracing computes it four times, so a whole batch would take seconds
-    # Not inside catch_warnings: threads that decode photos have the filters open as well.
-    warnings.filterwarnings("ignore", r"`torch\.jit\.", category=FutureWarning)  # OpenVINO's way in, not ours
-    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-    with torch.no_grad():
-        decoder = TorchScriptPythonDecoder(classifier.cpu().eval(), example_input=(example,))
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        model = frontend.convert(frontend.load(decoder))
-    model.reshape({model.input(0): ov.PartialShape([batch_size, 3, side, side])})
-    hint = "bf16" if precision(device) is torch.bfloat16 else "f32"
-    settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-    network = ov.Core().compile_model(model, "CPU", settings)
+    def __init__(self, classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> None:
+        import openvino as ov
+        from openvino.frontend import FrontEndManager
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    def run(images: torch.Tensor) -> Logits:
-        logits: Logits = network(images.contiguous().numpy(), share_inputs=True)[0]
+        self.batch_size = batch_size
+        side = image_size_px
+        example = torch.zeros(2, 3, side, side)  # tracing computes it four times, so a whole batch would take seconds
+        # Not inside catch_warnings: threads that decode photos have the filters open as well.
+        warnings.filterwarnings("ignore", r"`torch\.jit\.", category=FutureWarning)  # OpenVINO's way in, not ours
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        with torch.no_grad():
+            decoder = TorchScriptPythonDecoder(classifier.cpu().eval(), example_input=(example,))
+            frontend = FrontEndManager().load_by_framework("pytorch")
+            model = frontend.convert(frontend.load(decoder))
+        model.reshape({model.input(0): ov.PartialShape([batch_size, 3, side, side])})
+        hint = "bf16" if precision(device) is torch.bfloat16 else "f32"
+        settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+        self._network = ov.Core().compile_model(model, "CPU", settings)
+
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`."""
+        logits: Logits = self._network(images.contiguous().numpy(), share_inputs=True)[0]
         return logits
 
-    return in_pieces(run, batch_size)
+
+def openvino(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
+    """`Openvino`, for any number of images."""
+    return InPieces(Openvino(classifier, device, batch_size, image_size_px))

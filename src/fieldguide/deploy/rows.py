@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
-from fieldguide.deploy.predictor import Prediction
+from fieldguide.deploy.answers import Prediction, Status
 from fieldguide.errors import UsageError
 from fieldguide.storage import csv_line, replacing
 
@@ -89,13 +89,13 @@ def _write_lines(
         more = [column for place in range(2, top + 1) for column in (f"label_{place}", f"confidence_{place}")]
         file.write(csv_line(("image", "label", "confidence", "status", *more)))
     for name, prediction in stream:
-        if prediction.confidence is None:
-            found.failed.append((name, prediction.status.removeprefix("failed: ")))
-        found.unsure += prediction.status == "unsure"
+        if prediction.status is Status.FAILED:
+            found.failed.append((name, prediction.reason))
+        found.unsure += prediction.status is Status.UNSURE
         if format == "submission":
             file.write(csv_line((stem(name), prediction.label)))
             continue
         confidence = "" if prediction.confidence is None else f"{prediction.confidence:.6f}"
         more = [text for label, value in prediction.top[1:] for text in (written(label), f"{value:.6f}")]
         more += [""] * (2 * (top - 1) - len(more))
-        file.write(csv_line((written(name), written(prediction.label), confidence, prediction.status, *more)))
+        file.write(csv_line((written(name), written(prediction.label), confidence, prediction.status_text, *more)))

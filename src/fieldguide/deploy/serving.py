@@ -3,14 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 
 from fieldguide.deploy.choice import Speed, Speeds
 from fieldguide.deploy.compiled import compiled, problem_with_compiling
-from fieldguide.deploy.engines import Engine, Logits, folded, mirrored, plain, precision
+from fieldguide.deploy.engines import Engine, Folded, Logits, Mirrored, Plain, precision
+from fieldguide.deploy.forked import is_forked
 from fieldguide.deploy.openvino_engine import openvino, problem_with_openvino
 from fieldguide.errors import UsageError, counted
 from fieldguide.model.classifier import Classifier
@@ -37,7 +38,7 @@ class Offer:
 
 OFFERS = {
     "openvino": Offer(problem_with_openvino, openvino, 8),
-    "folded": Offer(lambda _: None, folded, 8),
+    "folded": Offer(lambda _: None, Folded, 8),
     "compiled": Offer(problem_with_compiling, compiled, 120),
 }
 NAMES = (AUTO, PLAIN, *OFFERS)
@@ -55,7 +56,8 @@ def demand_engine(name: str, device: torch.device) -> None:
         raise UsageError(f"--engine {name}: {problem}")
 
 
-class Serving:
+@final
+class Serving(Engine):
     """An engine that chooses, checks and, where need be, replaces the one that computes.
 
     On the first batch the plain model answers as well, and another engine serves only if its logits agree: for each
@@ -99,7 +101,7 @@ class Serving:
         self._wanted, self._device = engine, device
         self._classifier, self._image_size_px = classifier, image_size_px
         self._is_mirrored = is_mirrored
-        self._plain = self._with_mirror(plain(classifier, device))
+        self._plain = self._with_mirror(Plain(classifier, device))
         self._speeds = speeds
         self._clock = time.perf_counter
         self._photos = 0
@@ -108,21 +110,26 @@ class Serving:
         self._refused: set[str] = set()
 
     def expect(self, photos: int | None) -> None:
-        """Before the first batch: how many photos will come; None: nobody knows, which counts as few."""
+        """See `Engine`; in a forked process, only the plain engine is safe from then on."""
         self._photos = photos or 0
-        if self._wanted == AUTO:
+        self._plain.expect(photos)
+        if is_forked() and self._wanted != PLAIN:
+            if self._wanted != AUTO:
+                self.remarks.append(f"engine {self._wanted} does not survive a fork, so plain computes; use spawn")
+            self._wanted, self._name, self._engines = PLAIN, PLAIN, {PLAIN: self._plain}
+        elif self._wanted == AUTO:
             self._name = None
 
     def may_leave_plain(self, first_batch: int) -> bool:
         """Whether another engine than the plain one may compute any of the photos that are expected."""
         return self._wanted != PLAIN and (self._wanted != AUTO or self._photos > first_batch)
 
-    def __call__(self, images: torch.Tensor) -> Logits:
-        """(batch, 3, height, width) float32 to (batch, num_classes) logits."""
+    def compute(self, images: torch.Tensor) -> Logits:
+        """See `Engine`."""
         if self._name is None:
             logits = self._begin(images)
         elif self._name == PLAIN:
-            logits = self._plain(images)
+            logits = self._plain.compute(images)
         else:
             logits = self._guarded(images)
         self.served[self._name or PLAIN] = self.served.get(self._name or PLAIN, 0) + len(images)
@@ -152,7 +159,7 @@ class Serving:
     def _guarded(self, images: torch.Tensor) -> Logits:
         assert self._name is not None
         try:
-            logits = self._engines[self._name](images)
+            logits = self._engines[self._name].compute(images)
             if len(logits) == len(images) and np.isfinite(logits).all():
                 return logits
             reason = "its answers are not one for each photo, or no finite numbers"
@@ -160,7 +167,7 @@ class Serving:
             reason = _first_line(error)
         self._refuse(self._name, f"failed after {counted(self.served.get(self._name, 0), 'photo')}: {reason}")
         self._name = PLAIN
-        return self._plain(images)
+        return self._plain.compute(images)
 
     def _choose(self, images: torch.Tensor, expected: Logits, plain_seconds: float) -> str:
         """The engine that should be done first with the photos that are left."""
@@ -201,7 +208,7 @@ class Serving:
         began = self._clock()
         try:
             engine = self._engines.get(name) or self._make(name)
-            difference = relative_difference(engine(images), expected)
+            difference = relative_difference(engine.compute(images), expected)
         except Exception as error:  # each engine fails in its own way
             self._refuse(name, f"cannot compute this network ({_first_line(error)})")
             return None
@@ -220,14 +227,14 @@ class Serving:
         return self._with_mirror(made)
 
     def _with_mirror(self, engine: Engine) -> Engine:
-        return mirrored(engine) if self._is_mirrored else engine
+        return Mirrored(engine) if self._is_mirrored else engine
 
     def _fastest(self, name: str, images: torch.Tensor) -> float:
         return min(self._timed(self._engines[name], images)[1] for _ in range(TIMED_CALLS))
 
     def _timed(self, engine: Engine, images: torch.Tensor) -> tuple[Logits, float]:
         began = self._clock()
-        logits = engine(images)
+        logits = engine.compute(images)
         return logits, max(self._clock() - began, 1e-9)
 
     def _refuse(self, name: str, reason: str) -> None:

@@ -59,7 +59,7 @@ def test_predictions_are_the_mean_of_calibrated_probabilities(pair, tmp_path, ca
     done = predict([one, other], [photos / "test"], tmp_path / "p.csv", top=3, engine="plain")
     assert done.images == 9 and done.broken_rules == () and "by the mean of 2 runs" in capsys.readouterr().out
     files = sorted((photos / "test").rglob("*.png"))
-    of_members = [np.stack([found for _, found, _ in load(run).probabilities(files)]) for run in (one, other)]
+    of_members = [load(run).predict_proba(files) for run in (one, other)]
     expected, classes = (of_members[0] + of_members[1]) / 2, load(one).classes
     assert not np.allclose(of_members[0], of_members[1], atol=1e-3)
     for row, wanted in zip(rows_of(tmp_path / "p.csv"), expected, strict=True):

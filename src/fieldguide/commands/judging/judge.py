@@ -9,8 +9,8 @@ import numpy as np
 from PIL.Image import Image
 
 from fieldguide.data.split.partition import Row, group_numbers
+from fieldguide.deploy.answers import Answering
 from fieldguide.deploy.ensemble import Ensemble
-from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import PhotosError, UsageError, counted
 from fieldguide.evaluation.calibration import calibration_summary, log_loss, temperature_summary
 from fieldguide.evaluation.comparison import in_groups
@@ -43,7 +43,7 @@ class Judged:
 
 
 def judge_photos(
-    predictor: Predictor | Ensemble,
+    predictor: Answering,
     rows: Sequence[Row],
     photos: Mapping[str, Path | Image],
     advance: Callable[[int], None] = lambda _: None,
@@ -86,7 +86,7 @@ def judge_photos(
 
 
 def calibration_of(
-    predictor: Predictor | Ensemble, predictions: Predictions, part: str, *, fitted_on_these: bool | None
+    predictor: Answering, predictions: Predictions, part: str, *, fitted_on_these: bool | None
 ) -> dict[str, Any]:
     """What the bundle's temperature does on photos, never judged in silence on those that it was fitted on.
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from fieldguide.commands.judging.seen_before import Before, read_before
 from fieldguide.data.split.partition import Split, read_split
+from fieldguide.deploy.answers import Answering
 from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
-from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.deploy.predictor import load_predictor
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import DESCRIPTION_FILE, Description, find_bundle, read_description
 from fieldguide.model.classifier import count_parameters, make_on_meta
@@ -31,7 +32,7 @@ class Loaded:
             against its rules.
     """
 
-    predictor: Predictor | Ensemble
+    predictor: Answering
     paths: tuple[Path, ...]
     verdict: dict[str, Any] | None
 

@@ -1,0 +1,238 @@
+"""What a model says of photos, and what everything that answers can do: one classifier, or several as one."""
+
+import abc
+import enum
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import softmax
+
+from fieldguide.deploy.engines import BATCH_SIZE
+from fieldguide.deploy.photos import Photo, demand_several
+from fieldguide.errors import PhotosError, UsageError, counted, listing
+
+Answer = tuple[Any, npt.NDArray[np.float32] | None, str]  # a photo, its (num_classes,) logits or why there are none
+Unreadable = Literal["raise", "nan"]
+
+
+class Status(enum.StrEnum):
+    """How a prediction went; each equals its own text, such as `"ok"`."""
+
+    OK = "ok"
+    UNSURE = "unsure"  # less confidence than was asked for
+    FAILED = "failed"  # the photo could not be read, or the model gave no finite number
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one photo.
+
+    Attributes:
+        image: what was asked, a path as it was given or None for pixels.
+        label: the most probable class's name; empty where the photo could not be read.
+        confidence: its probability by the bundle's temperature, in [0, 1]; None where the photo could not be read.
+        status: ok, unsure or failed.
+        top: class names with their probabilities, most probable first.
+        reason: why it failed; empty where it did not.
+    """
+
+    image: str | None
+    label: str
+    confidence: float | None
+    status: Status
+    top: tuple[tuple[str, float], ...]
+    reason: str = ""
+
+    @property
+    def status_text(self) -> str:
+        """As in a CSV: `ok`, `unsure`, or `failed: ` and the reason."""
+        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
+
+    def __repr__(self) -> str:
+        name = "" if self.image is None else f"{self.image!r}, "
+        answer = self.status_text if self.confidence is None else f"{self.label!r}, {self.confidence:.4f}"
+        return f"Prediction({name}{answer}{', unsure' if self.status is Status.UNSURE else ''})"
+
+
+class Answering(abc.ABC):
+    """What knows classes and gives logits of photos: one classifier, or several as one.
+
+    Attributes:
+        classes: names, in the order of the logits.
+        temperature: probabilities are the softmax of logits / temperature.
+        is_calibrated: whether the temperature was fitted.
+        max_megapixels: a larger photo is unreadable.
+    """
+
+    classes: tuple[str, ...]
+    temperature: float
+    is_calibrated: bool
+    max_megapixels: float
+
+    @property
+    @abc.abstractmethod
+    def served_by(self) -> str:
+        """Which engine computed what was predicted so far, such as `openvino in bf16`; empty where it is not known."""
+
+    @property
+    @abc.abstractmethod
+    def decoded_smaller(self) -> int:
+        """How many large JPEGs were decoded at reduced size so far."""
+
+    @property
+    @abc.abstractmethod
+    def engine_batch_size(self) -> int:
+        """How many photos its engine takes best at once."""
+
+    @property
+    @abc.abstractmethod
+    def remarks(self) -> tuple[str, ...]:
+        """What must be known of its engines: those that were left, and why."""
+
+    @abc.abstractmethod
+    def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
+        """Each photo with its (num_classes,) logits as the network gave them, or with None and the reason."""
+
+    def predict(
+        self,
+        images: Iterable[Photo],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> list[Prediction]:
+        """Predicts photos; one that cannot be read becomes a prediction whose status is failed.
+
+        Args:
+            images: each a path; the bytes of a file, or a file opened with mode "rb"; a PIL image (turned by its EXIF
+                orientation, as files are); an array, (height, width, 3) RGB or (height, width) gray, uint8; or a torch
+                tensor, (3, height, width) RGB, uint8 or floats in [0, 1].
+            top: classes listed in `Prediction.top`.
+            batch_size: photos computed at once.
+            unsure_below: in (0, 1]; a prediction with less confidence is `unsure`. None: no limit.
+
+        Returns:
+            One prediction per photo, in their order.
+
+        Raises:
+            UsageError: a single photo instead of several, or `unsure_below` out of range.
+        """
+        demand_several(images, "predict")
+        return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
+
+    def stream(
+        self,
+        images: Iterable[Photo],
+        *,
+        top: int = 1,
+        batch_size: int = BATCH_SIZE,
+        unsure_below: float | None = None,
+    ) -> Iterator[Prediction]:
+        """As `predict`, one after the other, with bounded memory however many there are."""
+        demand_threshold(unsure_below)
+        answers = self.logits(images, batch_size=batch_size)
+        return _predictions(answers, self.classes, self.temperature, top, unsure_below)
+
+    def predict_proba(
+        self, images: Iterable[Photo], *, batch_size: int = BATCH_SIZE, unreadable: Unreadable = "raise"
+    ) -> npt.NDArray[np.float32]:
+        """Predicts the probability of each class.
+
+        Args:
+            images: as for `predict`.
+            batch_size: photos computed at once.
+            unreadable: `raise`, or `nan`: a row of NaN for each photo that cannot be read.
+
+        Returns:
+            (photos, classes) float32, calibrated, classes as in `classes`.
+
+        Raises:
+            UsageError: a single photo instead of several, or another word for `unreadable`.
+            PhotosError: photos that cannot be read, unless `unreadable` is `nan`; all are named.
+        """
+        demand_several(images, "predict_proba")
+        answers = map(finite, self.logits(images, batch_size=batch_size))
+        return in_rows(
+            (
+                (photo, None if row is None else _softmax(row, self.temperature), reason)
+                for photo, row, reason in answers
+            ),
+            lambda: len(self.classes),
+            unreadable,
+        )
+
+
+def finite(answer: Answer) -> Answer:
+    """An answer that is no finite number as none."""
+    photo, logits, reason = answer
+    if logits is not None and not np.isfinite(logits).all():
+        return photo, None, "the model's answer is no finite number; train it again"
+    return photo, logits, reason
+
+
+def in_rows(
+    answers: Iterable[tuple[Any, npt.NDArray[Any] | None, str]], width: Callable[[], int], unreadable: Unreadable
+) -> npt.NDArray[np.float32]:
+    """Answers as an array of (photos, width) float32; arguments and errors as of `Answering.predict_proba`."""
+    if unreadable not in ("raise", "nan"):
+        raise UsageError(f"unreadable {unreadable}: must be raise or nan")
+    rows, failed = [], []
+    for number, (photo, row, reason) in enumerate(answers):
+        rows.append(row)
+        if row is None:
+            failed.append(f"{photo if isinstance(photo, str | Path) else f'photo {number}'} {reason}")
+    if failed and unreadable == "raise":
+        raise PhotosError(
+            f"{counted(len(failed), 'photo')} cannot be read:\n{listing(failed)}\n"
+            'Leave them out, or get rows of NaN for them by unreadable="nan"'
+        )
+    found = np.full(
+        (len(rows), next((len(row) for row in rows if row is not None), None) or width()), np.nan, np.float32
+    )
+    for number, row in enumerate(rows):
+        if row is not None:
+            found[number] = row
+    return found
+
+
+def _predictions(
+    answers: Iterable[Answer],
+    classes: Sequence[str],
+    temperature: float,
+    top: int,
+    unsure_below: float | None,
+) -> Iterator[Prediction]:
+    for photo, logits, reason in map(finite, answers):
+        name = str(photo) if isinstance(photo, str | Path) else None
+        if logits is None:
+            yield Prediction(name, "", None, Status.FAILED, (), reason)
+            continue
+        probabilities = _softmax(logits, temperature)
+        # by logits, for a small temperature rounds the probabilities of all but the first to 0
+        order = np.argsort(-logits, kind="stable")[: max(1, top)]
+        best = tuple((classes[i], float(probabilities[i])) for i in order)
+        status = Status.UNSURE if best[0][1] < (unsure_below or 0.0) else Status.OK
+        yield Prediction(name, best[0][0], best[0][1], status, best)
+
+
+def _softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray[np.float64]:
+    return np.asarray(softmax(logits.astype(np.float64) / temperature))
+
+
+def demand_threshold(unsure_below: float | None) -> None:
+    """Holds a threshold against its range, before any photo.
+
+    Raises:
+        UsageError: it is out of range.
+    """
+    if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
+        raise UsageError(f"unsure_below {unsure_below}: {problem}")
+
+
+def problem_with_threshold(unsure_below: float) -> str | None:
+    """Why a confidence cannot be a threshold; None if it can."""
+    return None if 0 < unsure_below <= 1 else "must be above 0 and at most 1"

@@ -1,0 +1,83 @@
+"""Where a predictor's network comes from: loaded from its bundle, and loaded again in a process that it was sent to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.deploy.choice import Kept, Speeds, key
+from fieldguide.deploy.engines import Engine, Mirrored, Plain
+from fieldguide.deploy.forked import settle_after_fork
+from fieldguide.deploy.serving import Serving, demand_engine
+from fieldguide.errors import UsageError
+from fieldguide.model.bundle import Description, find_bundle, load_classifier
+from fieldguide.model.classifier import Classifier
+from fieldguide.world import Device, choose_device
+
+ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched from the system and given back each time
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What computes; it cannot be pickled.
+
+    Attributes:
+        engine: (batch, 3, height, width) inputs to (batch, num_classes) logits.
+        backbone: the same inputs to (batch, width) features; None: there is none.
+    """
+
+    engine: Engine
+    backbone: Engine | None = None
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A bundle as it was when it was loaded; plain data.
+
+    Attributes:
+        folder: the bundle.
+        device, engine: as they were asked for.
+        description: what the bundle said of itself.
+    """
+
+    folder: Path
+    device: str
+    engine: str
+    description: Description
+
+    @classmethod
+    def load(cls, path: str | Path, device: Device, engine: str) -> tuple["Origin", Computing]:
+        """Loads a run's or a bundle's model.
+
+        Raises:
+            UsageError: no bundle there, a damaged one, no such device, or no such engine.
+        """
+        chosen = choose_device(device)
+        demand_engine(engine, chosen)
+        settle_after_fork(chosen)
+        folder = find_bundle(Path(path)).absolute()
+        classifier, description = load_classifier(folder)
+        made = cls(folder, str(device), engine, description)
+        return made, made._computing(classifier)
+
+    def load_again(self) -> Computing:
+        """Loads the same model once more.
+
+        Raises:
+            UsageError: the bundle is gone, or another one by now.
+        """
+        settle_after_fork(choose_device(self.device))
+        classifier, found = load_classifier(find_bundle(self.folder))
+        if found != self.description:
+            raise UsageError(f"{self.folder}: the bundle changed after the predictor was pickled; load it again")
+        return self._computing(classifier)
+
+    def _computing(self, classifier: Classifier) -> Computing:
+        device = choose_device(self.device)
+        preprocessing = Preprocessing.from_dict(self.description.preprocessing)
+        side, batch = preprocessing.image_size_px, ENGINE_BATCH[device.type]
+        is_mirrored = preprocessing.flips == "horizontal"
+        about = key(self.description.architecture, side, batch, device, is_mirrored=is_mirrored)
+        speeds = Speeds(about, Kept.of_user().folder)
+        serving = Serving(classifier, device, self.engine, side, batch, speeds, is_mirrored=is_mirrored)
+        backbone = Plain(classifier.backbone, device)
+        return Computing(serving, Mirrored(backbone) if is_mirrored else backbone)
