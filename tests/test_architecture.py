@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "commands": {"commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/trial": {"commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/judging": {
-        "locks", "data/look", "data/split", "deploy", "evaluation", "model", "recipe", "report", "run_folder", *BASE,
+        "locks", "data/look", "data/split", "deploy", "evaluation", "model", "recipe", "report", "run_folder", "world",
+        *BASE,
     },
     "commands/terminal": {"data/batch", "model", "run_folder", "training", "world", *BASE},
     "assemble": {"recipe", "settings", "data", "model", "training", "world", *BASE},

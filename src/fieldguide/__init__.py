@@ -8,6 +8,7 @@
 The names below are imported when they are first used, so that the command line stays quick.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from fieldguide.commands.train import train
     from fieldguide.commands.trial.carry_out import Run
     from fieldguide.data.look.look_over import CheckReport
-    from fieldguide.deploy.answers import Prediction
+    from fieldguide.deploy.answers import Prediction, Status
     from fieldguide.deploy.predictor import Predictor
     from fieldguide.deploy.predictor import load_predictor as load
     from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
+
+    __version__: str
 
 __all__ = [
     "CheckReport",
@@ -36,8 +39,10 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Run",
+    "Status",
     "TrainingError",
     "UsageError",
+    "__version__",
     "check",
     "compare",
     "evaluate",
@@ -48,34 +53,28 @@ __all__ = [
     "train",
 ]
 
-_PLACES = {
-    "CheckReport": ("data.look.look_over", "CheckReport"),
-    "Evaluation": ("commands.evaluate", "Evaluation"),
-    "Experiment": ("commands.experiment", "Experiment"),
-    "FieldguideError": ("errors", "FieldguideError"),
-    "MachineError": ("errors", "MachineError"),
-    "PhotosError": ("errors", "PhotosError"),
-    "Predicted": ("commands.predict", "Predicted"),
-    "Prediction": ("deploy.answers", "Prediction"),
-    "Predictor": ("deploy.predictor", "Predictor"),
-    "Run": ("commands.trial.carry_out", "Run"),
-    "TrainingError": ("errors", "TrainingError"),
-    "UsageError": ("errors", "UsageError"),
-    "check": ("commands.check", "check"),
-    "compare": ("commands.compare", "compare"),
-    "evaluate": ("commands.evaluate", "evaluate"),
-    "experiment": ("commands.experiment", "experiment"),
-    "load": ("deploy.predictor", "load_predictor"),
-    "predict": ("commands.predict", "predict"),
-    "resume": ("commands.resume", "resume"),
-    "train": ("commands.train", "train"),
+# where a name is; a command's own name is in the file of that name, a mistake in errors
+_MODULES = {
+    "CheckReport": "data.look.look_over",
+    "Evaluation": "commands.evaluate",
+    "Experiment": "commands.experiment",
+    "Predicted": "commands.predict",
+    "Prediction": "deploy.answers",
+    "Predictor": "deploy.predictor",
+    "Run": "commands.trial.carry_out",
+    "Status": "deploy.answers",
+    "load": "deploy.predictor",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PLACES:
+    if name not in __all__:
         raise AttributeError(f"module 'fieldguide' has no attribute {name!r}")
-    import importlib
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("fieldguide")
+    place = _MODULES.get(name) or ("errors" if name.endswith("Error") else f"commands.{name}")
+    return getattr(importlib.import_module(f"fieldguide.{place}"), "load_predictor" if name == "load" else name)
 
-    module, attribute = _PLACES[name]
-    return getattr(importlib.import_module(f"fieldguide.{module}"), attribute)
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
@@ -21,7 +21,6 @@ P = ParamSpec("P")
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
 
 app = typer.Typer(
-    help="Turn a folder of photos into an image classifier you can trust.",
     epilog="Start with: fieldguide train PHOTOS -o runs/first",
     no_args_is_help=True,
     add_completion=False,
@@ -30,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 recipes_app = typer.Typer(
-    help="List, show or copy the recipes that come with the program.",
+    help="List, show or copy the recipes that come with fieldguide.",
     epilog="Example: fieldguide recipes show resnet50-adam",
     rich_markup_mode=None,
     no_args_is_help=False,
@@ -38,21 +37,34 @@ recipes_app = typer.Typer(
 )
 app.add_typer(recipes_app, name="recipes")
 
-Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda:N", metavar="DEVICE")]
+
+def _option(metavar: str, help: str, *names: str) -> Any:
+    return typer.Option(*names, metavar=metavar, help=help)
+
+
+def _file(what: str) -> Any:
+    return _option("FILE", f"write {what} to this file")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"fieldguide {version('fieldguide')}")
+        raise typer.Exit
+
+
+Device = Annotated[str, _option("DEVICE", "auto, cpu or cuda:N", "--device")]
 Engine = Annotated[
-    str, typer.Option("--engine", metavar="NAME", help="auto, plain (fp32, as judged), folded, compiled or openvino")
+    str, _option("NAME", "auto (the fastest), plain (as trained), folded, compiled, openvino", "--engine")
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="change a field of the recipe; may be repeated"),
-]
-Weights = Annotated[
-    str | None, typer.Option("--weights", metavar="X", help="hub, none, a file or a run (short for model.weights)")
-]
+Settings = Annotated[list[str] | None, _option("FIELD=VALUE", "change a recipe field; repeatable", "--set")]
+Weights = Annotated[str | None, _option("X", "start from: hub, none, a file or a run", "--weights")]
 Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")]
 AllowBrokenRules = Annotated[
-    bool, typer.Option("--allow-broken-rules", help="go on where several runs together break a rule of one of them")
+    bool, typer.Option("--allow-broken-rules", help="continue if the ensemble breaks a run's rule")
 ]
+RUNS = "runs or bundles; several form an ensemble"
 
 
 def _command(function: Callable[P, int | None]) -> Callable[P, None]:
@@ -64,14 +76,23 @@ def _command(function: Callable[P, int | None]) -> Callable[P, None]:
     return run
 
 
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn a folder of photos into an image classifier you can trust."""
+
+
 @app.command(epilog="Example: fieldguide check photos --html check.html")
 @_command
 def check(
     photos: Photos,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the findings there")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write a page with thumbnails there")] = None,
+    json: Annotated[Path | None, _file("the findings")] = None,
+    html: Annotated[Path | None, _file("a page with thumbnails")] = None,
 ) -> int:
-    """Look a folder of photos over, before an hour is spent on it."""
+    """Check photos for problems before training."""
     from fieldguide.commands.check import check as look
     from fieldguide.commands.check import show
     from fieldguide.commands.terminal.screen import Screen
@@ -88,142 +109,95 @@ def train(
     photos: Annotated[
         Path | None, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="RUN", help="the run's folder, made anew")
-    ] = None,
-    recipe: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help=f"a preset or a YAML file; default {DEFAULT_RECIPE}")
-    ] = None,
+    output: Annotated[Path | None, _option("RUN", "folder for the run; must not exist yet", "-o", "--output")] = None,
+    recipe: Annotated[str | None, _option("NAME|FILE", f"preset or YAML file; default {DEFAULT_RECIPE}")] = None,
     settings: Settings = None,
     weights: Weights = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda:N", metavar="DEVICE")] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(metavar="N", help="all that the command may take (short for training.max_minutes)"),
-    ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="go on with a run, from its last saved step")
-    ] = None,
+    device: Annotated[str | None, _option("DEVICE", "auto, cpu or cuda:N", "--device")] = None,
+    minutes: Annotated[float | None, _option("N", "time limit for the whole command, in minutes")] = None,
+    resume: Annotated[Path | None, _option("RUN", "continue this run from its last saved step")] = None,
 ) -> int:
-    """Train a classifier on a folder of photos, or go on with a training (--resume RUN)."""
+    """Train a classifier, or resume a run (--resume RUN)."""
     if resume is not None:
         from fieldguide.commands.resume import resume as go_on
 
         given = {"-o": output, "--recipe": recipe, "--weights": weights, "--minutes": minutes}
         if ignored := [name for name, value in given.items() if value is not None]:
-            raise UsageError(f"--resume: the run has its own; leave out {', '.join(ignored)}")
+            raise UsageError(f"--resume: the run keeps its own settings; leave out {', '.join(ignored)}")
         return go_on(resume, photos, overrides=settings or (), device=device).exit_code
     if photos is None or output is None:
         missing = "PHOTOS" if photos is None else "-o RUN"
         raise UsageError(f"{missing} is missing: fieldguide train PHOTOS -o RUN, or fieldguide train --resume RUN")
     from fieldguide.commands.train import train as run
 
-    chosen, device = recipe or DEFAULT_RECIPE, device or "auto"
-    return run(
-        photos,
-        chosen,
-        output,
-        overrides=settings or (),
-        weights=weights,
-        device=device,
-        minutes=minutes,
-        began=BEGAN,
-    ).exit_code
+    settings, recipe, device = settings or [], recipe or DEFAULT_RECIPE, device or "auto"
+    limits: Any = {"minutes": minutes, "began": BEGAN}
+    return run(photos, recipe, output, overrides=settings, weights=weights, device=device, **limits).exit_code
 
 
 @app.command(epilog="Example: fieldguide evaluate runs/first photos --json figures.json")
 @_command
 def evaluate(
     paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN... PHOTOS", help="a run's folder or a bundle, or several as an ensemble; then labelled photos"
-        ),
+        list[Path], typer.Argument(metavar="RUN... PHOTOS", help=f"{RUNS}; then a folder of labelled photos")
     ],
-    part: Annotated[
-        str | None, typer.Option(metavar="PART", help="test, val or train; else test if labelled, else val")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="classes of a flat test folder: a CSV of image,label")
-    ] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write the figures there")] = None,
+    part: Annotated[str | None, _option("PART", "test, val or train; default: test if labelled, else val")] = None,
+    labels: Annotated[Path | None, _option("FILE", "CSV of image,label for a test/ without class folders")] = None,
+    json: Annotated[Path | None, _file("the figures")] = None,
     device: Device = "auto",
     engine: Engine = "plain",
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
-    """Judge a trained classifier on labelled photos."""
+    """Measure a trained classifier on labelled photos."""
     from fieldguide.commands.evaluate import evaluate as judge
     from fieldguide.commands.judging.models import runs_and_photos
 
     runs, photos = runs_and_photos(paths)
-    return judge(
-        runs,
-        photos,
-        part=part,
-        labels=labels,
-        json_file=json,
-        device=device,
-        engine=engine,
-        allow_broken_rules=allow_broken_rules,
-    ).exit_code
+    how: Any = {"device": device, "engine": engine, "allow_broken_rules": allow_broken_rules}
+    return judge(runs, photos, part=part, labels=labels, json_file=json, **how).exit_code
 
 
 @app.command(epilog="Example: fieldguide predict runs/first new_photos -o prediction.csv --top 5")
 @_command
 def predict(
     paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="RUN... IMAGES...",
-            help="a run's folder or a bundle, or several as an ensemble; then photos, or folders of photos",
-        ),
+        list[Path], typer.Argument(metavar="RUN... IMAGES...", help=f"{RUNS}; then photos or folders of photos")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="CSV (submission: or .zip)")],
-    top: Annotated[int, typer.Option(metavar="N", help="how many classes a row holds")] = 1,
-    format: Annotated[str, typer.Option(metavar="FORMAT", help="csv or submission")] = "csv",
+    output: Annotated[Path, _option("FILE", "CSV to write; with --format submission also .zip", "-o", "--output")],
+    top: Annotated[int, _option("N", "classes listed per photo")] = 1,
+    format: Annotated[str, _option("FORMAT", "csv, or submission (columns image_name,pred_label)")] = "csv",
     unsure_below: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="status `unsure` for less confidence, such as 0.8")
+        float | None, _option("SHARE", "mark predictions below this as unsure, such as 0.8")
     ] = None,
     spreadsheet_safe: Annotated[
-        bool, typer.Option("--spreadsheet-safe", help="put a ' before names that a spreadsheet takes for formulas")
+        bool, typer.Option("--spreadsheet-safe", help="put ' before names that look like formulas")
     ] = False,
     device: Device = "auto",
     engine: Engine = "auto",
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
-    """Predict photos into a CSV, one row a photo."""
+    """Write one prediction per photo to a CSV."""
     from fieldguide.commands.judging.models import runs_and_images
     from fieldguide.commands.predict import predict as write
 
     runs, images = runs_and_images(paths)
-    return write(
-        runs,
-        images,
-        output,
-        top=top,
-        format=format,
-        unsure_below=unsure_below,
-        spreadsheet_safe=spreadsheet_safe,
-        device=device,
-        engine=engine,
-        allow_broken_rules=allow_broken_rules,
-    ).exit_code
+    rows: Any = {"top": top, "format": format, "unsure_below": unsure_below, "spreadsheet_safe": spreadsheet_safe}
+    how: Any = {"device": device, "engine": engine, "allow_broken_rules": allow_broken_rules}
+    return write(runs, images, output, **rows, **how).exit_code
 
 
 @app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
 @_command
 def experiment(
     photos: Photos,
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="a run a recipe is made in it")],
-    recipe: Annotated[list[str], typer.Option(metavar="NAME|FILE", help="may be repeated")],
-    seeds: Annotated[
-        int, typer.Option(metavar="N", help="train each recipe with N seeds, and give mean and spread")
-    ] = 1,
+    output: Annotated[Path, _option("FOLDER", "folder for the runs and the table", "-o", "--output")],
+    recipe: Annotated[list[str], _option("NAME|FILE", "recipe to train; repeatable")],
+    seeds: Annotated[int, _option("N", "seeds per recipe; the table adds mean and spread")] = 1,
     settings: Settings = None,
     weights: Weights = None,
     device: Device = "auto",
 ) -> int:
-    """Train several recipes on the same split, and put them into one table."""
+    """Train several recipes on one split and compare them."""
     from fieldguide.commands.experiment import experiment as run
 
     return run(photos, recipe, output, seeds=seeds, overrides=settings or (), weights=weights, device=device).exit_code
@@ -233,12 +207,12 @@ def experiment(
 @_command
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="finished runs on the same split")],
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="write the table there")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="write table and curves there, as a page")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write rows and paired comparisons there")] = None,
+    csv: Annotated[Path | None, _file("the table")] = None,
+    markdown: Annotated[Path | None, _file("the table")] = None,
+    html: Annotated[Path | None, _file("a page with table and curves")] = None,
+    json: Annotated[Path | None, _file("rows and paired comparisons")] = None,
 ) -> None:
-    """Put runs side by side in one table, and say which beats which."""
+    """Compare runs in one table and test which is better."""
     from fieldguide.commands.compare import compare as show
 
     show(runs, csv_file=csv, markdown_file=markdown, json_file=json, html_file=html)
@@ -246,8 +220,8 @@ def compare(
 
 @app.command(epilog="Example: fieldguide report runs/first")
 @_command
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished run's folder")]) -> None:
-    """Make a run's report.html again, without its model and without the photos."""
+def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")]) -> None:
+    """Write a run's report.html again, without model or photos."""
     from fieldguide.commands.report import report as write
 
     path = write(run)
@@ -257,7 +231,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="a finished r
 @app.command(epilog="Example: fieldguide env")
 @_command
 def env(device: Device = "auto") -> None:
-    """Show the machine, the versions, and what they make of a recipe's `auto`."""
+    """Show this machine, versions and what `auto` chooses."""
     from fieldguide.commands.env import env as tell
 
     for name, value in tell(device):
@@ -267,14 +241,12 @@ def env(device: Device = "auto") -> None:
 @app.command(epilog="Example: fieldguide cache --clear")
 @_command
 def cache(
-    clear: Annotated[
-        bool, typer.Option("--clear", help="remove the decoded photos that no training uses just now")
-    ] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="delete decoded photos that no training is using")] = False,
     forget_engines: Annotated[
-        bool, typer.Option("--forget-engines", help="let predict measure anew how fast its engines are")
+        bool, typer.Option("--forget-engines", help="delete the measured speeds of predict's engines")
     ] = False,
 ) -> None:
-    """Show what is kept between commands (decoded photos, speeds of engines), or clear it."""
+    """Show or clear cached photos and engine speeds."""
     from fieldguide.commands.cache import cache as look
 
     print("\n".join(look(clear=clear, forget_engines=forget_engines).sentences()))
@@ -283,7 +255,7 @@ def cache(
 @recipes_app.callback()
 @_command
 def list_recipes(context: typer.Context) -> None:
-    """List, show or copy the recipes that come with the program."""
+    """List, show or copy the recipes that come with fieldguide."""
     if context.invoked_subcommand is not None:
         return
     from fieldguide.commands.recipes import list_recipes as listed
@@ -295,10 +267,10 @@ def list_recipes(context: typer.Context) -> None:
 @recipes_app.command(epilog="Example: fieldguide recipes show resnet50-adam")
 @_command
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE")],
-    classes: Annotated[int, typer.Option(metavar="N", min=2, help="for counting the parameters")] = 100,
+    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a preset or a YAML file")],
+    classes: Annotated[int, typer.Option(metavar="N", min=2, help="number of classes, to count parameters")] = 100,
 ) -> None:
-    """Show a recipe, and the model that it builds."""
+    """Show a recipe and the model it builds."""
     from fieldguide.commands.recipes import show_recipe
 
     print(show_recipe(name, classes))
@@ -306,8 +278,11 @@ def show(
 
 @recipes_app.command(epilog="Example: fieldguide recipes copy resnet50-adam mine.yaml")
 @_command
-def copy(name: Annotated[str, typer.Argument(metavar="NAME")], file: Annotated[Path, typer.Argument()]) -> None:
-    """Copy a recipe to a file of your own."""
+def copy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a preset")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="new YAML file")],
+) -> None:
+    """Copy a recipe to a file you can edit."""
     from fieldguide.commands.recipes import copy_recipe
 
     print(f"{copy_recipe(name, file)} written; train with --recipe {file}")

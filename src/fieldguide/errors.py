@@ -1,5 +1,7 @@
 """The mistakes a person can make, as a tree. Each message says what, where and what to do.
 
+Messages are written with the flags of the command line; the library says its arguments' names instead (`worded`).
+
 FieldguideError            (a ValueError; carries the exit code of the command line)
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
 ├── PhotosError       1    the photos themselves stand in the way
@@ -8,31 +10,70 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 └── Interrupted            a signal ended it (129, 130 or 143)
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 # controls but the newline, marks that turn the reading order, line separators, what is no character
 NOT_SHOWN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+# a command that a message tells to type stays as it is; so does what a flag is set to
+FLAG = re.compile(r"fieldguide [a-z]+ [^;\n]*|(?<![\w/-])(--[a-z][a-z-]*|-o)(?![\w-])( [\w.]+=[\w.+-]+)?")
+ARGUMENTS = {  # of flags that are not called as they are; the others only lose their dashes
+    "-o": "output",
+    "--resume": "run",
+    "--csv": "csv_file",
+    "--html": "html_file",
+    "--json": "json_file",
+    "--markdown": "markdown_file",
+}
+_speaks_flags = False
+
+
+@contextlib.contextmanager
+def speaking_flags() -> Iterator[None]:
+    """Messages that are made inside are for the command line."""
+    global _speaks_flags
+    before, _speaks_flags = _speaks_flags, True
+    try:
+        yield
+    finally:
+        _speaks_flags = before
+
+
+def worded(text: str) -> str:
+    """A message with the arguments' names of the library, unless the command line is being spoken to."""
+    return text if _speaks_flags else FLAG.sub(_as_argument, text)
+
+
+def _as_argument(found: re.Match[str]) -> str:
+    flag, value = found.groups(default="")
+    if not flag:
+        return found[0]
+    if flag == "--set":
+        return f'overrides=["{value.strip()}"]' if value else "overrides"
+    return ARGUMENTS.get(flag, flag.removeprefix("--").replace("-", "_")) + value
+
+
 class FieldguideError(ValueError):
-    """A mistake that a person can mend; its text is shown as it is, without a traceback."""
-
-    exit_code = 2
-
-
-class UsageError(FieldguideError):
-    """Wrong arguments, paths or recipe.
+    """A mistake that a person can mend; its text is shown as it is, without a traceback.
 
     Args:
-        problems: one sentence a mistake; all that were found, not only the first.
+        problems: one message a mistake; all that were found, not only the first.
     """
 
     exit_code = 2
 
     def __init__(self, *problems: str) -> None:
-        self.problems: Sequence[str] = problems
-        super().__init__("\n".join(problems))
+        self.problems: Sequence[str] = tuple(map(worded, problems))
+        super().__init__("\n".join(self.problems))
+
+
+class UsageError(FieldguideError):
+    """Wrong arguments, paths or recipe; may hold several mistakes at once."""
+
+    exit_code = 2
 
 
 class PhotosError(FieldguideError):

@@ -157,8 +157,8 @@ def test_predict_writes_calibrated_confidences_and_says_unsure(trained, run, tmp
 def test_a_threshold_out_of_range_or_in_a_submission_is_an_error(trained, tmp_path):
     with pytest.raises(UsageError) as error:
         predict(trained[1].path, [trained[0]], tmp_path / "p.csv", format="submission", unsure_below=1.5)
-    assert "--unsure-below 1.5: must be above 0 and at most 1" in str(error.value)
-    assert "--unsure-below: --format submission has no status" in str(error.value)
+    assert "unsure_below 1.5: must be above 0 and at most 1" in str(error.value)
+    assert "unsure_below: format submission has no status" in str(error.value)
 
 
 def test_the_screens_say_macro_accuracy_with_its_interval_and_what_chose(trained, run, capsys):

@@ -158,7 +158,7 @@ def test_a_mean_over_seeds_says_where_some_were_cut_or_trained_longer(seeded, tm
 
 @pytest.mark.parametrize("seeds", [0, -1, 1_001])
 def test_a_number_of_seeds_that_makes_no_sense_is_refused(trained, tmp_path, seeds):
-    with pytest.raises(UsageError, match=f"--seeds {seeds}: must be from 1 to 1,000"):
+    with pytest.raises(UsageError, match=f"seeds {seeds}: must be from 1 to 1,000"):
         experiment(trained[0], ["resnet34-adam"], tmp_path / "x", seeds=seeds, quiet=True)
     assert not (tmp_path / "x").exists()
 

@@ -35,7 +35,7 @@ def refusing(error):
 
 def test_a_json_that_cannot_be_written_is_told_before_the_model_is_loaded(tmp_path):
     for place, words in ((tmp_path, "is a folder"), (Path("/proc/x.json"), "cannot be written"), ("no/x", "no folder")):
-        with pytest.raises(UsageError, match=f"--json {place}: .*{words}"):
+        with pytest.raises(UsageError, match=f"json_file {place}: .*{words}"):
             evaluate(tmp_path / "no-run", tmp_path, json_file=place, quiet=True)
 
 

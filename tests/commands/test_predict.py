@@ -107,7 +107,7 @@ def test_a_submission_has_exactly_two_columns_and_may_be_a_zip(trained, tmp_path
     lines = (tmp_path / "p.csv").read_text().splitlines()
     predict(run.path, [tmp_path / "in"], tmp_path / "X.ZIP", format="submission", quiet=True)
     assert (tmp_path / "X.ZIP").read_bytes() == (tmp_path / "x.zip").read_bytes()
-    with pytest.raises(UsageError, match=r"Y\.Zip: a .zip is for --format submission"):
+    with pytest.raises(UsageError, match=r"Y\.Zip: a .zip needs format submission"):
         predict(run.path, [tmp_path / "in"], tmp_path / "Y.Zip", quiet=True)
     assert lines[0] == "image_name,pred_label" and lines[-1] == "zz," and len(lines) == 5 and done.exit_code == 3
     with zipfile.ZipFile(tmp_path / "x.zip") as archive:
@@ -127,7 +127,7 @@ def test_a_name_that_would_stand_twice_is_refused_over_all_inputs_with_both_phot
     photos, run = trained
     one, other = (shutil.copytree(photos / "test" / name, tmp_path / name) for name in ("2", "cat"))
     target, name = tmp_path / "p.csv", "000" if format == "submission" else "000.png"
-    with pytest.raises(UsageError, match="3 rows would have a name that stands there already") as error:
+    with pytest.raises(UsageError, match="3 rows would repeat the name of another row") as error:
         predict(run.path, [one, other], target, format=format, quiet=True)
     assert f"{one}/000.png and {other}/000.png are both {name}\n" in str(error.value)
     with pytest.raises(UsageError, match=f"{one}/000.png and {one}/000.png are both") as error:
@@ -143,7 +143,7 @@ def test_all_wrong_paths_and_options_are_named_before_the_model_is_loaded(tmp_pa
     assert "a.jpg: there is no such file or folder" in str(error.value) and str(tmp_path / "b") in str(error.value)
     with pytest.raises(UsageError) as error:
         predict(tmp_path, [tmp_path], tmp_path / "none" / "p.zip", top=0, format="xml", quiet=True)
-    for part in ("--format xml", "--top 0", "a .zip is for --format submission", "there is no folder"):
+    for part in ("format xml", "top 0", "a .zip needs format submission", "there is no folder"):
         assert part in str(error.value)
 
 
@@ -171,7 +171,7 @@ def test_spreadsheet_safe_marks_photos_and_classes_that_look_like_formulas(train
     rows = rows_of(tmp_path / "p.csv")
     assert [row["image"] for row in rows] == ["'+x.png", "'-dash.png", "'=sum.png", "'@a.png", "plain.png"]
     assert all(row["label"].startswith("'=") and row["label_2"].startswith("'=") for row in rows)
-    with pytest.raises(UsageError, match="--spreadsheet-safe: changes names, and --format submission holds exact ones"):
+    with pytest.raises(UsageError, match="spreadsheet_safe: changes names, and format submission needs exact ones"):
         predict(run.path, [tmp_path / "in"], tmp_path / "s.csv", format="submission", spreadsheet_safe=True)
 
 
@@ -217,7 +217,7 @@ def test_a_batch_size_changes_no_answer(trained):
 
 
 def test_an_output_that_cannot_be_written_is_told_before_anything_is_predicted(tmp_path):
-    with pytest.raises(UsageError, match=r"-o /proc/x\.csv: cannot be written"):
+    with pytest.raises(UsageError, match=r"output /proc/x\.csv: cannot be written"):
         predict(tmp_path / "no-run", [], "/proc/x.csv", quiet=True)
 
 
@@ -249,7 +249,7 @@ def test_an_engine_that_does_not_exist_is_refused_with_the_names_that_do(trained
     for call in (lambda: predict(run.path, photos / "test", tmp_path / "p.csv", engine="turbo", quiet=True),
                  lambda: load(run.path, engine="turbo"),
                  lambda: evaluate(run.path, photos, engine="turbo", quiet=True)):  # fmt: skip
-        with pytest.raises(UsageError, match="--engine turbo: must be one of auto, plain, openvino, folded, compiled"):
+        with pytest.raises(UsageError, match="engine turbo: must be one of auto, plain, openvino, folded, compiled"):
             call()
     assert not (tmp_path / "p.csv").exists()
 

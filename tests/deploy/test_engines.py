@@ -103,7 +103,7 @@ def test_an_engine_that_uses_its_memory_again_spoils_no_answer():
 
 
 def test_an_engine_that_there_is_none_of_is_refused_with_the_names_that_there_are():
-    with pytest.raises(UsageError, match=r"--engine tensorrt: must be one of auto, plain, openvino, folded, compiled"):
+    with pytest.raises(UsageError, match=r"engine tensorrt: must be one of auto, plain, openvino, folded, compiled"):
         demand_engine("tensorrt", CPU)
     for name in NAMES[:2]:
         demand_engine(name, CPU)
@@ -111,11 +111,11 @@ def test_an_engine_that_there_is_none_of_is_refused_with_the_names_that_there_ar
 
 def test_a_missing_extra_is_said_with_what_to_do_and_only_when_asked_for(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"--engine openvino: OpenVINO is not installed: pip install"):
+    with pytest.raises(UsageError, match=r"engine openvino: OpenVINO is not installed: pip install"):
         demand_engine("openvino", CPU)
     demand_engine("auto", CPU)
 
 
 def test_openvino_is_refused_on_a_gpu():
-    with pytest.raises(UsageError, match=r"--engine openvino: OpenVINO runs on a CPU, and the device is cuda:0"):
+    with pytest.raises(UsageError, match=r"engine openvino: OpenVINO runs on a CPU, and the device is cuda:0"):
         demand_engine("openvino", torch.device("cuda:0"))

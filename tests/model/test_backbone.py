@@ -182,14 +182,14 @@ def test_a_hub_out_of_reach_ends_in_words_on_what_to_pass_and_never_in_random_we
         backbones.hub_weights("resnet18.tv_in1k")
     text = str(caught.value)
     assert text.startswith("model.weights: the Hub's weights of resnet18.tv_in1k cannot be had (HF_HUB_OFFLINE is set")
-    assert "--weights FILE" in text and "--weights RUN" in text and "--weights none" in text
+    assert "pass weights FILE" in text and "weights RUN" in text and "weights none" in text
 
 
 def test_a_hub_that_does_not_answer_ends_in_the_same_words(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(backbones, "_in_hub_cache", lambda source: False)
-    with pytest.raises(UsageError, match=r"cannot be had \(no answer from the Hub: .*; pass --weights FILE"):
+    with pytest.raises(UsageError, match=r"cannot be had \(no answer from the Hub: .*; pass weights FILE"):
         backbones.hub_weights("resnet18.tv_in1k")
 
 
@@ -199,11 +199,11 @@ def test_an_error_on_the_way_from_the_hub_ends_in_the_same_words(monkeypatch):
 
     monkeypatch.setattr(backbones, "_in_hub_cache", lambda source: True)
     monkeypatch.setattr(backbones.timm, "create_model", break_off)
-    with pytest.raises(UsageError, match=r"cannot be had \(RuntimeError\); pass --weights FILE"):
+    with pytest.raises(UsageError, match=r"cannot be had \(RuntimeError\); pass weights FILE"):
         backbones.hub_weights("resnet18.tv_in1k")
 
 
 def test_a_network_without_pretrained_weights_is_told_before_anything_is_asked(monkeypatch):
     monkeypatch.setattr(backbones, "_config", lambda name: {})
-    with pytest.raises(UsageError, match="timm has no pretrained weights for resnet10t; pass --weights FILE"):
+    with pytest.raises(UsageError, match="timm has no pretrained weights for resnet10t; pass weights FILE"):
         backbones.hub_weights("resnet10t")

@@ -200,7 +200,7 @@ def test_a_wrong_setting_is_told_in_words(setting, words):
 
 def test_an_empty_list_has_no_places():
     problems = read_draft("resnet34-adam", ["training.phases=[]", "training.phases.0.max_epochs=2"]).problems
-    assert "--set training.phases.0: the list is empty" in problems[0]
+    assert "overrides training.phases.0: the list is empty" in problems[0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from fieldguide.commands.terminal import allocator
 GIB = 2**30
 
 
-def env(device: str = "auto") -> Iterator[tuple[str, str]]:
+def env(device: world.Device = "auto") -> Iterator[tuple[str, str]]:
     """Names and values, for people.
 
     Raises:

@@ -25,6 +25,7 @@ from fieldguide.data.look.scan import Photo, natural, scan
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing, shown
 from fieldguide.storage import problem_with_output_file, write_json
+from fieldguide.world import Device
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Evaluation:
     remarks: tuple[str, ...]
     not_kept: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.part}, accuracy {self.figures['accuracy']:.4f}, n = {self.figures['images']:,})"
+
     @property
     def exit_code(self) -> int:
         """0, or 3 where photos could not be read."""
@@ -58,7 +62,7 @@ def evaluate(
     part: str | None = None,
     labels: str | Path | None = None,
     json_file: str | Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     engine: str = PLAIN,
     allow_broken_rules: bool = False,
     quiet: bool = False,
@@ -73,7 +77,7 @@ def evaluate(
         labels: a CSV whose first column names the photos of a flat `test/` (with or without ending) and whose
             second names their classes.
         json_file: where to write the figures.
-        device: `auto`, `cpu` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         engine: as for `predict`; plain unless another is asked for, which the figures then name. Photos are decoded at
             their own size whatever it is.
         allow_broken_rules: go on where several runs together break a rule of one of them, and say so.

@@ -24,7 +24,7 @@ from fieldguide.commands.trial.request import demand_same_recipe, read_request
 from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.commands.trial.table import show, write_tables
 from fieldguide.data.split.partition import Split
-from fieldguide.errors import NotFiniteError, UsageError
+from fieldguide.errors import NotFiniteError, UsageError, counted
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.resolve import settled_as
@@ -33,6 +33,7 @@ from fieldguide.report.pairs import pair_runs
 from fieldguide.result_format import is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_empty
+from fieldguide.world import Device
 
 MOST_SEEDS = 1_000
 MOST_SEED = 2**63
@@ -67,6 +68,9 @@ class Experiment:
     rows: tuple[comparison.Row, ...]
     exit_code: int = 0
 
+    def __repr__(self) -> str:
+        return f"Experiment({self.path}, {counted(len(self.rows), 'row')})"
+
 
 def experiment(
     photos: str | Path,
@@ -76,7 +80,7 @@ def experiment(
     seeds: int = 1,
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     quiet: bool = False,
 ) -> Experiment:
     """Trains each recipe on the same split and seeds; called again, it goes on where it stopped.
@@ -100,7 +104,7 @@ def experiment(
             since the experiment began.
         PhotosError: photos that stand in the way.
     """
-    screen, root, folder = Screen(quiet=quiet), Path(photos), Path(output)
+    screen, root, folder, device = Screen(quiet=quiet), Path(photos), Path(output), str(device)
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
     chosen = _read_recipes(root, recipes, overrides, weights, device, folder, screen)

@@ -1,4 +1,4 @@
-"""`fieldguide predict`: photos to a CSV, one row an input, whatever happens to it."""
+"""`fieldguide predict`: photos to a CSV, one row per photo, also for one that cannot be read."""
 
 import time
 from collections import Counter
@@ -17,6 +17,7 @@ from fieldguide.deploy.rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.storage import no_formula, printable, problem_with_output_file
+from fieldguide.world import Device
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Predicted:
         output: the file.
         images: rows in it.
         failed: names and reasons of the photos that could not be read.
-        unsure: rows with less confidence than was asked for.
+        unsure: rows with less confidence than `unsure_below`.
         engine: which engine computed them, such as `openvino in bf16`.
-        images_per_second: from the first file's opening to the last row, without loading the model.
+        images_per_second: from opening the first file to writing the last row, without loading the model.
         decoded_smaller: how many large JPEGs were decoded at reduced size.
-        broken_rules: the rules that several runs together break, as sentences; only with `allow_broken_rules`.
+        broken_rules: the rules that the ensemble breaks, as sentences; only with `allow_broken_rules`.
     """
 
     output: Path
@@ -58,7 +59,7 @@ def predict(
     format: str = "csv",
     unsure_below: float | None = None,
     spreadsheet_safe: bool = False,
-    device: str = "auto",
+    device: Device = "auto",
     engine: str = AUTO,
     allow_broken_rules: bool = False,
     quiet: bool = False,
@@ -66,42 +67,55 @@ def predict(
     """Writes a prediction for each photo.
 
     Args:
-        run: a run or a bundle; or several of the same classes, whose calibrated probabilities are averaged.
+        run: a run or a bundle; or several with the same classes, whose calibrated probabilities are averaged.
         images: files and folders; in a folder, the files with an image ending at any depth, sorted.
         output: a CSV; with `format` submission also a .zip that holds `prediction.csv`.
-        top: how many classes a row holds, with their confidences.
+        top: classes listed per photo, with their confidences.
         format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
-        unsure_below: in (0, 1]; a row with less confidence keeps it and its label, and its status is `unsure`.
-        spreadsheet_safe: put a `'` before names of photos and classes that a spreadsheet takes for formulas.
-        device: `auto`, `cpu` or `cuda:N`.
-        engine: `auto` (the fastest for so many photos here, held against the plain one), `plain` (fp32, each photo
-            decoded at its own size, as when the run was judged), `folded`, `compiled` or `openvino`. Where another
-            than plain may serve, large JPEGs are decoded at reduced size.
-        allow_broken_rules: go on where several runs together break a rule of one of them, and say so.
-        quiet: show nothing.
-
-    Returns:
-        How many rows were written, and what could not be read.
+        unsure_below: in (0, 1]; the status of a less confident row is `unsure`.
+        spreadsheet_safe: put a `'` before names of photos and classes that look like formulas.
+        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
+        engine: `auto` (the default here: the fastest for so many photos, checked against plain), `plain` (the default
+            of `fieldguide.load`: fp32, photos decoded at full size, as in training's validation), `folded`,
+            `compiled` or `openvino`. With another engine than plain, large JPEGs are decoded at reduced size.
+        allow_broken_rules: continue if the ensemble breaks a run's rule, and say so.
+        quiet: show nothing; the logger `fieldguide` gets the messages.
 
     Raises:
-        UsageError: wrong paths or options; an `output` that is a photo or a file of a run; two rows of one name; of
-            several runs, classes that differ, or a broken rule.
+        UsageError: wrong paths or options; an `output` that is a photo or a file of a run; two rows with one name; an
+            ensemble whose classes differ or that breaks a rule.
         Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; nothing was written.
     """
     screen, target = Screen(quiet=quiet), Path(output)
     _demand_options(target, top, format, unsure_below, spreadsheet_safe)
-    inputs, others, remarks = gather(images)
-    demand_free_outputs({"-o": target}, (path for _, path in inputs))
-    _demand_different_rows(inputs, format)
+    inputs = gather(images)
+    demand_free_outputs({"-o": target}, (path for _, path in inputs.photos))
+    _demand_different_rows(inputs.photos, format)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
-    predictor = loaded.predictor
     _demand_fit(loaded, top, unsure_below, screen)
-    for remark in remarks:
+    _announce(inputs, loaded, screen)
+    return _write(inputs.photos, loaded, target, format, top, unsure_below, spreadsheet_safe, screen)
+
+
+def _announce(inputs: "Inputs", loaded: Loaded, screen: Screen) -> None:
+    for remark in inputs.remarks:
         screen.warn(remark)
-    passed_over = f" ({others:,} other files passed over)" if others else ""
-    together = f" by the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
-    screen.say(f"predicting {counted(len(inputs), 'photo')}{together}{passed_over}")
-    began = time.perf_counter()
+    skipped = f" ({inputs.others:,} other files skipped)" if inputs.others else ""
+    together = f" with the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
+    screen.say(f"predicting {counted(len(inputs.photos), 'photo')}{together}{skipped}")
+
+
+def _write(
+    inputs: Sequence[tuple[str, Path]],
+    loaded: Loaded,
+    target: Path,
+    format: str,
+    top: int,
+    unsure_below: float | None,
+    spreadsheet_safe: bool,
+    screen: Screen,
+) -> Predicted:
+    predictor, began = loaded.predictor, time.perf_counter()
     nothing = f"{target} was not written"
     with screen.counting("predicting", len(inputs)) as advance, ending_at_once(nothing):
         predictions = predictor.stream(
@@ -126,10 +140,10 @@ def predict(
 
 
 def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Screen) -> None:
-    """Holds what was asked for against the model, and says what must be known of it.
+    """Checks the options against the model, and warns of what it cannot do.
 
     Raises:
-        UsageError: more classes are asked for than there are.
+        UsageError: `top` is more than there are classes.
     """
     for sentence in loaded.sentences():
         screen.warn(sentence)
@@ -137,23 +151,25 @@ def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Sc
         raise UsageError(f"--top {top}: the model knows {len(loaded.predictor.classes)} classes")
     if unsure_below is not None and not loaded.predictor.is_calibrated:
         names = ", ".join(map(str, loaded.paths))
-        screen.warn(f"{names}: holds no temperature, so its confidences may be surer than they are right")
+        screen.warn(f"{names}: not calibrated; confidences may be too high")
 
 
 def _warn(found: Written, predictor: Answering, screen: Screen) -> None:
-    """What must be known of the rows: engines that were left, and photos that could not be read."""
+    """Warns of engines that failed and photos that could not be read."""
     for remark in predictor.remarks:
         screen.warn(remark)
     if found.failed:
         lines = [f"{name} {reason}" for name, reason in found.failed]
-        screen.warn(f"{counted(len(lines), 'photo')} could not be read; the rows say why:\n{listing(lines)}")
+        screen.warn(f"{counted(len(lines), 'photo')} could not be read; see the status column:\n{listing(lines)}")
 
 
 def _served(predictor: Answering, images_per_second: float) -> str:
-    """How fast, by what, and what else than the plain way was gone."""
+    """Speed and engine, and how many photos were decoded at reduced size."""
     speed = f"{images_per_second:,.0f}" if images_per_second >= 9.5 else f"{images_per_second:.2g}"
     smaller = predictor.decoded_smaller
-    decoded = f"; {counted(smaller, 'large JPEG')} decoded at reduced size (--engine plain does not)" if smaller else ""
+    decoded = (
+        f"; {counted(smaller, 'large JPEG')} decoded at reduced size (engine plain uses full size)" if smaller else ""
+    )
     return f"; {speed} images/s by {predictor.served_by}{decoded}" if predictor.served_by else ""
 
 
@@ -163,7 +179,7 @@ class Inputs(NamedTuple):
     Attributes:
         photos: with the names their rows will have, in a stable order.
         others: how many other files there are in the folders.
-        remarks: sentences about folders that were passed over.
+        remarks: sentences about folders that were skipped.
     """
 
     photos: list[tuple[str, Path]]
@@ -172,10 +188,10 @@ class Inputs(NamedTuple):
 
 
 def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
-    """All inputs.
+    """Finds all photos.
 
     Raises:
-        UsageError: nothing to predict, or paths that do not exist, all of them named.
+        UsageError: no photos, or paths that do not exist, each named.
     """
     if isinstance(images, str | Path):
         images = [images]
@@ -206,7 +222,7 @@ def _problem_with_input(path: Path) -> str | None:
 
 
 def _demand_different_names(folder: Path, names: Sequence[str]) -> None:
-    """Bytes that are no UTF-8 are written as `\\xNN`, which may be another file's very name."""
+    """Bytes that are not UTF-8 are written as `\\xNN`, which may be the name of another file."""
     if len(set(names)) < len(names):
         same = next(name for name, count in Counter(names).items() if count > 1)
         raise UsageError(f"{folder}: two files would both be written as {same}; rename one of them")
@@ -219,21 +235,20 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
     if top < 1:
         problems.append(f"--top {top}: must be 1 or more")
     if format == "submission" and top > 1:
-        problems.append("--top: a submission has one label an image; leave --top out or choose --format csv")
+        problems.append("--top: a submission has one label per photo; leave --top out or choose --format csv")
     if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
         problems.append(f"--unsure-below {unsure_below}: {problem}")
     if unsure_below is not None and format == "submission":
         problems.append(
-            "--unsure-below: --format submission has no status to say it in; leave one of them out, "
-            "or choose --format csv"
+            "--unsure-below: --format submission has no status column; leave one of them out, or choose --format csv"
         )
     if spreadsheet_safe and format == "submission":
         problems.append(
-            "--spreadsheet-safe: changes names, and --format submission holds exact ones; leave one of them out, "
+            "--spreadsheet-safe: changes names, and --format submission needs exact ones; leave one of them out, "
             "or choose --format csv"
         )
     if is_zip(output) and format != "submission":
-        problems.append(f"-o {output}: a .zip is for --format submission; give a .csv")
+        problems.append(f"-o {output}: a .zip needs --format submission; give a .csv")
     if problem := problem_with_output_file(output):
         problems.append(f"-o {output}: {problem}")
     if problems:
@@ -241,10 +256,10 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
 
 
 def _demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> None:
-    """Holds the names of all rows against each other, over all inputs.
+    """Refuses two rows with the same name.
 
     Raises:
-        UsageError: some stand twice; both photos are named.
+        UsageError: both photos of each are named.
     """
     first: dict[str, Path] = {}
     doubles = []
@@ -255,16 +270,15 @@ def _demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> N
         first.setdefault(written, path)
     if not doubles:
         return
-    count, named = counted(len(doubles), "row"), listing(doubles)
+    same = f"{counted(len(doubles), 'row')} would repeat the name of another row:\n{listing(doubles)}\n"
     if format == "submission":
         raise UsageError(
-            f"a submission names images without folder and ending, and {count} would have a name that stands there "
-            f"already:\n{named}\nGive each image once, and rename those that are two"
+            f"a submission names photos without folder and ending, so {same}Give each photo once, and rename "
+            "different photos that share a name"
         )
     raise UsageError(
-        f"{count} would have a name that stands there already:\n{named}\n"
-        "Give each photo once; for folders with photos of the same names, give the folder that they lie in, or predict "
-        "one after the other with an -o each"
+        f"{same}Give each photo once. If folders hold photos of the same name, give the folder above them, "
+        "or predict each folder into its own file"
     )
 
 

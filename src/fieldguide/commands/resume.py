@@ -18,6 +18,7 @@ from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
+from fieldguide.world import Device
 
 
 def resume(
@@ -25,7 +26,7 @@ def resume(
     photos: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
-    device: str | None = None,
+    device: Device | None = None,
     quiet: bool = False,
 ) -> Run:
     """Goes on with a run; on a CPU and the same machine, it ends as if it had never been interrupted, bit for bit.
@@ -47,7 +48,7 @@ def resume(
     screen, folder = Screen(quiet=quiet), RunFolder(Path(run))
     request = read_request(folder)
     recipe = demand_same_recipe(folder, request, overrides)
-    root, device = Path(photos or request.photos), device or request.device
+    root, device = Path(photos or request.photos), str(device or request.device)
     if problem := problem_with_folder(root):
         raise UsageError(f"{problem}; say where the photos lie now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:

@@ -15,6 +15,7 @@ from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.run_folder import RunFolder
+from fieldguide.world import Device
 
 
 def train(
@@ -24,7 +25,7 @@ def train(
     *,
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     minutes: float | None = None,
     quiet: bool = False,
     began: float | None = None,
@@ -37,7 +38,7 @@ def train(
         output: the run's folder, which must not exist yet. With `split.folds`, it holds a run a fold.
         overrides: `field.name=value` each, as the command line's `--set`.
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
-        device: `auto`, `cpu` or `cuda:N`.
+        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         minutes: short for `training.max_minutes`: all that the command may take.
         quiet: show nothing.
         began: when the minutes began, by `time.monotonic()`; None: now.
@@ -54,7 +55,7 @@ def train(
         TrainingError: the loss was not finite before the first epoch ended.
     """
     began = time.monotonic() if began is None else began
-    screen = Screen(quiet=quiet)
+    screen, device = Screen(quiet=quiet), str(device)
     root, run = Path(photos), RunFolder(Path(output))
     if minutes is not None:
         overrides = (*overrides, f"training.max_minutes={minutes:g}")

@@ -57,7 +57,7 @@ def rows_of(path):
 def test_predictions_are_the_mean_of_calibrated_probabilities(pair, tmp_path, capsys):
     photos, one, other = pair
     done = predict([one, other], [photos / "test"], tmp_path / "p.csv", top=3, engine="plain")
-    assert done.images == 9 and done.broken_rules == () and "by the mean of 2 runs" in capsys.readouterr().out
+    assert done.images == 9 and done.broken_rules == () and "with the mean of 2 runs" in capsys.readouterr().out
     files = sorted((photos / "test").rglob("*.png"))
     of_members = [load(run).predict_proba(files) for run in (one, other)]
     expected, classes = (of_members[0] + of_members[1]) / 2, load(one).classes
@@ -113,7 +113,7 @@ def test_one_run_is_loaded_as_ever_and_may_stand_in_a_list(pair, tmp_path):
     predict([one], [photos / "test"], tmp_path / "b.csv", engine="plain", quiet=True)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert load_runs(one, "cpu", "plain").described() == {}
-    with pytest.raises(UsageError, match="--allow-broken-rules: is for several runs"):
+    with pytest.raises(UsageError, match="allow_broken_rules: is for several runs"):
         load_runs(one, "cpu", "plain", allow_broken_rules=True)
 
 
@@ -131,9 +131,9 @@ def test_the_parameters_of_all_runs_count_against_the_strictest_rule(copies, tmp
         assert f"{count:,} parameters in 2 runs ({each}), and the rules of {one} allow fewer than {count:,}" in str(
             error.value
         )
-        assert "--allow-broken-rules" in str(error.value)
+        assert "allow_broken_rules" in str(error.value)
     done = predict([one, other], [photos / "test"], tmp_path / "p.csv", allow_broken_rules=True)
-    assert len(done.broken_rules) == 1 and "broken, and gone on with as --allow-broken-rules says" in (
+    assert len(done.broken_rules) == 1 and "broken, and gone on with as allow_broken_rules says" in (
         capsys.readouterr().out.replace("\n", " ")
     )
     judged = evaluate([one, other], photos, allow_broken_rules=True, quiet=True)

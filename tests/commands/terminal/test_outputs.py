@@ -27,7 +27,7 @@ def test_a_photo_under_any_of_its_names_is_no_output(photo, tmp_path):
     (tmp_path / "link.jpg").symlink_to(photo)
     os.link(photo, tmp_path / "hard.jpg")
     for name in ("photo.jpg", "link.jpg", "hard.jpg"):
-        with pytest.raises(UsageError, match=rf"--json .*{name}: is one of the photos; give another file"):
+        with pytest.raises(UsageError, match=rf"json_file .*{name}: is one of the photos; give another file"):
             demand_free_outputs({"--json": tmp_path / name}, [photo])
         with pytest.raises(UsageError, match="is one of the photos"):
             demand_free_outputs({"--json": photo}, [tmp_path / name])
@@ -41,7 +41,7 @@ def test_photos_are_looked_at_only_where_an_output_is_there_already(tmp_path):
 def test_two_outputs_are_two_files_also_where_neither_is_there_yet(tmp_path):
     (tmp_path / "sub").mkdir()
     outputs = {"--json": tmp_path / "f", "--html": tmp_path / "sub" / ".." / "f"}
-    with pytest.raises(UsageError, match=r"--json and --html .*: are the same file; give each a file of its own"):
+    with pytest.raises(UsageError, match=r"json_file and html_file .*: are the same file; give each a file of its own"):
         demand_free_outputs(outputs)
 
 
@@ -102,7 +102,7 @@ def test_the_labels_of_an_evaluation_are_not_replaced_by_its_figures(trained, tm
     labels = tmp_path / "l.csv"
     labels.write_text("image,label\n" + "".join(f"{p.name},{p.name.split('-')[0]}\n" for p in flat.iterdir()))
     content = labels.read_bytes()
-    with pytest.raises(UsageError, match=r"--json .*l\.csv: is the file of --labels; give another file"):
+    with pytest.raises(UsageError, match=r"json_file .*l\.csv: is the file of labels; give another file"):
         evaluate(run, photos, labels=labels, json_file=labels, quiet=True)
     assert labels.read_bytes() == content
 

@@ -16,6 +16,7 @@ from fieldguide.model.classifier import count_parameters, make_on_meta
 from fieldguide.recipe.load import read_recipe
 from fieldguide.recipe.rules import Member, verdict_on_ensemble
 from fieldguide.run_folder import RunFolder
+from fieldguide.world import Device
 
 Runs = str | Path | Sequence[str | Path]
 ALLOW = "--allow-broken-rules"
@@ -55,7 +56,9 @@ class Loaded:
         return {"ensemble": {"runs": [str(path) for path in self.paths], "rules": self.verdict}}
 
 
-def load_runs(runs: Runs, device: str, engine: str, *, draft: bool = False, allow_broken_rules: bool = False) -> Loaded:
+def load_runs(
+    runs: Runs, device: Device, engine: str, *, draft: bool = False, allow_broken_rules: bool = False
+) -> Loaded:
     """Loads a run, or several as an ensemble.
 
     Args:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from fieldguide.errors import FieldguideError, MachineError, UsageError, shown
+from fieldguide.errors import FieldguideError, MachineError, UsageError, shown, speaking_flags
 
 INTERRUPTED = 130
 UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # what a person's path can do to any command
@@ -16,7 +16,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Turns what a person can mend into a message and an exit code; a mistake of ours keeps its traceback."""
     try:
-        code = command() or 0
+        with speaking_flags():
+            code = command() or 0
         _flush(sys.stdout)
     except FieldguideError as error:
         return _complain(error)
@@ -53,8 +54,7 @@ def _refusal(error: OSError) -> FieldguideError | None:
 
 
 def _complain(error: FieldguideError) -> int:
-    problems = error.problems if isinstance(error, UsageError) else [str(error)]
-    for problem in problems:
+    for problem in error.problems:
         _tell(f"error: {shown(problem)}")
     return error.exit_code
 

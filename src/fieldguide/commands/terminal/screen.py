@@ -1,5 +1,7 @@
-"""What a person sees while a training runs: a live table on a terminal, plain lines elsewhere."""
+"""Where a command writes: live on a terminal and in a notebook, plain lines elsewhere, `logging` when quiet."""
 
+import importlib.util
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from fieldguide.errors import shown
+from fieldguide.errors import shown, worded
 
 WIDTH_OF_A_FILE = 200
 
@@ -32,7 +34,10 @@ class _Console(Console):
 
 
 class Screen:
-    """Where a command writes for people. Names of files and classes are never read as markup, nor as emoji."""
+    """Where a command writes for people. Names of files and classes are never read as markup, nor as emoji.
+
+    When quiet, the logger `fieldguide` gets the messages instead: info, and warning for what should not be overlooked.
+    """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or _Console(highlight=False, soft_wrap=True, quiet=quiet)
@@ -41,11 +46,29 @@ class Screen:
 
     def say(self, text: str, style: str | None = None) -> None:
         """One or more lines."""
+        text = worded(text)
+        self._log(logging.INFO, text)
         self.console.print(shown(text), style=style, markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
         """A line that should not be overlooked."""
+        text = worded(text)
+        self._log(logging.WARNING, text)
         self.console.print(f"warning: {shown(text)}", style="yellow", markup=False, emoji=False)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether lines can be changed: on a terminal, and in a notebook that has the widgets for it."""
+        has_widgets = self.console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        return (self.console.is_terminal or has_widgets) and not self.console.quiet
+
+    def _log(self, level: int, text: str) -> None:
+        if not self.console.quiet:
+            return
+        logger = logging.getLogger("fieldguide")
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())  # or Python would print warnings that nobody asked for
+        logger.log(level, "%s", shown(text))
 
     def show(self, table: Table) -> None:
         """A table."""
@@ -53,9 +76,8 @@ class Screen:
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """A progress bar on a terminal; yields a function that takes how many are done."""
+        """A progress bar where lines can be changed; yields a function that takes how many are done."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        shown = self.console.is_terminal and not self.console.quiet
-        with Progress(*columns, console=self.console, transient=True, disable=not shown) as progress:
+        with Progress(*columns, console=self.console, transient=True, disable=not self.is_live) as progress:
             task = progress.add_task(what, total=total)
             yield lambda count: progress.advance(task, count)

@@ -30,7 +30,7 @@ class TrainingDisplay:
         self.epoch_began = time.perf_counter()
         self.images_done = 0
         self.images_before = 0
-        self.is_live = screen.console.is_terminal and not screen.console.quiet
+        self.is_live = screen.is_live
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),

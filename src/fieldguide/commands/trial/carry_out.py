@@ -57,7 +57,13 @@ class Run:
         stopped = self.result["stopped"]
         return 0 if stopped is None else EXIT_CODES.get(stopped.get("signal"), 1)
 
-    def load(self, device: str = "auto") -> Predictor:
+    def __repr__(self) -> str:
+        """`Run(runs/a, validation accuracy 0.9123)`."""
+        judged = self.result.get("validation") or {}
+        accuracy = f", validation accuracy {judged['accuracy']:.4f}" if "accuracy" in judged else ""
+        return f"Run({self.path}{accuracy}{', stopped' if self.result.get('stopped') else ''})"
+
+    def load(self, device: world.Device = "auto") -> Predictor:
         """The trained classifier."""
         return load_predictor(self.path, device)
 

@@ -1,5 +1,6 @@
 """Looks at each photo of a folder and collects the findings."""
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ class CheckReport:
     classes: tuple[dict[str, Any], ...]
     groups: tuple[tuple[str, ...], ...]
     torn: tuple[tuple[str, ...], ...] = ()
+
+    def __repr__(self) -> str:
+        kinds = Counter(finding.severity for finding in self.findings)
+        found = ", ".join(f"{count} {severity}" for severity, count in kinds.items())
+        return f"CheckReport({self.photos}, {len(self.classes):,} classes, findings: {found or 'none'})"
 
     @property
     def exit_code(self) -> int:
