@@ -36,7 +36,29 @@ def test_a_result_of_format_1_gives_its_kinds_and_keeps_its_words(tmp_path):
     assert result["stopped"] == {"kind": "signal", "signal": "SIGTERM", "text": "interrupted by SIGTERM"}
     assert [stage["reason"]["kind"] for stage in result["stages"]] == ["converged", "max_epochs", "stopped"]
     assert result["stages"][0]["reason"]["text"] == "converged: no better by 0.001 for 2 epochs"
-    assert result["validation"] == json.loads(FORMAT_1)["validation"]
+    chose = {"kind": "epoch", "text": "epoch 1 of 3, by validation loss"}
+    assert result["validation"] == json.loads(FORMAT_1)["validation"] | {"chose": chose}
+
+
+@pytest.mark.parametrize(
+    ("text", "chose"),
+    [
+        ("the greedy soup of epochs 5, 3 of 6, by validation_loss", {"kind": "soup", "epochs": [5, 3]}),
+        ("the epoch, test size and crop of each of 3 folds, by validation_loss", {"kind": "folds"}),
+        (None, {"kind": "epoch", "text": "the epoch"}),
+    ],
+)
+def test_a_choice_of_format_1_gives_its_kind(tmp_path, text, chose):
+    validation = {"images": 12, "accuracy": 0.75} | ({} if text is None else {"chose": text})
+    read = old(tmp_path, validation=validation).read_result()["validation"]["chose"]
+    assert chose.items() <= read.items() and read["text"] == (text or "the epoch").replace("_", " ")
+
+
+@pytest.mark.parametrize("chose", [None, "epoch 1 of 3", {"kind": "epoch"}, {"kind": "soup", "text": "a soup"}])
+def test_a_damaged_choice_is_told(tmp_path, chose):
+    validation = {"images": 12, "accuracy": 0.75, "chose": chose}
+    with pytest.raises(UsageError, match=r"result.json: is damaged \(validation.chose is "):
+        old(tmp_path, format=2, stopped=None, stages=[], validation=validation).read_result()
 
 
 @pytest.mark.parametrize(

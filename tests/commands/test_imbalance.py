@@ -52,7 +52,7 @@ def test_the_model_with_the_best_macro_accuracy_is_kept_and_result_history_and_s
     assert result["validation"]["macro_accuracy"] == pytest.approx(best["validation"]["macro_accuracy"])
     assert result["validation"]["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-4)
     assert (result["metric"], result["imbalance"]) == ("macro_accuracy", "logit_adjustment")
-    assert result["validation"]["chose"].endswith("by validation_accuracy (macro)")
+    assert result["validation"]["chose"]["text"].endswith("by validation macro accuracy")
     assert "macro_accuracy" not in lines[0]["training"]
     shown = f"validation loss {lines[0]['validation']['loss']:.4f} macro accuracy "
     assert f"{shown}{lines[0]['validation']['macro_accuracy']:.4f}" in capsys.readouterr().out

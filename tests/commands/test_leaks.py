@@ -95,4 +95,4 @@ def test_a_training_tells_what_check_finds_and_it_does_not_refuse(scenes, tmp_pa
     assert labels.startswith("1 photo has two labels; one must be wrong:")
     assert "train/ash/0.png" in labels and "train/oak/copy.png" in labels
     assert tested.startswith("2 photos are in val and in test.") and "test accuracy may be too high" in tested
-    assert "under two labels" in " ".join(capsys.readouterr().out.split())
+    assert "1 photo has two labels; one must be wrong" in " ".join(capsys.readouterr().out.split())

@@ -11,6 +11,7 @@ from fieldguide.assemble import tools
 from fieldguide.commands.trial import carry_out as trial
 from fieldguide.commands.trial.result import soup_sentence
 from fieldguide.model.bundle import read_description, read_weights
+from fieldguide.report.chosen import chosen
 from fieldguide.training.state import Scores, Soup
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
@@ -72,7 +73,7 @@ def test_the_mean_of_the_epochs_is_the_model_and_the_result_says_so(
         "is_kept": True,
     }
     assert result["best_epoch"] == 2
-    assert result["validation"]["chose"] == "the greedy soup of epochs 2, 3, 4 of 4, by validation_loss"
+    assert result["validation"]["chose"] == chosen([2, 3, 4], 4, "validation_loss", "accuracy")
     shown = capsys.readouterr().out
     assert (
         "greedy soup of 3 candidates: the mean of epochs 2, 3, 4 has validation loss 0.6000, epoch 2 alone loss "
@@ -144,5 +145,5 @@ def test_trained_longer_the_soup_of_before_is_a_candidate(photos, tmp_path, smal
     judged(0.65, *(0.6, 0.7))
     longer = resume(run.path, overrides=["training.more_epochs=1"], quiet=True)
     assert longer.result["soup"]["candidates"] == [2, 3] and not longer.result["soup"]["is_kept"]
-    assert longer.result["validation"]["chose"] == "the greedy soup of epochs 2, 1 of 3, by validation_loss"
+    assert longer.result["validation"]["chose"] == chosen([2, 1], 3, "validation_loss", "accuracy")
     assert all(torch.equal(value, before[name]) for name, value in weights(run.path).items())

@@ -111,7 +111,7 @@ def test_the_validation_figure_is_that_of_the_best_epoch(trained):
     assert best["validation"]["loss"] == min(losses) and best["best"]
     assert run.result["validation"]["accuracy"] == best["validation"]["accuracy"]
     assert run.result["validation"]["loss"] == pytest.approx(best["validation"]["loss"], abs=1e-5)
-    assert "by validation_loss" in run.result["validation"]["chose"]
+    assert run.result["validation"]["chose"]["by"] == "validation_loss"
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, tmp_path, small):

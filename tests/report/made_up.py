@@ -11,6 +11,8 @@ from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import Predictions, write_predictions
 from fieldguide.report.choice import choose
+from fieldguide.report.chosen import chosen
+from fieldguide.result_format import RESULT_FORMAT
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json, write_text
 
@@ -76,6 +78,7 @@ def write_result(run: RunFolder, found: Predictions, **changes: Any) -> None:
     validation = {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
     stage = {"kind": "phase", "name": "standard", "learning_rate": 0.001, "epochs": 3, "improved": True}
     result = {
+        "format": RESULT_FORMAT,
         "recipe": "resnet34-adam",
         "backbone": "resnet18.tv_in1k",
         "optimizer": "adam",
@@ -86,13 +89,13 @@ def write_result(run: RunFolder, found: Predictions, **changes: Any) -> None:
         "rules": {"kept": True, "broken": [], "unverified": ["nobody knows the weights"], "max_parameters": 10**8},
         "weights": {"source": "hub", "pretrained_on": "imagenet-1k"},
         "training": {"images": 12, "loss": 0.5, "accuracy": 0.9},
-        "validation": validation | {"failed": [], "chose": "epoch 5 of 6, by validation_loss"},
+        "validation": validation | {"failed": [], "chose": chosen([5], 6, "validation_loss", "accuracy")},
         "test": None,
         "test_evaluations": 0,
         "epochs": 6,
         "best_epoch": 5,
-        "stages": [stage | {"reason": "no better for 3 epochs"}],
-        "stopped": "",
+        "stages": [stage | {"reason": {"kind": "converged", "text": "no better for 3 epochs"}}],
+        "stopped": None,
         "seconds": 12.0,
         "images_per_second": 100.0,
         "split": {"fingerprint": "ab" * 32, "train": 12, "val": len(found.files), "test": 0, "excluded": 0},

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fieldguide.errors import UsageError
+from fieldguide.report.chosen import chosen
 from fieldguide.report.page import page, percent, points
 from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
@@ -57,7 +58,7 @@ def test_the_answer_says_accuracy_interval_training_photos_and_that_test_was_not
     text = words(text)
     found = run.read_result()["validation"]
     assert f"for {100 * found['accuracy']:.1f} % (95 % interval {100 * found['accuracy_low']:.1f} to" in text
-    assert "It was trained on 12 photos. The test set was not touched" in text
+    assert "It was trained on 12 photos. The test set was never evaluated" in text
 
 
 def test_a_validation_figure_says_that_it_chose_the_epoch_in_every_section_that_has_one(text: str):
@@ -76,7 +77,7 @@ def test_the_test_figure_leads_and_the_page_says_how_often_it_was_looked_at(tmp_
     assert "The test set was evaluated 3 times for this run" in text
     write_result(run, predictions(("ant", "bee", "crab")), test_evaluations=1)
     later = words(page(run))
-    assert "evaluated once for this run, before it was trained further, or together with other runs" in later
+    assert "evaluated once for this run, before it was trained longer, or in an ensemble" in later
     assert "not touched" not in later and "no figure of it stands here" in later
     assert "log loss 2.000 before and 1.000 after; ECE 25.0 % before and 12.5 % after" in text
 
@@ -88,7 +89,7 @@ def test_photos_that_could_not_be_read_are_told_beside_the_figure_that_they_are_
     failed = [{"file": f"test/{number}.jpg", "reason": "is cut off"} for number in range(30)]
     write_result(run, found, test=validation | {"failed": failed}, test_evaluations=1)
     answer = words(page(run)).split("Validation figures in this report")[0]
-    assert "30 test photos could not be read and are in no figure. It was trained on 12 photos." in answer
+    assert "30 test photos unreadable; not counted. It was trained on 12 photos." in answer
     assert "validation photos could not be read" not in words(page(run))
     write_result(run, found, validation=validation | {"failed": failed[:1]}, test=validation, test_evaluations=1)
     text = words(page(run))
@@ -124,14 +125,14 @@ def test_nothing_points_outside_of_the_page(text: str):
 def test_of_a_soup_the_page_says_that_a_mean_of_epochs_is_kept_and_the_ring_is_the_best_epochs(
     text: str, tmp_path: Path
 ):
-    assert "6 epochs; the model of epoch 5 is kept." in text and '<span class="best">best epoch</span>' in text
+    assert "6 epochs; the model is from epoch 5." in text and '<span class="best">best epoch</span>' in text
     run = made_up_run(tmp_path / "run")
     result = run.read_result()
-    validation = result["validation"] | {"chose": "the greedy soup of epochs 5, 3 of 6, by validation_loss"}
+    validation = result["validation"] | {"chose": chosen([5, 3], 6, "validation_loss", "accuracy")}
     for is_kept in (True, False):  # trained longer, a soup of before is the model though the last attempt was none
         run.write_result(result | {"validation": validation, "soup": {"epochs": [5, 3], "is_kept": is_kept}})
-        assert "6 epochs; the mean of epochs 5, 3 is kept, of which epoch 5 alone is the best." in page(run)
-        assert "the model of epoch 5 is kept" not in page(run)
+        assert "6 epochs; the model is the mean of epochs 5, 3; of these, 5 is the best." in page(run)
+        assert "the model is from epoch" not in page(run)
 
 
 def test_what_check_found_stands_in_it(tmp_path: Path):

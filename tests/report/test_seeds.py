@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fieldguide.report.chosen import chosen
 from fieldguide.report.comparison import HEADER, cells, table, to_csv, to_markdown
 from fieldguide.report.seeds import seeds_row
 
@@ -14,7 +15,7 @@ def result(validation, test):
 
     return {
         "backbone": "resnet18", "optimizer": "adam", "parameters": {"total": 11_200_000}, "seconds": 90,
-        "validation": {**shares(validation), "chose": "epoch 3 of 4, by validation_loss"},
+        "validation": {**shares(validation), "chose": chosen([3], 4, "validation_loss", "accuracy")},
         "split": {"fingerprint": "same"}, "test": None if test is None else shares(test),
     }  # fmt: skip
 

@@ -71,7 +71,7 @@ def _row(name: str, result: dict[str, Any]) -> Row:
         "seeds": 1,
         "validation_deviation": None,
         "test_deviation": None,
-        "validation_note": f"chosen on these photos: {validation.get('chose', 'the epoch')}",
+        "validation_note": f"chosen on these photos: {validation['chose']['text']}",
         "test_photos_sha256": test.get("photos_sha256"),
     }
 

@@ -1,7 +1,6 @@
-"""What each section of a report says, as plain values; how it looks stands in the templates."""
+"""What each section of a report says, as plain values; the templates say how it looks."""
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,14 +16,17 @@ from fieldguide.report.kept import MAPS, Kept
 from fieldguide.report.matrix import confusion
 
 COVERAGES = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
-
-
-CHOSEN = "these photos also chose the epoch, so the figure flatters"  # beside every figure of validation
+CHOSEN = "these photos also chose the epoch, so the figure is optimistic"  # beside every validation figure
+NO_MAPS = {  # by the reason in the gallery's index
+    "tokens": "There are no activation maps: the last features of this backbone are tokens, not a map",
+    "one_cell": "There are no activation maps: the last feature map of this backbone is 1 x 1 at this image size. "
+    "A larger data.image_size_px gives a map",
+}
 
 
 def chosen_note(result: Mapping[str, Any]) -> str:
-    """What exactly the validation photos have chosen."""
-    return f"these photos also chose {str(result['validation']['chose']).replace('_', ' ')}, so the figure flatters"
+    """What exactly the validation photos chose."""
+    return f"these photos also chose {result['validation']['chose']['text']}, so the figure is optimistic"
 
 
 def answer(kept: Kept) -> dict[str, Any]:
@@ -45,24 +47,22 @@ def answer(kept: Kept) -> dict[str, Any]:
 
 
 def _unread(figures: Mapping[str, Any], part: str) -> str:
-    """How many photos of a part no figure is of; empty where there are none."""
+    """How many photos of a part are not counted; empty if there are none."""
     failed = len(figures.get("failed") or ())
-    if not failed:
-        return ""
-    return f"{counted(failed, f'{part} photo')} could not be read and {'is' if failed == 1 else 'are'} in no figure"
+    return f"{counted(failed, f'{part} photo')} unreadable; not counted" if failed else ""
 
 
 def _test_sentence(has_test: bool, times: int) -> str:
     if not has_test and times == 0:
-        return "The test set was not touched: it was evaluated 0 times for this run."
+        return "The test set was never evaluated for this run."
     often = "once" if times <= 1 else f"{times} times"
-    more = "with every look that changes a decision it becomes more of a validation set"
+    more = "Each look that changes a decision makes it more of a validation set."
     if not has_test:
-        before = "before it was trained further, or together with other runs, so no figure of it stands here"
-        return f"The test set was evaluated {often} for this run, {before}; {more}."
+        before = "before it was trained longer, or in an ensemble, so there is no test figure here"
+        return f"The test set was evaluated {often} for this run, {before}. {more}"
     if times <= 1:
         return "The test set was evaluated once for this run."
-    return f"The test set was evaluated {often} for this run; the figure is the latest of its own, and {more}."
+    return f"The test set was evaluated {often} for this run; this is the latest figure. {more}"
 
 
 def curves(kept: Kept) -> dict[str, Any]:
@@ -80,16 +80,15 @@ def curves(kept: Kept) -> dict[str, Any]:
 
 
 def _what_is_kept(result: Mapping[str, Any]) -> str:
-    """The model as a sentence. `soup` tells what the last attempt came to; `chose`, of which epochs the model is."""
-    best = result["best_epoch"]
-    soup = re.match(r"the greedy soup of epochs ([\d, ]+) of ", result["validation"].get("chose", ""))
-    if soup:
-        return f"the mean of epochs {soup[1]} is kept, of which epoch {best} alone is the best"
-    return f"the model of epoch {best} is kept"
+    """The kept model in words. It is `chose` that says which; `soup` is about the last attempt at one."""
+    best, chose = result["best_epoch"], result["validation"]["chose"]
+    if chose["kind"] == "soup":
+        return f"the model is the mean of epochs {', '.join(map(str, chose['epochs']))}; of these, {best} is the best"
+    return f"the model is from epoch {best}"
 
 
 def classes(kept: Kept) -> dict[str, Any] | None:
-    """A row a class, and the matrix; None without predictions."""
+    """One row per class, and the matrix; None without predictions."""
     if kept.predictions is None:
         return None
     said = kept.predictions
@@ -109,7 +108,7 @@ def classes(kept: Kept) -> dict[str, Any] | None:
 
 
 def gallery(kept: Kept) -> dict[str, Any] | None:
-    """Photos to look at; None in a run that kept none."""
+    """Photos to look at; None if the run kept none."""
     if kept.gallery is None:
         return None
     index, pictures = kept.gallery.index, kept.gallery.pictures
@@ -129,7 +128,7 @@ def gallery(kept: Kept) -> dict[str, Any] | None:
         "worst": found(index["worst"]),
         "least_sure": found(index["least_sure"]),
         "photos": photos,
-        "no_maps": index["no_maps"],
+        "no_maps": index["no_maps"] and NO_MAPS.get(index["no_maps"], NO_MAPS["tokens"]),  # earlier runs have words
     }
 
 
@@ -164,16 +163,16 @@ def calibration(kept: Kept) -> dict[str, Any] | None:
 
 
 def data(kept: Kept) -> dict[str, Any]:
-    """What lies where, what was left out, and what `check` found."""
+    """The parts, what was excluded, and what `check` found."""
     trained = kept.photos_of_classes("train")
-    reasons = Counter(row["reason"] or "without a reason" for row in kept.split if row["part"] == "excluded")
+    reasons = Counter(row["reason"] or "no reason given" for row in kept.split if row["part"] == "excluded")
     sizes = sorted(trained.values())
     return {
         "parts": {part: kept.result["split"].get(part, 0) for part in ("train", "val", "test", "excluded")},
         "num_classes": kept.result["num_classes"],
         "sizes": f"{sizes[0]:,} each"
         if sizes[0] == sizes[-1]
-        else f"{sizes[0]:,} to {sizes[-1]:,} a class, half of them have at most {np.median(sizes):,g}",
+        else f"{sizes[0]:,} to {sizes[-1]:,} per class, median {np.median(sizes):,g}",
         "chart": charts.class_sizes(sizes, "class-sizes"),
         "reasons": reasons.most_common(10),
         "remarks": kept.result.get("remarks") or [],
@@ -204,7 +203,7 @@ def making(kept: Kept) -> dict[str, Any]:
 
 
 def _by_kind(findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The findings' messages, a row a kind, in the order of the findings."""
+    """One row per kind with the messages of its findings, in their order."""
     rows: dict[str, dict[str, Any]] = {}
     for finding in findings:
         row = rows.setdefault(

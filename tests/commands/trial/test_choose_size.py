@@ -187,7 +187,7 @@ def test_a_size_that_is_a_number_stands_in_the_bundle_and_is_judged(trained, cho
     assert run.result["validation"]["loss"] != trained[1].result["validation"]["loss"]
     judged = evaluate(run.path, trained[0], part="val", quiet=True)
     assert judged.figures["loss"] == pytest.approx(run.result["validation"]["loss"], abs=1e-6)
-    assert run.result["test_time"]["tried"] == [] and "test size" not in run.result["validation"]["chose"]
+    assert run.result["test_time"]["tried"] == [] and run.result["validation"]["chose"]["test_settings"] == 0
     assert trained[1].result["test_time"] == {
         "image_size_px": 32, "crop_share": 0.875, "taken": False, "tried": [], "images": 0, "sentence": "",
         "flips": "none",
@@ -201,7 +201,7 @@ def test_what_is_chosen_stands_in_bundle_and_result_and_is_judged_as_it_serves(t
     losses = [tried["loss"] for tried in found["tried"]]
     best = settings[int(np.argmin(losses))]
     assert (found["image_size_px"], found["crop_share"]) == best and found["taken"] is (best != settings[0])
-    assert found["taken"] and "and the test size and crop among 4" in chosen.result["validation"]["chose"]
+    assert found["taken"] and chosen.result["validation"]["chose"]["test_settings"] == 4
     made = chosen.load("cpu")
     assert (made.preprocessing.image_size_px, made.preprocessing.resize_px) == (best[0], round(best[0] / best[1]))
     judged = evaluate(chosen.path, trained[0], part="val", quiet=True)

@@ -131,7 +131,7 @@ def test_the_result_has_the_figure_over_all_photos_and_mean_and_spread_over_fold
     assert validation["groups"] == 15  # a photo lies there twice
     bounds = share_interval(kept.predicted() == kept.labels, kept.groups)
     assert (validation["accuracy_low"], validation["accuracy_high"]) == bounds != wilson(sum(right), 16)
-    assert "epoch of each of 3 folds" in validation["chose"]
+    assert "epoch of each of 3 folds" in validation["chose"]["text"]
     each = [np.mean([r for r, row in zip(right, rows, strict=True) if row["fold"] == f]) for f in "123"]
     assert [row["accuracy"] for row in folds["each"]] == pytest.approx(each)
     assert folds["n"] == 3 and folds["mean"] == pytest.approx(np.mean(each))

@@ -40,12 +40,13 @@ def photos(folder: Path) -> tuple[Split, dict[str, Path]]:
     return Split(tuple(rows)), paths
 
 
-def run_with_model(path: Path, backbone: str = "resnet18") -> RunFolder:
+def run_with_model(path: Path, backbone: str = "resnet18", size: int = 64) -> RunFolder:
     run = RunFolder(path)
     run.make()
     architecture = Architecture(backbone, "linear", None, 0.0, len(CLASSES))
     torch.manual_seed(0)
-    description = Description(architecture, CLASSES, PREPROCESSING, "none")
+    preprocessing = PREPROCESSING | {"image_size_px": size, "resize_px": round(size / 0.875)}
+    description = Description(architecture, CLASSES, preprocessing, "none")
     write_bundle(run.bundle, description, make_classifier(architecture).state_dict())
     return run
 
@@ -85,16 +86,20 @@ def test_the_csv_of_label_errors_has_a_column_to_correct_them_in(kept: RunFolder
     assert all(line[-1] == "" for line in lines[1:])
 
 
-def test_a_network_without_spatial_features_has_photos_and_says_why_there_are_no_maps(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("backbone", "size", "why"), [("vit_tiny_patch16_224", 224, "tokens"), ("resnet18", 32, "one_cell")]
+)
+def test_a_network_without_a_grid_of_features_has_photos_and_the_reason_why_there_are_no_maps(
+    tmp_path: Path, backbone: str, size: int, why: str
+):
     split, paths = photos(tmp_path)
-    run = run_with_model(tmp_path / "run", "vit_tiny_patch16_224")
-    description = json.loads((run.bundle / "model.json").read_text())
-    description["preprocessing"] |= {"image_size_px": 224, "resize_px": 256}
-    del description["description_sha256"]
-    (run.bundle / "model.json").write_text(json.dumps(description))
+    run = run_with_model(tmp_path / "run", backbone, size)
     keep_for_report(run, said(run, split, paths), paths, "cpu")
     index = json.loads(run.gallery_index.read_text())
-    assert "no spatial features" in index["no_maps"] and index["photos"]
+    assert index["no_maps"] == why and index["photos"]
+    assert {entry["thumbnail"] for entry in index["photos"].values()} == {
+        file.name for file in run.gallery.iterdir()
+    } - {"index.json"}
 
 
 def test_odd_names_read_back_from_the_likely_label_errors():

@@ -27,6 +27,7 @@ from fieldguide.evaluation.predictions import Predictions, read_predictions, wri
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_recipe
 from fieldguide.recipe.resolve import settled_as
+from fieldguide.report.chosen import chosen_in_folds
 from fieldguide.result_format import RESULT_FORMAT, is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
@@ -219,20 +220,20 @@ def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
 def _result(
     recipe: ResolvedRecipe, folds: Folds, results: Sequence[dict[str, Any]], found: OutOfFold, remarks: Sequence[Remark]
 ) -> dict[str, Any]:
-    first, split, count = results[0], folds.splits[0], len(folds.splits)
+    first, split = results[0], folds.splits[0]
     predictions = found.predictions
     judged = judge(predictions.probabilities(), predictions.labels, predictions.classes, predictions.groups)
     judged["loss"] = log_loss(predictions.logits, predictions.labels)  # as in a run; `judge` clips each photo's loss
     same = ("recipe", "backbone", "optimizer", "execution", "seed", "num_classes", "parameters", "rules", "weights")
     place = folds.place_of()
-    size = ", test size and crop" if any(result["test_time"]["taken"] for result in results) else ""
+    training, sizes = recipe.training, any(result["test_time"]["taken"] for result in results)
     return {
         "format": RESULT_FORMAT,
         **{key: first[key] for key in same},
         "validation": {key: value for key, value in judged.items() if key not in ("per_class", "confused_pairs")}
         | {
             "failed": list(found.failed),
-            "chose": f"the epoch{size} of each of {count} folds, by {recipe.training.best_by}",
+            "chose": chosen_in_folds(len(folds.splits), training.best_by, training.metric, sizes=sizes),
         },
         "folds": _spread_over_folds(found, results),
         "test": None,
@@ -296,7 +297,7 @@ def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
     screen.say(
         f"out-of-fold accuracy {validation['accuracy']:.4f} "
         f"({interval_and_n(validation)}; "
-        f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']}, "
+        f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']['text']}, "
         "so it is optimistic)",
         style="bold",
     )

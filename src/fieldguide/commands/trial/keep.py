@@ -1,4 +1,4 @@
-"""What `train` keeps in a run, so that its report can be made again without the model and without the photos."""
+"""What `train` keeps in a run, so that its report can be rebuilt without model and photos."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from fieldguide.data.read.thumbnail import jpeg, seen, stretched
 from fieldguide.evaluation.calibration import fit_temperature
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.predictions import Predictions
-from fieldguide.model.activation import activation_maps
+from fieldguide.model.activation import NoMap, activation_maps, why_no_map
 from fieldguide.model.bundle import find_bundle, load_classifier
 from fieldguide.model.classifier import Classifier
 from fieldguide.report.choice import choose
@@ -28,20 +28,19 @@ from fieldguide.storage import csv_line, write_bytes, write_json, write_text
 THUMBNAIL_PX = 224
 MAPS_AT_ONCE = 8
 LABEL_ERRORS_HEADER = ("file", "given", "suggested", "confidence", "given_confidence", "correct_class")
-NO_MAPS = "this backbone has no spatial features, so there are no class-activation maps"
 
 
 def keep_for_report(
     run: RunFolder, predictions: Predictions, photos: Mapping[str, Path | Image], device: str = "auto"
 ) -> None:
-    """Writes likely label errors, thumbnails and class-activation maps into a run that has its model.
+    """Writes likely label errors, thumbnails and activation maps into a run that has its model.
 
-    Every file appears whole or not at all; the gallery's index comes last, so that it never names a missing picture.
+    Each file appears whole or not at all. The index of the gallery comes last, so it never names a missing picture.
 
     Args:
         run: with a bundle.
-        predictions: of the validation photos, as they stand in the run.
-        photos: each of these by its name: its pixels, or where it lies.
+        predictions: of the validation photos, as kept in the run.
+        photos: pixels or path of each photo, by file.
         device: `auto`, `cpu` or `cuda:N`.
     """
     temperature = fit_temperature(predictions.logits, predictions.labels).value
@@ -49,14 +48,14 @@ def keep_for_report(
     suspected = suspects(predictions, temperature)
     write_text(run.label_errors, label_errors_csv(suspected))
     choice = choose(predictions, probabilities, suspected)
-    shown = _draw_gallery(run, choice.files(), predictions, probabilities, photos, world.choose_device(device))
-    silent = any("predicted_map" not in entry for entry in shown.values())
-    write_json(run.gallery_index, choice.to_dict() | {"photos": shown, "no_maps": NO_MAPS if silent else ""})
+    shown, why = _draw_gallery(run, choice.files(), predictions, probabilities, photos, world.choose_device(device))
+    no_maps = why.name.lower() if why else ""
+    write_json(run.gallery_index, choice.to_dict() | {"photos": shown, "no_maps": no_maps})
     _remove_what_is_not_shown(run, shown)
 
 
 def label_errors_csv(suspected: Sequence[Mapping[str, Any]]) -> str:
-    """Likely label errors, the likeliest first, with an empty column for the class that a person finds."""
+    """Likely label errors, likeliest first, with an empty column for the correct class."""
     lines = [csv_line(LABEL_ERRORS_HEADER)]
     for row in suspected:
         shares = {name: f"{row[name]:.4f}" for name in ("confidence", "given_confidence")}
@@ -66,7 +65,7 @@ def label_errors_csv(suspected: Sequence[Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A photo of the gallery: its place in the predictions, what the network sees, and the same to look at."""
+    """A photo of the gallery: its row in the predictions, the network's input, and the same for people."""
 
     row: int
     network_input: torch.Tensor
@@ -80,22 +79,24 @@ def _draw_gallery(
     probabilities: npt.NDArray[np.float64],
     photos: Mapping[str, Path | Image],
     device: torch.device,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], NoMap | None]:
+    """The photos of the gallery by file, and why there are no maps; None if there are."""
     classifier, description = load_classifier(find_bundle(run.path))
     classifier, preprocessing = classifier.to(device), Preprocessing.from_dict(description.preprocessing)
+    why = why_no_map(classifier, preprocessing.image_size_px)
     run.gallery.mkdir(exist_ok=True)
     drawn: dict[str, dict[str, Any]] = {}
     place = {file: row for row, file in enumerate(predictions.files)}
     for i in range(0, len(files), MAPS_AT_ONCE):
         these = files[i : i + MAPS_AT_ONCE]
         piece = list(_read(these, place, photos, preprocessing, description.max_megapixels))
-        maps = _maps(classifier, piece, predictions, preprocessing, device)
+        maps = {} if why else _maps(classifier, piece, predictions, preprocessing, device)
         for j, shown in enumerate(piece):
             name = f"{len(drawn) + 1:03d}"
             drawn[predictions.files[shown.row]] = _write_pictures(
                 run, name, shown, {part: found[j] for part, found in maps.items()}
             ) | _facts(shown.row, predictions, probabilities[shown.row])
-    return drawn
+    return drawn, why
 
 
 def _read(
@@ -108,7 +109,7 @@ def _read(
     for file in files:
         try:
             image = photo_of(photos[file], max_megapixels)
-        except UnreadableError:  # it was there a moment ago; the report does without it
+        except UnreadableError:  # it was readable a moment ago; the report leaves it out
             continue
         yield _Shown(place[file], pixels(center(image, preprocessing)), seen(image, preprocessing, THUMBNAIL_PX))
 
@@ -120,7 +121,7 @@ def _maps(
     preprocessing: Preprocessing,
     device: torch.device,
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """For the predicted and for the actual class, (photos, height, width) maps; empty where there are none."""
+    """(photos, height, width) maps for the predicted and for the actual class; empty without photos."""
     if not piece:
         return {}
     images = normalize(torch.stack([shown.network_input for shown in piece]).to(device), preprocessing)
@@ -141,7 +142,7 @@ def _write_pictures(
             pictures[f"{part}_map"] = (f"{name}-{part}.jpg", overlay(shown.thumbnail, stretched(found, THUMBNAIL_PX)))
     for file, picture in pictures.values():
         write_bytes(run.gallery / file, jpeg(picture))
-    nothing: dict[str, str | None] = {f"{part}_map": None for part in maps}  # a map in which nothing speaks
+    nothing: dict[str, str | None] = {f"{part}_map": None for part in maps}  # an empty map
     return nothing | {key: file for key, (file, _) in pictures.items()}
 
 

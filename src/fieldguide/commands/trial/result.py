@@ -10,6 +10,7 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import counted, duration
 from fieldguide.recipe.schema import Recipe
+from fieldguide.report.chosen import chosen
 from fieldguide.result_format import RESULT_FORMAT
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.plan import Ended
@@ -33,12 +34,9 @@ def result_of(
     """
     assert state.best is not None
     best, history = state.best.epoch, state.history
-    training, soup = recipe.training, state.best.soup
-    model = f"the greedy soup of epochs {', '.join(map(str, soup))}" if soup else f"epoch {best.epoch}"
-    which = " (macro)" if training.best_by == "validation_accuracy" and training.metric == "macro_accuracy" else ""
-    chose = f"{model} of {len(history)}, by {training.best_by}{which}"
-    if judged["test_time"]["taken"]:
-        chose += f", and the test size and crop among {len(judged['test_time']['tried'])}"
+    training, test_time = recipe.training, judged["test_time"]
+    tried = len(test_time["tried"]) if test_time["taken"] else 0
+    chose = chosen(state.best.soup or (best.epoch,), len(history), training.best_by, training.metric, tried)
     images = sum(epoch.training.images for epoch in history)
     return {
         "format": RESULT_FORMAT,
@@ -56,7 +54,7 @@ def result_of(
         "training": best.training.to_dict(),
         "validation": judged["validation"] | {"chose": chose},
         "calibration": judged["calibration"],
-        "test_time": judged["test_time"],
+        "test_time": test_time,
         "test": None,
         "test_evaluations": test_evaluations,
         "epochs": len(history),
@@ -134,7 +132,7 @@ def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> Non
     screen.say(
         f"validation accuracy {validation['accuracy']:.4f} "
         f"({interval_and_n(validation)}; "
-        f"chosen on these photos: {validation['chose']}, so it is optimistic), {macro_sentence(validation)}",
+        f"chosen on these photos: {validation['chose']['text']}, so it is optimistic), {macro_sentence(validation)}",
         style="bold",
     )
     screen.say(calibration_sentence(result["calibration"]))
