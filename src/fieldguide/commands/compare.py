@@ -23,21 +23,21 @@ def compare(
     html_file: str | Path | None = None,
     quiet: bool = False,
 ) -> list[comparison.Row]:
-    """Puts runs side by side, and says which beats which on the same photos.
+    """Puts runs side by side, and says which is better on the same photos.
 
     Args:
         runs: folders of finished runs, trained on the same split.
-        csv_file, markdown_file: where to write the table as well; the latter with the sentences of the comparisons.
+        csv_file, markdown_file: where to write the table; Markdown has the sentences of the comparisons, too.
         json_file: where to write `rows` and `comparisons` (`pairs` with all figures, and `remarks`).
         html_file: where to write the table as a page, with the curves side by side.
         quiet: show nothing.
 
     Returns:
-        A row a run, with the keys of `report.comparison.HEADER`.
+        One row per run, with the keys of `report.comparison.HEADER`.
 
     Raises:
-        UsageError: a run is missing or unfinished (all of them named), the splits differ, or a file would replace one
-            of a run or another of the files.
+        UsageError: a run is missing or unfinished (all are named), the splits differ, or a file would replace a run's
+            file or another output.
     """
     results: list[tuple[str, dict[str, Any]]] = []
     problems: list[str] = []
@@ -48,7 +48,7 @@ def compare(
         except UsageError as error:
             problems += error.problems
     places = [Path(run).resolve() for run in runs]
-    problems += [f"{run}: stands twice" for i, run in enumerate(runs) if places[i] in places[:i]]
+    problems += [f"{run}: given twice" for i, run in enumerate(runs) if places[i] in places[:i]]
     if problems:
         raise UsageError(*problems)
     outputs = {"--csv": csv_file, "--markdown": markdown_file, "--json": json_file, "--html": html_file}
@@ -76,6 +76,6 @@ def _write_page(rows: Sequence[comparison.Row], pairs: Pairs, runs: Mapping[str,
 
 
 def _short_names(runs: Sequence[Path]) -> list[str]:
-    """The folders' own names where they differ, else the paths."""
+    """The names of the folders if they differ, else the paths."""
     own = [run.resolve().name for run in runs]
     return own if len(set(own)) == len(own) else [str(run) for run in runs]

@@ -1,4 +1,4 @@
-"""`fieldguide evaluate`: a trained classifier on labelled photos."""
+"""`fieldguide evaluate`: the accuracy of a trained classifier on labelled photos."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.judging.judge import (
+    Judged,
     calibration_of,
     calibration_sentence,
     interval_and_n,
@@ -20,7 +21,7 @@ from fieldguide.commands.judging.parts import PARTS, choose_part, common_split, 
 from fieldguide.commands.judging.seen import seen_by_runs
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.data.look.inspect import inspect
+from fieldguide.data.look.inspect import Inspected, inspect
 from fieldguide.data.look.scan import Photo, natural, scan
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing, shown
@@ -30,15 +31,15 @@ from fieldguide.world import Device
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         part: `test`, `val`, `train`, or `all` for a folder of labelled photos without parts.
-        figures: plain data, as `result.json`'s `validation`, with `per_class`, `confused_pairs`, `failed` and
-            `calibration`. `loss` is that of the network as it was trained; `calibration` has it before and after. Of
-            `test` also `photos_sha256`, by which `compare` knows whether two figures are of the same photos.
+        figures: plain data, as `validation` in `result.json`, with `per_class`, `confused_pairs`, `failed` and
+            `calibration`. `loss` is without calibration; `calibration` has it before and after. For `test` also
+            `photos_sha256`, with which `compare` knows whether two figures are from the same photos.
         remarks: sentences that a person should read.
-        not_kept: those of them that say what of the figures could not be written into a run.
+        not_kept: the remarks about figures that could not be written into a run.
     """
 
     part: str
@@ -51,7 +52,7 @@ class Evaluation:
 
     @property
     def exit_code(self) -> int:
-        """0, or 3 where photos could not be read."""
+        """0, or 3 if photos could not be read."""
         return 3 if self.figures["failed"] else 0
 
 
@@ -67,31 +68,28 @@ def evaluate(
     allow_broken_rules: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
-    """Judges a run's or a bundle's model on labelled photos.
+    """Evaluates the model of a run or a bundle on labelled photos.
 
     Args:
-        run: a run or a bundle; or several of the same classes, whose calibrated probabilities are averaged.
+        run: a run or a bundle; or several with the same classes, whose calibrated probabilities are averaged.
         photos: a folder of photos, laid out as for `train`.
-        part: `test`, `val` or `train`; None: test if it is labelled, else val, else (where the folder has no
-            parts and the run knows none of its photos) all of it.
-        labels: a CSV whose first column names the photos of a flat `test/` (with or without ending) and whose
-            second names their classes.
+        part: `test`, `val` or `train`. None: test if it is labelled, else val, else all photos (if the folder has no
+            parts and the run knows none of its photos).
+        labels: a CSV with the photos of a flat `test/` in the first column and their classes in the second.
         json_file: where to write the figures.
         device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
-        engine: as for `predict`; plain unless another is asked for, which the figures then name. Photos are decoded at
-            their own size whatever it is.
-        allow_broken_rules: go on where several runs together break a rule of one of them, and say so.
+        engine: as for `predict`; another than plain is named in the figures. Photos are decoded at full size.
+        allow_broken_rules: continue if the ensemble breaks a run's rule.
         quiet: show nothing.
 
     Returns:
-        The figures. On `test`, those of a single run are also written into its `result.json`, and every run counts
-        there how often its model was judged on test photos. Figures of several have `ensemble`, and their `loss` is
-        that of the mean probabilities.
+        The figures. On `test`, those of a single run are also written into its `result.json`, where every run counts
+        its evaluations on test photos. Figures of several runs have `ensemble`; `loss` is that of mean probabilities.
 
     Raises:
-        UsageError: wrong paths, a `json_file` that is a photo, the labels or a file of a run, or the part does not
-            exist; of several runs, classes or splits that differ, or a broken rule.
-        PhotosError: classes that the model does not know, or no photo that can be read.
+        UsageError: wrong paths, a `json_file` that would replace a photo, labels or a run's file, or no such part; for
+            several runs also different classes or splits, or a broken rule.
+        PhotosError: classes that the model does not know, or no readable photo.
     """
     screen, root = Screen(quiet=quiet), Path(photos)
     _demand_options(part, labels, json_file)
@@ -113,10 +111,7 @@ def evaluate(
     rows = rows_to_judge(wanted, chosen, looked_at, splits)
     with screen.counting("evaluating", len(rows)) as advance:
         judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
-    calibration = calibration_of(predictor, judged.predictions, chosen, fitted_on_these=known.was_fitted_on(chosen))
-    figures = {"part": chosen, **judged.figures(), "calibration": calibration, **loaded.described()}
-    if chosen == "test":
-        figures["photos_sha256"] = sha256_of_test(looked_at)
+    figures = _figures(judged, loaded, chosen, known, looked_at)
     remarks += predictor.remarks
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
@@ -126,35 +121,42 @@ def evaluate(
     return _keep(evaluation, loaded, json_file, screen)
 
 
+def _figures(judged: Judged, loaded: Loaded, part: str, known: Known, looked_at: Sequence[Inspected]) -> dict[str, Any]:
+    fitted = known.was_fitted_on(part)
+    calibration = calibration_of(loaded.predictor, judged.predictions, part, fitted_on_these=fitted)
+    figures = {"part": part, **judged.figures(), "calibration": calibration, **loaded.described()}
+    return figures | ({"photos_sha256": sha256_of_test(looked_at)} if part == "test" else {})
+
+
 def _demand_options(part: str | None, labels: str | Path | None, json_file: str | Path | None) -> None:
     if part is not None and part not in PARTS:
         raise UsageError(f"--part {part}: must be test, val or train")
     if labels is not None and part not in (None, "test"):
-        raise UsageError(f"--labels are for the test photos, but --part is {part}; leave one of them out")
+        raise UsageError(f"--labels are for test photos, but --part is {part}; leave one of them out")
     if json_file is not None and (problem := problem_with_output_file(Path(json_file))):
         raise UsageError(f"--json {json_file}: {problem}")
 
 
 def _remarks(photos: Sequence[Photo], part: str, known: Known, classes: Sequence[str]) -> list[str]:
-    """What a person must know to read the figures."""
+    """What a person should know about the figures."""
     found = []
     missing = sorted(set(classes) - {photo.class_name for photo in photos}, key=natural)
     if missing:
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
-        found.append("these are training photos: figures of a model that was trained on them say nothing of new photos")
+        found.append("these are training photos: the figures say nothing about new photos")
     found += known.remarks(part)
     return found
 
 
 def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, screen: Screen) -> Evaluation:
-    """Writes figures that were shown: into a file of their own, then those of a test into the run.
+    """Writes the figures to `json_file`, and those of a test into the run.
 
     Returns:
-        The same evaluation, with what must be said of that.
+        The same evaluation, with remarks about that.
 
     Raises:
-        UsageError: the file cannot be written after all; the run has them all the same.
+        UsageError: the file cannot be written; the run has the figures anyway.
     """
     problem = None
     if json_file is not None:
@@ -191,7 +193,7 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
         screen.warn(remark)
     if figures["failed"]:
         lines = [f"{entry['file']} {entry['reason']}" for entry in figures["failed"]]
-        screen.warn(f"{counted(len(lines), 'photo')} could not be read, in no figure:\n{listing(lines)}")
+        screen.warn(f"{counted(len(lines), 'photo')} unreadable; not counted:\n{listing(lines)}")
     top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
     screen.say(
         f"{evaluation.part} accuracy {figures['accuracy']:.4f} ({interval_and_n(figures)}), "

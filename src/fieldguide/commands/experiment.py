@@ -1,6 +1,6 @@
-"""`fieldguide experiment`: several recipes on the same photos, split and seed, to the table of methods."""
+"""`fieldguide experiment`: several recipes on the same photos, split and seeds, to a table of methods."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class Trial:
     """One training of an experiment.
 
     Attributes:
-        recipe_name: of which recipe.
-        recipe: with the trial's own seed.
+        recipe_name: of its recipe.
+        recipe: with the seed of the trial.
     """
 
     recipe_name: str
@@ -57,11 +57,11 @@ class Experiment:
     """Trials side by side.
 
     Attributes:
-        path: the experiment's folder, with a run a trial, `table.csv`, `table.md` and `table.json`.
-        rows: the table: a row a run, then, of several seeds, a row a recipe with their mean. A trial whose loss was
-            not finite is in none.
-        exit_code: 0; 1 where the loss of a trial was not finite; where one was stopped that can go on, call again: 129,
-            130 or 143 after a signal, 1 after a photo that cannot be read any more.
+        path: folder of the experiment, with one run per trial, `table.csv`, `table.md` and `table.json`.
+        rows: the table: one row per run, then, with several seeds, one row per recipe with the mean. A trial whose loss
+            was not finite has no row.
+        exit_code: 0; 1 if the loss of a trial was not finite. If a trial stopped and can be resumed: 129, 130 or 143
+            after a signal, 1 after a photo became unreadable; call again to resume.
     """
 
     path: Path
@@ -83,34 +83,30 @@ def experiment(
     device: Device = "auto",
     quiet: bool = False,
 ) -> Experiment:
-    """Trains each recipe on the same split and seeds; called again, it goes on where it stopped.
+    """Trains each recipe on the same split and seeds; called again, it resumes.
 
-    A trial whose loss is not finite is told beside the table of the others, and not tried again.
+    A trial whose loss is not finite is reported beside the table, and not tried again.
 
     Args:
         photos: as for `train`.
         recipes: presets or files; each becomes the run `output/NAME`.
-        output: the experiment's folder, which holds nothing yet, or this experiment; a finished trial in it is not
-            trained again, and evaluated again only where the test photos are others by now.
-        seeds: how many seeds each recipe is trained with, from `training.seed` upwards. With several, the runs are
-            `output/NAME-seedN` and the table ends in their means. The split is that of the first seed in all of them,
-            and so is what it made of every `auto`: a plan is made once a recipe, for the first seed, whose
-            `training.max_minutes` bound it; the others follow it to its end.
+        output: folder for the experiment: empty, or this experiment. Its finished trials are not trained again, and
+            evaluated again only if the test photos changed.
+        seeds: per recipe, from `training.seed` upwards. With several, the runs are `output/NAME-seedN` and the table
+            ends with their means. All use the split of the first seed, and each `auto` as the first seed settled it:
+            `training.max_minutes` limits the plan of the first seed, and the others reuse that plan.
         overrides, weights, device: as for `train`, for each recipe.
         quiet: show nothing.
 
     Raises:
-        UsageError: any recipe or path is wrong (before anything is trained), or the photos or a recipe have changed
-            since the experiment began.
-        PhotosError: photos that stand in the way.
+        UsageError: wrong recipes or paths (before training), or photos or a recipe changed since the experiment began.
+        PhotosError: problems with the photos.
     """
     screen, root, folder, device = Screen(quiet=quiet), Path(photos), Path(output), str(device)
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
     chosen = _read_recipes(root, recipes, overrides, weights, device, folder, screen)
-    shared = {(made.training.seed, made.split, made.data.unreadable, made.data.leaks) for made in chosen.values()}
-    if len(shared) > 1:
-        raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; set them alike")
+    _demand_one_split(chosen.values())
     trials = _trials(chosen, seeds)
     starts = [made.model.weights for made in chosen.values()]
     prepared = prepare(root, next(iter(chosen.values())), screen, starts)
@@ -126,7 +122,7 @@ def experiment(
         if isinstance(run, str):
             failed[name] = run
         elif run.exit_code:
-            screen.warn("the experiment stops here; call it again to go on")
+            screen.warn("the experiment stopped; run the same command again to resume")
             return Experiment(folder, (), run.exit_code)
         else:
             runs[name] = run
@@ -134,19 +130,25 @@ def experiment(
     return Experiment(folder, tuple(rows), 1 if failed else 0)
 
 
+def _demand_one_split(recipes: Iterable[Recipe]) -> None:
+    shared = {(recipe.training.seed, recipe.split, recipe.data.unreadable, recipe.data.leaks) for recipe in recipes}
+    if len(shared) > 1:
+        raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; make them equal")
+
+
 def _write_table(
     folder: Path, runs: Mapping[str, Run], failed: Mapping[str, str], recipe_of: Mapping[str, str], screen: Screen
 ) -> list[comparison.Row]:
-    """The table of the runs, written and shown, with what is to be said of it; no rows where no trial has a model."""
+    """Writes and shows the table of the runs, with remarks; no rows if no trial has a model."""
     if not runs:
-        screen.warn("no trial came to its end, so there is no table")
+        screen.warn("no trial finished, so there is no table")
         return []
     results = [(name, RunFolder(run.path), RunFolder(run.path).read_result()) for name, run in runs.items()]
     rows = comparison.table([(name, result) for name, _, result in results])
     means, unlike = means_of_seeds(rows, runs, failed, recipe_of)
     rows += means
     pairs = pair_runs(results)
-    lost = [f"{name} is not in the table, for it came to no end: {why}" for name, why in failed.items()]
+    lost = [f"{name} is not in the table, because it did not finish: {why}" for name, why in failed.items()]
     pairs = replace(pairs, remarks=(*lost, *unlike, *pairs.remarks))
     write_tables(rows, pairs, folder / "table.csv", folder / "table.md", folder / "table.json")
     screen.say("")
@@ -156,7 +158,7 @@ def _write_table(
 
 
 def _trials(recipes: Mapping[str, ResolvedRecipe], seeds: int) -> dict[str, Trial]:
-    """Every training by the name of its run. The split's seed stays, so that only the training's changes."""
+    """All trainings, by the name of their run. Only the seed of the training changes, not that of the split."""
     if seeds == 1:
         return {name: Trial(name, recipe) for name, recipe in recipes.items()}
     trials = {}
@@ -171,9 +173,9 @@ def _trials(recipes: Mapping[str, ResolvedRecipe], seeds: int) -> dict[str, Tria
 
 
 def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
-    """With what the first seed made of its `auto`, its plan included: a mean is of trainings that are alike."""
+    """With each `auto`, and the plan, as the first seed settled it, because a mean needs equal trainings."""
     if trial.recipe.training.plan == "auto" and trial.recipe.training.max_minutes is not None:
-        screen.say(f"by the plan of {first.path.name}, to its end: minutes bound the training that a plan is made for")
+        screen.say(f"reusing {first.path.name}'s plan; the minutes limited only {first.path.name}")
     return replace(trial, recipe=settled_as(trial.recipe, assemble.resolved(read_draft(first.recipe).demand())))
 
 
@@ -186,7 +188,7 @@ def _read_recipes(
     folder: Path,
     screen: Screen,
 ) -> dict[str, ResolvedRecipe]:
-    """Every recipe by name; all their mistakes together."""
+    """All recipes by name; all mistakes at once."""
     if not recipes:
         raise UsageError("give at least one --recipe")
     found: dict[str, ResolvedRecipe] = {}
@@ -202,8 +204,7 @@ def _read_recipes(
         if chosen.split.folds is not None:
             problems.append(
                 f"--recipe {recipe}: split.folds is {chosen.split.folds}, but the trials of an experiment share one "
-                "split; leave it out, or cross-validate each recipe with fieldguide train and put them side by side "
-                "with fieldguide compare"
+                "split; leave it out, or cross-validate each recipe with fieldguide train, then use fieldguide compare"
             )
         if name in found:
             problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
@@ -218,7 +219,7 @@ def _read_recipes(
 def _finish_or_fail(
     trial: Trial, first: RunFolder | None, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
 ) -> Run | str:
-    """The trial's run; or why it would always end before its end, found now or when it was called before."""
+    """The run of the trial; or why it always fails, found now or in an earlier call."""
     why = why_failed(run)
     if why is not None:
         demand_same_trial(run, trial.recipe)
@@ -242,7 +243,7 @@ def _finish_or_fail(
 def _finish_trial(
     trial: Trial, first: RunFolder | None, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
 ) -> Run:
-    """The trial's run: from disk where it was finished before, else gone on with, else trained as the first seed."""
+    """The run of the trial: as it is if finished, else resumed, else trained as the first seed was."""
     if run.is_finished:
         demand_same_trial(run, trial.recipe)
         finished = finished_before(run, screen)
@@ -252,7 +253,7 @@ def _finish_trial(
         if run.path.exists() and not is_empty(run.path):
             aside = _free_name(run.path)
             run.path.rename(aside)
-            screen.warn(f"{run.path} cannot go on: it is now {aside}, and the trial begins again")
+            screen.warn(f"{run.path} cannot be resumed: renamed to {aside}; the trial starts over")
         settled = trial if first is None else _settled_as(trial, first, screen)
         finished = run_trial(settled.recipe_name, settled.recipe, prepared, run, device, screen)
     if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
@@ -263,14 +264,14 @@ def _finish_trial(
 
 
 def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Screen) -> bool:
-    """Whether the test photos are there and no figure is, or one of other photos; earlier versions tell no photos."""
+    """Whether test photos exist without a figure, or with one from other photos; old results name no photos."""
     if not prepared.folder.test_is_labelled or judged is None:
         return prepared.folder.test_is_labelled
-    tested = {photo.file for photo in prepared.folder.part("test")}  # also where a recipe leaves some of them out
+    tested = {photo.file for photo in prepared.folder.part("test")}  # also those that a recipe leaves out
     rows = tuple(replace(row, part="test") for row in prepared.split.rows if row.file in tested)
     if judged.get("photos_sha256") in (None, Split(rows).fingerprint(("test",))):
         return False
-    screen.warn("the test photos have changed since it was evaluated: it is evaluated on them again")
+    screen.warn("the test photos have changed; evaluating again")
     return True
 
 

@@ -1,4 +1,4 @@
-"""How sure macro accuracy is, which is a mean of shares, each of its own count."""
+"""An interval for macro accuracy, which is a mean of shares with different counts."""
 
 import math
 
@@ -20,18 +20,17 @@ def macro_accuracy_interval(
 ) -> tuple[float, float]:
     """Stratified bootstrap, percentile interval, of the mean recall of the classes that have photos.
 
-    Efron and Tibshirani 1993, chapters 8 (more samples than one) and 13 (percentiles): photos are drawn again in
-    each class. How many right ones come out of that is binomial, so counts are drawn instead of photos: the same
-    distribution, and quick.
+    Efron and Tibshirani 1993, chapters 8 (several samples) and 13 (percentiles): photos are drawn again in each class.
+    The number of right ones is then binomial, so counts are drawn instead of photos: the same distribution, but fast.
 
-    Its weakness: a class whose photos are all right, or all wrong, gives no spread, as if its recall were certain.
-    Those classes enter with their Wilson interval instead, joined to the bootstrap of the others by recovered variances
-    (MOVER; Zou, Huang and Zhang 2009, Computational Statistics and Data Analysis 53:1080-1085): squares of the
-    distances from estimate to bound add up. Where there is no such class, this is the plain bootstrap. A class of one
-    photo is always such a class. Simulated with 1 to 100 classes of 3 to 200 photos and recalls of 0.5 to 0.99, it
-    covered 93 to 100 %, the plain one 9 to 96 %: it errs on the wide side where many small classes are perfect.
+    Weakness: a class whose photos are all right, or all wrong, has no spread, as if its recall were certain. Such
+    classes use their Wilson interval instead, joined to the bootstrap of the others by recovered variances (MOVER; Zou,
+    Huang and Zhang 2009, Computational Statistics and Data Analysis 53:1080-1085): squared distances from estimate to
+    bound add up. A class of one photo is always such a class. Without one, this is the plain bootstrap. In simulations
+    with 1 to 100 classes of 3 to 200 photos and recalls of 0.5 to 0.99, it covered 93 to 100 %, the plain bootstrap 9
+    to 96 %. It is too wide if many small classes are perfect.
 
-    A class in which photos belong together enters with Wilson's interval, too, that of its effective number of photos.
+    A class with groups also uses Wilson's interval, for its effective number of photos.
 
     Args:
         labels: (photos,) indices of the true classes, at least one photo.
@@ -40,7 +39,7 @@ def macro_accuracy_interval(
         resamples: draws.
         seed: of the draws; the same gives the same bounds.
         confidence: in (0, 1).
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        groups: (photos,) numbers; photos of one number belong together. None: single photos.
 
     Returns:
         Lower and upper bound, in [0, 1], around the estimate.
@@ -67,7 +66,7 @@ def macro_accuracy_interval(
 def _percentiles(
     correct: npt.NDArray[np.int64], images: npt.NDArray[np.int64], resamples: int, seed: int, confidence: float
 ) -> tuple[float, float]:
-    """Bounds of the sum of recalls over resamples; both 0 if there are no classes."""
+    """Bounds of the sum of recalls over resamples; both 0 without classes."""
     if len(images) == 0:
         return 0.0, 0.0
     drawn = np.random.default_rng(seed).binomial(images, correct / images, size=(resamples, len(images)))

@@ -1,4 +1,4 @@
-"""Whether a confidence of 80 % is right 8 times of 10, and the temperature that makes it so."""
+"""Calibration: whether a confidence of 80 % is right 8 times out of 10, and the temperature that makes it so."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,10 +20,9 @@ from fieldguide.evaluation.reliability import (
 
 FOLDS = 5  # of the cross-fitting
 DECADES = 6  # a temperature below 1e-6 or above 1e6 would say that the logits are not logits
-AT_BOUND = "at its bound: the log loss falls beyond it"
+AT_BOUND = "at its limit: the log loss would fall further beyond it"
 ALL_RIGHT = (
-    "all {n} photos are right, so that no temperature is best; "
-    "it is below 1 as far as mean confidence stays within (n + 1) / (n + 2)"
+    "all {n} photos are right, so no temperature is best; this one keeps mean confidence at or below (n + 1) / (n + 2)"
 )
 
 Floats = npt.NDArray[np.float64]
@@ -32,12 +31,12 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Temperature:
-    """What logits are divided by, so that their softmax is as sure as it is right.
+    """The divisor of logits that makes their softmax as confident as it is right.
 
     Attributes:
         value: positive.
         fitted_on_n: photos.
-        note: None if the value is the optimum; else why there is none and what the value is instead.
+        note: None if the value is the optimum; else why there is none, and what the value is instead.
     """
 
     value: float
@@ -46,7 +45,7 @@ class Temperature:
 
 
 def log_loss(logits: npt.NDArray[Any], labels: Labels) -> float:
-    """Mean negative log probability of the true class, in nats, straight from logits and so never infinite.
+    """Mean negative log probability of the true class, in nats; computed from logits, so never infinite.
 
     Args:
         logits: (photos, classes), finite.
@@ -65,18 +64,17 @@ def log_loss(logits: npt.NDArray[Any], labels: Labels) -> float:
 def fit_temperature(logits: npt.NDArray[Any], labels: Labels) -> Temperature:
     """The temperature of least log loss (Guo et al. 2017, section 4.2, equation 9).
 
-    The log loss is convex in 1 / temperature, so the root of its slope is looked for (Brent 1973), on a logarithmic
-    scale between 1e-6 and 1e6. There is no optimum if every photo is right: the less the temperature, the less the
-    loss, up to a certainty that n photos cannot carry. Then the temperature goes below 1 only until mean confidence is
-    that of Laplace's rule of succession, (n + 1) / (n + 2), and never above 1, for which no photo speaks; the result
-    says so.
+    The log loss is convex in 1 / temperature, so this finds the root of its slope (Brent 1973), on a logarithmic scale
+    between 1e-6 and 1e6. If every photo is right there is no optimum: a lower temperature always gives a lower loss,
+    with more certainty than n photos justify. The temperature then goes below 1 only until mean confidence is that of
+    Laplace's rule of succession, (n + 1) / (n + 2), and never above 1. The note says so.
 
     Args:
         logits: (photos, classes), finite; of photos that the model was not trained on.
         labels: (photos,) indices of the true classes.
 
     Returns:
-        The temperature; 1 with a note where nothing can be told (no photos, or logits that are all equal).
+        The temperature; 1 with a note if there are no photos or all logits are equal.
 
     Raises:
         ValueError: arrays that do not go together.
@@ -97,21 +95,21 @@ def fit_temperature(logits: npt.NDArray[Any], labels: Labels) -> Temperature:
 
 
 def _expected(below_top: Floats, inverse: float) -> float:
-    """Mean expected logit: less the mean logit of the truth, it is the log loss's derivative by 1 / temperature."""
+    """Mean expected logit; minus the mean logit of the truth, this is the slope of the log loss in 1 / temperature."""
     weights = np.exp(below_top * inverse)  # at most 1, and 1 somewhere in each row
     return float((np.einsum("pc,pc->p", weights, below_top) / weights.sum(axis=1)).mean())
 
 
 def _confidence(below_top: Floats, inverse: float) -> float:
-    """Mean confidence, as a share of what it can be: where k logits are highest, it stays below 1 / k."""
+    """Mean confidence, as a share of its limit: with k equal highest logits it stays below 1 / k."""
     reachable = 1 / (below_top == 0).sum(axis=1)
     return float((1 / np.exp(below_top * inverse).sum(axis=1)).sum() / reachable.sum())
 
 
 def _root(rising: Callable[[float], float]) -> tuple[float, bool]:
-    """The temperature at which a function that rises with 1 / temperature is 0, and whether it is a bound instead.
+    """The temperature at which a function that rises with 1 / temperature is 0, and whether it is at a limit instead.
 
-    Decades are tried outwards from a temperature of 1, for each call goes through all logits.
+    Tries decades outwards from a temperature of 1, because each call reads all logits.
     """
     way = -1 if rising(1.0) > 0 else 1
     for decade in range(1, DECADES + 1):
@@ -125,14 +123,14 @@ def _root(rising: Callable[[float], float]) -> tuple[float, bool]:
 def temperatures_without_each(
     logits: npt.NDArray[Any], labels: Labels, folds: int = FOLDS, seed: int = 0, groups: Groups | None = None
 ) -> Floats:
-    """For each photo the temperature that was fitted without its fold.
+    """For each photo, the temperature fitted without its fold.
 
-    Folds are stratified by class, as far as a class has a photo for each fold; what belongs together is in one fold.
+    Folds are stratified by class, if a class has a photo for each fold. Photos that belong together share a fold.
 
     Args:
         logits: (photos, classes).
         labels: (photos,) indices.
-        folds: at least 2; fewer if there are fewer groups. A single group has no others to fit on, and gets 1.
+        folds: at least 2; fewer if there are fewer groups. A single group has no others to fit on and gets 1.
         seed: of the folds.
         groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
 
@@ -158,7 +156,7 @@ def temperatures_without_each(
 
 
 def _strata(labels: Labels, folds: int) -> Labels:
-    """Labels in which classes with fewer photos than folds are one, so that scikit-learn can spread them all."""
+    """Labels with the classes that have fewer photos than folds merged, so that scikit-learn can spread them."""
     images = np.bincount(labels)
     if images.max() < folds:
         return np.zeros_like(labels)
@@ -168,7 +166,7 @@ def _strata(labels: Labels, folds: int) -> Labels:
 
 
 def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Groups | None = None) -> dict[str, Any]:
-    """What calibration did, judged on photos that the temperature was not fitted on.
+    """The effect of calibration, measured on photos that the temperature was not fitted on.
 
     Args:
         logits: (photos, classes); the temperature is fitted on all of them.
@@ -182,14 +180,14 @@ def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Gro
         lists).
 
     Raises:
-        ValueError: no photos to judge on, or arrays that do not go together.
+        ValueError: no photos, or arrays that do not go together.
     """
     fitted = fit_temperature(logits, labels)
     before, joined = logits.astype(np.float64), joined_groups(groups)
-    units, without = (len(labels), "it") if joined is None else (joined, "it and what belongs with it")
-    judged = f"cross-fitted in {min(FOLDS, units)} folds: each photo with a temperature fitted without {without}"
+    units, together = (len(labels), "") if joined is None else (joined, ", groups kept together")
+    judged = f"{min(FOLDS, units)}-fold cross-fitted{together}"
     if units == 1:
-        judged = f"nowhere: a single {'photo' if joined is None else 'group'} has no others to fit a temperature on"
+        judged = f"not cross-fitted: there is only one {'photo' if joined is None else 'group'}"
     after = before / temperatures_without_each(logits, labels, groups=groups)[:, None]
     return {
         "temperature": fitted.value,
@@ -203,7 +201,7 @@ def calibration_summary(logits: npt.NDArray[Any], labels: Labels, *, groups: Gro
 def temperature_summary(
     temperature: float, logits: npt.NDArray[Any], labels: Labels, judged: str, groups: Groups | None = None
 ) -> dict[str, Any]:
-    """What a temperature that was fitted elsewhere does on these photos.
+    """The effect on these photos of a temperature that was fitted elsewhere.
 
     Args:
         temperature: positive.
@@ -237,7 +235,7 @@ def _before_and_after(
 
 
 def _judged(logits: Floats, labels: Labels, groups: Groups | None) -> dict[str, Any]:
-    loss = log_loss(logits, labels)  # first, for it refuses what cannot be judged
+    loss = log_loss(logits, labels)  # first, because it refuses bad input
     confidence = softmax(logits, axis=1).max(axis=1)
     correct = logits.argmax(axis=1) == labels
     return {

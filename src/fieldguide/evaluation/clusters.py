@@ -1,4 +1,4 @@
-"""Photos that belong together, such as the frames of a burst: how many independent ones they are worth."""
+"""Photos that belong together, such as frames of a burst: how many independent photos they are worth."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,33 +10,33 @@ Groups = npt.NDArray[np.int64]
 
 
 def joined_groups(groups: Groups | None) -> int | None:
-    """How many groups there are, if any two photos belong together; None if each stands for itself."""
+    """The number of groups; None if no two photos belong together."""
     count = 0 if groups is None else len(np.unique(groups))
     return count if groups is not None and count < len(groups) else None
 
 
 def worth(values: npt.NDArray[np.float64], groups: Groups, confidence: float = 0.95, *, small: bool = True) -> float:
-    """How many independent photos give a mean that is as sure as this one; at most as many as there are.
+    """The number of independent photos whose mean is as certain as this one; at most as many as there are.
 
     The variance of the mean over that of independent photos is the design effect, estimated from the sums over groups
-    (Rao and Scott 1992, Biometrics 48:577-585); the photos divided by it are their effective number. Where there are
-    few groups their variance is itself unsure, so that the number is multiplied by the squared ratio of Student's
-    quantiles (Korn and Graubard 1998, Survey Methodology 24:193-201). Where all values are equal nothing can be
-    estimated, and the photos of a group count as one (Kish 1965: groups of n_g photos, n^2 over the sum of n_g^2).
+    (Rao and Scott 1992, Biometrics 48:577-585). Photos divided by it are their effective number. With few groups this
+    variance is uncertain, so the number is multiplied by the squared ratio of Student's quantiles (Korn and Graubard
+    1998, Survey Methodology 24:193-201). If all values are equal nothing can be estimated, and the photos of a group
+    count as one (Kish 1965: groups of n_g photos, n^2 over the sum of n_g^2).
 
-    Simulated (benchmarks/groups.py), intervals of shares of 0.8 and 0.9 in 30 to 300 groups of 1 to 10 covered 95 to
-    96 %, where those of independent photos covered 52 to 96 %. Its weakness: where by chance no group fails as a whole,
-    a sample cannot tell that one could: 83 % with eight groups of 20, of which a fifth fail, and 78 % with 30 of 10, of
-    which a twentieth do (43 and 57 % as independent photos).
+    In simulations (benchmarks/groups.py), intervals for shares of 0.8 and 0.9 in 30 to 300 groups of 1 to 10 covered 95
+    to 96 %; those for independent photos covered 52 to 96 %. Weakness: if by chance no group fails as a whole, the
+    sample cannot show that one could. Coverage was 83 % with eight groups of 20, a fifth failing, and 78 % with 30
+    groups of 10, a twentieth failing (43 and 57 % as independent photos).
 
     Args:
         values: (photos,) such as 1 for right and 0 for wrong.
         groups: (photos,) numbers; photos of one number belong together.
-        confidence: of the interval that it is for, in (0, 1).
-        small: whether to count for few groups.
+        confidence: of the interval, in (0, 1).
+        small: whether to account for few groups.
 
     Returns:
-        From above 0 to the number of photos; 0 for several photos of one group, of which nothing is known.
+        Above 0, up to the number of photos; 0 for several photos of one group, which tell nothing.
     """
     n = len(values)
     numbers, place = np.unique(groups, return_inverse=True)
@@ -64,18 +64,18 @@ def worth_each(
     *,
     small: bool = True,
 ) -> npt.NDArray[np.float64]:
-    """How many independent photos each class's share of right ones is as sure as (`worth`), and one at the least.
+    """The effective number of photos (`worth`) behind each class's share of right ones, at least one.
 
     Args:
         right: (photos,).
         of: (photos,) the class that a photo counts for: its own for recall, the predicted one for precision.
         num_classes: above every number in `of`.
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        groups: (photos,) numbers; photos of one number belong together. None: single photos.
         confidence: of the intervals, in (0, 1).
-        small: whether to count for few groups.
+        small: whether to account for few groups.
 
     Returns:
-        (num_classes,); as many as a class has photos where each stands for itself, 0 where there are none.
+        (num_classes,); the number of photos if they are single, 0 for a class without photos.
     """
     found = np.bincount(of, minlength=num_classes).astype(np.float64)
     if groups is None or joined_groups(groups) is None:
@@ -89,13 +89,13 @@ def worth_each(
 def share_interval(
     right: npt.NDArray[np.bool_], groups: Groups | None = None, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Wilson's interval of a share; where photos belong together, with their effective number in place of theirs.
+    """Wilson's interval of a share; with groups, for the effective number of photos.
 
     Franco, Little, Louis and Slud 2019, Journal of Survey Statistics and Methodology 7:334-364, compare it with others.
 
     Args:
         right: (photos,) at least one.
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        groups: (photos,) numbers; photos of one number belong together. None: single photos.
         confidence: in (0, 1).
 
     Returns:
@@ -109,11 +109,11 @@ def share_interval(
 
 
 def flip_test(differences: npt.NDArray[np.int64], groups: Groups) -> float:
-    """Exact two-sided p-value that two models are equally good, with groups as what chance may turn around.
+    """Exact two-sided p-value that two models are equally good, by flipping the signs of groups.
 
-    If they are, then for each group of photos it is as likely that the first model has so many more right as that the
-    second has: the sum of the groups' differences is held against all its 2^groups signs (Fisher 1935, section 21, on
-    groups). Where every photo stands for itself that is McNemar's exact test.
+    If they are equally good, each group's difference is as likely with either sign. The sum of differences is compared
+    with that of all 2^groups choices of signs (Fisher 1935, section 21, on groups). For single photos this is
+    McNemar's exact test.
 
     Args:
         differences: (photos,) 1 where only the first model is right, -1 where only the second is, else 0.

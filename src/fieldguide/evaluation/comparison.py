@@ -1,4 +1,4 @@
-"""Two models on the same photos: what the difference is, and whether it is shown."""
+"""Two models on the same photos: their difference, and whether it is significant."""
 
 import math
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ class Comparison:
         only_a: photos that only A has right.
         only_b: photos that only B has right.
         difference: `accuracy_a` - `accuracy_b`; `difference_low` and `difference_high` bound it (95 %, Tango).
-        p_value: McNemar's exact test, two-sided; where photos belong together, of their groups (`clusters.flip_test`).
-        groups: how many, where photos belong together; intervals and test then count for it. None: each for itself.
+        p_value: McNemar's exact test, two-sided; with groups, their sign-flip test (`clusters.flip_test`).
+        groups: how many, if photos belong together; intervals and test account for them. None: single photos.
     """
 
     n: int
@@ -48,27 +48,26 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether the test rejects at 5 % that A and B are equally good, and the interval leaves out 0.
+        """Whether the difference is significant: the test rejects at 5 %, and the interval excludes 0.
 
-        Where each photo stands for itself McNemar's exact test is the verdict: where it rejects, the interval leaves
-        out 0 as well; where the interval barely leaves out 0, the test may not reject, and the difference then counts
-        as not shown. Of groups the interval can be the more careful one: it counts for how few they are, and never
-        takes their photos for more than as many independent ones, as the test does where all groups differ alike.
+        For single photos McNemar's exact test decides: if it rejects, the interval excludes 0 too, but not the other
+        way round. With groups the interval can be stricter: it accounts for few groups, and never counts photos as
+        more than as many independent ones, as the test does if all groups differ alike.
         """
         return self.p_value < LEVEL and not self.difference_low <= 0 <= self.difference_high
 
     @property
     def test(self) -> str:
-        """What the p-value is of, as a person calls it."""
+        """The name of the test behind the p-value."""
         return "McNemar" if self.groups is None else "sign-flip test of groups"
 
     def sentence(self, name_a: str, name_b: str, chose: Sequence[str] = ()) -> str:
-        """The verdict in words, seen from the one that is better on these photos.
+        """The verdict in words, from the view of the model that is better on these photos.
 
         Args:
             name_a: what to call A.
             name_b: what to call B.
-            chose: what these photos have chosen ("epoch", "round", "recipe"); the sentence then says so.
+            chose: what these photos also chose ("epoch", "round", "recipe"); the sentence then says so.
         """
         better, other, low, high = name_a, name_b, self.difference_low, self.difference_high
         if self.only_b > self.only_a:
@@ -81,7 +80,7 @@ class Comparison:
             points = f"{gain} points ({low_points} to {high_points}; {sample}, {test})"
             return f"{better} beats {other} by {points}{note}"
         return (
-            f"{better} beats {other}: not shown at {sample} "
+            f"{better} beats {other}: not significant at {sample} "
             f"(difference {gain} points, {low_points} to {high_points}; {test}){note}"
         )
 
@@ -91,9 +90,9 @@ class Comparison:
 
 
 def compare_predictions(a: Predictions, b: Predictions, name_a: str = "A", name_b: str = "B") -> Comparison:
-    """Compares two models on the photos that both have judged, paired by file name.
+    """Compares two models on the same photos, paired by file name.
 
-    Classes are matched by their names, so that their order may differ.
+    Classes are matched by name, so their order may differ.
 
     Args:
         a: of the first model.
@@ -118,7 +117,7 @@ def compare_predictions(a: Predictions, b: Predictions, name_a: str = "A", name_
     bounds, p_value, joined = paired_difference(only_a, only_b, n), mcnemar_exact(only_a, only_b), joined_groups(groups)
     if groups is not None and joined is not None:
         differences = right_a.astype(np.int64) - right_b
-        each = worth(differences.astype(np.float64), groups) / n  # what a photo counts for
+        each = worth(differences.astype(np.float64), groups) / n  # the weight of a photo
         bounds = paired_difference(only_a * each, only_b * each, n * each) if each else (-1.0, 1.0)
         p_value = flip_test(differences, groups)
     return Comparison(
@@ -143,16 +142,16 @@ def _problem_with_pairing(a: Predictions, b: Predictions, name_a: str, name_b: s
     missing, added = classes_a.keys() - classes_b.keys(), classes_b.keys() - classes_a.keys()
     if missing or added:
         return (
-            f"{name_a} and {name_b} were not judged on the same photos: {len(missing)} only in {name_a}, "
-            f"{len(added)} only in {name_b} (such as {min(missing | added)}); compare two runs of one split"
+            f"{name_a} and {name_b} were not evaluated on the same photos: {len(missing)} only in {name_a}, "
+            f"{len(added)} only in {name_b} (such as {min(missing | added)}); compare runs of one split"
         )
     changed = [file for file in a.files if classes_a[file] != classes_b[file]]
     if changed:
         return (
-            f"{len(changed)} photos have another class in {name_b} than in {name_a} (such as {changed[0]}); "
+            f"{len(changed)} photos have different classes in {name_a} and {name_b} (such as {changed[0]}); "
             "train or evaluate both with the same labels"
         )
-    return None if a.files else f"{name_a} and {name_b} were judged on no photos"
+    return None if a.files else f"{name_a} and {name_b} have no evaluated photos"
 
 
 def mcnemar_exact(only_a: int, only_b: int) -> float:
@@ -171,7 +170,7 @@ def mcnemar_exact(only_a: int, only_b: int) -> float:
 
 
 def in_points(*shares: float) -> list[str]:
-    """Shares as percentage points: one decimal, more where that would round one that is not 0 away."""
+    """Shares as percentage points: one decimal, more if one that is not 0 would round to 0."""
     for decimals in (1, 2, 3, 4):
         texts = [f"{100 * share:.{decimals}f}" for share in shares]
         if all(float(text) != 0 or share == 0 for text, share in zip(texts, shares, strict=True)):
@@ -191,16 +190,16 @@ def p_text(p_value: float) -> str:
 
 
 def in_groups(groups: int | None) -> str:
-    """What stands behind `n = 300` where photos belong together; else empty."""
+    """The text after `n = 300` if photos belong together, else empty."""
     return "" if groups is None else f" in {counted(groups, 'group')}"
 
 
 def selection_note(chose: Sequence[str]) -> str:
-    """The half-sentence that stands behind a figure whose photos have chosen something, such as the epoch; else empty.
+    """The note behind a figure whose photos also chose something, such as the epoch; else empty.
 
     Args:
         chose: such as "epoch", "round", "recipe".
     """
     if not chose:
         return ""
-    return f"; these photos also chose {' and '.join(f'the {what}' for what in chose)}, so the figure flatters"
+    return f"; these photos also chose {' and '.join(f'the {what}' for what in chose)}, so the figure is optimistic"

@@ -1,4 +1,4 @@
-"""How sure a share is, how sure a difference of two shares on the same photos, and how sure a mean over seeds."""
+"""Intervals for a share, for a difference of two shares on the same photos, and for a mean over seeds."""
 
 import math
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ def wilson_each(
     """Wilson's interval of many proportions at once, for a thousand classes; the same figures as `wilson`.
 
     Args:
-        successes: (shares,) counts, at most `trials`; no whole numbers where trials count for less than one each.
-        trials: (shares,) counts; where one is 0, the bounds are 0 and 1: nothing is known.
+        successes: (shares,) counts, at most `trials`; fractional if trials count for less than one each.
+        trials: (shares,) counts; for 0 the bounds are 0 and 1.
         confidence: in (0, 1).
 
     Returns:
@@ -45,9 +45,9 @@ def wilson_each(
     z_squared = float(norm.ppf((1 + confidence) / 2)) ** 2
     failures = trials - successes
     middle = (successes + z_squared / 2) / (trials + z_squared)
-    some = np.where(trials > 0, trials, 1)  # keeps 0 of 0 out of the division; its product is 0 all the same
+    some = np.where(trials > 0, trials, 1)  # avoids 0 / 0; the product is 0 anyway
     half = np.sqrt(z_squared * (successes * failures / some + z_squared / 4)) / (trials + z_squared)
-    # at the ends the bound is 0 or 1 exactly, and rounding must not say otherwise
+    # at the ends the bound is exactly 0 or 1, whatever rounding says
     low = np.where(successes == 0, 0.0, np.maximum(middle - half, 0.0))
     return low, np.where(failures == 0, 1.0, np.minimum(middle + half, 1.0))
 
@@ -58,12 +58,11 @@ def paired_difference(only_a: float, only_b: float, pairs: float, confidence: fl
     Tango 1998, Statistics in Medicine 17:891-908, recommended by Fagerland, Lydersen and Laake 2014, Statistics in
     Medicine 33:2850-2875. The bounds are the differences d at which the score test stands on its limit,
     (b - c - n d) / sqrt(n (2 q + d (1 - d))) = +-z, with q the likeliest share of pairs that only the second has right,
-    given d: the positive root of 2 n q^2 + (-b - c + (2 n - b + c) d) q - c d (1 - d) = 0. At d = 0 that is McNemar's
-    asymptotic test: of the intervals in use, it is the one that agrees with it. Unlike Wald's, it has a width where all
-    pairs agree.
+    given d: the positive root of 2 n q^2 + (-b - c + (2 n - b + c) d) q - c d (1 - d) = 0. At d = 0 this is McNemar's
+    asymptotic test; no other common interval agrees with that. Unlike Wald's, it has a width even if all pairs agree.
 
     Args:
-        only_a: pairs in which only the first is right; no whole number where pairs count for less than one each.
+        only_a: pairs in which only the first is right; fractional if pairs count for less than one each.
         only_b: pairs in which only the second is right.
         pairs: all pairs, above 0.
         confidence: in (0, 1).
@@ -93,18 +92,18 @@ def _tango_lower(only_a: float, only_b: float, pairs: float, z: float) -> float:
     estimate = (only_a - only_b) / pairs
     if excess(-1.0) <= 0:
         return -1.0
-    # A hair below the estimate: where all pairs agree, the estimate itself is a second root, and not the one wanted.
+    # Just below the estimate: if all pairs agree, the estimate itself is a second root, and the wrong one.
     return float(brentq(excess, -1.0, estimate - 1e-6 / pairs, xtol=1e-14))
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What several seeds of one recipe gave.
+    """Figures over several seeds of one recipe.
 
     Attributes:
         n: seeds.
         mean: of the values.
-        deviation: standard deviation with n - 1 below; None for one seed.
+        deviation: standard deviation, divided by n - 1; None for one seed.
         low: lower bound of the mean's 95 % t-interval; None for one seed.
         high: upper bound of it; None for one seed.
     """
@@ -119,11 +118,10 @@ class Spread:
 def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
     """Mean, standard deviation and Student's t-interval of the mean.
 
-    The interval holds for other seeds on the same photos; how the figure would be on other photos is another doubt,
-    and not in it.
+    The interval is for other seeds on the same photos. It does not cover other photos.
 
     Args:
-        values: one figure a seed, at least one.
+        values: one figure per seed, at least one.
         confidence: in (0, 1).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Figures from probabilities and labels; counts are summed and divided once."""
+"""Figures from probabilities and labels; counts are summed, then divided once."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,16 +21,16 @@ def judge(
     classes: Sequence[str],
     groups: Groups | None = None,
 ) -> dict[str, Any]:
-    """Everything that predictions say about a classifier.
+    """All figures of a classifier, from its predictions.
 
     Args:
         probabilities: (photos, classes), each row summing to 1.
         labels: (photos,) indices of the true classes.
         classes: names, in the order of the columns.
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        groups: (photos,) numbers; photos of one number belong together. None: single photos.
 
     Returns:
-        Plain data: `images`, `groups` (how many, where photos belong together; all intervals then count for it),
+        Plain data: `images`, `groups` (how many, if photos belong together; all intervals account for it),
         `loss` (nats), `accuracy` with `accuracy_low` and
         `accuracy_high` (95 %, Wilson), `top5_accuracy` (None below 6 classes, and so are its bounds, named alike),
         `macro_accuracy` (mean recall of the classes that have photos) with `macro_accuracy_low` and
@@ -73,8 +73,8 @@ def judge(
 def top_k(probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.bool_]:
     """(photos,) whether the class is among the `k` most probable; of equal ones, the first count as more probable."""
     places = np.arange(probabilities.shape[1])
-    ahead = np.empty(len(labels), np.int64)  # classes that are more probable than the true one
-    for start in range(0, len(labels), ROWS_AT_ONCE):  # to sort all classes of all photos would take gigabytes
+    ahead = np.empty(len(labels), np.int64)  # classes more probable than the true one
+    for start in range(0, len(labels), ROWS_AT_ONCE):  # sorting all classes of all photos would take gigabytes
         block = slice(start, start + ROWS_AT_ONCE)
         rows, truth = probabilities[block], labels[block, None]
         of_truth = np.take_along_axis(rows, truth, axis=1)
@@ -88,16 +88,16 @@ def class_table(
     classes: Sequence[str],
     groups: Groups | None = None,
 ) -> list[dict[str, Any]]:
-    """A row a class: photos, right ones, recall and precision, each with its 95 % interval (Wilson).
+    """One row per class: photos, right ones, recall and precision, each with its 95 % interval (Wilson).
 
-    None where there is nothing to divide by. Where photos of a class belong together, its interval is that of their
-    effective number (`clusters.worth`), and of one photo at the least: so much a single group counts for.
+    A share without photos is None. If photos of a class belong together, the interval is for their effective number
+    (`clusters.worth`), at least one photo, as for a single group.
 
     Args:
         labels: (photos,) indices of the true classes.
         predicted: (photos,) indices of the predicted ones.
         classes: names.
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        groups: (photos,) numbers; photos of one number belong together. None: single photos.
     """
     right = predicted == labels
     images, answers, correct = (np.bincount(of, minlength=len(classes)) for of in (labels, predicted, labels[right]))
@@ -119,10 +119,7 @@ def class_table(
 def share_columns(
     name: str, successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], worth: npt.NDArray[np.float64]
 ) -> list[dict[str, float | None]]:
-    """Of each share, `name` with `name_low` and `name_high` (95 %, Wilson, of as many trials as `worth` says).
-
-    None where there are no trials.
-    """
+    """For each share, `name`, `name_low` and `name_high` (95 %, Wilson, for `worth` trials); None without trials."""
     values = successes / np.maximum(trials, 1)  # (shares,)
     low, high = wilson_each(successes * (worth / np.maximum(trials, 1)), worth)
     shares = zip(values.tolist(), low.tolist(), high.tolist(), strict=True)

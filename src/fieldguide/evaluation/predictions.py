@@ -1,4 +1,4 @@
-"""What a model said about each photo, kept so that every figure can be made again without the model."""
+"""A model's output for each photo, kept so that every figure can be computed again without the model."""
 
 import math
 import zipfile
@@ -19,15 +19,14 @@ GROUPS = "groups"
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The logits of a model for photos whose classes are known.
+    """The logits of a model for labelled photos.
 
     Attributes:
         files: names of the photos, each once.
         labels: (photos,) int64, indices into `classes`.
         logits: (photos, classes) float32 or float64, finite.
         classes: names, in the order of the columns, each once.
-        groups: (photos,) int64; photos of one number belong together, such as the frames of a burst. None: each stands
-            for itself.
+        groups: (photos,) int64; photos of one number belong together, such as frames of a burst. None: single photos.
 
     Raises:
         ValueError: parts that do not go together; the message says which.
@@ -85,10 +84,10 @@ def _problem(
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Writes one `.npz` with the arrays `files`, `labels`, `logits` and `classes`, whole or not at all.
 
-    Where photos belong together there is `groups`, too. The same content gives the same bytes.
+    If photos belong together, `groups` is added. The same content gives the same bytes.
 
     Raises:
-        OSError: it cannot be written; nothing stands at `path` that did not stand there before.
+        OSError: it cannot be written; what was at `path` before is still there.
     """
     arrays: dict[str, Any] = {
         "files": np.array(predictions.files, dtype=np.str_),
@@ -109,7 +108,7 @@ def read_predictions(path: Path) -> Predictions:
         UsageError: the file is missing, damaged, or its parts do not go together; the message names it.
     """
     try:
-        # np.load leaves a damaged file open; the outer `open` does not
+        # np.load leaves a damaged file open; the outer `open` closes it
         with path.open("rb") as file:
             _demand_plain_archive(file)
             with np.load(file, allow_pickle=False) as stored:
@@ -119,12 +118,12 @@ def read_predictions(path: Path) -> Predictions:
         return Predictions(tuple(files.tolist()), labels, logits, tuple(classes.tolist()), groups)
     except FileNotFoundError:
         raise UsageError(f"{path}: there is no such file") from None
-    except Exception as error:  # numpy raises whatever its parser does on a damaged header
+    except Exception as error:  # numpy raises anything on a damaged header
         raise UsageError(f"{path}: cannot be read as predictions ({error}); evaluate the run again") from None
 
 
 def _demand_plain_archive(file: BinaryIO) -> None:
-    """numpy's savez does not compress; what is compressed may hold a thousand times what the file is large."""
+    """numpy's savez does not compress; compressed content may be a thousand times larger than its file."""
     with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
@@ -133,7 +132,7 @@ def _demand_plain_archive(file: BinaryIO) -> None:
 
 
 def _demand_names(*arrays: npt.NDArray[Any]) -> None:
-    """Names take room in the file, so that there are not more of them than it can hold; none holds half a character."""
+    """Names are text with a size, so there are no more than the file can hold; none has half a character."""
     for array in arrays:
         if array.ndim != 1 or array.dtype.kind != "U" or not array.itemsize:
             raise ValueError(f"names are {array.dtype} of shape {array.shape}")
@@ -141,4 +140,4 @@ def _demand_names(*arrays: npt.NDArray[Any]) -> None:
             raise ValueError("a name in it is no text")
 
 
-# One wrong byte may hit the archive, its compression, an array's header (which is Python) or an array's name.
+# One wrong byte may be in the archive, its compression, an array's header (which is Python) or an array's name.

@@ -1,4 +1,4 @@
-"""Confidence against what came true: reliability by bin, expected calibration error, accuracy against coverage."""
+"""Confidence against accuracy: reliability by bin, expected calibration error, accuracy against coverage."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +33,8 @@ def _bin_sums(where: Counts, confidence: Floats, correct: Flags, bins: int) -> t
 def expected_calibration_error(confidence: Floats, correct: Flags, bins: int = BINS) -> float:
     """Mean distance of accuracy from confidence over bins of equal width, weighted by photos (Guo et al. 2017, eq. 3).
 
-    An empty bin has no photos and so no weight. The figure depends on the bins and is above 0 even for a perfectly
-    calibrated model, the more so the fewer photos there are: compare it only at the same n and bins.
+    An empty bin has no weight. The figure depends on the bins. Even a perfectly calibrated model has more than 0, and
+    more with fewer photos: compare it only at the same n and bins.
 
     Args:
         confidence: (photos,) probability of the likeliest class, in [0, 1].
@@ -54,18 +54,18 @@ def expected_calibration_error(confidence: Floats, correct: Flags, bins: int = B
 def reliability_table(
     confidence: Floats, correct: Flags, bins: int = BINS, groups: Groups | None = None
 ) -> list[dict[str, Any]]:
-    """A row a bin of equal width: how sure, how right, and of how many photos.
+    """One row per bin of equal width: confidence, accuracy and number of photos.
 
     Args:
         confidence: (photos,) probability of the likeliest class, in [0, 1].
         correct: (photos,) whether that class is the true one.
         bins: count.
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
+        groups: (photos,) numbers; photos of one number belong together. None: single photos.
 
     Returns:
         Rows with `above`, `up_to`, `images`, `confidence` (mean), `accuracy`, `accuracy_low` and `accuracy_high`
-        (95 %, Wilson; where photos of a bin belong together, of their effective number, `clusters.worth_each`); None
-        for the last four of an empty bin.
+        (95 %, Wilson; with groups, for the effective number of photos, `clusters.worth_each`); the last four are None
+        for an empty bin.
 
     Raises:
         ValueError: no photos, no bins, or arrays that do not go together.
@@ -89,12 +89,12 @@ def reliability_table(
 
 @dataclass(frozen=True, eq=False)
 class CoverageCurve:
-    """Accuracy among the surest photos, as more of them are answered.
+    """Accuracy among the most confident photos, as more of them are answered.
 
     Attributes:
         coverage: (points,) share of photos answered, rising to 1.
         accuracy: (points,) share of the answered that are right.
-        confidence: (points,) least confidence that is answered at that point.
+        confidence: (points,) lowest confidence answered at that point.
     """
 
     coverage: Floats
@@ -113,7 +113,7 @@ class CoverageCurve:
 def coverage_curve(confidence: Floats, correct: Flags, most_points: int = 200) -> CoverageCurve:
     """Accuracy against coverage (El-Yaniv and Wiener 2010, section 2: the risk-coverage curve, turned over).
 
-    Photos of equal confidence are answered together, for no threshold can part them.
+    Photos of equal confidence are answered together, because no threshold can separate them.
 
     Args:
         confidence: (photos,) probability of the likeliest class.

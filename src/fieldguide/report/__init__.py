@@ -1,1 +1,1 @@
-"""What a person looks at: curves and tables, made from a run's files without its model."""
+"""Pages, curves and tables, made from a run's files without its model."""

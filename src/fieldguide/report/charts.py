@@ -1,4 +1,4 @@
-"""Charts that take their colours from the page they stand in, so that they are legible in light, dark and print."""
+"""Charts in the colours of their page, so that they are legible in light, dark and print."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from fieldguide.report.figures import LineStyle, draw_axes, new_panel, to_svg
 Epochs = Sequence[dict[str, Any]]
 Limits = tuple[float, float]
 
-# What a chart is drawn in, and the page's variable that takes its place.
+# The colours of a chart, and the page's variables that replace them.
 INK, MUTED, TRAINING, VALIDATION, FAINT = "#010101", "#020202", "#030303", "#040404", "#050505"
 VARIABLES = {INK: "--ink", MUTED: "--muted", TRAINING: "--training", VALIDATION: "--validation", FAINT: "--faint"}
 LABELS = {"loss": "loss (cross-entropy, nats)", "accuracy": "accuracy"}
@@ -24,8 +24,8 @@ def curve(epochs: Epochs, key: str, name: str, limits: Limits | None = None, mos
         epochs: lines of a run's history.
         key: `loss` or `accuracy`.
         name: of the chart, unique in its page.
-        limits: of the vertical axis, so that several runs can be compared; None: the data's own.
-        most_epochs: where the horizontal axis ends, for the same reason; None: the data's own.
+        limits: of the vertical axis, to compare several runs; None: those of the data.
+        most_epochs: end of the horizontal axis, likewise; None: that of the data.
     """
     panel = new_panel(INK, MUTED, "epoch", LABELS[key])
     numbers = [epoch["epoch"] for epoch in epochs]
@@ -51,7 +51,7 @@ def rates(epochs: Epochs, name: str) -> Markup:
 
 
 def reliability(rows: Sequence[Mapping[str, Any]], name: str) -> Markup:
-    """Accuracy against confidence, a point a bin with its interval; the bars are the bin's share of the photos."""
+    """Accuracy against confidence, one point per bin with its interval; bars are the bin's share of the photos."""
     panel = new_panel(INK, MUTED, "confidence", "accuracy")
     filled = [row for row in rows if row["images"]]
     total = sum(row["images"] for row in filled)
@@ -69,8 +69,8 @@ def reliability(rows: Sequence[Mapping[str, Any]], name: str) -> Markup:
 
 
 def coverage(curve_: Mapping[str, Sequence[float]], name: str) -> Markup:
-    """Accuracy among the answered photos, against the share that is answered."""
-    panel = new_panel(INK, MUTED, "share of photos answered, surest first", "accuracy among them")
+    """Accuracy among the answered photos, against their share."""
+    panel = new_panel(INK, MUTED, "share of photos answered, most confident first", "accuracy among them")
     panel.line(curve_["coverage"], curve_["accuracy"], LineStyle(VALIDATION, "-", marker=""))
     lowest = min(curve_["accuracy"])
     draw_axes(panel, limits=(max(0.0, lowest - 0.05), 1.01), across=(0, 1.03))
@@ -78,15 +78,15 @@ def coverage(curve_: Mapping[str, Sequence[float]], name: str) -> Markup:
 
 
 def class_sizes(counts: Sequence[int], name: str) -> Markup:
-    """Training photos of each class, the largest first."""
-    panel = new_panel(INK, MUTED, "classes, the largest first", "training photos")
+    """Training photos per class, largest first."""
+    panel = new_panel(INK, MUTED, "classes, largest first", "training photos")
     panel.stairs(sorted(counts, reverse=True), TRAINING)
     draw_axes(panel, limits=(0, max(counts) * 1.05), across=(0, len(counts)))
     return _for_page(to_svg(panel, name), name, "training photos of each class")
 
 
 def limits_of(histories: Sequence[Epochs], key: str) -> Limits:
-    """Limits in which all curves of several runs lie."""
+    """Limits that hold all curves of several runs."""
     values = [epoch[part][key] for epochs in histories for epoch in epochs for part in ("training", "validation")]
     low, high = min(values), max(values)
     margin = 0.05 * (high - low or 1)
@@ -102,13 +102,13 @@ def _starts(epochs: Epochs) -> list[tuple[int, str]]:
 
 
 def _for_page(svg: str, name: str, label: str) -> Markup:
-    """matplotlib's SVG as a part of a page: the page's colours and font, ids that no other chart has.
+    """matplotlib's SVG as part of a page: the page's colours and font, and ids that no other chart has.
 
-    All text in it is matplotlib's, which escapes it; `label` is ours.
+    matplotlib escapes all text in it; `label` is ours.
     """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*_\d+">', "<g>", svg)  # names of groups, which nothing refers to
+    svg = re.sub(r'<g id="[^"]*_\d+">', "<g>", svg)  # nothing refers to these names
     svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)

@@ -1,4 +1,4 @@
-"""A check's findings as one HTML file: no script, no address outside of it, light and dark, readable on a phone."""
+"""The findings of a check as one HTML file: no script, nothing from the network, light and dark, fits a phone."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ def check_page(report: Mapping[str, Any], meanings: Mapping[str, str], thumbnail
 
     Args:
         report: as in `--json`.
-        meanings: one sentence a kind of finding.
-        thumbnails: `data:` addresses by file; a file without one is shown by its name.
+        meanings: one sentence per kind of finding.
+        thumbnails: `data:` addresses by file; a file without one is shown by name.
     """
     environment = Environment(
         loader=PackageLoader("fieldguide", "report"),

@@ -1,4 +1,4 @@
-"""A check's findings as lines for one screen of a terminal."""
+"""The findings of a check as lines for a terminal."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -14,14 +14,14 @@ PARTS = ("train", "val", "test")
 
 
 class Line(NamedTuple):
-    """A line and rich's style for it; None: plain."""
+    """A line with its rich style; None: plain."""
 
     text: str
     style: str | None = None
 
 
 def check_lines(report: Mapping[str, Any], width: int = 100) -> list[Line]:
-    """Lays a check's result out.
+    """The lines of a check's result.
 
     Args:
         report: as in `--json`.
@@ -34,7 +34,7 @@ def check_lines(report: Mapping[str, Any], width: int = 100) -> list[Line]:
 
 
 def _bars(classes: list[dict[str, Any]]) -> Iterator[Line]:
-    """A bar a class, in natural order; of many classes the first, and the rest summed up."""
+    """One bar per class, in natural order; of many classes only the first, then a summary."""
     largest = max((entry["train"] for entry in classes), default=0)
     widest = min(NAME_WIDTH, max((len(entry["name"]) for entry in classes), default=0))
     for entry in classes[:MOST_CLASSES]:
@@ -45,7 +45,7 @@ def _bars(classes: list[dict[str, Any]]) -> Iterator[Line]:
     rest = classes[MOST_CLASSES:]
     if rest:
         counts = [entry["train"] for entry in rest]
-        yield Line(f"... and {len(rest):,} more classes of {min(counts):,} to {max(counts):,} photos", "dim")
+        yield Line(f"... and {len(rest):,} more classes with {min(counts):,} to {max(counts):,} photos", "dim")
     yield Line("")
 
 
@@ -77,7 +77,7 @@ def _verdict(findings: list[dict[str, Any]]) -> Line:
     notes = len(findings) - harmful
     if harmful:
         return Line(f"{counted(harmful, 'finding')} would harm a training; {counted(notes, 'note')}", "bold red")
-    return Line(f"nothing here would harm a training; {counted(notes, 'note')}", "bold green")
+    return Line(f"no finding would harm a training; {counted(notes, 'note')}", "bold green")
 
 
 def _cut(text: str, width: int) -> str:

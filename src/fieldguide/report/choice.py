@@ -1,4 +1,4 @@
-"""Which photos a report shows, chosen from predictions alone."""
+"""The photos that a report shows, chosen from the predictions."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ PAIRS, PHOTOS_A_PAIR, MISTAKES, UNSURE, LABELS = 8, 2, 12, 12, 12
 
 @dataclass(frozen=True)
 class Pair:
-    """Two classes of which one is taken for the other.
+    """Two classes, one of which is mistaken for the other.
 
     Attributes:
         actual, predicted: classes.
-        count: photos of the first that were taken for the second.
-        images: photos of the first.
-        photos: files of some mistakes, the surest first.
-        example: file of the photo that is most surely, and rightly, of the second; None if there is none.
+        count: photos of `actual` predicted as `predicted`.
+        images: photos of `actual`.
+        photos: files of some mistakes, most confident first.
+        example: file of the most confident right answer for `predicted`; None if there is none.
     """
 
     actual: str
@@ -39,9 +39,9 @@ class Choice:
 
     Attributes:
         pairs: the most confused.
-        worst: mistakes, the surest first.
-        least_sure: the least confident first, right or wrong.
-        label_errors: photos whose label is probably wrong, as rows of `evaluation.label_errors.suspects`.
+        worst: mistakes, most confident first.
+        least_sure: least confident first, right or wrong.
+        label_errors: likely label errors, as rows of `evaluation.label_errors.suspects`.
     """
 
     pairs: tuple[Pair, ...]
@@ -66,7 +66,7 @@ def choose(predictions: Predictions, probabilities: Floats, suspected: Sequence[
     Args:
         predictions: of photos that the model was not trained on.
         probabilities: (photos, classes), calibrated.
-        suspected: likely label errors, the likeliest first.
+        suspected: likely label errors, likeliest first.
     """
     surest = probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions.predicted() != predictions.labels)
@@ -85,7 +85,7 @@ def _pairs(predictions: Predictions, probabilities: Floats) -> list[Pair]:
     wrong = labels != predicted
     found, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
     images = np.bincount(labels, minlength=len(predictions.classes))
-    # Of pairs that are confused equally often, the one of which it is the larger share comes first.
+    # Of equally frequent pairs, the one with the larger share comes first.
     order: list[int] = np.lexsort((-counts / np.maximum(images[found[:, 0]], 1), -counts)).tolist()
     return [
         _pair(predictions, probabilities[:, found[i, 1]], found[i].tolist(), int(counts[i]), int(images[found[i, 0]]))
@@ -94,7 +94,7 @@ def _pairs(predictions: Predictions, probabilities: Floats) -> list[Pair]:
 
 
 def _pair(predictions: Predictions, confidence: Floats, pair: Sequence[int], count: int, images: int) -> Pair:
-    """One pair of (actual, predicted) class; `confidence` is each photo's probability of the second."""
+    """One pair of (actual, predicted) class; `confidence` is each photo's probability of the predicted one."""
     labels, predicted, (actual, taken_for) = predictions.labels, predictions.predicted(), pair
     mistakes = np.flatnonzero((labels == actual) & (predicted == taken_for))
     right = np.flatnonzero((labels == taken_for) & (predicted == taken_for))

@@ -1,4 +1,4 @@
-"""The table of methods: runs side by side, as the report's Table 1."""
+"""The table of methods: runs side by side."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,13 +31,13 @@ Row = dict[str, Any]
 
 
 def table(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
-    """A row a run.
+    """One row per run.
 
     Args:
         results: name and `result.json` of each run.
 
     Raises:
-        UsageError: two runs were validated on different photos, or trained on different ones.
+        UsageError: two runs were trained or validated on different photos.
     """
     splits = {result["split"]["fingerprint"] for _, result in results}
     if len(splits) > 1:
@@ -47,7 +47,7 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> list[Row]:
         parted = " against ".join(", ".join(names) for names in groups.values())
         raise UsageError(
             f"these runs have different splits, so their figures cannot be compared: {parted}; "
-            "train them on the same split (fieldguide experiment does)"
+            "train them on the same split, as fieldguide experiment does"
         )
     return [_row(name, result) for name, result in results]
 
@@ -77,7 +77,7 @@ def _row(name: str, result: dict[str, Any]) -> Row:
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row as a person reads it, under TITLES."""
+    """A row as text, under TITLES."""
     test = "not evaluated" if row["test_accuracy"] is None else interval(row, "test")
     return (
         row["method"],
@@ -91,20 +91,20 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def interval(row: Row, part: str) -> str:
-    """An accuracy with its 95 % interval; of several seeds their mean, with the standard deviation too."""
+    """An accuracy with its 95 % interval; for several seeds their mean, with standard deviation."""
     accuracy, low, high = (row[f"{part}_{name}"] for name in ("accuracy", "low", "high"))
     deviation = row[f"{part}_deviation"]
     if deviation is None:
         return f"{accuracy:.3f} ({low:.3f} to {high:.3f})"
-    # few seeds can bound a mean beyond what an accuracy can be
+    # with few seeds the interval can exceed 0 and 1
     return f"{accuracy:.3f} ± {deviation:.3f} ({max(low, 0):.3f} to {min(high, 1):.3f})"
 
 
 def remarks_on_test(rows: Sequence[Row]) -> list[str]:
-    """What must be said where test figures stand side by side that are not, or may not be, of the same photos.
+    """Warnings if test figures are, or may be, from different photos.
 
     Args:
-        rows: of the table; means over seeds are passed over. Figures of earlier versions do not tell their photos.
+        rows: of the table; means over seeds are skipped. Figures of earlier versions do not name their photos.
     """
     tested = [row for row in rows if row["test_accuracy"] is not None and row["seeds"] == 1]
     groups: dict[tuple[str, int], list[str]] = {}
@@ -116,19 +116,19 @@ def remarks_on_test(rows: Sequence[Row]) -> list[str]:
     if len(groups) > 1:
         parted = " against ".join(f"{', '.join(names)} ({count:,})" for (_, count), names in groups.items())
         found.append(
-            f"the test figures are of different photos, so they cannot be compared: {parted}; evaluate these runs on "
+            f"the test figures are from different photos, so they cannot be compared: {parted}; evaluate these runs on "
             "the same test photos"
         )
     if unknown and len(tested) > 1:
         found.append(
-            f"whether the test figures of {', '.join(unknown)} are of the same photos as the others is not known "
-            "(judged by an earlier version); fieldguide evaluate judges them anew"
+            f"the test photos of {', '.join(unknown)} are unknown (evaluated by an earlier version), so these figures "
+            "may not compare; run fieldguide evaluate again"
         )
     return found
 
 
 def footnote(rows: Sequence[Row]) -> str:
-    """What has to be known to read the table."""
+    """How to read the table."""
     text = f"95 % intervals (Wilson); validation: {rows[0]['validation_images']:,} photos, which also chose the epoch"
     tested = {row["test_images"] for row in rows if row["test_images"]}
     text += f"; test: {', '.join(f'{count:,}' for count in sorted(tested))} photos" if tested else ""
@@ -147,7 +147,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_markdown(rows: Sequence[Row], sentences: Sequence[str] = ()) -> str:
-    """The table in Markdown, with its footnote, and with what is to be said about its runs as a list."""
+    """The table in Markdown, with its footnote and the sentences about its runs as a list."""
     lines = ["| " + " | ".join(TITLES) + " |", "|" + " --- |" * len(TITLES)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in cells(row)) + " |" for row in rows]
     said = "".join(f"- {_one_line(sentence)}\n" for sentence in sentences)

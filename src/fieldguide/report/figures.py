@@ -1,4 +1,4 @@
-"""Pictures: curves of a training, charts for a page, maps over photos. The only one that knows matplotlib."""
+"""Pictures: curves of a training, charts for a page, maps over photos. The only file that uses matplotlib."""
 
 import io
 import re
@@ -104,7 +104,7 @@ def _dress(axes: Axes, epochs: Epochs, *, whole: bool) -> None:
         if i:
             axes.axvline(epoch["epoch"] - 0.5, color=BORDER, linewidth=1)
         said = _annotate(axes, epoch["stage"], epoch["epoch"] - 0.42, RATE)
-        said.set_in_layout(False)  # a name may be longer than its epochs are wide
+        said.set_in_layout(False)  # a name may be wider than its epochs
     axes.set_title(" ", fontsize=8)  # room for these names
 
 

@@ -1,4 +1,4 @@
-"""What a run keeps for its report, read once; nothing here needs the model."""
+"""What a run keeps for its report; the model is not needed."""
 
 import base64
 import csv
@@ -24,8 +24,9 @@ class Gallery:
     """Pictures of a run.
 
     Attributes:
-        index: what stands in `gallery/index.json`: `pairs`, `worst`, `least_sure`, `label_errors`, `photos`, `no_maps`.
-        pictures: each picture as a `data:` address, by its name.
+        index: content of `gallery/index.json`: `pairs`, `worst`, `least_sure`, `label_errors`, `photos`, and in
+            `no_maps` why there are no activation maps (`tokens`, `one_cell`, or empty).
+        pictures: `data:` addresses, by name.
     """
 
     index: Mapping[str, Any]
@@ -34,19 +35,19 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Kept:
-    """All that a report tells.
+    """All content of a report.
 
     Attributes:
-        name: the run's folder.
+        name: of the run's folder.
         result: `result.json`.
-        history: a line an epoch.
+        history: one line per epoch.
         recipe: the recipe's text.
         environment: machine and versions.
         split: `class`, `part` and `reason` of each photo, with its `file`.
-        predictions: of validation; None in a run that kept none.
-        gallery: None in a run that kept none.
-        label_errors: the text of the CSV; None in a run that kept none.
-        check: what `check` found; None where it was not run.
+        predictions: of validation; None if the run kept none.
+        gallery: None if the run kept none.
+        label_errors: text of the CSV; None if the run kept none.
+        check: the findings of `check`; None if it was not run.
     """
 
     name: str
@@ -61,7 +62,7 @@ class Kept:
     check: Mapping[str, Any] | None
 
     def photos_of_classes(self, part: str) -> Counter[str]:
-        """How many photos of each class a part has."""
+        """Photos per class of a part."""
         return Counter(row["class"] for row in self.split if row["part"] == part)
 
 
@@ -69,7 +70,7 @@ def read_kept(run: RunFolder) -> Kept:
     """Reads a finished run.
 
     Raises:
-        UsageError: no finished run, or a file that every run has is missing or damaged.
+        UsageError: no finished run, or a required file is missing or damaged.
     """
     return Kept(
         name=printable(run.path.resolve().name),
@@ -114,7 +115,7 @@ def _gallery(run: RunFolder) -> Gallery:
 
 
 def _address(folder: Path, name: str) -> str:
-    # An index from elsewhere must not be able to put other files of this machine into a page.
+    # An index from elsewhere must not put other files of this machine into a page.
     if not PICTURE_NAME.fullmatch(name):
         raise UsageError(f"{folder / 'index.json'}: is damaged (it names a picture {name!r})")
     try:

@@ -1,4 +1,4 @@
-"""A confusion matrix as sparse plain data, so that a page can draw a hundred classes and stay legible."""
+"""A confusion matrix as sparse plain data, so that a page with a hundred classes stays legible."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from fieldguide.evaluation.predictions import Predictions
 
-MOST_CLASSES = 150  # beyond, no label is legible: the classes with the most mistakes are drawn
+MOST_CLASSES = 150  # with more, labels are too small: only the classes with most mistakes are drawn
 WIDTH_PX, SMALLEST_PX, LARGEST_PX, LABEL_LETTERS = 1_080, 11, 44, 18
 
 
@@ -19,7 +19,7 @@ class Cell:
     Attributes:
         row, column: places of the actual and the predicted class.
         count: photos.
-        share: of the actual class's photos.
+        share: of the photos of the actual class.
     """
 
     row: int
@@ -34,7 +34,7 @@ class Matrix:
 
     Attributes:
         classes: names of rows and columns.
-        labels: the same, cut to a length that fits.
+        labels: the same, shortened to fit.
         images: photos of each class.
         cells: counts that are not 0.
         cell_px: side of a cell.
@@ -55,7 +55,7 @@ class Matrix:
 
 
 def confusion(predictions: Predictions, most_classes: int = MOST_CLASSES) -> Matrix:
-    """Counts of actual against predicted classes; classes without mistakes are left out first if there are too many."""
+    """Counts of actual against predicted classes; if there are too many, those with fewest mistakes are left out."""
     n = len(predictions.classes)
     pairs = predictions.labels * n + predictions.predicted()
     counts = np.bincount(pairs, minlength=n * n).reshape(n, n)  # (actual, predicted)

@@ -1,4 +1,4 @@
-"""The table of methods as a page: runs side by side, their curves on the same axes, and what their photos show."""
+"""The table of methods as a page: runs side by side, curves on the same axes, and pairwise comparisons."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mappin
     Args:
         rows: of `comparison.table`.
         pairs: the runs compared two by two.
-        histories: the lines of each run's history, by its name in the table; of runs that have one.
+        histories: of the runs that have one, by name in the table.
     """
     return render(
         "methods.html.j2",
@@ -32,7 +32,7 @@ def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mappin
 
 
 def _curves(histories: Mapping[str, charts.Epochs], key: str) -> list[dict[str, Any]]:
-    """A chart a method, all on the same axes."""
+    """One chart per method, all on the same axes."""
     limits = charts.limits_of(list(histories.values()), key)
     most_epochs = max(len(history) for history in histories.values())
     return [
@@ -45,6 +45,6 @@ def _curves(histories: Mapping[str, charts.Epochs], key: str) -> list[dict[str, 
     ]
 
 
-# What each column of `comparison.TITLES` is sorted by.
+# The value that sorts each column of `comparison.TITLES`.
 SORTED_BY = ("method", "backbone", "optimizer", "parameters", "validation_accuracy", "test_accuracy", "minutes")
 NUMBERS = ("parameters", "validation", "test", "minutes")

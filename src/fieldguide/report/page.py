@@ -1,4 +1,4 @@
-"""A run's page: one file that needs no network, no model and no photo but those inside it."""
+"""The page of a run: one file that needs no network, no model and no other photos."""
 
 import base64
 import hashlib
@@ -42,7 +42,7 @@ def page(run: RunFolder) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template with values, which are escaped; with the style and the one script that its policy allows."""
+    """A template with escaped values, the style, and the one script that its policy allows."""
     loader = PackageLoader("fieldguide.report")
     environment = Environment(
         loader=loader,
@@ -55,21 +55,21 @@ def render(template: str, **values: Any) -> str:
     environment.filters |= {"percent": percent, "points": points, "duration": duration}
     script, style = (loader.get_source(environment, name)[0] for name in (SCRIPT, STYLE))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    # Both are files of this package taken as they are: no value of a run gets into them.
+    # Both are unchanged files of this package: no value of a run gets into them.
     return environment.get_template(template).render(
         script=Markup(script), style=Markup(style), script_digest=digest, **values
     )
 
 
 def percent(share: float | None, decimals: int = 1) -> str:
-    """A share as a person reads it."""
+    """A share with a % sign."""
     return "–" if share is None else f"{points(share, decimals)} %"
 
 
 def points(share: float | None, decimals: int = 1) -> str:
     """A share in percent without the sign, for the bounds of an interval.
 
-    It has more decimals where 0 or 100 would stand for a share that is neither: of 3,000 photos all but one are 99.97.
+    It has more decimals if the share would wrongly round to 0 or 100: 2,999 of 3,000 photos are 99.97.
     """
     if share is None:
         return "–"

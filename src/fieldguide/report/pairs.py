@@ -1,4 +1,4 @@
-"""Which run beats which on the same photos, and whether that is shown."""
+"""Which run beats which on the same photos, and whether that is significant."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from fieldguide.evaluation.comparison import Comparison, compare_predictions
 from fieldguide.evaluation.predictions import Predictions, read_predictions
 from fieldguide.run_folder import RunFolder
 
-ALL_PAIRS_UP_TO = 4  # runs; of more, the best is compared with each other
+ALL_PAIRS_UP_TO = 4  # runs; with more, the best is compared with the others
 MOST_PAIRS = 10
 
 
@@ -37,11 +37,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Runs compared two by two.
+    """Runs compared in pairs.
 
     Attributes:
-        pairs: in the order of the runs, or the best run against each other, the better ones first.
-        remarks: sentences that a person needs to read them: what is left out, and that tests add up.
+        pairs: in the order of the runs; or the best run against the others, better ones first.
+        remarks: what is left out, and a warning about several tests.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -49,7 +49,7 @@ class Pairs:
 
     @property
     def sentences(self) -> list[str]:
-        """All of it, a sentence each."""
+        """The verdicts, then the remarks."""
         return [pair.sentence for pair in self.pairs] + list(self.remarks)
 
 
@@ -61,10 +61,10 @@ class _Kept:
 
 
 def pair_runs(runs: Sequence[tuple[str, RunFolder, Mapping[str, Any]]]) -> Pairs:
-    """Pairs the predictions that runs kept for their validation photos; a cross-validation, the out-of-fold ones.
+    """Compares the validation predictions of runs in pairs; of a cross-validation, the out-of-fold predictions.
 
-    Of up to 4 runs, each with each other; of more, the best with each other, at most 10 pairs. A run that has no
-    predictions, or of other photos than the others, is said and left out.
+    Up to 4 runs: all pairs. More: the best with the others, at most 10 pairs. A run without predictions, or with
+    predictions of other photos, is left out with a remark.
 
     Args:
         runs: name, folder and `result.json` of each.
@@ -80,12 +80,12 @@ def pair_runs(runs: Sequence[tuple[str, RunFolder, Mapping[str, Any]]]) -> Pairs
         try:
             kept.append(_Kept(name, result["validation"]["accuracy"], read_predictions(file)))
         except UsageError as error:
-            remarks.append(f"{name} is in no paired comparison: {error}")
+            remarks.append(f"{name} is not compared: {error}")
     if without:
         verb = "is" if len(without) == 1 else "are"
         remarks.append(
-            f"{', '.join(without)} {verb} in no paired comparison: there is no predictions.npz to pair by, nor "
-            "the out_of_fold.npz of a cross-validation (trained by an earlier version, or taken away)"
+            f"{', '.join(without)} {verb} not compared: no predictions.npz or out_of_fold.npz (made by an earlier "
+            "version, or removed)"
         )
     chosen, left_out = _choose(kept)
     chose = what_was_chosen([result for _, _, result in runs]) + (["run"] if len(kept) > ALL_PAIRS_UP_TO else [])
@@ -98,16 +98,14 @@ def pair_runs(runs: Sequence[tuple[str, RunFolder, Mapping[str, Any]]]) -> Pairs
             continue
         pairs.append(Pair(a.name, b.name, comparison, comparison.sentence(a.name, b.name, chose)))
     if left_out:
-        remarks.append(f"{counted(left_out, 'run')} with less accuracy not paired with {chosen[0][0].name}")
+        remarks.append(f"{counted(left_out, 'run')} with lower accuracy not compared with {chosen[0][0].name}")
     if len(pairs) > 1:
-        remarks.append(
-            f"each of these {len(pairs)} tests rejects wrongly 1 time in 20; nothing corrects for their number"
-        )
+        remarks.append(f"{len(pairs)} tests, each wrong 1 time in 20 by chance; not corrected for their number")
     return Pairs(tuple(pairs), tuple(remarks))
 
 
 def _choose(kept: Sequence[_Kept]) -> tuple[list[tuple[_Kept, _Kept]], int]:
-    """The pairs to compare, and how many runs are in none of them."""
+    """The pairs to compare, and the number of runs in no pair."""
     if len(kept) <= ALL_PAIRS_UP_TO:
         return list(combinations(kept, 2)), 0
     best, *others = sorted(kept, key=lambda run: -run.accuracy)
@@ -115,6 +113,6 @@ def _choose(kept: Sequence[_Kept]) -> tuple[list[tuple[_Kept, _Kept]], int]:
 
 
 def what_was_chosen(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the validation photos of these runs have chosen: the epoch, and the round where there were rounds."""
+    """What the validation photos of these runs chose: the epoch, and the round if there were rounds."""
     kinds = {stage["kind"] for result in results for stage in result.get("stages", ())}
     return ["epoch"] + (["round"] if "round" in kinds else [])

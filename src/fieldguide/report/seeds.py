@@ -10,14 +10,13 @@ def seeds_row(name: str, rows: Sequence[Row], unlike: str = "") -> Row:
     """Mean, standard deviation and the mean's 95 % t-interval over seeds.
 
     Args:
-        name: the recipe's.
-        rows: of the table, a row a seed, at least one.
-        unlike: in what the trainings differ but for their seeds, for the note; empty: in nothing.
+        name: of the recipe.
+        rows: of the table, one row per seed, at least one.
+        unlike: how the trainings differ besides their seeds, for the note; empty if they do not.
 
     Returns:
-        A row with the table's keys. Its intervals say where the mean over other seeds on the same photos would be; how
-        the figure would be on other photos is another doubt, and in the rows of the single runs. There is no mean
-        of test figures that are of different photos.
+        A row with the keys of the table. Its intervals are for other seeds on the same photos; the rows of the single
+        runs have intervals for other photos. Test figures from different photos have no mean.
     """
     first, n = rows[0], len(rows)
     made: Row = {

@@ -1,4 +1,4 @@
-"""A run's page, made again from what the run keeps."""
+"""Writes the page of a run from the files that the run keeps."""
 
 from pathlib import Path
 
@@ -9,22 +9,20 @@ from fieldguide.storage import is_there, write_text
 
 
 def report(run: str | Path) -> Path:
-    """Writes `report.html` into a finished run; neither the model nor the photos are needed, and no torch is loaded.
+    """Writes `report.html` into a finished run, without model, photos or torch.
 
     Args:
         run: a finished run.
 
     Returns:
-        Where the page is.
+        The path of the page.
 
     Raises:
         UsageError: no finished run, a damaged file in it, or it cannot be written.
     """
     folder = RunFolder(Path(run))
     if is_there(folder.folds):
-        raise UsageError(
-            f"{run}: is a cross-validation; each fold has a report of its own, such as {folder.fold(1).path}"
-        )
+        raise UsageError(f"{run}: is a cross-validation; each fold has its own report, such as {folder.fold(1).path}")
     content = page(folder)
     try:
         write_text(folder.report, content)

@@ -1,1 +1,1 @@
-"""Photos judged: whose labels, which model, which figures."""
+"""Labelled photos through a model, to figures."""

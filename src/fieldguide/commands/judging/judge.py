@@ -1,4 +1,4 @@
-"""Photos with known classes through a predictor, to figures; serves train and evaluate alike."""
+"""Labelled photos through a predictor, to figures, for train and evaluate."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,25 +20,25 @@ from fieldguide.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Judged:
-    """What a predictor said about photos whose classes are known.
+    """The output of a predictor for labelled photos.
 
     Attributes:
-        predictions: logits and labels of the photos that could be read.
-        failed: a file and a reason for each that could not.
+        predictions: logits and labels of the readable photos.
+        failed: file and reason for each of the others.
     """
 
     predictions: Predictions
     failed: tuple[dict[str, str], ...]
 
     def figures(self) -> dict[str, Any]:
-        """As `evaluation.metrics.judge`, with `failed`; `loss` is that of the network as it was trained.
+        """As `evaluation.metrics.judge`, with `failed`; `loss` is without calibration.
 
-        No temperature is in any of them: accuracies do not depend on it, and the loss is to equal the training's own
-        where size, crop and flips at test time are those of the training.
+        Accuracies do not depend on the temperature. The loss equals that of the training, if size, crop and flips at
+        test time do.
         """
         answers = self.predictions
         found = judge(answers.probabilities(), answers.labels, answers.classes, answers.groups)
-        # from the logits, for `judge` can only see probabilities, and bounds those that were rounded to 0
+        # from the logits, because `judge` only sees probabilities, and clips those that round to 0
         return found | {"loss": log_loss(answers.logits, answers.labels), "failed": list(self.failed)}
 
 
@@ -48,17 +48,17 @@ def judge_photos(
     photos: Mapping[str, Path | Image],
     advance: Callable[[int], None] = lambda _: None,
 ) -> Judged:
-    """What a predictor says about labelled photos.
+    """The output of a predictor for labelled photos.
 
     Args:
         predictor: the model.
-        rows: photos with their classes, all of them known to the model, and their groups.
-        photos: each by its name: its pixels, or where it lies.
+        rows: photos with classes that the model knows, and groups.
+        photos: pixels or path of each photo, by file.
         advance: called with 1 after each photo.
 
     Raises:
         PhotosError: none could be read.
-        UsageError: the model's answers are no finite numbers.
+        UsageError: the outputs of the model are not finite.
     """
     index = {name: place for place, name in enumerate(predictor.classes)}
     judged, labels, found, failed = [], [], [], []
@@ -74,12 +74,12 @@ def judge_photos(
     assert rows, "there is nothing to judge"
     if not found:
         raise PhotosError(
-            f"none of the {len(rows):,} photos can be read; first {failed[0]['file']} {failed[0]['reason']}"
+            f"none of the {len(rows):,} photos can be read, such as {failed[0]['file']}: {failed[0]['reason']}"
         )
     stacked = np.stack(found)  # (photos, classes)
     broken = int((~np.isfinite(stacked)).any(axis=1).sum())
     if broken:
-        raise UsageError(f"the model's answers for {counted(broken, 'photo')} are no finite numbers; train it again")
+        raise UsageError(f"the model's outputs for {counted(broken, 'photo')} are not finite numbers; train it again")
     files, numbers = tuple(row.file for row in judged), group_numbers(judged)
     predictions = Predictions(files, np.array(labels, dtype=np.int64), stacked, predictor.classes, numbers)
     return Judged(predictions, tuple(failed))
@@ -88,15 +88,15 @@ def judge_photos(
 def calibration_of(
     predictor: Answering, predictions: Predictions, part: str, *, fitted_on_these: bool | None
 ) -> dict[str, Any]:
-    """What the bundle's temperature does on photos, never judged in silence on those that it was fitted on.
+    """The effect of the bundle's temperature on photos.
 
     Args:
         predictor: with its temperature.
         predictions: of the photos.
-        part: what to call them.
-        fitted_on_these: whether the temperature was fitted on any of them; None where nobody can tell. Unless it was
-            not, what stands there after calibration is cross-fitted: each photo by a temperature fitted without it. Of
-            an ensemble, which has none to fit, it is said of its members'.
+        part: their name.
+        fitted_on_these: whether the temperature was fitted on any of them; None if unknown. Unless False, figures after
+            calibration are cross-fitted: each photo with a temperature fitted without it. For an ensemble, which fits
+            none, this is about the temperatures of its members.
 
     Returns:
         As `evaluation.calibration.temperature_summary`.
@@ -104,23 +104,23 @@ def calibration_of(
     logits, labels, groups = predictions.logits, predictions.labels, predictions.groups
     was = "may have been" if fitted_on_these is None else "was"
     if isinstance(predictor, Ensemble):
-        words = f"on the {part} photos: the mean of members with a temperature each, and none of its own"
+        words = f"on the {part} photos, as the mean of calibrated members"
         if fitted_on_these is not False:
-            words += f"; a member's temperature {was} fitted on some of these very photos, so this is optimistic"
+            words += f"; a member's temperature {was} fitted on some of these photos, so this is optimistic"
         return temperature_summary(1.0, logits, labels, words, groups)
     if not predictor.is_calibrated:
-        return temperature_summary(1.0, logits, labels, "as it is: the bundle holds no temperature", groups)
+        return temperature_summary(1.0, logits, labels, "not calibrated: the bundle has no temperature", groups)
     if fitted_on_these is False:
         words = f"on the {part} photos, with the temperature fitted on the run's validation photos"
         return temperature_summary(predictor.temperature, logits, labels, words, groups)
     summary = calibration_summary(logits, labels, groups=groups)
-    del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, which need not be the bundle's
-    judged = f"on photos that the temperature {was} fitted on, so {summary['judged']}"
+    del summary["temperature_note"], summary["fitted_on_n"]  # of a fit on these photos, not of the bundle's
+    judged = f"the temperature {was} fitted on these photos, so {summary['judged']}"
     return summary | {"temperature": predictor.temperature, "judged": judged}
 
 
 def interval_and_n(figures: Mapping[str, Any]) -> str:
-    """How sure an accuracy is, and of how many photos it is, in how many groups where some belong together."""
+    """The interval of an accuracy, with the number of photos and groups."""
     bounds = f"95 %: {figures['accuracy_low']:.4f} to {figures['accuracy_high']:.4f}"
     return f"{bounds}, n = {figures['images']:,}{in_groups(figures.get('groups'))}"
 
@@ -134,12 +134,12 @@ def macro_sentence(figures: Mapping[str, Any]) -> str:
 
 
 def calibration_sentence(calibration: Mapping[str, Any]) -> str:
-    """What calibration did, on which photos that was judged, and what must be known of the fit."""
+    """The effect of calibration, how it was measured, and any doubt about the fit."""
     note = calibration.get("temperature_note")
     if note is None and calibration["log_loss_after"] > calibration["log_loss_before"]:
-        note = "it made photos that it was not fitted on worse: too few photos to calibrate on, so do not lean on it"
+        note = "too few validation photos to calibrate reliably: on other photos it made the loss worse"
     return (
         f"temperature {calibration['temperature']:.4g}: log loss {calibration['log_loss_before']:.4f} before and "
         f"{calibration['log_loss_after']:.4f} after, calibration error {calibration['ece_before']:.4f} before and "
-        f"{calibration['ece_after']:.4f} after (judged {calibration['judged']})" + (f"; {note}" if note else "")
+        f"{calibration['ece_after']:.4f} after ({calibration['judged']})" + (f"; {note}" if note else "")
     )

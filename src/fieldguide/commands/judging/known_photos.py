@@ -1,4 +1,4 @@
-"""What an evaluation's photos are by their content: photos that the run has met before, and which set of photos."""
+"""The photos of an evaluation, by content: which ones the run knows already, and a digest of the set."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -12,38 +12,38 @@ from fieldguide.errors import listing
 
 @dataclass(frozen=True)
 class Known:
-    """Photos that the run has met before, by their content.
+    """Photos that the run knows already, by content.
 
     Attributes:
-        trained: a line for each that stands among its training photos.
-        in_validation: how many stand among its validation photos; None where nobody can tell.
+        trained: one line for each that is among its training photos.
+        in_validation: how many are among its validation photos; None if unknown.
     """
 
     trained: tuple[str, ...]
     in_validation: int | None
 
     def was_fitted_on(self, part: str) -> bool | None:
-        """Whether a temperature was fitted on any of them; None where nobody can tell. Test photos then count as new.
+        """Whether a temperature was fitted on any of them; None if unknown. Unknown test photos count as new.
 
         Args:
-            part: what they are evaluated as.
+            part: that they are evaluated as.
         """
         if self.in_validation is None and part != "test":
             return None
         return bool(self.in_validation)
 
     def remarks(self, part: str) -> list[str]:
-        """What it means for the figures of a part."""
+        """What this means for the figures of a part."""
         found = []
         if self.trained:
             found.append(
-                f"{len(self.trained):,} of these photos were trained on, so the figures are too high:\n"
+                f"the model was trained on {len(self.trained):,} of these photos, so the figures are too high:\n"
                 f"{listing(self.trained)}"
             )
         if self.in_validation and part == "test":
             found.append(
-                f"{self.in_validation:,} of these photos stand in validation too, where the epoch was chosen and the "
-                "temperature fitted, so the figures are optimistic"
+                f"{self.in_validation:,} of these photos are also in validation, which chose the epoch and the "
+                "temperature, so the figures are optimistic"
             )
         elif self.in_validation:
             found.append("the epoch was chosen on these photos, so the figures are optimistic")
@@ -53,20 +53,20 @@ class Known:
 def known_photos(
     photos: Sequence[Inspected], part: str, splits: Sequence[Split | None], before: Collection[str] = ()
 ) -> Known:
-    """Of several runs: what any of them has met.
+    """The photos that any of several runs knows.
 
     Args:
-        photos: checksummed; those of `train` need not be.
-        part: what they are evaluated as.
-        splits: of each run; None where there is none beside its bundle.
-        before: contents that the runs' first weights were trained on.
+        photos: with checksums; not needed for `train`.
+        part: that they are evaluated as.
+        splits: of each run; None for a bundle without its run.
+        before: contents that the first weights of the runs were trained on.
     """
     known = [split for split in splits if split is not None]
     if not known:
         return Known((), None)
     if part == "train":
         return Known((), 0)
-    seen = dict.fromkeys(before, "known to the run that its first weights are of")
+    seen = dict.fromkeys(before, "known to the run of its first weights")
     seen |= {row.content_hash: row.file for split in known for row in split.part("train") if row.content_hash}
     chosen = {row.content_hash for split in known for row in split.part("val") if row.content_hash}
     trained = (f"{e.photo.file} is {seen[e.content_hash]}" for e in photos if e.content_hash in seen)
@@ -77,13 +77,13 @@ def known_photos(
 def rows_to_judge(
     photos: Sequence[Photo], part: str, looked_at: Sequence[Inspected], splits: Sequence[Split | None]
 ) -> list[Row]:
-    """Photos as `judge_photos` takes them, with the groups that the runs' splits know, and those of equal content.
+    """Photos as `judge_photos` takes them, with groups from the runs' splits and for equal content.
 
     Args:
-        photos: to judge, with their classes.
-        part: what they are evaluated as.
-        looked_at: the same photos, checksummed; without it they are known by their names.
-        splits: of each run; None where there is none beside its bundle.
+        photos: with their classes.
+        part: that they are evaluated as.
+        looked_at: the same photos with checksums; without it they are matched by name.
+        splits: of each run; None for a bundle without its run.
     """
     content = {entry.photo.file: entry.content_hash for entry in looked_at}
     known = [row for split in splits if split is not None for row in split.rows if row.group]
@@ -98,9 +98,9 @@ def rows_to_judge(
 
 
 def sha256_of_test(photos: Sequence[Inspected]) -> str:
-    """Of test photos what `Split.fingerprint` is of those of a split: the same for the same photos in the same classes.
+    """A digest of test photos, as `Split.fingerprint`: equal for the same photos in the same classes.
 
-    Photos that cannot be decoded count too, so that it tells what there was to judge.
+    Photos that cannot be decoded count too.
     """
     rows = [Row(entry.photo.file, entry.photo.class_name or "", "test", entry.content_hash) for entry in photos]
     return Split(tuple(rows)).fingerprint(("test",))

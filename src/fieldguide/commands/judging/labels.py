@@ -1,4 +1,4 @@
-"""The classes of a flat test folder, from a CSV beside it."""
+"""The classes of a flat test folder, from a CSV."""
 
 import csv
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from fieldguide.errors import UsageError, counted, listing
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """Labels of test photos: the name in the first column to the class in the second; the first line is a heading.
+    """Labels of test photos: name in the first column, class in the second; the first line is a heading.
 
     Raises:
-        UsageError: missing, damaged, or a name that stands twice with different classes.
+        UsageError: missing, damaged, or a name with two classes.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -25,19 +25,21 @@ def read_labels(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=2):
         if len(line) < 2 or found.setdefault(line[0], line[1]) != line[1]:
-            raise UsageError(f"--labels {path}: line {number} has no class, or another than a line before: {line}")
+            raise UsageError(
+                f"--labels {path}: line {number}: class missing, or conflicts with an earlier line: {line}"
+            )
     return found
 
 
 def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> PhotoFolder:
-    """The same folder with the classes of its test photos.
+    """The same folder with classes for its test photos.
 
     Raises:
-        UsageError: no flat test folder, photos without a label, or a label of two photos.
+        UsageError: no flat test folder, photos without a label, or a label for two photos.
     """
     test = folder.part("test")
     if not test or folder.test_is_labelled:
-        raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder that they could be for")
+        raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder to label")
     labelled, without = [], []
     named: dict[str, list[str]] = {}
     for photo in test:
@@ -49,25 +51,23 @@ def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> P
             labelled.append(replace(photo, class_name=labels[name]))
     if several := [f"{name}: {' and '.join(files[:2])}" for name, files in named.items() if len(files) > 1]:
         raise UsageError(
-            f"--labels {path}: {counted(len(several), 'name')} could be more than one photo:\n{listing(several)}\n"
-            f"Write them as they lie below {test[0].file.partition('/')[0]}/, with folder and ending"
+            f"--labels {path}: {counted(len(several), 'name')} fit more than one photo:\n{listing(several)}\n"
+            f"Write the path below {test[0].file.partition('/')[0]}/, with folder and ending"
         )
     if without:
-        raise UsageError(
-            f"--labels {path}: has no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}"
-        )
+        raise UsageError(f"--labels {path}: no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}")
     others = tuple(photo for photo in folder.photos if photo.part != "test")
     return replace(folder, photos=(*others, *labelled), test_is_labelled=True)
 
 
 def _names_of(photo: Photo) -> tuple[str, str, str]:
-    """What a CSV may call a test photo: its path below test/, its name, its name without the ending."""
+    """Names that a CSV may use for a test photo: path below test/, file name, file name without ending."""
     path = PurePosixPath(photo.file)
     return str(path.relative_to(path.parts[0])), path.name, path.stem
 
 
 def labels_of_nothing(folder: PhotoFolder, labels: Mapping[str, str]) -> list[str]:
-    """A sentence if some labels name no test photo, else none."""
+    """A sentence if some labels fit no test photo, else none."""
     known = {name for photo in folder.part("test") for name in _names_of(photo)}
     unused = [name for name in labels if name not in known]
-    return [f"{counted(len(unused), 'label')} of no photo here, first {unused[0]}"] if unused else []
+    return [f"{counted(len(unused), 'label')} without a photo here, such as {unused[0]}"] if unused else []

@@ -1,4 +1,4 @@
-"""Looks at the test photos, counted in the runs whose models were judged on them, and the figures of one kept there."""
+"""Evaluations on test photos, counted in the runs, and the figures kept there."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +12,17 @@ from fieldguide.run_folder import RunFolder
 
 
 def keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
-    """Counts a look at the test photos in every run; the figures of one stand in it, those of several in none."""
+    """Counts an evaluation on test photos in each run; figures of a single run are also written into it."""
     if len(loaded.paths) == 1:
         return _keep_in_run(loaded.paths[0], figures)
-    told = ["these are figures of several runs together: they stand in the result of none (--json FILE keeps them)"]
+    told = ["figures of an ensemble are not written into its runs; keep them with --json FILE"]
     for path in loaded.paths:
         told += _keep_in_run(path, None)
     return told
 
 
 def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
-    """Counts in a run's result that its model was judged on test photos, and writes the figures if they are its own.
+    """Counts in a run's result that it was evaluated on test photos, and writes the figures if there are any.
 
     Returns:
         What could not be done.
@@ -32,20 +32,20 @@ def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
         run = run_of(path)
         if run is None or not run.result.is_file():
             why = "is a bundle without its run" if run is None else "has no result yet"
-            return [f"{path}: {why}, so nothing counts how often its model was judged on test photos"]
+            return [f"{path}: {why}, so this evaluation on test photos is not counted"]
         with locks.turn(run.counting):
             result = run.read_result() | ({"test": short} if short else {})
             run.write_result({**result, "test_evaluations": run.test_evaluations() + 1})
             return _tell_in_report(run)
     except (OSError, UsageError) as error:
-        return [f"{path}: keeps neither these figures nor that its model was judged on test photos ({error})"]
+        return [f"{path}: cannot keep these figures or count this evaluation on test photos ({error})"]
 
 
 def _tell_in_report(run: RunFolder) -> list[str]:
-    """A run's report says whether test was touched; returns why it does not, if so."""
+    """Updates the report with the test figures; returns why it could not."""
     try:
         if run.report.exists():
             write_report(run.path)
     except (OSError, UsageError) as error:
-        return [f"{run.report}: does not tell of these figures ({error}); fieldguide report makes it again"]
+        return [f"{run.report}: not updated with these figures ({error}); run fieldguide report"]
     return []

@@ -1,4 +1,4 @@
-"""One run, or several as an ensemble, from their paths to what predicts; held together against the runs' rules."""
+"""One run, or several as an ensemble, from paths to a predictor that keeps the runs' rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,13 +24,12 @@ ALLOW = "--allow-broken-rules"
 
 @dataclass(frozen=True)
 class Loaded:
-    """What predicts.
+    """A predictor and where it came from.
 
     Attributes:
         predictor: of one run, or of several.
-        paths: the runs and bundles, as they were given.
-        verdict: of several: what `recipe.rules.verdict_on_ensemble` says; None for one, whose training was held
-            against its rules.
+        paths: of the runs and bundles, as given.
+        verdict: of `recipe.rules.verdict_on_ensemble` for several; None for one, whose training checked its rules.
     """
 
     predictor: Answering
@@ -43,10 +42,10 @@ class Loaded:
         return tuple(self.verdict["broken"]) if self.verdict else ()
 
     def sentences(self) -> list[str]:
-        """What a person must know of the members together."""
+        """What a person should know about the ensemble."""
         if self.verdict is None:
             return []
-        broken = [f"broken, and gone on with as {ALLOW} says: {problem}" for problem in self.broken_rules]
+        broken = [f"rule broken, allowed by {ALLOW}: {problem}" for problem in self.broken_rules]
         return [*broken, *self.verdict["unverified"]]
 
     def described(self) -> dict[str, Any]:
@@ -64,15 +63,15 @@ def load_runs(
     Args:
         runs: a run or a bundle, or several.
         device, engine, draft: as for `load_predictor`.
-        allow_broken_rules: go on where the members together break a rule of one of the runs.
+        allow_broken_rules: continue if the ensemble breaks a run's rule.
 
     Raises:
-        UsageError: as `load_predictor`; of several, one that is given twice, classes that differ, or a broken rule.
+        UsageError: as `load_predictor`; for several also a repeated run, different classes, or a broken rule.
     """
     paths = paths_of(runs)
     if len(paths) == 1:
         if allow_broken_rules:
-            raise UsageError(f"{ALLOW}: is for several runs, whose parameters are summed; leave it out")
+            raise UsageError(f"{ALLOW}: is only for several runs; leave it out")
         return Loaded(load_predictor(paths[0], device, engine, draft=draft), paths, None)
     names = [str(path) for path in paths]
     folders = [find_bundle(path) for path in paths]
@@ -83,7 +82,7 @@ def load_runs(
     members = [_member(*each) for each in zip(names, of_runs, descriptions, strict=True)]
     verdict = verdict_on_ensemble(members)
     if not verdict["kept"] and not allow_broken_rules:
-        raise UsageError(*verdict["broken"], f"leave a run out, or go on and break the rules with {ALLOW}")
+        raise UsageError(*verdict["broken"], f"leave a run out, or allow it with {ALLOW}")
     predictors = [load_predictor(path, device, engine, draft=draft) for path in paths]
     return Loaded(Ensemble(predictors, names), paths, verdict)
 
@@ -101,24 +100,24 @@ def paths_of(runs: Runs) -> tuple[Path, ...]:
 
 
 def run_of(path: Path) -> RunFolder | None:
-    """The run that a path names, itself or by the bundle in it; None for a bundle that left its run."""
+    """The run that a path names, directly or by its bundle; None for a bundle without its run."""
     bundle = find_bundle(path)
     here = (RunFolder(path), RunFolder(bundle.resolve().parent))
     return next((run for run in here if run.recipe.is_file() and run.bundle.resolve() == bundle.resolve()), None)
 
 
 def split_of(path: Path) -> Split | None:
-    """The split of the run that a path names, itself or by its bundle; None where there is none beside the bundle."""
+    """The split of the run that a path names, directly or by its bundle; None if there is none."""
     run = run_of(path) or RunFolder(path)
     return read_split(run.split) if run.split.is_file() else None
 
 
 def looks_like_run(path: Path) -> bool:
-    """Whether a path is a run or a bundle, whole or not, rather than photos; not where nobody can look."""
+    """Whether a path is a run or a bundle, whole or not, rather than photos; False if it cannot be read."""
     run = RunFolder(path)
     try:
         return run.recipe.is_file() or any((folder / DESCRIPTION_FILE).is_file() for folder in (path, run.bundle))
-    except OSError:  # a name that is too long, a folder that cannot be entered: whoever reads it says so
+    except OSError:  # a name that is too long, a folder without permission: reading it reports that
         return False
 
 
@@ -126,14 +125,14 @@ def runs_and_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The arguments of `predict`: runs first, of which there is at least one, then photos.
 
     Raises:
-        UsageError: there are no photos, or a run stands behind them.
+        UsageError: there are no photos, or a run comes after them.
     """
     count = next((place for place, path in enumerate(paths) if place and not looks_like_run(path)), len(paths))
     runs, images = list(paths[:count]), list(paths[count:])
     if not images:
         raise UsageError("IMAGES are missing: fieldguide predict RUN... IMAGES... -o FILE")
     if late := [path for path in images if looks_like_run(path)]:
-        raise UsageError(f"{late[0]}: is a run, and stands behind {images[0]}; runs come first, then photos")
+        raise UsageError(f"{late[0]}: is a run after {images[0]}; give runs first, then photos")
     return runs, images
 
 

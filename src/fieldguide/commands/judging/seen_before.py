@@ -1,4 +1,4 @@
-"""What a run keeps of what its first weights were trained on: `seen_before.txt`, a line each."""
+"""`seen_before.txt` of a run: what its first weights were trained on, one line each."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,16 @@ from fieldguide.errors import UsageError
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import read_text, write_text
 
-UNKNOWN = "unknown: "  # before weights; any other line is a content
+UNKNOWN = "unknown: "  # in the file, before weights with unknown photos; any other line is a content
 
 
 @dataclass(frozen=True)
 class Before:
-    """What weights were trained on, the trainings before them included.
+    """What weights were trained on, including all earlier trainings.
 
     Attributes:
-        contents: of the photos (SHA-256 of the file), as far as is known.
-        unknown: weights among those before of which nobody can tell the photos: a file, a bundle that left its run.
+        contents: of the known photos (SHA-256 of the file).
+        unknown: earlier weights whose photos are unknown: a file, or a bundle without its run.
     """
 
     contents: frozenset[str] = frozenset()
@@ -23,14 +23,14 @@ class Before:
 
 
 def write_before(run: RunFolder, before: Before) -> None:
-    """Keeps it with a run; nothing where there is nothing to tell."""
+    """Keeps it with a run; writes no file if there is nothing to keep."""
     lines = [*sorted(before.contents), *(UNKNOWN + " ".join(source.split()) for source in before.unknown)]
     if lines:
         write_text(run.seen_before, "".join(f"{line}\n" for line in lines))
 
 
 def read_before(run: RunFolder) -> Before:
-    """What a run's first weights were trained on; of a run of an earlier version the contents alone.
+    """What a run's first weights were trained on; runs of earlier versions have only contents.
 
     Raises:
         UsageError: the file cannot be read.

@@ -1,8 +1,8 @@
-"""Which image size and crop a trained model is used with: the recipe's, or chosen on validation after the training.
+"""The image size and crop at test time: from the recipe, or chosen on validation after the training.
 
-A network sees objects larger under RandomResizedCrop than in a centre crop, so that it is often more accurate on test
-images larger than those it was trained on (Touvron et al. 2019, arXiv 1906.06423, sections 3 and 4, without their
-training again of the last layers).
+Objects look larger under RandomResizedCrop than in a centre crop, so a network is often more accurate on test images
+larger than those of training (Touvron et al. 2019, arXiv 1906.06423, sections 3 and 4; the last layers are not trained
+again).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ from fieldguide.training.budget import TEST_CROP_SHARES, TEST_SIZE_FACTORS
 
 AUTO = "auto"
 MULTIPLE_PX = 16
-MOST_ENLARGED = 2  # times the photos' median shorter side
-MOST_LOOKED_AT = 200  # photos whose size is read for that
+MOST_ENLARGED = 2  # times the median shorter side of the photos
+MOST_LOOKED_AT = 200  # photos whose size is read for this
 
 
 def settle_size(
@@ -43,24 +43,24 @@ def settle_size(
     screen: Screen,
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Chooses size and crop where the recipe says `auto`, writes them into the run's bundle, and says so.
+    """Chooses size and crop if the recipe says `auto`, writes them into the run's bundle, and says so.
 
-    What the bundle said before plays no part, so a run that goes on chooses the same.
+    Ignores what the bundle said before, so a resumed run chooses the same.
 
     Args:
         run: with its bundle, whose temperature must be fitted afterwards.
         recipe: of the training.
         rows: the validation photos.
-        photos: each by its name, or where it lies.
+        photos: pixels or path of each photo, by file.
         device: as the user named it.
         screen: where to show it.
-        seconds: how long it may try; None: as long as it takes.
+        seconds: time limit; None: none.
 
     Returns:
-        What stands in `result.json` as `test_time`.
+        `test_time` of `result.json`.
 
     Raises:
-        PhotosError, UsageError: as `judge_photos`, of the training's setting.
+        PhotosError, UsageError: as `judge_photos`, for the setting of the training.
     """
     start = start_of(recipe)
     served = assemble.served_preprocessing_of(recipe)
@@ -81,7 +81,7 @@ def settle_size(
 
 
 def start_of(recipe: SizedRecipe) -> Setting:
-    """What is kept unless another is better: a number that the recipe has for test time, else the training's."""
+    """The setting to keep unless another is better: the recipe's for test time, else that of the training."""
     data = recipe.data
     size = data.test_size_px if isinstance(data.test_size_px, int) else data.image_size_px
     share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share
@@ -89,16 +89,16 @@ def start_of(recipe: SizedRecipe) -> Setting:
 
 
 def sizes_to_try(recipe: SizedRecipe, size: int, shorter_side: float, num_classes: int) -> tuple[list[int], str]:
-    """Larger sizes than the training's, as far as network and photos go.
+    """Larger sizes than that of the training, if network and photos allow them.
 
     Args:
         recipe: of the training.
-        size: the training's, in px.
-        shorter_side: of the photos, their median in px.
+        size: of the training, in px.
+        shorter_side: median of the photos, in px.
         num_classes: of the network.
 
     Returns:
-        Sizes in px, smallest first, and what must be said of those that were left out.
+        Sizes in px, smallest first, and the end of a sentence if none is left.
     """
     if recipe.data.test_size_px != AUTO:
         return [], ""
@@ -107,10 +107,10 @@ def sizes_to_try(recipe: SizedRecipe, size: int, shorter_side: float, num_classe
     share = start_of(recipe)[1]
     wanted = [px for px in wanted if resized_side(px, share) <= MOST_RESIZED_PX]
     if not wanted:
-        return [], f"; a larger size would only enlarge the photos (median shorter side {shorter_side:g} px)"
+        return [], f"; the photos are too small for a larger size (median shorter side {shorter_side:g} px)"
     network = make_on_meta(assemble.architecture(recipe, num_classes))
     fitting = [px for px in wanted if _takes(network, px, recipe.model.backbone)]
-    return fitting, "" if fitting else f"; {recipe.model.backbone} takes no other size than {size} px"
+    return fitting, "" if fitting else f"; {recipe.model.backbone} only takes {size} px"
 
 
 def _takes(network: Any, size: int, backbone: str) -> bool:
@@ -122,7 +122,7 @@ def _takes(network: Any, size: int, backbone: str) -> bool:
 
 
 def shorter_side_px(rows: Sequence[Row], photos: Mapping[str, Path | Image], recipe: SizedRecipe) -> float:
-    """The median over photos, by their headers; of at most `MOST_LOOKED_AT`, evenly picked."""
+    """The median over at most `MOST_LOOKED_AT` evenly picked photos, from their headers."""
     step = max(1, len(rows) // MOST_LOOKED_AT)
     found = []
     for row in rows[::step]:
@@ -134,5 +134,5 @@ def shorter_side_px(rows: Sequence[Row], photos: Mapping[str, Path | Image], rec
             with opened(read_bytes(photo), recipe.data.max_megapixels) as image:
                 found.append(min(image.size))
         except UnreadableError:
-            continue  # judging tells of it
+            continue  # judging reports it
     return median(found) if found else 0

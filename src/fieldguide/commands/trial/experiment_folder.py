@@ -1,4 +1,4 @@
-"""The folder of an experiment: whether one may be made or gone on with there, its split, and what was chosen before."""
+"""The folder of an experiment: whether it can start or resume there, its split, and earlier choices."""
 
 import glob
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ SPLIT_FILE = "split.csv"
 
 
 def outputs_of(folder: Path) -> list[RunFolder]:
-    """What must be free: the folder itself, or nothing where it holds an experiment, which goes on.
+    """The folders that must be free: this one, or none if it holds an experiment to resume.
 
     Raises:
         UsageError: it is a file, or an experiment that cannot be written.
     """
     if is_there(folder) and not folder.is_dir():
-        raise UsageError(f"-o {folder}: is a file; choose another name for the experiment's folder")
+        raise UsageError(f"-o {folder}: is a file; choose another name for the experiment folder")
     split = folder / SPLIT_FILE
     if not is_there(split) or RunFolder(folder).owns(SPLIT_FILE):  # a run has a split, too
         return [RunFolder(folder)]
@@ -34,7 +34,7 @@ def outputs_of(folder: Path) -> list[RunFolder]:
 
 
 def demand_same_split(path: Path, split: Split) -> None:
-    """Writes the split where there is none yet.
+    """Writes the split if there is none yet.
 
     Raises:
         UsageError: there is another one.
@@ -42,21 +42,21 @@ def demand_same_split(path: Path, split: Split) -> None:
     if not path.exists():
         write_split(path, split)
     elif read_split(path).fingerprint() != split.fingerprint():
-        raise UsageError(f"{path}: the photos or the split have changed since this experiment began; choose another -o")
+        raise UsageError(f"{path}: photos or split changed since this experiment began; choose another -o")
 
 
 def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
-    """Holds a trial's recipe against the one that it began with.
+    """Compares a trial's recipe with the one that it began with.
 
     Raises:
-        UsageError: it is another.
+        UsageError: they differ.
     """
 
     def fields(text: str) -> list[str]:
         return [line for line in text.splitlines() if not line.startswith("#")]
 
     there = assemble.resolved(read_draft(run.recipe).demand())
-    alike = (recipe, settled_as(recipe, there))  # of a trial that came to nothing it may be as it was asked for
+    alike = (recipe, settled_as(recipe, there))  # a trial that failed early has the recipe as requested
     if fields(to_yaml(there)) not in [fields(to_yaml(each)) for each in alike]:
         raise UsageError(
             f"{run.path}: was trained with another recipe or other --set; choose another -o or move it away"
@@ -66,9 +66,9 @@ def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
 def with_backbone_of_before(
     folder: Path, recipe: str | Path, overrides: Sequence[str], weights: str | None
 ) -> tuple[Sequence[str], str]:
-    """The overrides with what `model.backbone: auto` was when this recipe's trials began, and a sentence that says so.
+    """The overrides with the backbone that `auto` was when this recipe's trials began, and a sentence about it.
 
-    It is not chosen again, for this machine may be measured to be a little faster or slower now.
+    It is not chosen again, because this machine may now measure slightly faster or slower.
 
     Raises:
         UsageError: a trial's recipe cannot be read.

@@ -1,4 +1,4 @@
-"""Settings of the test size and crop, tried on photos, and which of them is taken."""
+"""Tries test sizes and crops on photos, and chooses one."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +25,15 @@ Losses = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and among what.
+    """The chosen setting, and the others.
 
     Attributes:
         setting: image size in px and crop share.
-        tried: the mean loss of each setting that was tried, the training's first; in nats, each at the temperature
-            that fits it best, since the bundle gets its own in the end.
-        taken: whether another setting than the training's was better beyond noise.
-        photos: of validation, on which that was decided.
-        sentence: all that in words; empty where nothing was to be chosen.
+        tried: mean loss of each tried setting, that of the training first; in nats, each at its best temperature,
+            because the bundle gets its own in the end.
+        taken: whether another setting was better beyond noise.
+        photos: of validation, used for the choice.
+        sentence: all this in words; empty if there was nothing to choose.
     """
 
     setting: Setting
@@ -59,11 +59,11 @@ def with_setting(preprocessing: Preprocessing, setting: Setting) -> Preprocessin
 
 
 class Tries:
-    """Tries settings on photos, as long as there is time.
+    """Tries settings on photos while there is time.
 
     Attributes:
-        losses: of each setting that was tried, a photo's loss by its file.
-        left_out: settings for which there was no time.
+        losses: loss of each photo by file, per tried setting.
+        left_out: settings without time to try.
         failed: settings that the network could not compute, with the reason.
     """
 
@@ -84,11 +84,11 @@ class Tries:
         self._seconds_per_pixel = 0.0
 
     def try_out(self, setting: Setting) -> bool:
-        """Whether the setting is known now; not tried if the last one's speed says that there is no time."""
+        """Whether the setting has losses now; not tried if the speed so far leaves no time."""
         if setting in self.losses:
             return True
         began, pixels = self._clock(), setting[0] ** 2
-        needed = 2 * self._seconds_per_pixel * pixels  # to try it, and to judge the bundle by it if it is taken
+        needed = 2 * self._seconds_per_pixel * pixels  # to try it, and to evaluate the bundle with it if chosen
         if self._seconds is not None and began - self._began + needed >= self._seconds:
             self.left_out.append(setting)
             return False
@@ -96,7 +96,7 @@ class Tries:
         try:
             self.losses[setting] = losses_of(judge_photos(made, self._rows, self._photos, self._advance))
         except (UsageError, torch.OutOfMemoryError) as error:
-            if not self.losses:  # the training's setting: there is nothing to fall back to
+            if not self.losses:  # the setting of the training: nothing to fall back to
                 raise
             self.failed[setting] = str(error).splitlines()[0][:160]
             return False
@@ -105,7 +105,7 @@ class Tries:
 
 
 def losses_of(judged: Judged) -> Losses:
-    """Each photo's log loss at the temperature that fits all of them best."""
+    """Log loss of each photo, at the temperature that fits all of them best."""
     answers = judged.predictions
     temperature = fit_temperature(answers.logits, answers.labels).value
     logs = log_softmax(answers.logits.astype(np.float64) / temperature, axis=1)  # (photos, classes)
@@ -114,22 +114,22 @@ def losses_of(judged: Judged) -> Losses:
 
 
 def choose(tries: Tries, start: Setting, sizes: Sequence[int], shares: Sequence[float]) -> Choice:
-    """The size first, at the start's crop; then the crop, at the best size (both by mean loss).
+    """Chooses the size first, at the crop of `start`; then the crop, at the best size (both by mean loss).
 
-    Another setting than the start's is taken only if its loss is less beyond noise: the mean of the paired differences
-    is more than one standard error above 0.
+    Another setting is taken only if its loss is lower beyond noise: the mean paired difference is more than one
+    standard error above 0.
 
     Args:
-        tries: what tries a setting.
-        start: the setting that is kept otherwise.
-        sizes: in px, beside the start's.
-        shares: for the crop; empty: the start's.
+        tries: tries a setting.
+        start: the setting to keep otherwise.
+        sizes: others, in px.
+        shares: other crops; empty: only that of `start`.
     """
     others = [(size, start[1]) for size in sizes]
     if not others and not shares:
         return Choice(start, {}, False, 0, f"test size stays {_words(start)}")
     if not tries.try_out(start):
-        return Choice(start, {}, False, 0, f"test size stays {_words(start)}: there was no time to try another")
+        return Choice(start, {}, False, 0, f"test size stays {_words(start)}: no time to try another")
     for setting in others:
         tries.try_out(setting)
     best = _best(tries, start)
@@ -145,13 +145,13 @@ def choose(tries: Tries, start: Setting, sizes: Sequence[int], shares: Sequence[
 
 
 def is_less(losses: npt.NDArray[np.float64], than: npt.NDArray[np.float64]) -> bool:
-    """Whether losses of the same photos are less in the mean, by more than a standard error of the difference."""
+    """Whether the mean loss on the same photos is lower by more than one standard error of the difference."""
     gain = than - losses  # (photos,)
     return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / len(gain) ** 0.5
 
 
 def _best(tries: Tries, start: Setting) -> Setting:
-    """The least mean loss, each over the photos that it shares with the start; the first of several."""
+    """The lowest mean loss, each over the photos shared with the start; the first of several."""
     return min(tries.losses, key=lambda one: np.subtract(*_paired(tries.losses[one], tries.losses[start])).mean())
 
 
@@ -174,12 +174,12 @@ def _sentence(
     else:
         text = (
             f"test size stays {_words(choice.setting)}: none {among} is better on validation beyond noise (loss "
-            f"{before.mean():.4f}, of {_words(best)} {after.mean():.4f})"
+            f"{before.mean():.4f}; {_words(best)}: {after.mean():.4f})"
         )
     if tries.left_out:
-        text += f"; for {counted(len(tries.left_out), 'other')} there was no time"
+        text += f"; no time for {counted(len(tries.left_out), 'other')}"
     for setting, reason in tries.failed.items():
-        text += f"; {_words(setting)} cannot be computed ({reason})"
+        text += f"; {_words(setting)} failed ({reason})"
     return text
 
 

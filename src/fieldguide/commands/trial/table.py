@@ -20,10 +20,10 @@ def write_tables(
     markdown_file: str | Path | None,
     json_file: str | Path | None,
 ) -> None:
-    """Writes table and comparisons where they are wanted.
+    """Writes table and comparisons to the given files.
 
     Raises:
-        UsageError: they cannot be written there.
+        UsageError: a file cannot be written.
     """
     on_test = comparison.remarks_on_test(rows)
     compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": [*on_test, *pairs.remarks]}
@@ -42,7 +42,7 @@ def write_tables(
 
 
 def show(rows: Sequence[comparison.Row], pairs: Pairs, screen: Screen) -> None:
-    """The table on a screen, and below it a sentence a pair."""
+    """The table on a screen, then one sentence per pair."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     for title in comparison.TITLES:
         table.add_column(title, justify="right" if title in ("parameters", "minutes") else "left")
