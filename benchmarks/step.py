@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import os
 import tempfile
-import types
 from pathlib import Path
 
 import photos
@@ -24,6 +23,7 @@ from fieldguide.commands.terminal.allocator import start_again_with_settings
 from fieldguide.data.split.partition import Row, Split
 from fieldguide.recipe.load import read_recipe
 from fieldguide.training.loop import train
+from fieldguide.training.observers import Observers
 from fieldguide.training.state import Scores
 
 NUM_CLASSES = 100
@@ -66,13 +66,10 @@ def images_per_second(
         steps_per_epoch=steps,
         evaluate=lambda _: Scores(1, 1.0, 0),
     )
-    nobody = types.SimpleNamespace(
-        **{name: lambda *_: None for name in ("stage_begins", "step_done", "epoch_done", "stage_done", "halved")}
-    )
     with world.repeatable(0):
-        state = train(assembled.model, plan, tools, nobody, lambda: None)
+        state = train(assembled.model, plan, tools, Observers([]), lambda: None)
     if state.stopped:
-        raise SystemExit(f"{recipe_name}: {state.stopped}")
+        raise SystemExit(f"{recipe_name}: {state.stopped.sentence()}")
     return sorted(epoch.images_per_second for epoch in state.history[1:]), assembled.parameters["total"]
 
 

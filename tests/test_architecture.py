@@ -15,7 +15,7 @@ BELOW_COMMANDS = {
 }  # fmt: skip
 # A room inside a room is written with its parent; who may import the parent may import all that is inside it.
 MAY_IMPORT = {
-    "__init__": {"commands", "data/look", "deploy", "errors"},
+    "__init__": {"commands", "data/look", "deploy", "training", "errors"},
     "__main__": {"cli"},
     "cli": {"commands", "recipe", "errors"},
     "commands": {"commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},

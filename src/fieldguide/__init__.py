@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from fieldguide.deploy.predictor import Predictor
     from fieldguide.deploy.predictor import load_predictor as load
     from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
+    from fieldguide.training.observers import Callback
 
     __version__: str
 
 __all__ = [
+    "Callback",
     "CheckReport",
     "Evaluation",
     "Experiment",
@@ -55,6 +57,7 @@ __all__ = [
 
 # where a name is; a command's own name is in the file of that name, a mistake in errors
 _MODULES = {
+    "Callback": "training.observers",
     "CheckReport": "data.look.look_over",
     "Evaluation": "commands.evaluate",
     "Experiment": "commands.experiment",

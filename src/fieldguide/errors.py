@@ -75,6 +75,9 @@ class UsageError(FieldguideError):
 
     exit_code = 2
 
+    def __reduce__(self) -> tuple[type["UsageError"], tuple[str, ...]]:
+        return type(self), tuple(self.problems)  # from another process it comes with each mistake of its own
+
 
 class PhotosError(FieldguideError):
     """The photos stand in the way: unreadable, empty, leaking from one part into another."""
@@ -110,12 +113,16 @@ class Interrupted(FieldguideError):
     """
 
     def __init__(self, signal_name: str, message: str) -> None:
+        self.signal_name = signal_name
         self.exit_code = SIGNAL_EXIT_CODES[signal_name]
         super().__init__(message)
         self.args = (signal_name, message)  # what pickle makes it from in another process
 
     def __str__(self) -> str:
         return str(self.args[1])
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[str, str]]:
+        return type(self), (self.signal_name, str(self))
 
 
 def shown(text: str) -> str:

@@ -152,6 +152,13 @@ def _quota(group: Path) -> float | None:
 
 
 @contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Leaves torch's random state on exit as it was; making a network draws weights that are then replaced."""
+    with torch.random.fork_rng():
+        yield
+
+
+@contextlib.contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Draws torch's random numbers from `seed` inside, and leaves the caller's as they were."""
     with torch.random.fork_rng():

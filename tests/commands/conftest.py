@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.terminal.training_display import TrainingDisplay
 from tests.commands.by_the_report import train
 
 SMALL = (
@@ -75,7 +75,7 @@ def at_step(monkeypatch):
     """at_step(7, act): calls `act` after the seventh step of the next training in this process."""
 
     def arrange(number, act):
-        real, done = trial._Recorder.step_done, []
+        real, done = TrainingDisplay.step_done, []
 
         def step_done(self, images):
             real(self, images)
@@ -83,6 +83,6 @@ def at_step(monkeypatch):
             if len(done) == number:
                 act()
 
-        monkeypatch.setattr(trial._Recorder, "step_done", step_done)
+        monkeypatch.setattr(TrainingDisplay, "step_done", step_done)
 
     return arrange

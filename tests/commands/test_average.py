@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fieldguide import resume
-from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.terminal.training_display import TrainingDisplay
 from fieldguide.model.bundle import read_description, read_weights
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
@@ -19,7 +19,7 @@ def sigterm_after(monkeypatch):
     """sigterm_after(7): the next training in this process gets a SIGTERM after its seventh step."""
 
     def arrange(number):
-        real, done = trial._Recorder.step_done, []
+        real, done = TrainingDisplay.step_done, []
 
         def step_done(self, images):
             real(self, images)
@@ -27,7 +27,7 @@ def sigterm_after(monkeypatch):
             if len(done) == number:
                 signal.raise_signal(signal.SIGTERM)
 
-        monkeypatch.setattr(trial._Recorder, "step_done", step_done)
+        monkeypatch.setattr(TrainingDisplay, "step_done", step_done)
 
     return arrange
 

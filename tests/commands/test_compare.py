@@ -136,7 +136,7 @@ def test_called_again_seeds_are_not_trained_again(seeded, monkeypatch):
     from fieldguide.commands import experiment as command
 
     photos, folder, found, quick = seeded
-    monkeypatch.setattr(command, "run_trial", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(command, "run_trial", lambda *_, **__: pytest.fail("trained again"))
     again = experiment(photos, ["resnet34-adam"], folder, seeds=2, overrides=quick, quiet=True)
     assert again.rows == found.rows
 

@@ -54,8 +54,10 @@ def test_called_again_it_trains_only_what_is_missing(done, small, tmp_path, monk
     (tmp_path / "again" / "resnet34-sgd" / "result.json").unlink()
     trained = []
     real = command.go_on
-    monkeypatch.setattr(command, "go_on", lambda *all: trained.append(all[0].recipe_name) or real(*all))
-    monkeypatch.setattr(command, "run_trial", lambda *all: pytest.fail("a trial began again"))
+    monkeypatch.setattr(
+        command, "go_on", lambda *all, **named: trained.append(all[0].recipe_name) or real(*all, **named)
+    )
+    monkeypatch.setattr(command, "run_trial", lambda *_, **__: pytest.fail("a trial began again"))
     again = experiment(photos, RECIPES, tmp_path / "again", overrides=small, quiet=True)
     assert trained == ["resnet34-sgd"] and not (tmp_path / "again/resnet34-sgd.unfinished-1").exists()
     assert [row["validation_accuracy"] for row in again.rows] == [row["validation_accuracy"] for row in found.rows]
@@ -159,7 +161,7 @@ def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
     assert "the experiment goes on without it" in capsys.readouterr().out
 
     for name in ("run_trial", "go_on"):
-        monkeypatch.setattr(command, name, lambda *_: pytest.fail("tried again"))
+        monkeypatch.setattr(command, name, lambda *_, **__: pytest.fail("tried again"))
     again = experiment(trained[0], recipes, folder, overrides=small)
     assert again.exit_code == 1 and again.rows == found.rows and told in capsys.readouterr().out
     with pytest.raises(UsageError, match="was trained with another recipe"):

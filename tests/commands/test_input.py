@@ -11,7 +11,7 @@ from fieldguide import UsageError, experiment, resume
 from fieldguide.cli import app
 from fieldguide.commands.cache import cache
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.terminal.training_display import TrainingDisplay
 from fieldguide.data.augment import fused
 from fieldguide.data.read.pack import Pack, write_pack
 from fieldguide.deploy.choice import Kept, Speed, Speeds
@@ -156,7 +156,7 @@ def test_a_fused_cached_folded_training_in_micro_batches_goes_on_bit_for_bit(
                 "training.phases.1.batch_norm=folded", "training.micro_batch_size=3", "training.schedule=cosine",
                 "training.plateau=null")  # fmt: skip
     whole = train(photos, output=tmp_path / "whole", overrides=settings, quiet=True)
-    real, done = trial._Recorder.step_done, []
+    real, done = TrainingDisplay.step_done, []
 
     def step_done(self, images):
         real(self, images)
@@ -164,7 +164,7 @@ def test_a_fused_cached_folded_training_in_micro_batches_goes_on_bit_for_bit(
         if len(done) in (3, 8):  # in each of the two phases
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(trial._Recorder, "step_done", step_done)
+    monkeypatch.setattr(TrainingDisplay, "step_done", step_done)
     with pytest.raises(FieldguideError, match="interrupted by SIGTERM"):
         train(photos, output=tmp_path / "cut", overrides=settings, quiet=True)
     monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "another"))  # filled anew

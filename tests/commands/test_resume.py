@@ -14,6 +14,7 @@ from fieldguide import MachineError, PhotosError, UsageError, evaluate, experime
 from fieldguide.commands import resume as resume_command
 from fieldguide.commands import train as train_command
 from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.trial import judge_run
 from fieldguide.errors import Interrupted, TrainingError
 from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
@@ -87,7 +88,7 @@ def test_a_second_sigint_stops_at_once_and_the_saved_step_stays(trained, tmp_pat
 
 
 def test_a_signal_while_the_model_is_judged_loses_nothing(trained, tmp_path, small, monkeypatch):
-    monkeypatch.setattr(trial, "draw_curves", lambda run: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(judge_run, "draw_curves", lambda run: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted, match="stopped at once by SIGTERM") as error:
         train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
     assert error.value.exit_code == 143

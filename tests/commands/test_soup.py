@@ -8,7 +8,7 @@ import torch
 
 from fieldguide import evaluate, resume
 from fieldguide.assemble import tools
-from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.terminal.training_display import TrainingDisplay
 from fieldguide.commands.trial.result import soup_sentence
 from fieldguide.model.bundle import read_description, read_weights
 from fieldguide.report.chosen import chosen
@@ -54,13 +54,13 @@ def weights(run):
 def test_the_mean_of_the_epochs_is_the_model_and_the_result_says_so(
     photos, tmp_path, small, judged, monkeypatch, capsys
 ):
-    kept, real = {}, trial._Recorder.epoch_done
+    kept, real = {}, TrainingDisplay.epoch_done
 
     def epoch_done(self, epoch, state):
         kept[epoch.epoch] = {one.epoch.epoch: one.weights for one in state.candidates}
         real(self, epoch, state)
 
-    monkeypatch.setattr(trial._Recorder, "epoch_done", epoch_done)
+    monkeypatch.setattr(TrainingDisplay, "epoch_done", epoch_done)
     judged(1.0, 0.7, 0.8, 0.9, *(0.75, 0.65, 0.6))  # four epochs; the best again, with the next, with the third
     overrides = (*small, *SOUP, "training.max_epochs=4", "training.rounds=0")
     run = train(photos, output=tmp_path / "run", overrides=overrides)
@@ -114,7 +114,7 @@ def test_interrupted_and_gone_on_with_it_ends_as_if_it_had_not_been(
                  "training.phases.0.max_epochs=2", "training.phases.1.max_epochs=2", "training.rounds=0")  # fmt: skip
     whole = train(photos, output=tmp_path / "whole", overrides=overrides, quiet=True)
     assert len(whole.result["soup"]["candidates"]) == 3
-    done, step_done, load = [], trial._Recorder.step_done, tools._load
+    done, step_done, load = [], TrainingDisplay.step_done, tools._load
 
     def stop_at(event):
         done.append(event)
@@ -128,7 +128,7 @@ def test_interrupted_and_gone_on_with_it_ends_as_if_it_had_not_been(
         load(model, loaded)
 
     with monkeypatch.context() as patched:
-        patched.setattr(trial._Recorder, "step_done", lambda self, n: (step_done(self, n), stop_at(n))[0])
+        patched.setattr(TrainingDisplay, "step_done", lambda self, n: (step_done(self, n), stop_at(n))[0])
         patched.setattr(tools, "_load", stop_in_soup)
         cut = train(photos, output=tmp_path / "cut", overrides=overrides, quiet=True)
     assert cut.exit_code == 143 and cut.result["soup"] is None

@@ -21,7 +21,6 @@ from fieldguide.commands.trial import carry_out as trial
 from fieldguide.commands.trial import prepare as preparing
 from fieldguide.model.classifier import make_on_meta
 from fieldguide.recipe.load import read_recipe
-from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
 
 PRESETS = {
@@ -143,7 +142,7 @@ def test_workers_change_nothing(trained, tmp_path, small, workers):
     recipe = command.assemble.resolved(read_recipe("resnet34-adam", small))
     screen = Screen(quiet=True)
     prepared = command.prepare(photos, recipe, screen)
-    other = command.run_trial("x", recipe, prepared, RunFolder(tmp_path / "run"), "cpu", screen, workers=workers)
+    other = command.run_trial("x", recipe, prepared, tmp_path / "run", "cpu", "quiet", workers=workers)
     assert same_weights(other.path, run.path)
 
 

@@ -35,10 +35,12 @@ from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest
 from fieldguide.training.average import Average
-from fieldguide.training.checkpoint import UnderWay, best_weights_of, candidates_of, restore, state_of
+from fieldguide.training.checkpoint import best_weights_of, candidates_of, restore, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import train
+from fieldguide.training.observers import Observers
 from fieldguide.training.plan import Convergence, next_stage
+from fieldguide.training.under_way import UnderWay
 from tests.odd_photos import odd_contents
 from tests.training.test_checkpoint import made, stopping_after
 from tests.training.test_loop import PLAN, Diary, network
@@ -200,7 +202,7 @@ def _checkpoint() -> tuple[bytes, bytes]:
     model = network()
     with tempfile.TemporaryDirectory(prefix="fieldguide-fuzz-") as folder:
         keeper = Checkpoints(Path(folder), 1e9, lambda: {"waited_for_data": [0.5, 2.0]})
-        train(model, WHOLE, made("adam", "plateau"), Diary(model), stopping_after(8), keeper)
+        train(model, WHOLE, made("adam", "plateau"), Observers([Diary(model), keeper]), stopping_after(8))
         last = keeper.numbers()[-1]
         said = json.loads((Path(folder) / f"{last:06d}.json").read_bytes())["checkpoint"]
         return json.dumps(said).encode(), (Path(folder) / f"{last:06d}.safetensors").read_bytes()

@@ -12,6 +12,7 @@ from fieldguide.training.average import Average
 from fieldguide.training.checkpoint import best_weights_of, capture, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import Saved, train
+from fieldguide.training.observers import Observers
 from fieldguide.training.state import State
 from fieldguide.training.step import training_mode
 from tests.model import test_batch_norm
@@ -146,7 +147,7 @@ def test_the_average_is_what_is_validated_and_kept_and_the_weights_learn_as_befo
             def step_done(self, images):
                 learned.append(copied(model.state_dict()))
 
-        state = train(model, plan, dataclasses.replace(inner, evaluate=evaluate), Raw(model), lambda: None)
+        state = train(model, plan, dataclasses.replace(inner, evaluate=evaluate), Observers([Raw(model)]), lambda: None)
         return state, list(seen), list(learned)
 
     state, judged, steps = trained(one)
@@ -177,7 +178,9 @@ def test_each_stage_begins_a_new_average_from_the_best_model():
         return inner.make_optimizer(model, rate)
 
     model = network()
-    train(model, AVERAGED, dataclasses.replace(inner, make_optimizer=optimizer), Watch(model), lambda: None)
+    train(
+        model, AVERAGED, dataclasses.replace(inner, make_optimizer=optimizer), Observers([Watch(model)]), lambda: None
+    )
     assert len(begun) > 2
     for best, start in zip(begun[1:], first[1:], strict=True):
         assert all(torch.equal(best[name], start[name]) for name in start)
@@ -186,16 +189,18 @@ def test_each_stage_begins_a_new_average_from_the_best_model():
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adamw", "cosine")])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule):
     whole = network()
-    expected = outcome(whole, train(whole, AVERAGED, made(kind, schedule), Diary(whole), lambda: None))
+    expected = outcome(whole, train(whole, AVERAGED, made(kind, schedule), Observers([Diary(whole)]), lambda: None))
     for steps in range(1, 40, 2):
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), network()
-        train(model, AVERAGED, made(kind, schedule), Diary(model), stopping_after(steps), checkpoints)
+        train(model, AVERAGED, made(kind, schedule), Observers([Diary(model), checkpoints]), stopping_after(steps))
         again = network()
         found = checkpoints.newest(again)
         assert found.snapshot is not None, found.damaged
         best = best_weights_of(found.snapshot)
         saved = Saved(state_of(found.snapshot.plain["state"], AVERAGED, best), found.snapshot)
-        state = train(again, AVERAGED, made(kind, schedule), Diary(again), lambda: None, checkpoints, saved)
+        state = train(
+            again, AVERAGED, made(kind, schedule), Observers([Diary(again), checkpoints]), lambda: None, saved
+        )
         assert outcome(again, state) == expected, steps
 
 

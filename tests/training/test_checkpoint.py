@@ -7,14 +7,16 @@ import torch
 
 from fieldguide.errors import TrainingError, UsageError
 from fieldguide.storage import digest
-from fieldguide.training.checkpoint import UnderWay, best_weights_of, capture, plain_state, restore, state_of
+from fieldguide.training.checkpoint import best_weights_of, capture, plain_state, restore, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.ends import Reason
 from fieldguide.training.loop import Saved, train
+from fieldguide.training.observers import Observers
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Convergence, More
 from fieldguide.training.schedule import Constant, Cosine, Plateau
 from fieldguide.training.state import State
+from fieldguide.training.under_way import UnderWay
 from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Diary, network, tools
 
 SCHEDULES = {
@@ -56,28 +58,31 @@ def outcome(model, state):
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adam", "plateau"), ("adamw", "cosine")])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule):
     whole = network()
-    expected = outcome(whole, train(whole, PLAN, made(kind, schedule), Diary(whole), lambda: None))
+    expected = outcome(whole, train(whole, PLAN, made(kind, schedule), Observers([Diary(whole)]), lambda: None))
     for steps in range(1, 40, 3):
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), network()
-        state = train(model, PLAN, made(kind, schedule), Diary(model), stopping_after(steps), checkpoints)
-        assert state.stopped == BY_SIGNAL or steps > 3 * len(expected[0])
+        state = train(model, PLAN, made(kind, schedule), Observers([Diary(model), checkpoints]), stopping_after(steps))
+        if state.stopped is None:
+            assert steps > 3 * len(expected[0]) and outcome(model, state) == expected
+            continue
+        assert state.stopped == BY_SIGNAL
         again = network()
         found = checkpoints.newest(again)
         saved = Saved(state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot)), found.snapshot)
-        state = train(again, PLAN, made(kind, schedule), Diary(again), lambda: None, checkpoints, saved)
+        state = train(again, PLAN, made(kind, schedule), Observers([Diary(again), checkpoints]), lambda: None, saved)
         assert outcome(again, state) == expected, steps
 
 
 def test_the_time_of_the_epoch_in_whose_middle_it_was_saved_counts_too(tmp_path):
     checkpoints, model = Checkpoints(tmp_path / "checkpoint", 1e9), network()
-    train(model, PLAN, made("sgd", "constant"), Diary(model), stopping_after(2), checkpoints)
+    train(model, PLAN, made("sgd", "constant"), Observers([Diary(model), checkpoints]), stopping_after(2))
     plan = dataclasses.replace(PLAN, max_seconds=1_000.0)
     for spent, out_of_time in ((0.0, False), (1_000.0, True)):
         again = network()
         found = checkpoints.newest(again).snapshot
         found.plain["under_way"]["running"]["seconds"] = spent
         saved, diary = Saved(state_of(found.plain["state"], plan, None), found), Diary(again)
-        state = train(again, plan, made("sgd", "constant"), diary, lambda: None, saved=saved)
+        state = train(again, plan, made("sgd", "constant"), Observers([diary]), lambda: None, saved=saved)
         assert state.out_of_time == out_of_time and (len(state.history) == 1) == out_of_time
 
 
@@ -88,7 +93,9 @@ def under_way(model, kind="sgd"):
 
 def test_a_probe_that_is_not_judged_yet_is_not_taken_for_the_best_model():
     model = network()
-    best = train(model, dataclasses.replace(PLAN, max_epochs=1), made("sgd", "constant"), Diary(model), lambda: None)
+    best = train(
+        model, dataclasses.replace(PLAN, max_epochs=1), made("sgd", "constant"), Observers([Diary(model)]), lambda: None
+    )
     now = under_way(model)
     assert not any(name.startswith("best.") for name in capture(model, best, now).tensors)
     now.running.images = 12  # of a probe, which has no steps but another head
@@ -100,7 +107,7 @@ def test_two_are_kept_and_the_newest_that_is_whole_is_found(tmp_path):
     for steps in (1, 2, 3):
         now = under_way(model)
         now.running.steps = steps
-        checkpoints.keep(model, State(), now)
+        checkpoints.save(model, State(), now)
     names = {path.name for path in checkpoints.folder.iterdir()}
     assert names == {f"00000{n}.{end}" for n in (2, 3) for end in ("json", "safetensors")}
     assert checkpoints.newest(model).snapshot.plain["under_way"]["running"]["steps"] == 3
@@ -117,7 +124,7 @@ def test_it_is_due_only_after_its_minutes(tmp_path):
 @pytest.mark.parametrize("end", ["json", "safetensors"])
 def test_any_flipped_or_missing_byte_is_noticed(tmp_path, end):
     model, checkpoints, draw = network(), Checkpoints(tmp_path, 10), random.Random(0)
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     path = tmp_path / f"000001.{end}"
     whole = path.read_bytes()
     for _ in range(60):
@@ -143,7 +150,7 @@ def parsed(content):
 
 def test_another_networks_checkpoint_is_refused_before_it_takes_memory(tmp_path, monkeypatch):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     monkeypatch.setattr("fieldguide.training.checkpoint_files.load", lambda content: pytest.fail("was loaded"))
     (sentence,) = checkpoints.newest(torch.nn.Linear(3, 2)).damaged
     assert "of another network" in sentence
@@ -156,12 +163,12 @@ def test_another_networks_checkpoint_is_refused_before_it_takes_memory(tmp_path,
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     before = sorted(path.name for path in tmp_path.iterdir())
     with torch.no_grad():
         model[1].bias[2] = float("inf")
     with pytest.raises(TrainingError, match=r"the weight model\.1\.bias is not finite in epoch 1; try a lower"):
-        checkpoints.keep(model, State(), under_way(model))
+        checkpoints.save(model, State(), under_way(model))
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
@@ -169,18 +176,17 @@ def test_what_a_killed_process_left_between_the_two_files_goes_away(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
     (tmp_path / "000001.safetensors").write_bytes(b"left")
     assert checkpoints.newest(model).snapshot is None
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     assert checkpoints.newest(model).snapshot is not None
     (tmp_path / "000002.safetensors").write_bytes(b"left")
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     assert {path.stem for path in tmp_path.iterdir()} == {"000001", "000002"}
     assert checkpoints.newest(model).damaged == ()
 
 
 def test_at_the_end_no_tensors_are_kept(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: None, checkpoints)
-    checkpoints.finish(state)
+    state = train(model, PLAN, made("sgd", "constant"), Observers([Diary(model), checkpoints]), lambda: None)
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
     found = checkpoints.newest(model)
     assert found.is_done and state_of(found.snapshot.plain["state"], PLAN, state.best.weights) == state
@@ -208,7 +214,7 @@ def test_counts_by_class_are_kept_and_a_checkpoint_without_them_still_reads():
     by_class = {"class_images": (6, 4), "class_correct": (3, 2)}
     inner = made("sgd", "constant")
     counted = dataclasses.replace(inner, evaluate=lambda model: dataclasses.replace(inner.evaluate(model), **by_class))
-    state = train(model, PLAN, counted, Diary(model), lambda: None)
+    state = train(model, PLAN, counted, Observers([Diary(model)]), lambda: None)
     plain = json.loads(json.dumps(plain_state(state)))
     macro = dataclasses.replace(PLAN, metric="macro_accuracy")
     assert state_of(plain, macro, state.best.weights) == state
@@ -226,17 +232,19 @@ def test_counts_by_class_are_kept_and_a_checkpoint_without_them_still_reads():
 
 def test_more_epochs_follow_after_the_last_stage(tmp_path):
     model = network()
-    state = train(model, PLAN, made("sgd", "constant"), Diary(model), lambda: None)
+    state = train(model, PLAN, made("sgd", "constant"), Observers([Diary(model)]), lambda: None)
     epochs, stages = len(state.history), len(state.ended)
     state.more.append(More(stages, 2))
-    again = train(model, PLAN, made("sgd", "constant"), diary := Diary(model), lambda: None, saved=Saved(state))
+    again = train(
+        model, PLAN, made("sgd", "constant"), Observers([diary := Diary(model)]), lambda: None, saved=Saved(state)
+    )
     assert [stage.name for stage in diary.stages] == ["more epochs 1"] and len(again.history) == epochs + 2
     assert diary.stages[0].learning_rate == again.ended[stages - 1].stage.learning_rate * 0.5
 
 
 def test_a_checkpoint_of_format_1_whose_reasons_are_sentences_goes_on_with_their_kinds(tmp_path):
     plan, model, checkpoints = dataclasses.replace(PLAN, max_epochs=9), network(), Checkpoints(tmp_path, 1e9)
-    train(model, plan, made("sgd", "plateau"), Diary(model), stopping_after(26), checkpoints)
+    train(model, plan, made("sgd", "plateau"), Observers([Diary(model), checkpoints]), stopping_after(26))
     path = tmp_path / f"{checkpoints.numbers()[-1]:06d}.json"
     body = json.loads(path.read_text())["checkpoint"]
     kinds = ["max_epochs", "converged"]
@@ -255,7 +263,7 @@ def test_a_checkpoint_of_format_1_whose_reasons_are_sentences_goes_on_with_their
 
 def test_a_checkpoint_of_a_later_format_is_refused_with_its_number(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     body = json.loads((tmp_path / "000001.json").read_text())["checkpoint"] | {"format": 3}
     (tmp_path / "000001.json").write_text(json.dumps({"sha256": checksum_of(body), "checkpoint": body}))
     assert "has format 3; this version reads formats 1 to 2" in checkpoints.newest(model).damaged[0]

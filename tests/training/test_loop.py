@@ -1,14 +1,17 @@
 import contextlib
 import dataclasses
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from fieldguide.errors import PhotosError, TrainingError, UsageError
-from fieldguide.training.checkpoint import Snapshot, capture, state_of
+from fieldguide.training.checkpoint import Snapshot, best_weights_of, capture, state_of
+from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.ends import Cause, Reason, Stopped
 from fieldguide.training.loop import Saved, train
+from fieldguide.training.observers import Callback, Observers
 from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Plan
 from fieldguide.training.schedule import Constant
@@ -29,16 +32,17 @@ class Batch:
     files: tuple[str, ...]
 
 
-class Diary:
+class Diary(Callback):
     """An observer that keeps what it is told."""
 
     def __init__(self, model):
         self.model, self.stages, self.steps, self.epochs, self.ended, self.memory = model, [], [], [], [], []
+        self.losses, self.done = [], []
 
     def stage_begins(self, stage, state):
         self.stages.append(stage)
 
-    def stage_goes_on(self, stage, state, running):
+    def stage_resumes(self, stage, state, running):
         self.stages.append(stage)
 
     def step_done(self, images):
@@ -52,6 +56,12 @@ class Diary:
 
     def halved(self, halved):
         self.memory.append(halved)
+
+    def losses_known(self, steps):
+        self.losses.append(list(steps))
+
+    def training_done(self, state):
+        self.done.append(state)
 
 
 def network():
@@ -97,7 +107,7 @@ def tools(losses, *, sizes=(4, 4, 2), asked=None, bad_step=None, rates=None, tra
 def run(losses, plan=PLAN, stop=lambda: None, **options):
     model = network()
     diary = Diary(model)
-    state = train(model, plan, tools(losses, **options), diary, stop)
+    state = train(model, plan, tools(losses, **options), Observers([diary]), stop)
     return model, state, diary
 
 
@@ -138,7 +148,9 @@ def test_a_stage_begins_with_the_best_weights():
         return inner.make_optimizer(model, rate)
 
     model = network()
-    state = train(model, PLAN, dataclasses.replace(inner, make_optimizer=optimizer), Diary(model), lambda: None)
+    state = train(
+        model, PLAN, dataclasses.replace(inner, make_optimizer=optimizer), Observers([Diary(model)]), lambda: None
+    )
     assert len(begun) == 3
     for weights in begun[1:]:
         assert all(torch.equal(weights[name], state.best.weights[name]) for name in weights)
@@ -159,7 +171,7 @@ def test_counts_are_summed_and_divided_once():
             seen.append(epoch.training)
 
     one = dataclasses.replace(PLAN, max_epochs=1)
-    train(model, one, inner, Watch(model), lambda: None)
+    train(model, one, inner, Observers([Watch(model)]), lambda: None)
     again, loss_sum, correct = network(), 0.0, 0
     optimizer = torch.optim.SGD(again.parameters(), lr=0.1, momentum=0.9)
     for batch in tools([1.0]).batches("standard", 1, 0):
@@ -180,7 +192,7 @@ def test_best_by_accuracy_breaks_ties_by_loss():
     figures = iter([Scores(10, 9.0, 5), Scores(10, 20.0, 7), Scores(10, 19.0, 7), Scores(10, 1.0, 6)])
     model = network()
     made = dataclasses.replace(tools([]), evaluate=lambda model: next(figures))
-    assert train(model, plan, made, Diary(model), lambda: None).best.epoch.epoch == 3
+    assert train(model, plan, made, Observers([Diary(model)]), lambda: None).best.epoch.epoch == 3
 
 
 def test_best_by_accuracy_takes_the_mean_of_the_classes_where_the_metric_is_macro():
@@ -190,7 +202,7 @@ def test_best_by_accuracy_takes_the_mean_of_the_classes_where_the_metric_is_macr
         figures = iter([Scores(10, 9.0, sum(right), of, right) for of, right in by_class])
         made = dataclasses.replace(tools([]), evaluate=lambda model, figures=figures: next(figures))
         model = network()
-        state = train(model, dataclasses.replace(plan, metric=metric), made, Diary(model), lambda: None)
+        state = train(model, dataclasses.replace(plan, metric=metric), made, Observers([Diary(model)]), lambda: None)
         assert state.best.epoch.epoch == best, metric
 
 
@@ -240,16 +252,13 @@ def test_where_a_photo_goes_away_the_steps_before_it_are_saved_with_their_figure
                 raise PhotosError("train/7.jpg is gone")
             yield batch
 
-    class Keeper:
-        def is_due(self):
-            return False
-
-        def keep(self, model, state, under_way):
+    class Keeper(Callback):
+        def save(self, model, state, under_way):
             saved.append((under_way.running.steps, under_way.running.images, under_way.running.loss_sum > 0))
 
     model = network()
     made = dataclasses.replace(inner, batches=batches)
-    state = train(model, PLAN, made, Diary(model), lambda: None, Keeper())
+    state = train(model, PLAN, made, Observers([Diary(model), Keeper()]), lambda: None)
     assert state.stopped == Stopped(Cause.PHOTOS, message="train/7.jpg is gone") and not state.is_spoilt
     assert saved == [(2, 8, True)]
 
@@ -257,7 +266,14 @@ def test_where_a_photo_goes_away_the_steps_before_it_are_saved_with_their_figure
 def test_a_saved_step_of_another_training_is_refused_and_no_training_ends_with_it():
     model = network()
     with pytest.raises(UsageError, match="does not fit this training"):
-        train(model, PLAN, tools([]), Diary(model), lambda: None, saved=Saved(State(), Snapshot({}, {"under_way": {}})))
+        train(
+            model,
+            PLAN,
+            tools([]),
+            Observers([Diary(model)]),
+            lambda: None,
+            saved=Saved(State(), Snapshot({}, {"under_way": {}})),
+        )
 
 
 def probing(*answers, seen=None):
@@ -287,7 +303,7 @@ PROBE_FIRST = dataclasses.replace(
 def test_a_probe_is_an_epoch_without_steps_and_what_follows_begins_from_it():
     model = network()
     diary = Diary(model)
-    state = train(model, PROBE_FIRST, probing(), diary, lambda: None)
+    state = train(model, PROBE_FIRST, probing(), Observers([diary]), lambda: None)
     first = state.history[0]
     assert (first.stage, first.learning_rate, first.training) == ("probe", 0.0, Scores(12, 6.0, 9)) and first.best
     assert [stage.name for stage in diary.stages] == ["probe", "standard"] and diary.ended[0].reason is Reason.SOLVED
@@ -295,14 +311,14 @@ def test_a_probe_is_an_epoch_without_steps_and_what_follows_begins_from_it():
 
 def test_a_probe_that_is_stopped_leaves_no_epoch():
     model, asked = network(), iter([None, BY_SIGNAL])
-    state = train(model, PROBE_FIRST, probing(), Diary(model), lambda: next(asked))
+    state = train(model, PROBE_FIRST, probing(), Observers([Diary(model)]), lambda: next(asked))
     assert not state.history and state.stopped == BY_SIGNAL and state.best is None
 
 
 def test_a_probe_whose_time_is_up_solves_with_what_it_has_and_ends_the_training():
     model, seen = network(), []
     plan = dataclasses.replace(PROBE_FIRST, max_seconds=0.0)
-    state = train(model, plan, probing(seen=seen), Diary(model), lambda: None)
+    state = train(model, plan, probing(seen=seen), Observers([Diary(model)]), lambda: None)
     assert seen == ["enough"] and len(state.history) == 1 and state.out_of_time and not state.stopped
     assert state.ended[-1].reason is Reason.OUT_OF_TIME
 
@@ -312,7 +328,7 @@ def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(m
     plan = dataclasses.replace(PROBE_FIRST, phases=PROBE_FIRST.phases[:1], max_seconds=2.5)
     made, diary = probing(seen=seen), Diary(model)
     monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
-    state = train(model, plan, made, diary, lambda: None)
+    state = train(model, plan, made, Observers([diary]), lambda: None)
     assert seen == ["on"] * 3 and state.ended[-1].reason is Reason.SOLVED and not state.out_of_time
 
 
@@ -327,11 +343,8 @@ def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
 def test_a_photo_that_goes_away_in_the_validation_of_an_epoch_that_the_time_cut_leaves_the_epoch_to_go_on_with(plan):
     model, saved = network(), []
 
-    class Keeper:
-        def is_due(self):
-            return False
-
-        def keep(self, model, state, under_way):
+    class Keeper(Callback):
+        def save(self, model, state, under_way):
             saved.append(capture(model, state, under_way))
 
     def evaluate(model):
@@ -339,13 +352,13 @@ def test_a_photo_that_goes_away_in_the_validation_of_an_epoch_that_the_time_cut_
 
     made = dataclasses.replace(probing(), evaluate=evaluate)
     cut = dataclasses.replace(plan, max_seconds=0.0)
-    state = train(model, cut, made, Diary(model), lambda: None, Keeper())
+    state = train(model, cut, made, Observers([Diary(model), Keeper()]), lambda: None)
     assert state.stopped.message == "val/a.jpg is gone" and not state.history
     (snapshot,) = saved
     again, diary = network(), Diary(model)
     on = Saved(state_of(snapshot.plain["state"], plan, None), snapshot)
     more = dataclasses.replace(tools(falling(13)), probe=probing().probe)
-    state = train(again, plan, more, diary, lambda: None, saved=on)
+    state = train(again, plan, more, Observers([diary]), lambda: None, saved=on)
     assert not state.stopped and len(state.history) > 1 and state.best is not None
 
 
@@ -380,24 +393,28 @@ class Clock:
 def test_time_ends_a_training_between_steps_and_before_what_would_follow(monkeypatch, seconds, epochs, steps, reason):
     plan, model = dataclasses.replace(PLAN, max_seconds=seconds, rounds=rounds(max_rounds=0)), network()
     diary, clock = Diary(model), Clock(monkeypatch)
-    state = train(model, plan, clock.tools(tools(falling(13))), diary, lambda: None)
+    state = train(model, plan, clock.tools(tools(falling(13))), Observers([diary]), lambda: None)
     assert (len(state.history), len(diary.steps), diary.ended[-1].reason) == (epochs, steps, reason)
     assert state.out_of_time == (reason is Reason.OUT_OF_TIME)
 
 
 def test_what_other_processes_spent_counts_too(monkeypatch):
     model = network()
-    done = train(model, dataclasses.replace(PLAN, max_epochs=2), tools(falling(13)), Diary(model), lambda: None)
+    done = train(
+        model, dataclasses.replace(PLAN, max_epochs=2), tools(falling(13)), Observers([Diary(model)]), lambda: None
+    )
     done.history = [dataclasses.replace(epoch, seconds=20.0) for epoch in done.history]
     clock, plan = Clock(monkeypatch), dataclasses.replace(PLAN, max_seconds=30.0)
-    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: None, saved=Saved(done))
+    state = train(
+        model, plan, clock.tools(tools(falling(13))), Observers([Diary(model)]), lambda: None, saved=Saved(done)
+    )
     assert state.out_of_time and len(state.history) == 2
 
 
 def test_where_time_ends_a_training_the_soup_is_made_of_what_there_is(monkeypatch):
     plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
     model, clock = network(), Clock(monkeypatch)
-    state = train(model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: None)
+    state = train(model, plan, clock.tools(tools(falling(13))), Observers([Diary(model)]), lambda: None)
     assert state.out_of_time and len(state.history) == 2
     assert state.candidates == [] and state.soup.candidates == (2, 1) and clock.now == 14 + 1 + 10 + 2 * 10
 
@@ -406,7 +423,11 @@ def test_a_training_that_is_stopped_after_its_time_was_up_makes_no_soup(monkeypa
     plan = dataclasses.replace(PLAN, max_seconds=14.5, soup_candidates=3)
     model, clock = network(), Clock(monkeypatch)
     state = train(
-        model, plan, clock.tools(tools(falling(13))), Diary(model), lambda: BY_SIGNAL if clock.now > 15 else None
+        model,
+        plan,
+        clock.tools(tools(falling(13))),
+        Observers([Diary(model)]),
+        lambda: BY_SIGNAL if clock.now > 15 else None,
     )
     assert state.out_of_time and state.stopped == BY_SIGNAL and state.soup is None
     assert [one.epoch.epoch for one in state.candidates] == [2, 1]  # for when it goes on
@@ -417,3 +438,83 @@ def test_time_that_is_not_up_changes_nothing():
     _, plain, _ = run(falling(13))
     assert not state.out_of_time
     assert [epoch.training for epoch in state.history] == [epoch.training for epoch in plain.history]
+
+
+def test_the_loss_and_rate_of_each_step_are_told_in_bulk_and_sum_to_the_epochs(monkeypatch):
+    _, state, diary = run(falling(13))
+    assert [len(steps) for steps in diary.losses] == [1] * len(diary.steps)  # a CPU waits for nothing
+    monkeypatch.setattr(OnDevice, "is_full", property(lambda self: len(self._steps) >= 2))  # as a GPU, but sooner
+    _, _, bulk = run(falling(13))
+    assert [len(steps) for steps in bulk.losses][:2] == [2, 1]
+    told = [step for steps in bulk.losses for step in steps]
+    assert told == [step for steps in diary.losses for step in steps]
+    assert [(step.epoch, step.step, step.images) for step in told[:4]] == [(1, 1, 4), (1, 2, 4), (1, 3, 2), (2, 1, 4)]
+    for epoch in state.history:
+        own = [step for step in told if step.epoch == epoch.epoch]
+        assert {step.learning_rate for step in own} == {epoch.learning_rate}
+        assert math.fsum(step.loss * step.images for step in own) == pytest.approx(epoch.training.loss_sum)
+        assert sum(step.correct for step in own) == epoch.training.correct
+
+
+def test_observers_are_told_once_that_the_training_is_done_whatever_ended_it():
+    for stop in (lambda: None, lambda: BY_SIGNAL):
+        _, state, diary = run(falling(13), stop=stop)
+        assert diary.done == [state]
+
+
+EVENTS = ("stage_begins", "step_done", "losses_known", "epoch_done", "stage_done", "is_due", "save", "training_done")
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_a_callback_that_fails_stops_after_its_step_with_all_saved_and_the_others_as_they_were(event, tmp_path):
+    def fail(*_):
+        called.append(event)
+        raise KeyError("mine")
+
+    called, bad = [], Callback()
+    setattr(bad, event, fail)
+    model, diary, checkpoints = network(), Diary(None), Checkpoints(tmp_path, 1e9)
+    observers = Observers([diary, checkpoints], [bad])
+    state = train(model, PLAN, tools(falling(13)), observers, lambda: None)
+    assert called == [event] and isinstance(observers.error, KeyError)
+    told = "callback Callback failed (KeyError: 'mine')"
+    assert observers.stopped == Stopped(Cause.CALLBACK, message=told) and observers.stopped.sentence() == told
+    if event == "training_done":
+        assert state.stopped is None and len(state.history) == 13
+        return
+    assert state.stopped == observers.stopped and len(diary.steps) < (14 if event == "stage_done" else 5)
+    found = checkpoints.newest(again := network())
+    assert found.snapshot.plain["under_way"]["running"]["images"] == sum(diary.steps) - 10 * len(state.history)
+    saved = Saved(state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot)), found.snapshot)
+    rest = tools(falling(13)[len(state.history) :])
+    resumed = train(again, PLAN, rest, Observers([Diary(again)]), lambda: None, saved)
+    whole, plain, _ = run(falling(13))
+    assert [epoch.training for epoch in resumed.history] == [epoch.training for epoch in plain.history]
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), whole.parameters(), strict=True))
+
+
+def test_a_part_of_the_program_that_fails_is_an_error_of_the_training():
+    class Full(Callback):
+        def epoch_done(self, epoch, state):
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        train(network(), PLAN, tools(falling(13)), Observers([Full()]), lambda: None)
+
+
+def test_each_callback_is_told_that_the_run_failed_also_after_one_of_them_did():
+    told = []
+
+    class Bad(Callback):
+        def run_failed(self, error):
+            told.append("bad")
+            raise KeyError("mine")
+
+    class Good(Callback):
+        def run_failed(self, error):
+            told.append(error)
+
+    error, observers = ValueError("the disk"), Observers([], [Bad(), Good()])
+    observers.tell(lambda each: 1 / 0)
+    observers.run_failed(error)
+    assert told == ["bad", error] and error.__notes__ == ["callback Bad failed too (KeyError: 'mine')"]

@@ -10,7 +10,9 @@ from torch.nn import functional
 from fieldguide.training.checkpoint import best_weights_of, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import Saved, train
+from fieldguide.training.loss import loss_of
 from fieldguide.training.mixing import Mix, Mixing, before, cut
+from fieldguide.training.observers import Observers
 from fieldguide.training.step import MicroBatch, StepSettings, train_step
 from tests.training.test_checkpoint import made, outcome, stopping_after
 from tests.training.test_loop import PLAN, Diary
@@ -83,7 +85,7 @@ def test_the_loss_is_the_cross_entropy_against_the_mixed_soft_labels(mixing, smo
     for mix in draws(mixing, 30):
         soft = mix.share * functional.one_hot(labels, 4) + (1 - mix.share) * functional.one_hot(before(labels), 4)
         expected = functional.cross_entropy(logits, soft, label_smoothing=smoothing)
-        loss = mix.loss(logits, labels, before(labels), smoothing)
+        loss = loss_of(logits, labels, before(labels), name="cross_entropy", label_smoothing=smoothing, mix=mix)
         assert float(loss) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -186,20 +188,31 @@ def test_a_mixed_training_goes_on_after_any_step_as_if_it_had_not_been_stopped(t
         return dataclasses.replace(made("sgd", "plateau"), draw_mix=BOTH.draw)
 
     whole, plain = small_network(), small_network()
-    expected = outcome(whole, train(whole, PLAN, tools(), Diary(whole), lambda: None))
-    assert outcome(plain, train(plain, PLAN, made("sgd", "plateau"), Diary(plain), lambda: None)) != expected
+    expected = outcome(whole, train(whole, PLAN, tools(), Observers([Diary(whole)]), lambda: None))
+    assert (
+        outcome(plain, train(plain, PLAN, made("sgd", "plateau"), Observers([Diary(plain)]), lambda: None)) != expected
+    )
     for steps in (2, 7, 13):
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), small_network()
-        train(model, PLAN, tools(), Diary(model), stopping_after(steps), checkpoints)
+        train(model, PLAN, tools(), Observers([Diary(model), checkpoints]), stopping_after(steps))
         again = small_network()
         found = checkpoints.newest(again)
         saved = Saved(state_of(found.snapshot.plain["state"], PLAN, best_weights_of(found.snapshot)), found.snapshot)
-        assert outcome(again, train(again, PLAN, tools(), Diary(again), lambda: None, checkpoints, saved)) == expected
+        assert (
+            outcome(again, train(again, PLAN, tools(), Observers([Diary(again), checkpoints]), lambda: None, saved))
+            == expected
+        )
 
 
 def test_a_training_that_mixes_nothing_is_to_the_bit_one_that_knows_of_no_mixing():
     ours, theirs = small_network(), small_network()
     off = dataclasses.replace(BOTH, mixup_alpha=0, cutmix_alpha=0)
-    mine = train(ours, PLAN, dataclasses.replace(made("adam", "plateau"), draw_mix=off.draw), Diary(ours), lambda: None)
-    expected = train(theirs, PLAN, made("adam", "plateau"), Diary(theirs), lambda: None)
+    mine = train(
+        ours,
+        PLAN,
+        dataclasses.replace(made("adam", "plateau"), draw_mix=off.draw),
+        Observers([Diary(ours)]),
+        lambda: None,
+    )
+    expected = train(theirs, PLAN, made("adam", "plateau"), Observers([Diary(theirs)]), lambda: None)
     assert outcome(ours, mine) == outcome(theirs, expected)

@@ -11,6 +11,7 @@ from fieldguide.errors import UsageError
 from fieldguide.training.checkpoint import best_weights_of, candidates_of, capture, plain_state, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import Saved, _is_better, train
+from fieldguide.training.observers import Observers
 from fieldguide.training.plan import More
 from fieldguide.training.soup import greedy_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Scores, State
@@ -168,7 +169,7 @@ def test_at_the_end_the_model_is_the_soup_where_that_is_better(best_by):
             kept[epoch.epoch] = {name: value.clone() for name, value in self.model.state_dict().items()}
 
     model = network()
-    state = train(model, plan, tools, Watch(model), lambda: None)
+    state = train(model, plan, tools, Observers([Watch(model)]), lambda: None)
     soup = state.soup
     better = {"validation_loss": by_loss, "validation_accuracy": by_accuracy}[best_by]
     assert len(soup.candidates) == 3 and soup.candidates[0] == state.best.epoch.epoch and state.candidates == []
@@ -195,7 +196,9 @@ def test_without_it_the_training_is_what_it_was():
 @pytest.mark.parametrize("ema_decay", [None, 0.8])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule, ema_decay):
     plan, whole = dataclasses.replace(SOUP, ema_decay=ema_decay), network()
-    expected = whole_outcome(whole, train(whole, plan, judged_by_weights(kind, schedule), Diary(whole), lambda: None))
+    expected = whole_outcome(
+        whole, train(whole, plan, judged_by_weights(kind, schedule), Observers([Diary(whole)]), lambda: None)
+    )
     steps_in_all = 3 * len(expected[0])
     for steps in (
         *range(1, steps_in_all, 4),
@@ -205,7 +208,11 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
     ):  # the last: in the soup
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), network()
         stopped = train(
-            model, plan, judged_by_weights(kind, schedule), Diary(model), stopping_after(steps), checkpoints
+            model,
+            plan,
+            judged_by_weights(kind, schedule),
+            Observers([Diary(model), checkpoints]),
+            stopping_after(steps),
         )
         assert stopped.stopped and stopped.soup is None
         again = network()
@@ -217,9 +224,8 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
             again,
             plan,
             judged_by_weights(kind, schedule),
-            Diary(again),
+            Observers([Diary(again), checkpoints]),
             lambda: None,
-            checkpoints,
             Saved(before, snapshot),
         )
         assert whole_outcome(again, state) == expected, steps
@@ -228,21 +234,21 @@ def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, sc
 def test_stopped_in_the_soup_after_its_time_was_up_it_makes_the_same_soup_when_it_goes_on(tmp_path, monkeypatch):
     plan, expected = dataclasses.replace(SOUP, max_seconds=14.5), network()
     clock = Clock(monkeypatch)
-    whole = train(expected, plan, clock.tools(judged_by_weights()), Diary(expected), lambda: None)
+    whole = train(expected, plan, clock.tools(judged_by_weights()), Observers([Diary(expected)]), lambda: None)
     assert whole.out_of_time and len(whole.soup.candidates) == 2
     clock.now, model, checkpoints = 0.0, network(), Checkpoints(tmp_path, 1e9)
 
     def told():
         return BY_SIGNAL if clock.now > 15 else None
 
-    stopped = train(model, plan, clock.tools(judged_by_weights()), Diary(model), told, checkpoints)
+    stopped = train(model, plan, clock.tools(judged_by_weights()), Observers([Diary(model), checkpoints]), told)
     assert stopped.stopped and stopped.soup is None and stopped.out_of_time
     again = network()
     snapshot = checkpoints.newest(again).snapshot
     before = state_of(snapshot.plain["state"], plan, best_weights_of(snapshot), candidates_of(snapshot))
     clock.now = 1_000.0
     made = clock.tools(judged_by_weights())
-    state = train(again, plan, made, Diary(again), lambda: None, checkpoints, Saved(before, snapshot))
+    state = train(again, plan, made, Observers([Diary(again), checkpoints]), lambda: None, Saved(before, snapshot))
     assert state.soup == whole.soup and whole_outcome(again, state) == whole_outcome(expected, whole)
 
 
@@ -260,8 +266,7 @@ def test_the_best_candidate_is_saved_once():
 def finished(tmp_path):
     """A training with a soup that was kept, as its last saved step tells of it."""
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    state = train(model, SOUP, judged_by_epoch([0.8, 0.7, 0.75]), Diary(model), lambda: None, checkpoints)
-    checkpoints.finish(state)
+    state = train(model, SOUP, judged_by_epoch([0.8, 0.7, 0.75]), Observers([Diary(model), checkpoints]), lambda: None)
     assert state.soup.is_kept and state.soup.epochs == state.soup.candidates[:2]
     return model, state, checkpoints
 
@@ -282,7 +287,7 @@ def test_a_finished_training_with_a_soup_is_trained_longer_from_the_soup(tmp_pat
 
     inner, losses = judged_by_epoch([]), iter([0.72, 0.71, 0.7, 0.7, 0.7])
     worse = dataclasses.replace(inner, evaluate=lambda model: Scores(10, 10 * next(losses), 5))
-    longer = train(model, SOUP, worse, Watch(model), lambda: None, saved=Saved(again))
+    longer = train(model, SOUP, worse, Observers([Watch(model)]), lambda: None, saved=Saved(again))
     assert begun == [state.best] and [epoch.best for epoch in longer.history[done:]] == [False, False]  # 0.7 was better
     assert longer.soup.candidates == (state.best.epoch.epoch, done + 2, done + 1) and not longer.soup.is_kept
     assert longer.best.soup == state.best.soup
@@ -295,7 +300,12 @@ def test_a_finished_training_makes_its_soup_once(tmp_path):
     plain = checkpoints.newest(model).snapshot.plain["state"]
     silent = dataclasses.replace(judged_by_weights(), evaluate=lambda model: pytest.fail("was judged again"))
     again = train(
-        model, SOUP, silent, Diary(model), lambda: None, saved=Saved(state_of(plain, SOUP, state.best.weights))
+        model,
+        SOUP,
+        silent,
+        Observers([Diary(model)]),
+        lambda: None,
+        saved=Saved(state_of(plain, SOUP, state.best.weights)),
     )
     assert again.soup == state.soup and again.best == state.best
 
@@ -312,7 +322,7 @@ def test_candidates_that_make_no_sense_are_refused(change):
 
 def test_a_file_of_candidates_that_nothing_tells_of_is_too_large_or_named(tmp_path):
     model, checkpoints = network(), Checkpoints(tmp_path, 10)
-    checkpoints.keep(model, State(), under_way(model))
+    checkpoints.save(model, State(), under_way(model))
     header = json.dumps({"soup.3.1.weight": {"dtype": "F32", "shape": [9, 9], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "000001.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
     assert "of another network" in checkpoints.newest(model).damaged[0]

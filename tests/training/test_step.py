@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from fieldguide.training import loss as losses
 from fieldguide.training.optimizer import assert_complete, make_optimizer
 from fieldguide.training.step import MicroBatch, StepSettings, train_step, training_mode
 
@@ -186,3 +187,14 @@ def test_another_error_is_not_taken_for_a_lack_of_memory():
     with pytest.raises(RuntimeError, match="shapes"):
         train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), IMAGES, LABELS, settings())
     assert model.asked == [6]
+
+
+def test_another_loss_is_a_function_and_a_line_in_the_table(monkeypatch):
+    def squared(logits, labels, label_smoothing):
+        return (logits - functional.one_hot(labels, logits.shape[1])).square().mean()
+
+    monkeypatch.setattr(losses, "LOSSES", {**losses.LOSSES, "squared": squared})
+    model = network()
+    expected = squared(model(IMAGES), LABELS, 0.0)
+    found, _ = train_step(model, torch.optim.SGD(model.parameters(), lr=0.1), IMAGES, LABELS, settings(loss="squared"))
+    assert torch.equal(found, expected.detach())

@@ -33,6 +33,7 @@ from fieldguide.report.pairs import pair_runs
 from fieldguide.result_format import is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_empty
+from fieldguide.training.observers import Callback
 from fieldguide.world import Device
 
 MOST_SEEDS = 1_000
@@ -82,6 +83,7 @@ def experiment(
     weights: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Experiment:
     """Trains each recipe on the same split and seeds; called again, it resumes.
 
@@ -97,6 +99,7 @@ def experiment(
             `training.max_minutes` limits the plan of the first seed, and the others reuse that plan.
         overrides, weights, device: as for `train`, for each recipe.
         quiet: show nothing.
+        callbacks: as for `train`; each trial is told as a run.
 
     Raises:
         UsageError: wrong recipes or paths (before training), or photos or a recipe changed since the experiment began.
@@ -118,7 +121,7 @@ def experiment(
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
         first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
         alike = None if first is None else RunFolder(first.path)
-        run = _finish_or_fail(trial, alike, prepared, RunFolder(folder / name), device, root, screen)
+        run = _finish_or_fail(trial, alike, prepared, RunFolder(folder / name), device, root, screen, callbacks)
         if isinstance(run, str):
             failed[name] = run
         elif run.exit_code:
@@ -130,7 +133,7 @@ def experiment(
     return Experiment(folder, tuple(rows), 1 if failed else 0)
 
 
-def _demand_one_split(recipes: Iterable[Recipe]) -> None:
+def _demand_one_split(recipes: Iterable[ResolvedRecipe]) -> None:
     shared = {(recipe.training.seed, recipe.split, recipe.data.unreadable, recipe.data.leaks) for recipe in recipes}
     if len(shared) > 1:
         raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; make them equal")
@@ -217,7 +220,14 @@ def _read_recipes(
 
 
 def _finish_or_fail(
-    trial: Trial, first: RunFolder | None, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
+    trial: Trial,
+    first: RunFolder | None,
+    prepared: Prepared,
+    run: RunFolder,
+    device: str,
+    root: Path,
+    screen: Screen,
+    callbacks: Sequence[Callback],
 ) -> Run | str:
     """The run of the trial; or why it always fails, found now or in an earlier call."""
     why = why_failed(run)
@@ -225,7 +235,7 @@ def _finish_or_fail(
         demand_same_trial(run, trial.recipe)
     else:
         try:
-            ended = _finish_trial(trial, first, prepared, run, device, root, screen)
+            ended = _finish_trial(trial, first, prepared, run, device, root, screen, callbacks)
         except NotFiniteError as error:
             note_failure(run, trial.recipe, trial.recipe_name, error)
         else:
@@ -241,21 +251,30 @@ def _finish_or_fail(
 
 
 def _finish_trial(
-    trial: Trial, first: RunFolder | None, prepared: Prepared, run: RunFolder, device: str, root: Path, screen: Screen
+    trial: Trial,
+    first: RunFolder | None,
+    prepared: Prepared,
+    run: RunFolder,
+    device: str,
+    root: Path,
+    screen: Screen,
+    callbacks: Sequence[Callback],
 ) -> Run:
     """The run of the trial: as it is if finished, else resumed, else trained as the first seed was."""
     if run.is_finished:
         demand_same_trial(run, trial.recipe)
         finished = finished_before(run, screen)
     elif run.can_go_on:
-        finished = _go_on(trial, prepared, run, device, screen)
+        finished = _go_on(trial, prepared, run, device, screen, callbacks)
     else:
         if run.path.exists() and not is_empty(run.path):
             aside = _free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot be resumed: renamed to {aside}; the trial starts over")
         settled = trial if first is None else _settled_as(trial, first, screen)
-        finished = run_trial(settled.recipe_name, settled.recipe, prepared, run, device, screen)
+        finished = run_trial(
+            settled.recipe_name, settled.recipe, prepared, run.path, device, screen.name, callbacks=callbacks
+        )
     if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
         found = evaluate(run.path, root, part="test", device=device, quiet=True)
         for remark in found.not_kept:
@@ -275,13 +294,15 @@ def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Sc
     return True
 
 
-def _go_on(trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen) -> Run:
+def _go_on(
+    trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen, callbacks: Sequence[Callback]
+) -> Run:
     request = read_request(run)
     recipe = demand_same_recipe(run, request, ())
     demand_same_trial(run, trial.recipe)
     if run.split.exists():
         demand_same_split(run.split, prepared.split)
-    return go_on(request, recipe, prepared, run, device, screen)
+    return go_on(request, recipe, prepared, run, device, screen.name, callbacks=callbacks)
 
 
 def _free_name(path: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.commands.trial.begin import run_trial
+from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.go_on import finished_before, go_on
@@ -18,6 +18,7 @@ from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
+from fieldguide.training.observers import Callback
 from fieldguide.world import Device
 
 
@@ -28,6 +29,7 @@ def resume(
     overrides: Sequence[str] = (),
     device: Device | None = None,
     quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Goes on with a run; on a CPU and the same machine, it ends as if it had never been interrupted, bit for bit.
 
@@ -39,6 +41,7 @@ def resume(
             times the last stage's starting rate, with a fresh optimiser and schedule, all N epochs of it.
         device: None: as when it began.
         quiet: show nothing.
+        callbacks: as for `train`.
 
     Raises:
         UsageError: there is nothing to go on with, recipe or split were changed, or another process is using it.
@@ -52,7 +55,7 @@ def resume(
     if problem := problem_with_folder(root):
         raise UsageError(f"{problem}; say where the photos lie now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:
-        return _resume_folds(folder, request, recipe, root, device, screen)
+        return _resume_folds(folder, request, recipe, root, device, screen, callbacks)
     if folder.is_finished and recipe.training.more_epochs is None:
         if not folder.report.exists():
             return finished_before(folder, screen)
@@ -61,11 +64,17 @@ def resume(
             "--set training.more_epochs=10"
         )
     prepared = same_photos(folder, request, root, recipe, screen)
-    return go_on(request, recipe, prepared, folder, device, screen)
+    return go_on(request, recipe, prepared, folder, device, screen.name, callbacks=callbacks)
 
 
 def _resume_folds(
-    run: RunFolder, request: Request, recipe: ResolvedRecipe, root: Path, device: str, screen: Screen
+    run: RunFolder,
+    request: Request,
+    recipe: ResolvedRecipe,
+    root: Path,
+    device: str,
+    screen: Screen,
+    callbacks: Sequence[Callback],
 ) -> Run:
     """Folds that are finished stay, one that is not goes on, the others begin.
 
@@ -85,14 +94,21 @@ def _resume_folds(
             return finished_before(fold, screen).result
         if not fold.can_go_on:
             settled = settled_as_first_fold(recipe, run)
-            folds = recipe.split.folds or 1  # so many share the minutes, as when it began
+            seconds = seconds_for(minutes, trainings=recipe.split.folds or 1)  # shared as when it began
             return run_trial(
-                request.recipe_name, settled, of_fold, fold, device, screen, minutes=minutes, trainings=folds
+                request.recipe_name,
+                settled,
+                of_fold,
+                fold.path,
+                device,
+                screen.name,
+                seconds=seconds,
+                callbacks=callbacks,
             ).result
         asked = read_request(fold)
         saving = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
         own = demand_same_recipe(fold, asked, (saving,))  # what its `auto` came to is not measured again
-        return go_on(asked, own, of_fold, fold, device, screen, minutes).result
+        return go_on(asked, own, of_fold, fold, device, screen.name, minutes=minutes, callbacks=callbacks).result
 
     result = cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)
     return Run(run.path, result)

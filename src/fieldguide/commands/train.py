@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.commands.trial.begin import run_trial
+from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.prepare import demand_request, prepare
@@ -15,6 +15,7 @@ from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.run_folder import RunFolder
+from fieldguide.training.observers import Callback
 from fieldguide.world import Device
 
 
@@ -28,6 +29,7 @@ def train(
     device: Device = "auto",
     minutes: float | None = None,
     quiet: bool = False,
+    callbacks: Sequence[Callback] = (),
     began: float | None = None,
 ) -> Run:
     """Trains a classifier on a folder of photos.
@@ -41,6 +43,8 @@ def train(
         device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         minutes: short for `training.max_minutes`: all that the command may take.
         quiet: show nothing.
+        callbacks: are told what happens (`fieldguide.Callback`). One that raises an exception ends the training after
+            its step, with all saved.
         began: when the minutes began, by `time.monotonic()`; None: now.
 
     Returns:
@@ -52,7 +56,7 @@ def train(
         Interrupted: a signal came before the first epoch ended, or a second SIGINT; what was saved is kept.
         MachineError: the disk is full, there is no memory; what was saved is kept.
         PhotosError: photos that stand in the way, each with its reason.
-        TrainingError: the loss was not finite before the first epoch ended.
+        TrainingError: the loss was not finite before the first epoch ended, or a callback failed.
     """
     began = time.monotonic() if began is None else began
     screen, device = Screen(quiet=quiet), str(device)
@@ -62,16 +66,17 @@ def train(
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run], screen.say)
     prepared = prepare(root, chosen, screen)
     if chosen.split.folds is None:
-        return run_trial(name, chosen, prepared, run, device, screen, began=began)
+        seconds = seconds_for(chosen.training.max_minutes, began)
+        return run_trial(name, chosen, prepared, run.path, device, screen.name, seconds=seconds, callbacks=callbacks)
     waiting = chosen.split.folds
 
     def train_fold(split: Split, fold: RunFolder, remarks: Sequence[Remark]) -> dict[str, Any]:
         nonlocal waiting
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
         settled = settled_as_first_fold(chosen, run)
-        minutes = chosen.training.max_minutes  # a plan's recipe has none any more
+        seconds = seconds_for(chosen.training.max_minutes, began, waiting)  # a plan's recipe has no minutes any more
         result = run_trial(
-            name, settled, of_fold, fold, device, screen, began=began, minutes=minutes, trainings=waiting
+            name, settled, of_fold, fold.path, device, screen.name, seconds=seconds, callbacks=callbacks
         ).result
         waiting -= 1
         return result

@@ -6,8 +6,7 @@ that no generator goes on from one step to the next.
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -15,40 +14,14 @@ import torch
 from torch import nn
 
 from fieldguide.errors import UsageError
-from fieldguide.training.average import Average
 from fieldguide.training.ends import NotFinite, Reason
-from fieldguide.training.plan import Convergence, Ended, More, Plan, Stage, next_stage
-from fieldguide.training.schedule import Schedule
+from fieldguide.training.plan import Ended, More, Plan, next_stage
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, Soup, State
+from fieldguide.training.under_way import UnderWay
 
 Tensors = dict[str, torch.Tensor]
 CANDIDATE = "soup"  # what the names of its tensors begin with
 MOST_TOLD = 300  # characters of what is wrong with a damaged one
-
-
-@dataclass
-class UnderWay:
-    """The stage that is being trained, with all that changes in it besides the network.
-
-    Attributes:
-        epochs: so many of it are done.
-        improved: whether one of them made a new best model.
-        running: the epoch after these.
-        average: of the weights over the stage's steps; None: there is none.
-    """
-
-    stage: Stage
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    convergence: Convergence
-    epochs: int = 0
-    improved: bool = False
-    running: Running = field(default_factory=Running)
-    average: Average | None = None
-
-    def judged(self) -> AbstractContextManager[None]:
-        """Within it the network holds what validation judges: the average, where there is one."""
-        return nullcontext() if self.average is None else self.average.loaded()
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,17 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load, save
+from safetensors.torch import load
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from fieldguide.errors import UsageError
 from fieldguide.storage import digest, read_json, write_bytes, write_text
-from fieldguide.training.checkpoint import CANDIDATE, MOST_TOLD, Snapshot, UnderWay, capture, plain_state
+from fieldguide.training.checkpoint import CANDIDATE, MOST_TOLD, Snapshot, capture, plain_state
 from fieldguide.training.ends import reason_of_format_1
+from fieldguide.training.observers import Callback
 from fieldguide.training.state import State
+from fieldguide.training.under_way import UnderWay
 
 FORMAT = 2
 KEPT = 2
@@ -47,8 +50,8 @@ class Found:
     damaged: tuple[str, ...]
 
 
-class Checkpoints:
-    """Saves a training into a folder; the loop's `Keeper`.
+class Checkpoints(Callback):
+    """Saves a training into a folder.
 
     Args:
         folder: made when the first one is written.
@@ -68,7 +71,7 @@ class Checkpoints:
         """Whether `every_minutes` went by since the last one, on a clock that never jumps."""
         return time.monotonic() - self._last >= self.every_seconds
 
-    def keep(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
+    def save(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
         """Writes a checkpoint, then removes all but two.
 
         Raises:
@@ -76,11 +79,15 @@ class Checkpoints:
             OSError: it cannot be written; the ones before are as they were.
         """
         snapshot = capture(model, state, under_way)
-        self._write(snapshot.plain, save({name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}))
+        self._write(
+            snapshot.plain, to_bytes({name: value.cpu().contiguous() for name, value in snapshot.tensors.items()})
+        )
         self._last = time.monotonic()
 
-    def finish(self, state: State) -> None:
-        """Writes that the training is done; the bundle has the best weights, so no tensors are kept."""
+    def training_done(self, state: State) -> None:
+        """Writes that the training is done, unless it was stopped; the bundle has the best weights, so no tensors."""
+        if state.stopped is not None:
+            return
         self._write({"state": plain_state(state)}, None)
         for number in self.numbers()[:-1]:
             self._remove(number)
@@ -89,7 +96,7 @@ class Checkpoints:
         """Writes that a training which was done goes on, with the best weights: the bundle may change soon."""
         assert state.best is not None
         weights = {f"best.{name}": value.contiguous() for name, value in state.best.weights.items()}
-        self._write({"state": plain_state(state)}, save(weights))
+        self._write({"state": plain_state(state)}, to_bytes(weights))
 
     def numbers(self) -> list[int]:
         """The checkpoints that are there, the oldest first."""

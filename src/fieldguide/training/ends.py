@@ -90,6 +90,9 @@ class NotFinite(NotFiniteError):
         self.stopped = Stopped(Cause.NOT_FINITE, what=what, epoch=epoch, step=step, photos=tuple(photos))
         super().__init__(self.stopped.sentence())
 
+    def __reduce__(self) -> tuple[type["NotFinite"], tuple[str, int, int, tuple[str, ...]]]:
+        return type(self), (self.stopped.what, self.stopped.epoch, self.stopped.step, self.stopped.photos)
+
 
 def stopped_by(error: FieldguideError) -> Stopped:
     """What an error stopped."""

@@ -9,15 +9,17 @@ from torch import nn
 
 from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.training.average import Average
-from fieldguide.training.checkpoint import Snapshot, UnderWay, restore
+from fieldguide.training.checkpoint import Snapshot, restore
 from fieldguide.training.ends import NotFinite, Reason, Stopped, stopped_by
-from fieldguide.training.listeners import NO_KEEPER, Keeper, Observer
+from fieldguide.training.limits import Limits
+from fieldguide.training.observers import Observers
 from fieldguide.training.optimizer import SHARE
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.soup import Weights, make_soup, take_candidate
-from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State
+from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State, is_better
 from fieldguide.training.step import OnDevice, train_step, training_mode
 from fieldguide.training.tools import Goes, Tools, TrainingBatch
+from fieldguide.training.under_way import UnderWay
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,8 @@ def train(
     model: nn.Module,
     plan: Plan,
     tools: Tools,
-    observer: Observer,
+    observers: Observers,
     stop: Callable[[], Stopped | None],
-    keeper: Keeper = NO_KEEPER,
     saved: Saved | None = None,
 ) -> State:
     """Trains `model` by `plan`.
@@ -43,9 +44,8 @@ def train(
         model: changed in place; at the end it holds the best weights, if an epoch was finished.
         plan: phases and rounds.
         tools: data, optimiser, schedule.
-        observer: is told what happens.
+        observers: are told what happens, and asked to save after each epoch, when due, and where it is stopped.
         stop: asked after each step; what it gives, if anything, ends the training there.
-        keeper: saves after each epoch, whenever it says that it is due, and where the training is stopped.
         saved: where to go on; None: from the beginning.
 
     Returns:
@@ -55,19 +55,21 @@ def train(
     Raises:
         UsageError: `saved` is of another training.
     """
-    training = _Training(model, plan, tools, observer, stop, keeper, saved.state if saved else State())
-    if training.state.halved:
-        tools.step.micro_batch.photos = training.state.halved[-1].photos
+    state = saved.state if saved else State()
+    training = _Training(model, plan, tools, observers, stop, state, Limits(plan, state))
+    if state.halved:
+        tools.step.micro_batch.photos = state.halved[-1].photos
     try:
         training.run(saved.snapshot if saved else None)
     except UsageError:  # the saved step is none of this training
         raise
     except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
-        training.state.stopped = stopped_by(error)
+        state.stopped = stopped_by(error)
         training.save_unless_spoilt()
     training.go_back_to_best()
     model.eval()
-    return training.state
+    observers.tell(lambda each: each.training_done(state))
+    return state
 
 
 @dataclass
@@ -77,23 +79,21 @@ class _Training:
     model: nn.Module
     plan: Plan
     tools: Tools
-    observer: Observer
+    observers: Observers
     stop: Callable[[], Stopped | None]
-    keeper: Keeper
     state: State
+    limits: Limits
     under_way: UnderWay | None = None
-    began: float = 0.0  # when this process began with it, on a clock that counts what others spent too
 
     def run(self, snapshot: Snapshot | None) -> None:
         """Phases, then rounds; first the rest of the stage in whose middle the training was saved."""
-        self.began = time.perf_counter() - sum(epoch.seconds for epoch in self.state.history)
-        self.under_way = self._go_on(snapshot) if snapshot else self._begin_next()
-        self.began -= self.under_way.running.seconds if self.under_way else 0.0
+        self.under_way = self._resume(snapshot) if snapshot else self._begin_next()
+        self.limits.count_earlier(self.under_way.running.seconds if self.under_way else 0.0)
         while (under_way := self.under_way) is not None:
             reason = self._run_stage(under_way)
             ended = Ended(under_way.stage, under_way.epochs, under_way.improved, reason)
             self.state.ended.append(ended)
-            self.observer.stage_done(ended)
+            self.observers.tell(lambda each: each.stage_done(self.state.ended[-1]))
             self.under_way = self._begin_next()
         if self.state.candidates and not self.state.stopped:  # also where the time was up, for its own is set apart
             make_soup(self.state, self._evaluate_as_built, self._is_better)
@@ -108,23 +108,23 @@ class _Training:
         if self.under_way is not None and not self.state.is_spoilt:
             if self.under_way.running.images:  # an epoch that the time cut is still to be judged
                 self.state.out_of_time = False
-            self.keeper.keep(self.model, self.state, self.under_way)
+            self._save(self.under_way)
 
     def _begin_next(self) -> UnderWay | None:
         """The next phase or round, from the best model so far; None at the end."""
-        stage = None if self.state.stopped or self._is_used_up() else self._next_stage()
-        if stage is None or (self.state.history and self._is_out_of_time()):
+        stage = None if self.state.stopped or self.limits.is_used_up() else self._next_stage()
+        if stage is None or (self.state.history and self.limits.is_out_of_time()):
             return None
-        self.observer.stage_begins(stage, self.state)
+        self.observers.tell(lambda each: each.stage_begins(stage, self.state))
         self.go_back_to_best()
         return self._prepare(stage)
 
-    def _go_on(self, snapshot: Snapshot) -> UnderWay:
+    def _resume(self, snapshot: Snapshot) -> UnderWay:
         stage = self._next_stage()
         assert stage is not None, "a stage was under way"
         under_way = self._prepare(stage)
         restore(snapshot, self.model, under_way)
-        self.observer.stage_goes_on(stage, self.state, under_way.running)
+        self.observers.tell(lambda each: each.stage_resumes(stage, self.state, under_way.running))
         return under_way
 
     def _prepare(self, stage: Stage) -> UnderWay:
@@ -147,7 +147,7 @@ class _Training:
             under_way.improved |= epoch.best
             under_way.convergence.take(epoch.validation.loss)
             under_way.running = Running()
-            self.keeper.keep(self.model, self.state, under_way)
+            self._save(under_way)
         return reason
 
     def _why_it_ends(self, under_way: UnderWay) -> Reason | None:
@@ -158,9 +158,9 @@ class _Training:
             return Reason.CONVERGED
         if under_way.epochs >= stage.max_epochs:
             return Reason.SOLVED if stage.method == "probe" else Reason.MAX_EPOCHS
-        if self._is_used_up():
+        if self.limits.is_used_up():
             return Reason.TRAINING_MAX_EPOCHS
-        return Reason.OUT_OF_TIME if self.state.history and self._is_out_of_time() else None
+        return Reason.OUT_OF_TIME if self.state.history and self.limits.is_out_of_time() else None
 
     def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
         """One epoch, or what is left of it, and its validation; None where it was stopped in between."""
@@ -201,9 +201,9 @@ class _Training:
         stage, running = under_way.stage, under_way.running
 
         def goes(photos: int, is_more: bool) -> Goes:
-            self.observer.step_done(photos)
-            self.state.stopped = self.stop()
-            return "stop" if self.state.stopped else "enough" if is_more and self._is_out_of_time() else "on"
+            self.observers.tell(lambda each: each.step_done(photos))
+            self._ask_whether_to_stop()
+            return "stop" if self.state.stopped else "enough" if is_more and self.limits.is_out_of_time() else "on"
 
         figures = self.tools.probe(self.model, stage, epoch, goes)
         if figures is not None:
@@ -218,52 +218,63 @@ class _Training:
         batches = self.tools.batches(stage, epoch, running.steps)
         while (batch := self._next_batch(batches, waiting, running, epoch)) is not None:
             under_way.schedule.before_step(before + running.steps)
+            first = under_way.optimizer.param_groups[0]
+            rate = first["lr"] / first.get(SHARE, 1.0)
             if running.steps == 0:
-                first = under_way.optimizer.param_groups[0]
-                running.learning_rate = first["lr"] / first.get(SHARE, 1.0)
+                running.learning_rate = rate
             self.tools.seed_step(epoch, running.steps)
             mix = self.tools.draw_mix(epoch, running.steps, *batch.images.shape[-2:])
             loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix)
             if under_way.average is not None:
                 under_way.average.take_step()
-            waiting.add(loss, right, batch.files)
+            waiting.add(loss, right, batch.files, rate)
             running.steps += 1
-            self._note_halving(epoch, running.steps)
-            self.observer.step_done(len(batch.labels))
-            self.state.stopped = self.stop()
-            is_due = self.state.stopped is not None or self.keeper.is_due()
+            self._tell_step(epoch, running.steps, len(batch.labels))
+            self._ask_whether_to_stop()
+            is_due = self.state.stopped is not None or self.observers.is_due()
             if is_due or waiting.is_full:
-                waiting.collect(running, epoch)
+                self._collect(waiting, running, epoch)
             if is_due:
-                self.keeper.keep(self.model, self.state, under_way)
+                self._save(under_way)
             if self.state.stopped:
                 return False
-            if running.steps < self.tools.steps_per_epoch and self._is_out_of_time():
-                waiting.collect(running, epoch)
+            if running.steps < self.tools.steps_per_epoch and self.limits.is_out_of_time():
+                self._collect(waiting, running, epoch)
                 break
         return True
 
-    @staticmethod
     def _next_batch(
-        batches: Iterator[TrainingBatch], waiting: OnDevice, running: Running, epoch: int
+        self, batches: Iterator[TrainingBatch], waiting: OnDevice, running: Running, epoch: int
     ) -> TrainingBatch | None:
         """None at the end; there, and where a photo went away, the figures of the steps before it are collected."""
         try:
             batch = next(batches, None)
         except FieldguideError:
-            waiting.collect(running, epoch)
+            self._collect(waiting, running, epoch)
             raise
         if batch is None:
-            waiting.collect(running, epoch)
+            self._collect(waiting, running, epoch)
         return batch
 
-    def _note_halving(self, epoch: int, step: int) -> None:
+    def _collect(self, waiting: OnDevice, running: Running, epoch: int) -> None:
+        """The only place within an epoch that waits for the device."""
+        if steps := waiting.collect(running, epoch):
+            self.observers.tell(lambda each: each.losses_known(steps))
+
+    def _save(self, under_way: UnderWay) -> None:
+        self.observers.tell(lambda each: each.save(self.model, self.state, under_way))
+
+    def _ask_whether_to_stop(self) -> None:
+        self.state.stopped = self.stop() or self.observers.stopped
+
+    def _tell_step(self, epoch: int, step: int, images: int) -> None:
         """What ran out of memory is part of the run, since batch normalisation sees the micro-batch."""
-        photos = self.tools.step.micro_batch.photos
-        if self.tools.step.micro_batch.was_halved:
-            self.tools.step.micro_batch.was_halved = False
-            self.state.halved.append(Halved(epoch, step, photos))
-            self.observer.halved(self.state.halved[-1])
+        at_once = self.tools.step.micro_batch
+        if at_once.was_halved:
+            at_once.was_halved, halved = False, Halved(epoch, step, at_once.photos)
+            self.state.halved.append(halved)
+            self.observers.tell(lambda each: each.halved(halved))
+        self.observers.tell(lambda each: each.step_done(images))
 
     def _record(self, epoch: Epoch) -> None:
         self.state.history.append(epoch)
@@ -271,41 +282,18 @@ class _Training:
             take_candidate(self.state, epoch, lambda: self.tools.weights(self.model), most, self._is_better)
         elif epoch.best:
             self.state.best = Best(epoch, self.tools.weights(self.model))
-        self.observer.epoch_done(epoch, self.state)
+        self.observers.tell(lambda each: each.epoch_done(epoch, self.state))
 
     def _evaluate_as_built(self, weights: Weights) -> Scores | None:
         """Validation figures of a model that is no stage's; None where the training was told to stop."""
-        self.state.stopped = self.stop()
+        self._ask_whether_to_stop()
         if self.state.stopped:
             return None
         self.tools.load(self.model, weights)
         return self.tools.evaluate(self.model)
 
     def _is_better(self, new: Scores, old: Scores) -> bool:
-        return _is_better(new, old, self.plan)
+        return is_better(new, old, self.plan)
 
     def _next_stage(self) -> Stage | None:
         return next_stage(self.plan, self.state.ended, self.state.more)
-
-    def _is_out_of_time(self) -> bool:
-        """Asked where there is more to do, for a training that just fitted was not cut. More epochs have no limit.
-
-        Something is always trained: it is asked after the first step, and between epochs only if there is one.
-        """
-        limit = None if self.state.more else self.plan.max_seconds
-        if limit is not None and time.perf_counter() - self.began > limit:
-            self.state.out_of_time = True
-        return self.state.out_of_time
-
-    def _is_used_up(self) -> bool:
-        limit = None if self.state.more else self.plan.max_epochs
-        return limit is not None and len(self.state.history) >= limit
-
-
-def _is_better(new: Scores, old: Scores, plan: Plan) -> bool:
-    """By loss; or by the plan's accuracy, with the loss to break a tie."""
-    if plan.best_by == "validation_accuracy":
-        now, before = new.accuracy_by(plan.metric), old.accuracy_by(plan.metric)
-        if now != before:
-            return now > before
-    return new.loss < old.loss

@@ -1,11 +1,10 @@
-"""MixUp and CutMix: an image made of two photos of the batch, and the loss against the classes of both."""
+"""MixUp and CutMix: an image made of two photos of the batch."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 OWN_STREAM = 0x4D6978  # keeps these random numbers apart from others that come from (seed, epoch)
 
@@ -34,20 +33,6 @@ class Mix:
         mixed = photos.clone()
         mixed[:, :, top:bottom, left:right] = before(photos[:, :, top:bottom, left:right])
         return mixed
-
-    def loss(
-        self, logits: torch.Tensor, labels: torch.Tensor, partners: torch.Tensor, label_smoothing: float
-    ) -> torch.Tensor:
-        """The mean cross-entropy in nats against `share` of the photo's class and the rest of the partner's.
-
-        Args:
-            logits: (batch, classes).
-            labels, partners: (batch,) int64, the photos' classes and their partners'.
-            label_smoothing: of both.
-        """
-        own = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        other = functional.cross_entropy(logits, partners, label_smoothing=label_smoothing)
-        return self.share * own + (1 - self.share) * other
 
     def larger(self, labels: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
         """The classes with the larger share, which is what counts as right."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fieldguide.training.ends import Stopped
-from fieldguide.training.plan import Ended, More
+from fieldguide.training.plan import Ended, More, Plan
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,35 @@ class Scores:
         found = {"images": self.images, "loss": self.loss, "accuracy": self.accuracy}
         macro = self.macro_accuracy
         return found if macro is None else found | {"macro_accuracy": macro}
+
+
+def is_better(new: Scores, old: Scores, plan: Plan) -> bool:
+    """Whether new figures beat old ones: by loss; or by the plan's accuracy, with the loss to break a tie."""
+    if plan.best_by == "validation_accuracy":
+        now, before = new.accuracy_by(plan.metric), old.accuracy_by(plan.metric)
+        if now != before:
+            return now > before
+    return new.loss < old.loss
+
+
+@dataclass(frozen=True)
+class Step:
+    """A finished step.
+
+    Attributes:
+        epoch, step: from 1; steps within the epoch.
+        images: in its batch.
+        learning_rate: of the stage; a layer may learn at a share of it.
+        loss: mean over the batch, of what is minimised.
+        correct: right answers, under augmentation and dropout.
+    """
+
+    epoch: int
+    step: int
+    images: int
+    learning_rate: float
+    loss: float
+    correct: int
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fieldguide.training.ends import NotFinite
+from fieldguide.training.loss import loss_of
 from fieldguide.training.mixing import Mix, before
-from fieldguide.training.state import Running
+from fieldguide.training.state import Running, Step
 from fieldguide.world import is_out_of_memory
 
 FEWEST = 2  # photos at once, for batch normalisation needs two
@@ -48,12 +48,12 @@ class StepSettings:
     """What a step is made of besides the network.
 
     Attributes:
-        label_smoothing: of the cross-entropy, in [0, 1).
+        label_smoothing: of the loss, in [0, 1).
         gradient_clip_norm: gradients are scaled down to this norm; None: not at all.
         precision: a context in which the forward pass runs (autocast, or nothing).
         micro_batch: how many photos go through the network at once.
-        logit_adjustment: (classes,) float32 on the device, added to the logits in the loss and nowhere else; None:
-            nothing is.
+        logit_adjustment: (classes,) float32 on the device, added to the logits in the loss alone; None: nothing is.
+        loss: a name in `LOSSES`.
     """
 
     label_smoothing: float
@@ -61,6 +61,7 @@ class StepSettings:
     precision: Callable[[], contextlib.AbstractContextManager[object]]
     micro_batch: MicroBatch = field(default_factory=lambda: MicroBatch(2**31))
     logit_adjustment: torch.Tensor | None = None
+    loss: str = "cross_entropy"
 
 
 def train_step(
@@ -118,24 +119,21 @@ def _gradients(
     for some, their, other in settings.micro_batch.pieces(images, labels, other_labels):
         with settings.precision():
             logits = model(some)
-        scores = logits.float()
-        if settings.logit_adjustment is not None:
-            scores = scores + settings.logit_adjustment
-        loss = _loss(scores, their, other, settings.label_smoothing, mix)
+        loss = loss_of(
+            logits,
+            their,
+            other,
+            name=settings.loss,
+            label_smoothing=settings.label_smoothing,
+            logit_adjustment=settings.logit_adjustment,
+            mix=mix,
+        )
         loss = loss * (len(some) / len(images))
         torch.autograd.backward(loss)
         losses.append(loss.detach())
         right = their if mix is None else mix.larger(their, other)
         correct.append((logits.detach().argmax(dim=1) == right).sum())
     return torch.stack(losses).sum(), torch.stack(correct).sum()
-
-
-def _loss(
-    logits: torch.Tensor, labels: torch.Tensor, other: torch.Tensor, label_smoothing: float, mix: Mix | None
-) -> torch.Tensor:
-    if mix is None:
-        return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    return mix.loss(logits, labels, other, label_smoothing)
 
 
 class _Statistics:
@@ -162,33 +160,35 @@ class OnDevice:
     MOST_STEPS = 16  # between two looks at the loss on a GPU; on a CPU there is nothing to wait for
 
     def __init__(self) -> None:
-        self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
+        self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...], float]] = []
 
-    def add(self, loss: torch.Tensor, correct: torch.Tensor, files: tuple[str, ...]) -> None:
-        """Takes a step's mean loss and count of right answers, and the names of its photos."""
-        self._steps.append((loss, correct, files))
+    def add(self, loss: torch.Tensor, correct: torch.Tensor, files: tuple[str, ...], learning_rate: float) -> None:
+        """Takes a step's mean loss and count of right answers, the names of its photos, and its learning rate."""
+        self._steps.append((loss, correct, files, learning_rate))
 
     @property
     def is_full(self) -> bool:
         """Whether it is time for a look."""
         return len(self._steps) >= (self.MOST_STEPS if self._steps[-1][0].is_cuda else 1)
 
-    def collect(self, running: Running, epoch: int) -> None:
-        """Adds the steps to the epoch's sums. The only place within an epoch that waits for the device.
+    def collect(self, running: Running, epoch: int) -> list[Step]:
+        """Adds the steps to the epoch's sums, and returns them; this waits for the device.
 
         Raises:
             NotFinite: a loss is not finite.
         """
         if not self._steps:
-            return
-        losses = torch.stack([loss for loss, _, _ in self._steps]).tolist()
-        counts = torch.stack([correct for _, correct, _ in self._steps]).tolist()
-        first = running.steps - len(self._steps)
-        for step, (loss, correct, (_, _, files)) in enumerate(zip(losses, counts, self._steps, strict=True), first + 1):
+            return []
+        losses = torch.stack([loss for loss, *_ in self._steps]).tolist()
+        counts = torch.stack([correct for _, correct, *_ in self._steps]).tolist()
+        first, found = running.steps - len(self._steps) + 1, []
+        for step, (loss, right, (*_, files, rate)) in enumerate(zip(losses, counts, self._steps, strict=True), first):
             if not math.isfinite(loss):
                 raise NotFinite("loss", epoch, step, files)
-            running.add(len(files), loss, correct)
+            running.add(len(files), loss, right)
+            found.append(Step(epoch, step, len(files), rate, loss, right))
         self._steps.clear()
+        return found
 
 
 def training_mode(module: nn.Module) -> None:

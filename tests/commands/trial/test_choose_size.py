@@ -9,9 +9,8 @@ import pytest
 from fieldguide import UsageError, assemble, evaluate, resume
 from fieldguide.commands.judging.judge import judge_photos
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.commands.trial import carry_out as trial
 from fieldguide.commands.trial import choose_size as command
-from fieldguide.commands.trial import size_trials
+from fieldguide.commands.trial import judge_run, size_trials
 from fieldguide.commands.trial.choose_size import shorter_side_px, sizes_to_try
 from fieldguide.commands.trial.size_trials import Tries, choose, is_less
 from fieldguide.data.split.partition import Row, read_split
@@ -227,7 +226,7 @@ def test_a_run_that_was_stopped_while_it_was_judged_goes_on_to_the_same_size(
 ):
     monkeypatch.setattr(size_trials, "is_less", lambda one, than: bool(one.mean() < than.mean()))
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "draw_curves", lambda run: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(judge_run, "draw_curves", lambda run: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(Interrupted):
             train(trained[0], output=tmp_path / "run", overrides=[*small, *AUTO], quiet=True)
     resume(tmp_path / "run", quiet=True)

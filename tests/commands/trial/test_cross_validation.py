@@ -16,6 +16,7 @@ from fieldguide import PhotosError, TrainingError, UsageError, compare, evaluate
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial import carry_out as trial
 from fieldguide.commands.trial import cross_validation as command
+from fieldguide.commands.trial import judge_run
 from fieldguide.data.split import folds as dealing
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import Interrupted, NotFiniteError
@@ -44,7 +45,7 @@ MEMORISING = (  # in one epoch, since the choice among several would be made on 
 def no_curves():
     """The curves are tested elsewhere, and cost as much as such a small training."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trial, "draw_curves", lambda run: [])
+        patch.setattr(judge_run, "draw_curves", lambda run: [])
         yield
 
 

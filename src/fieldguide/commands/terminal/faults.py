@@ -44,5 +44,5 @@ def _no_memory(run: RunFolder, what: str) -> MachineError:
 def how_to_go_on(run: RunFolder) -> str:
     """The command, or that there is nothing to go on with."""
     if not run.can_go_on:
-        return "nothing was saved yet; begin again"
-    return f"what was saved is kept; go on with {run.command_to_go_on()}"
+        return "nothing was saved yet; start again"
+    return f"what was saved is kept; resume with {run.command_to_go_on()}"

@@ -4,7 +4,7 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -44,6 +44,11 @@ class Screen:
         if not self.console.is_terminal:
             self.console.width = WIDTH_OF_A_FILE
 
+    @property
+    def name(self) -> str:
+        """Of `SCREENS`: what another process shows as this one does."""
+        return "quiet" if self.console.quiet else "terminal"
+
     def say(self, text: str, style: str | None = None) -> None:
         """One or more lines."""
         text = worded(text)
@@ -81,3 +86,6 @@ class Screen:
         with Progress(*columns, console=self.console, transient=True, disable=not self.is_live) as progress:
             task = progress.add_task(what, total=total)
             yield lambda count: progress.advance(task, count)
+
+
+SCREENS: Mapping[str, Callable[[], Screen]] = {"terminal": Screen, "quiet": lambda: Screen(quiet=True)}

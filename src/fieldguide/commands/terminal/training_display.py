@@ -1,7 +1,7 @@
 """What a person sees while a training runs: a live table on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Group
@@ -11,22 +11,30 @@ from rich.table import Table
 
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.errors import counted, duration
+from fieldguide.training.observers import Callback
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, Halved, Running, State
 
 SHOWN_EPOCHS = 12
 
 
-class TrainingDisplay:
+class TrainingDisplay(Callback):
     """Follows a training: phase, round, epoch, images/s, time left, losses and accuracies."""
 
-    def __init__(self, screen: Screen, most_epochs: int, images_per_epoch: int, metric: str = "accuracy") -> None:
+    def __init__(
+        self,
+        screen: Screen,
+        most_epochs: int,
+        images_per_epoch: int,
+        metric: str = "accuracy",
+        epochs: Sequence[Epoch] = (),
+    ) -> None:
         self.screen = screen
         self.metric = metric
         self.most_epochs = most_epochs
         self.images_per_epoch = images_per_epoch
         self.stage: Stage | None = None
-        self.epochs: list[Epoch] = []
+        self.epochs = list(epochs)
         self.epoch_began = time.perf_counter()
         self.images_done = 0
         self.images_before = 0
@@ -71,10 +79,12 @@ class TrainingDisplay:
             self.screen.say(f"{stage.label}{start}: {how}")
         self._begin_epoch()
 
-    def stage_goes_on(self, stage: Stage, state: State, running: Running) -> None:
-        """Where a saved training goes on in mid-stage."""
+    def stage_resumes(self, stage: Stage, state: State, running: Running) -> None:
+        """Where a saved training resumes within a stage."""
         self.stage = stage
-        self.screen.say(f"{stage.label} goes on in epoch {len(state.history) + 1}, after {running.steps} of its steps")
+        self.screen.say(
+            f"{stage.label} resumes in epoch {len(state.history) + 1}, after {counted(running.steps, 'step')}"
+        )
         self._begin_epoch()
         self.images_before = self.images_done = running.images
 

@@ -1,7 +1,7 @@
 """What a person is told before a training begins or goes on."""
 
 from fieldguide import world
-from fieldguide.commands.trial.carry_out import Trial
+from fieldguide.commands.trial.live import Trial
 from fieldguide.recipe.schema import Recipe
 
 MIXED = (

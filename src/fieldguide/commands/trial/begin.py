@@ -1,54 +1,59 @@
 """A training from its recipe, split and folder to a result."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from fieldguide import assemble, world
 from fieldguide.commands.terminal.faults import explained
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import SCREENS
 from fieldguide.commands.trial.announce import announce
-from fieldguide.commands.trial.carry_out import Run, Trial, carry_out, write_beginning
+from fieldguide.commands.trial.carry_out import Run, carry_out, write_beginning
+from fieldguide.commands.trial.live import Trial
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.data.split.partition import Split
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
+from fieldguide.training.observers import Callback
 
 
 def run_trial(
     name: str,
     recipe: ResolvedRecipe,
     prepared: Prepared,
-    run: RunFolder,
+    folder: Path,
     device: str,
-    screen: Screen,
+    show: str = "terminal",
+    *,
     workers: int | None = None,
-    began: float | None = None,
-    minutes: float | None = None,
-    trainings: int = 1,
+    seconds: float | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """One training from recipe, split and folder to a result; no state is shared between two of them.
+    """One training from recipe, split and folder to a result.
+
+    Its arguments are plain data that pickles, and it leaves no global state behind, so that it can run in another
+    process: there it gives the same run, bit for bit.
 
     Args:
         name: the recipe's.
         recipe: what to train.
         prepared: photos and split.
-        run: where to; made here.
+        folder: of the run; must not exist yet.
         device: as the user named it.
-        screen: where to show it.
+        show: one of `SCREENS`.
         workers: processes that load photos; None: chosen by the machine.
-        began: when the minutes began, by `time.monotonic()`; None: now.
-        minutes: that bound it; None: those of the recipe.
-        trainings: so many share what is left of them, this one included.
+        seconds: time limit from now on; None: the recipe's.
+        callbacks: are told what happens; for another process they must pickle, too.
 
     Raises:
-        UsageError: a rule is broken, the weights do not fit, or another process is using it; nothing was written.
-        TrainingError: the loss was not finite before an epoch ended.
+        UsageError: a rule is broken, the weights do not fit, or another process uses the folder; nothing was written.
+        TrainingError: the loss was not finite before an epoch ended, or a callback failed.
         MachineError: the disk is full, there is no memory; what was saved is kept.
     """
-    began = time.monotonic() if began is None else began
+    run, screen = RunFolder(folder), SCREENS[show]()
     chosen_device = world.choose_device(device)
-    left = seconds_left(recipe.training.max_minutes if minutes is None else minutes, began, trainings)
+    left = seconds_left(seconds_for(recipe.training.max_minutes) if seconds is None else seconds)
     prepared = replace(prepared, seen=prepared.seen.only(recipe.model.weights))
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes), *_beyond_the_folder(prepared))
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
@@ -65,7 +70,7 @@ def run_trial(
             read=prepared.contents.again,
         )
     prepared.contents.clear()
-    trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
+    trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen, left, callbacks)
     announce(trial)
     with explained(run), run.held():
         run.demand_nothing_in_it()
@@ -85,10 +90,23 @@ def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:
     return sum(content not in folder for content in prepared.seen.by), unknown
 
 
-def seconds_left(minutes: float | None, began: float, trainings: int = 1) -> Callable[[], float] | None:
-    """How much of the minutes is left for each of so many trainings, whenever it is asked; None: no bound."""
+def seconds_for(minutes: float | None, began: float | None = None, trainings: int = 1) -> float | None:
+    """The share of one training in what is left of the minutes; None: no limit.
+
+    Args:
+        minutes: of the whole command.
+        began: when they began, by `time.monotonic()`; None: now.
+        trainings: how many share what is left, this one included.
+    """
     if minutes is None:
         return None
-    share_from = time.monotonic()
-    mine = (60 * minutes - (share_from - began)) / trainings
-    return lambda: mine - (time.monotonic() - share_from)
+    gone = 0.0 if began is None else time.monotonic() - began
+    return (60 * minutes - gone) / trainings
+
+
+def seconds_left(seconds: float | None) -> Callable[[], float] | None:
+    """How much of the seconds is left, whenever it is asked; they begin now. None: no limit."""
+    if seconds is None:
+        return None
+    end = time.monotonic() + seconds
+    return lambda: end - time.monotonic()

@@ -1,14 +1,15 @@
 """The rest of a training whose photos, split and recipe are those that it began with."""
 
-import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fieldguide import assemble, world
 from fieldguide.commands.terminal.faults import explained
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import SCREENS, Screen
 from fieldguide.commands.trial.announce import announce
-from fieldguide.commands.trial.begin import cached_photos, seconds_left
-from fieldguide.commands.trial.carry_out import WAITED, Run, Trial, carry_out, write_rest_of_beginning
+from fieldguide.commands.trial.begin import cached_photos, seconds_for, seconds_left
+from fieldguide.commands.trial.carry_out import Run, carry_out, write_rest_of_beginning
+from fieldguide.commands.trial.live import WAITED, Trial
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request
 from fieldguide.errors import UsageError, counted
@@ -22,6 +23,7 @@ from fieldguide.storage import read_json
 from fieldguide.training.checkpoint import best_weights_of, candidates_of, state_of
 from fieldguide.training.checkpoint_files import Checkpoints, Found
 from fieldguide.training.loop import Saved
+from fieldguide.training.observers import Callback
 from fieldguide.training.plan import More, next_stage
 from fieldguide.training.state import State
 
@@ -41,8 +43,10 @@ def go_on(
     prepared: Prepared,
     run: RunFolder,
     device: str,
-    screen: Screen,
+    show: str = "terminal",
+    *,
     minutes: float | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """The rest of a training whose photos, split and recipe are those that it began with.
 
@@ -51,15 +55,17 @@ def go_on(
         recipe, prepared: of before.
         run: where it lies.
         device: as the user named it.
-        screen: where to show it.
-        minutes: that bound it and the other folds, a share each; None: those of the recipe.
+        show: one of `SCREENS`.
+        minutes: time limit that it shares with the other folds; None: the recipe's.
+        callbacks: are told what happens.
 
     Raises:
         UsageError: its saved steps are damaged, or another process is using it.
     """
+    screen = SCREENS[show]()
     chosen_device, split = world.choose_device(device), prepared.split
     bound = recipe.training.max_minutes if minutes is None else minutes
-    outlook = assemble.Outlook(seconds_left(bound, time.monotonic(), recipe.split.folds or 1))
+    outlook = assemble.Outlook(seconds_left(seconds_for(bound, trainings=recipe.split.folds or 1)))
     with explained(run), run.held():
         checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
         found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
@@ -72,7 +78,9 @@ def go_on(
             )
         assembled = replace(assembled, told=tuple(request.plan))
         rules, left = dict(request.rules), outlook.seconds_left
-        trial = Trial(request.recipe_name, assembled.recipe, prepared, run, device, assembled, rules, screen, left)
+        trial = Trial(
+            request.recipe_name, assembled.recipe, prepared, run, device, assembled, rules, screen, left, callbacks
+        )
         write_rest_of_beginning(trial)
         _compare_machines(trial)
         announce(trial)

@@ -1,15 +1,12 @@
 """What stands in a run's `result.json`, and the last lines on the screen."""
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fieldguide.assemble import Assembled
 from fieldguide.commands.judging.judge import calibration_sentence, interval_and_n, macro_sentence
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.data.split.partition import Split
+from fieldguide.commands.trial.live import Trial
 from fieldguide.errors import counted, duration
-from fieldguide.recipe.schema import Recipe
 from fieldguide.report.chosen import chosen
 from fieldguide.result_format import RESULT_FORMAT
 from fieldguide.run_folder import RunFolder
@@ -17,66 +14,69 @@ from fieldguide.training.plan import Ended
 from fieldguide.training.state import Soup, State
 
 
-def result_of(
-    name: str,
-    recipe: Recipe,
-    assembled: Assembled,
-    rules: dict[str, Any],
-    split: Split,
-    remarks: Sequence[str],
-    state: State,
-    judged: dict[str, Any],
-    test_evaluations: int,
-) -> dict[str, Any]:
+def result_of(trial: Trial, state: State, judged: dict[str, Any]) -> dict[str, Any]:
     """Figures, counts and verdicts of a training that has a model, as plain data.
 
-    Looks at the test photos stay counted where the training goes on; the figures of then are of another model.
+    Test evaluations stay counted when the training resumes; their figures are dropped, being of another model.
+
+    Args:
+        trial: that ended.
+        state: at its end.
+        judged: `validation`, `calibration` and `test_time`.
     """
     assert state.best is not None
-    best, history = state.best.epoch, state.history
-    training, test_time = recipe.training, judged["test_time"]
+    training, split, best = trial.recipe.training, trial.split, state.best.epoch
+    test_time, epochs = judged["test_time"], state.best.soup or (best.epoch,)
     tried = len(test_time["tried"]) if test_time["taken"] else 0
-    chose = chosen(state.best.soup or (best.epoch,), len(history), training.best_by, training.metric, tried)
-    images = sum(epoch.training.images for epoch in history)
+    chose = chosen(epochs, len(state.history), training.best_by, training.metric, tried)
     return {
         "format": RESULT_FORMAT,
-        "recipe": name,
-        "backbone": recipe.model.backbone,
-        "optimizer": recipe.training.optimizer,
-        "execution": recipe.execution,
-        "seed": recipe.training.seed,
+        "recipe": trial.name,
+        "backbone": trial.recipe.model.backbone,
+        "optimizer": training.optimizer,
+        "execution": trial.recipe.execution,
+        "seed": training.seed,
         "metric": training.metric,
         "imbalance": training.imbalance,
         "num_classes": len(split.classes),
-        "parameters": assembled.parameters,
-        "rules": rules,
-        "weights": assembled.weights.to_dict(),
+        "parameters": trial.assembled.parameters,
+        "rules": trial.rules,
+        "weights": trial.assembled.weights.to_dict(),
         "training": best.training.to_dict(),
         "validation": judged["validation"] | {"chose": chose},
         "calibration": judged["calibration"],
         "test_time": test_time,
         "test": None,
-        "test_evaluations": test_evaluations,
-        "epochs": len(history),
+        "test_evaluations": trial.run.test_evaluations(),
+        "epochs": len(state.history),
         "best_epoch": best.epoch,
         "soup": state.soup.to_dict() if state.soup else None,
         "stages": [_stage(ended) for ended in state.ended],
         "more_epochs": [more.epochs for more in state.more],
         "stopped": state.stopped.to_dict() if state.stopped else None,
-        "plan": list(assembled.told),
+        "plan": list(trial.assembled.told),
         "out_of_time": state.out_of_time,
         "probe": _probe(state),
-        "seconds": sum(epoch.seconds for epoch in history),
-        "precision": recipe.training.precision,
-        "micro_batch_size": recipe.training.micro_batch_size,
-        "halved": [asdict(halved) for halved in state.halved],
-        "images_per_second": images / sum(e.training.images / e.images_per_second for e in history),
-        "waited_for_data": assembled.feed.waiting.share,
+        **_cost(trial, state),
         "split": {
             "fingerprint": split.fingerprint(),
             **{part: len(split.part(part)) for part in ("train", "val", "test", "excluded")},
         },
-        "remarks": list(remarks),
+        "remarks": list(trial.prepared.sentences),
+    }
+
+
+def _cost(trial: Trial, state: State) -> dict[str, Any]:
+    """Time, speed and memory."""
+    training, history = trial.recipe.training, state.history
+    images = sum(epoch.training.images for epoch in history)
+    return {
+        "seconds": sum(epoch.seconds for epoch in history),
+        "precision": training.precision,
+        "micro_batch_size": training.micro_batch_size,
+        "halved": [asdict(halved) for halved in state.halved],
+        "images_per_second": images / sum(epoch.training.images / epoch.images_per_second for epoch in history),
+        "waited_for_data": trial.assembled.feed.waiting.share,
     }
 
 

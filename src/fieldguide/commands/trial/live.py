@@ -1,0 +1,57 @@
+"""A training's live objects, together with what it was asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fieldguide import assemble
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.prepare import Prepared
+from fieldguide.data.split.partition import Split
+from fieldguide.recipe.lives import SettledRecipe
+from fieldguide.run_folder import RunFolder
+from fieldguide.training.checkpoint_files import Checkpoints
+from fieldguide.training.observers import Callback
+
+WAITED = "waited_for_data"  # seconds waited and seconds in all, beside a checkpoint
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All that one training consists of.
+
+    Attributes:
+        name: the recipe's.
+        recipe: as it is carried out.
+        prepared: photos and split.
+        run: its folder, held by this process.
+        device: as the user named it.
+        assembled: the live objects.
+        rules: the verdict.
+        screen: where to show it.
+        seconds_left: of its minutes, whenever it is asked; None: there is no bound.
+        callbacks: of the caller.
+    """
+
+    name: str
+    recipe: SettledRecipe
+    prepared: Prepared
+    run: RunFolder
+    device: str
+    assembled: assemble.Assembled
+    rules: dict[str, Any]
+    screen: Screen
+    seconds_left: Callable[[], float] | None = None
+    callbacks: Sequence[Callback] = ()
+
+    @property
+    def split(self) -> Split:
+        """Which photo is in which part."""
+        return self.prepared.split
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """Where it saves itself."""
+        waiting = self.assembled.feed.waiting
+        minutes = self.recipe.training.checkpoint_every_minutes
+        return Checkpoints(self.run.checkpoints, minutes, lambda: {WAITED: waiting.told()})
