@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from fieldguide.deploy.predictor import Predictor
     from fieldguide.deploy.predictor import load_predictor as load
     from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
+    from fieldguide.recipe.load import read_recipe
+    from fieldguide.recipe.schema import Recipe
     from fieldguide.training.observers import Callback
 
     __version__: str
@@ -40,6 +42,7 @@ __all__ = [
     "Predicted",
     "Prediction",
     "Predictor",
+    "Recipe",
     "Run",
     "Status",
     "TrainingError",
@@ -51,6 +54,7 @@ __all__ = [
     "experiment",
     "load",
     "predict",
+    "read_recipe",
     "resume",
     "train",
 ]
@@ -64,9 +68,11 @@ _MODULES = {
     "Predicted": "commands.predict",
     "Prediction": "deploy.answers",
     "Predictor": "deploy.predictor",
+    "Recipe": "recipe.schema",
     "Run": "commands.trial.carry_out",
     "Status": "deploy.answers",
     "load": "deploy.predictor",
+    "read_recipe": "recipe.load",
 }
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+import fieldguide
 from fieldguide import PhotosError, TrainingError, UsageError, assemble, evaluate, load, resume
 from fieldguide.commands import train as command
 from fieldguide.commands.terminal.screen import Screen
@@ -398,3 +399,19 @@ def test_a_limit_that_leaves_a_phase_without_an_epoch_is_told(photos, tmp_path, 
     run = train(photos, output=tmp_path / "run", overrides=(*small, "training.max_epochs=2"))
     assert [stage["name"] for stage in run.result["stages"]] == ["standard"]
     assert "training.max_epochs was used up before phase strong could begin" in capsys.readouterr().out
+
+
+def test_a_recipe_built_in_python_with_overrides_in_a_mapping_trains_as_the_same_on_the_command_line(
+    photos, tmp_path, small
+):
+    written = train(photos, output=tmp_path / "text", overrides=[*small, "training.max_epochs=1"], quiet=True)
+    built = fieldguide.Recipe(**fieldguide.read_recipe("resnet34-adam", small).model_dump())
+    made = fieldguide.train(
+        photos, built, tmp_path / "built", overrides={"training": {"max_epochs": 1}}, minutes=60, quiet=True
+    )
+    assert made.result["recipe"] == "recipe" and made.result["epochs"] == 1
+    assert made.result["validation"] == written.result["validation"]
+    kept = fieldguide.read_recipe(made.path / "recipe.yaml")
+    assert kept.training.max_minutes == 60 and kept.training.phases[0].max_epochs == 4
+    with pytest.raises(UsageError, match="did you mean max_epochs"):
+        fieldguide.train(photos, built, tmp_path / "no", overrides={"training": {"max_epoch": 1}}, quiet=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fieldguide.errors import UsageError
 from fieldguide.recipe.load import preset_names, preset_text, read_draft, read_recipe, to_yaml
 from fieldguide.recipe.resolve import resolve
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.schema import Recipe, Training
 from fieldguide.settings import STANDARD, Phase
 
 OWN = {"image_size_px": 288, "crop_share": 0.95, "interpolation": "bicubic", "mean": (0.5,) * 3, "std": (0.5,) * 3}
@@ -177,10 +177,10 @@ def test_setting_one_number_of_a_built_in_augmentation_keeps_its_others(recipe_f
         ("seed", "must be FIELD=VALUE"),
         ("=5", "must be FIELD=VALUE"),
         ("training.=5", "must be FIELD=VALUE"),
-        ("training.phases.9.max_epochs=1", "9 is no place in a list of 2; say 0 to 1"),
-        ("training.phases.first.max_epochs=1", "first is no place in a list of 2"),
-        ("training.seed.x=1", "training.seed is 0 and has no fields"),
-        ("training.seed=[", "is not YAML"),
+        ("training.phases.9.max_epochs=1", "the list has no item 9; use 0 to 1"),
+        ("training.phases.first.max_epochs=1", "the list has no item first"),
+        ("training.seed.x=1", "training.seed is 0, which has no fields"),
+        ("training.seed=[", "not valid YAML"),
         ("training.seed=true", "training.seed: cannot be true or false"),
         ("data.mean=[true, 0.1, 0.2]", "data.mean: cannot be true or false"),
         ("training.rounds=true", "training.rounds: cannot be true or false"),
@@ -206,21 +206,21 @@ def test_an_empty_list_has_no_places():
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"\xff\xd8\xff\xe0", "is not UTF-8 text"),
+        (b"\xff\xd8\xff\xe0", "not UTF-8 text"),
         (b"x" * 100_001, "over 100,000 bytes"),
-        ("training: [1", "is not YAML in line 1"),
+        ("training: [1", "not valid YAML, line 1"),
         ("a: &x [1]\nb: *x", "aliases (*name) are not allowed"),
         ("- a\n- b", "this is a list"),
         ("just words", "this is a str"),
-        ("a: !!bool x", "is not YAML"),
-        ("a: !!timestamp x", "is not YAML"),
-        ("a: !!int ''", "is not YAML"),
-        ("!!python/object/apply:os.system [ls]", "is not YAML"),
-        ("[" * 20_000, "nested more than 30 deep"),
-        ("? [a]\n: 1", "is not YAML"),
-        ("0x" + "f" * 5_000 + ": 1", "is not YAML"),
-        ("training: {seed: 1}\nmodel: {}\ntraining: {batch_size: 3}", "training stands in line 1 and again in line 3"),
-        ("training:\n  phases:\n  - {name: a, name: b}", "training.phases.0.name stands in line 3 and again"),
+        ("a: !!bool x", "not valid YAML"),
+        ("a: !!timestamp x", "not valid YAML"),
+        ("a: !!int ''", "not valid YAML"),
+        ("!!python/object/apply:os.system [ls]", "not valid YAML"),
+        ("[" * 20_000, "nested more than 30 levels deep"),
+        ("? [a]\n: 1", "not valid YAML"),
+        ("0x" + "f" * 5_000 + ": 1", "not valid YAML"),
+        ("training: {seed: 1}\nmodel: {}\ntraining: {batch_size: 3}", "training is on line 1 and again on line 3"),
+        ("training:\n  phases:\n  - {name: a, name: b}", "training.phases.0.name is on line 3 and again"),
         ("1: 2\n", "1: there is no such field"),
         ("null: 2\n", "None: there is no such field"),
     ],
@@ -300,3 +300,58 @@ def test_an_augmentation_of_ones_own_can_have_trivial_augment_and_erasing():
     for wrong in ("trivial_augment: narrow", "erasing: 1.5", "erasing: true"):
         (problem,) = read_draft("resnet34-adam", [f"augmentation.policies.own={{{wrong}}}"]).problems
         assert problem.startswith(f"augmentation.policies.own.{wrong.partition(':')[0]}")
+
+
+SAME = [
+    ["training.max_epochs=5", "training.phases.1.max_epochs=2", "data.mean=[0.1, 0.2, 0.3]", "model.head_width=null"],
+    {
+        "training": {"max_epochs": 5, "phases": {1: {"max_epochs": 2}}},
+        "data": {"mean": (0.1, 0.2, 0.3)},
+        "model.head_width": None,
+    },
+    {
+        "training.max_epochs": 5,
+        "training.phases.1.max_epochs": 2,
+        "data.mean": [0.1, 0.2, 0.3],
+        "model": {"head_width": None},
+    },
+    [{"training": {"max_epochs": 5}}, "training.phases.1.max_epochs=2", {"data.mean": [0.1, 0.2, 0.3]}],
+]
+
+
+@pytest.mark.parametrize("overrides", SAME)
+def test_overrides_may_be_text_or_mappings_flat_or_nested(overrides):
+    made = read_recipe("resnet34-adam", overrides)
+    assert made == read_recipe("resnet34-adam", SAME[0]) != read_recipe("resnet34-adam")
+    assert (made.training.max_epochs, made.training.phases[1].max_epochs) == (5, 2)
+    assert made.training.phases[0] == read_recipe("resnet34-adam").training.phases[0]
+
+
+def test_a_single_override_needs_no_list():
+    assert read_recipe("resnet34-adam", "training.seed=7").training.seed == 7
+
+
+def test_mistakes_in_mappings_are_told_together_and_name_no_flag():
+    wrong = {"training": {"seed": {"x": 1}, "sede": 3, "phases": {9: {"max_epochs": 1}}}, "data.mean": 5, "": 1}
+    problems = read_draft("resnet34-adam", wrong).problems
+    told = "\n".join(problems)
+    assert len(problems) == 5 and "--set" not in told
+    for words in (
+        "overrides training.seed.x: training.seed is 0, which has no fields",
+        "training.sede: there is no such field (did you mean seed?)",
+        "overrides training.phases.9: the list has no item 9; use 0 to 1",
+        "data.mean: input should be a valid",
+        "overrides '': must be FIELD=VALUE",
+    ):
+        assert words in told
+
+
+def test_a_recipe_can_be_built_in_python_and_overridden():
+    built = Recipe(model={"head": "mlp"}, training=Training(seed=4, phases=(Phase(max_epochs=3),)))
+    draft = read_draft(built, {"training.batch_size": 8}, weights="none")
+    assert draft.name == "recipe" and draft.problems == ()
+    assert (draft.recipe.training.seed, draft.recipe.training.batch_size) == (4, 8)
+    assert draft.recipe.training.phases == built.training.phases and draft.recipe.model.weights == "none"
+    assert read_recipe(built) == built
+    (problem,) = read_draft(Recipe(training={"momentum": 0.5})).problems
+    assert problem.startswith("training.momentum would be ignored, because training.optimizer is adam")

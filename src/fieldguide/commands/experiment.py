@@ -27,6 +27,7 @@ from fieldguide.data.split.partition import Split
 from fieldguide.errors import NotFiniteError, UsageError, counted
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
+from fieldguide.recipe.overrides import Overrides
 from fieldguide.recipe.resolve import settled_as
 from fieldguide.report import comparison
 from fieldguide.report.pairs import pair_runs
@@ -79,7 +80,7 @@ def experiment(
     output: str | Path,
     *,
     seeds: int = 1,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     weights: str | Path | None = None,
     device: Device = "auto",
     quiet: bool = False,
@@ -185,7 +186,7 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
 def _read_recipes(
     root: Path,
     recipes: Sequence[str | Path],
-    overrides: Sequence[str],
+    overrides: Overrides,
     weights: str | Path | None,
     device: str,
     folder: Path,

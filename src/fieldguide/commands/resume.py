@@ -17,6 +17,7 @@ from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
+from fieldguide.recipe.overrides import Overrides
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback
 from fieldguide.world import Device
@@ -26,7 +27,7 @@ def resume(
     run: str | Path,
     photos: str | Path | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     device: Device | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),

@@ -14,6 +14,8 @@ from fieldguide.commands.trial.prepare import demand_request, prepare
 from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.partition import Split
 from fieldguide.recipe import DEFAULT_RECIPE
+from fieldguide.recipe.overrides import Overrides, listed
+from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback
 from fieldguide.world import Device
@@ -21,10 +23,10 @@ from fieldguide.world import Device
 
 def train(
     photos: str | Path,
-    recipe: str | Path = DEFAULT_RECIPE,
+    recipe: str | Path | Recipe = DEFAULT_RECIPE,
     output: str | Path = "runs/run",
     *,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     weights: str | Path | None = None,
     device: Device = "auto",
     minutes: float | None = None,
@@ -36,9 +38,10 @@ def train(
 
     Args:
         photos: holds `train/CLASS/*` with or without `val/` and `test/`, or `CLASS/*` directly.
-        recipe: a preset's name or a YAML file.
+        recipe: a preset's name, a YAML file, or a `Recipe`.
         output: the run's folder, which must not exist yet. With `split.folds`, it holds a run a fold.
-        overrides: `field.name=value` each, as the command line's `--set`.
+        overrides: fields of the recipe: `{"training": {"max_epochs": 5}}`, `{"training.max_epochs": 5}`, or a list of
+            `"training.max_epochs=5"` as for `--set`.
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
         device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         minutes: short for `training.max_minutes`: all that the command may take.
@@ -62,7 +65,7 @@ def train(
     screen, device = Screen(quiet=quiet), str(device)
     root, run = Path(photos), RunFolder(Path(output))
     if minutes is not None:
-        overrides = (*overrides, f"training.max_minutes={minutes:g}")
+        overrides = (*listed(overrides), f"training.max_minutes={minutes:g}")
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run], screen.say)
     prepared = prepare(root, chosen, screen)
     if chosen.split.folds is None:

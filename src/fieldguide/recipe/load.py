@@ -1,4 +1,4 @@
-"""YAML and overrides to a recipe, with all mistakes found at once; and back to YAML. Knows YAML alone."""
+"""YAML and overrides to a recipe, with all mistakes found at once; and back to YAML."""
 
 import copy
 import dataclasses
@@ -8,35 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from fieldguide.errors import UsageError
 from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.names import nearest
+from fieldguide.recipe.overrides import Overrides, apply, listed
 from fieldguide.recipe.schema import Recipe
-from fieldguide.recipe.sentences import sentences, shortened
-from fieldguide.settings import BUILT_IN
-
-MAX_RECIPE_BYTES = 100_000  # the longest preset has 3,000; YAML takes seconds for more than this
-MAX_DEPTH = 30
-OPENING = (
-    yaml.FlowSequenceStartToken,
-    yaml.FlowMappingStartToken,
-    yaml.BlockSequenceStartToken,
-    yaml.BlockMappingStartToken,
-)
-CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+from fieldguide.recipe.sentences import sentences
+from fieldguide.recipe.yaml_text import dump, file_text, mapping
 
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """What was asked for.
+    """A recipe and the mistakes in it.
 
     Attributes:
-        name: the preset's, or the file's without its ending.
-        recipe: with its mistakes taken out, for looking further; `demand` gives it only where there were none.
-        problems: every mistake, a sentence each.
+        name: of the preset, or of the file without its ending.
+        recipe: without the fields that were wrong, so that more can be checked; `demand` returns it if none were.
+        problems: every mistake, one sentence each.
     """
 
     name: str
@@ -47,7 +37,7 @@ class Draft:
         """The recipe.
 
         Raises:
-            UsageError: all mistakes, a line each.
+            UsageError: all mistakes, one line each.
         """
         if self.problems:
             raise UsageError(*self.problems)
@@ -55,7 +45,7 @@ class Draft:
 
 
 def preset_names() -> list[str]:
-    """The names of the recipes that come with the program, sorted."""
+    """The names of the presets, sorted."""
     folder = importlib.resources.files("fieldguide.recipe") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -64,63 +54,63 @@ def preset_text(name: str) -> str:
     """A preset's YAML with its comments.
 
     Raises:
-        UsageError: there is no such preset; the message has the nearest name.
+        UsageError: there is no such preset; the message suggests the nearest name.
     """
     known = preset_names()
     if name not in known:
         raise UsageError(
-            f"--recipe {name}: there is no such recipe{nearest(name, known)}; "
-            f"known are {', '.join(known)}, or give a .yaml file"
+            f"--recipe {name}: no such recipe{nearest(name, known)}; choose from {', '.join(known)}, "
+            "or give a .yaml file"
         )
     return (importlib.resources.files("fieldguide.recipe") / "presets" / f"{name}.yaml").read_text("utf-8")
 
 
-def read_draft(name_or_file: str | Path, overrides: Sequence[str] = (), weights: str | None = None) -> Draft:
-    """Reads a preset or a file, applies `field.name=value` overrides, and collects every mistake.
+def read_draft(recipe: str | Path | Recipe, overrides: Overrides = (), weights: str | None = None) -> Draft:
+    """Reads a recipe, applies overrides, and collects every mistake.
 
     Args:
-        name_or_file: a preset's name, or a path that ends in .yaml or .yml or has a folder in it.
-        overrides: `field.name=value`, the value in YAML; a number in the name is a place in a list.
+        recipe: a preset's name, a path that ends in .yaml or .yml or has a folder in it, or a recipe built in Python.
+        overrides: `"training.max_epochs=5"`, with the value in YAML; `{"training.max_epochs": 5}`;
+            `{"training": {"max_epochs": 5}}`; or several of these. A number in a name is a place in a list.
         weights: short for `model.weights`.
     """
-    is_file = _is_file(name_or_file)
-    name = Path(name_or_file).stem if is_file else str(name_or_file)
     problems: list[str] = []
+    name, tree = "recipe", {}
     try:
-        text = _file_text(Path(name_or_file)) if is_file else preset_text(str(name_or_file))
-        tree = _mapping(text, str(name_or_file))
+        if isinstance(recipe, Recipe):
+            tree = recipe.model_dump(mode="json", exclude_unset=True)
+        else:
+            is_file = _is_file(recipe)
+            name = Path(recipe).stem if is_file else str(recipe)
+            tree = mapping(file_text(Path(recipe)) if is_file else preset_text(str(recipe)), str(recipe))
     except UsageError as error:
         problems += error.problems
-        tree = {}
-    for override in overrides:
-        try:
-            _apply(tree, override)
-        except UsageError as error:
-            problems += error.problems
+    for override in listed(overrides):
+        problems += apply(tree, override)
     if weights is not None:
-        model = _child(tree, "model", "model")
-        if isinstance(model, dict):  # anything else is told by the validation
-            model["weights"] = weights
-    recipe, found = _validate(tree)
-    return Draft(name, recipe, (*problems, *found))
+        if tree.get("model") is None:
+            tree["model"] = {}
+        if isinstance(tree["model"], dict):  # if it is anything else, the validation says so
+            tree["model"]["weights"] = weights
+    made, found = _validate(tree)
+    return Draft(name, made, (*problems, *found))
 
 
-def read_recipe(name_or_file: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """As `read_draft`, for callers that want the recipe or the error.
+def read_recipe(recipe: str | Path | Recipe, overrides: Overrides = ()) -> Recipe:
+    """Reads a recipe and applies overrides; arguments as of `read_draft`.
 
     Raises:
-        UsageError: all mistakes, a line each.
+        UsageError: all mistakes, one line each.
     """
-    return read_draft(name_or_file, overrides).demand()
+    return read_draft(recipe, overrides).demand()
 
 
 def to_yaml(recipe: Recipe, heading: str = "") -> str:
     """A recipe as YAML that reads back as the same recipe."""
     tree = recipe.model_dump(mode="json")
-    if recipe.training.plan == "auto":  # which writes them
+    if recipe.training.plan == "auto":  # the plan writes them
         del tree["training"]["phases"], tree["training"]["rounds"]
-    comment = "".join(f"# {line}\n" for line in heading.splitlines())
-    return comment + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=110)
+    return dump(tree, heading)
 
 
 def _is_file(name_or_file: str | Path) -> bool:
@@ -128,134 +118,12 @@ def _is_file(name_or_file: str | Path) -> bool:
     return isinstance(name_or_file, Path) or text.endswith((".yaml", ".yml")) or os.sep in text
 
 
-def _file_text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_RECIPE_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"--recipe {path}: cannot be read ({getattr(error, 'strerror', error)})") from None
-    if len(content) > MAX_RECIPE_BYTES:
-        raise UsageError(f"--recipe {path}: over {MAX_RECIPE_BYTES:,} bytes, which is no recipe")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError(f"--recipe {path}: is not UTF-8 text") from None
-
-
-def _parse(text: str, where: str) -> Any:
-    try:
-        _refuse_tangles(text)
-        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
-        return _with_named_fields(yaml.safe_load(text))
-    except UsageError as error:
-        raise UsageError(*(f"{where}: {problem}" for problem in error.problems)) from None
-    except Exception as error:  # PyYAML's constructors raise KeyError, IndexError and more on odd tags
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{where}: is not YAML{line} ({reason})") from None
-
-
-def _refuse_tangles(text: str) -> None:
-    """YAML's `*name` can blow a small file up to any size, and deep nesting takes hours; no recipe needs them."""
-    depth = 0
-    for token in yaml.scan(text):
-        if isinstance(token, yaml.AliasToken):
-            raise ValueError("aliases (*name) are not allowed in a recipe")
-        depth += isinstance(token, OPENING) - isinstance(token, CLOSING)
-        if depth > MAX_DEPTH:
-            raise ValueError(f"nested more than {MAX_DEPTH} deep, which is no recipe")
-
-
-def _refuse_repeated(node: yaml.Node | None, name: str = "") -> None:
-    """YAML keeps the last of two fields of one name; the first would be ignored in silence."""
-    if isinstance(node, yaml.SequenceNode):
-        for place, item in enumerate(node.value):
-            _refuse_repeated(item, f"{name}.{place}" if name else str(place))
-    if not isinstance(node, yaml.MappingNode):
-        return
-    lines: dict[Any, int] = {}
-    for key, value in node.value:
-        field = f"{name}.{key.value}" if name else str(key.value)
-        line = key.start_mark.line + 1
-        if isinstance(key, yaml.ScalarNode) and key.value in lines:
-            raise UsageError(f"{field} stands in line {lines[key.value]} and again in line {line}; join them")
-        if isinstance(key, yaml.ScalarNode):
-            lines[key.value] = line
-        _refuse_repeated(value, field)
-
-
-def _mapping(text: str, where: str) -> dict[str, Any]:
-    tree = _parse(text, where)
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise UsageError(f"{where}: a recipe is a list of `field: value` lines, this is a {type(tree).__name__}")
-    return tree
-
-
-def _with_named_fields(tree: Any) -> Any:
-    """Field names as text: YAML reads `1:`, `on:` and `2020-01-01:` as something else."""
-    if isinstance(tree, dict):
-        return {str(key): _with_named_fields(value) for key, value in tree.items()}
-    return [_with_named_fields(item) for item in tree] if isinstance(tree, list) else tree
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    """Sets one field; a number in the name is a place in a list."""
-    name, equals, text = override.partition("=")
-    name = name.strip()
-    if not equals or not all(name.split(".")):
-        raise UsageError(f"--set {shortened(override)}: must be FIELD=VALUE, such as training.learning_rate=3e-4")
-    value = _parse(text, f"--set {shortened(override)}")
-    *path, last = name.split(".")
-    here: Any = tree
-    for position, key in enumerate(path):
-        here = _child(here, key, ".".join(path[: position + 1]))
-    if isinstance(here, list):
-        here[_place(here, last, name)] = value
-    elif isinstance(here, dict):
-        here[last] = value
-    else:
-        raise UsageError(f"--set {shortened(override)}: {'.'.join(path)} is {shortened(here)} and has no fields")
-
-
-def _child(here: Any, key: str, name: str) -> Any:
-    if isinstance(here, list):
-        return here[_place(here, key, name)]
-    if not isinstance(here, dict):
-        raise UsageError(f"--set {name}: {name.rpartition('.')[0]} is {shortened(here)} and has no fields")
-    if here.get(key) is None:
-        here[key] = _default_of(name)
-    elif name == "training.rounds" and isinstance(here[key], int) and not isinstance(here[key], bool):
-        here[key] = {"max_rounds": here[key]}
-    return here[key]
-
-
-def _default_of(name: str) -> Any:
-    """What a section that the recipe leaves out stands for, so that a field of it can be set."""
-    here: Any = Recipe().model_dump(mode="json")
-    here["augmentation"]["policies"] = {key: value.model_dump(mode="json") for key, value in BUILT_IN.items()}
-    for key in name.split("."):
-        here = here.get(key) if isinstance(here, dict) else None
-    is_policy = name.startswith("augmentation.policies.") and isinstance(here, dict)
-    return copy.deepcopy(here) if isinstance(here, list) or is_policy else {}
-
-
-def _place(items: list[Any], key: str, name: str) -> int:
-    if not items:
-        raise UsageError(f"--set {name}: the list is empty; give it whole")
-    if not key.isdecimal() or int(key) >= len(items):
-        raise UsageError(f"--set {name}: {key} is no place in a list of {len(items)}; say 0 to {len(items) - 1}")
-    return int(key)
-
-
 def _validate(tree: dict[str, Any]) -> tuple[Recipe, list[str]]:
-    """Validates, takes what was wrong out, validates again: so contradictions are found beside mistakes."""
+    """Validates, removes what was wrong and validates again, so that contradictions are found beside other mistakes."""
     problems: list[str] = []
     wrong: set[str] = set()
     rest = copy.deepcopy(tree)
-    while True:  # each turn takes something out
+    while True:  # each turn removes something
         try:
             recipe = Recipe.model_validate(rest)
             break
@@ -274,20 +142,20 @@ def _validate(tree: dict[str, Any]) -> tuple[Recipe, list[str]]:
 
 
 def _remove(tree: dict[str, Any], where: Sequence[int | str]) -> bool:
-    """Takes a wrong field out, if it is still there; of a wrong element of a list, the whole list goes."""
+    """Removes a wrong field, if it is still there; for a wrong element of a list, the whole list."""
     holder: Any = None
     key: int | str = ""
     here: Any = tree
     for part in where:
         if isinstance(here, dict):
             if part not in here:
-                return False  # it went with another mistake
+                return False  # removed with another mistake
             holder, key, here = here, part, here[part]
         elif isinstance(here, list) and isinstance(part, int) and part < len(here) and isinstance(here[part], dict):
             here = here[part]
         else:
             break
-    if holder is None:  # the mistake has no place, such as a name that is no text: nothing of it can be kept
+    if holder is None:  # the mistake has no place, such as a name that is not text: nothing can be kept
         tree.clear()
     else:
         del holder[key]

@@ -1,7 +1,6 @@
 """The folder of an experiment: whether it can start or resume there, its split, and earlier choices."""
 
 import glob
-from collections.abc import Sequence
 from pathlib import Path
 
 from fieldguide import assemble
@@ -9,6 +8,7 @@ from fieldguide.data.split.partition import Split, read_split, write_split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.overrides import Overrides, listed
 from fieldguide.recipe.resolve import settled_as
 from fieldguide.recipe.schema import AUTO
 from fieldguide.run_folder import RunFolder
@@ -64,8 +64,8 @@ def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
 
 
 def with_backbone_of_before(
-    folder: Path, recipe: str | Path, overrides: Sequence[str], weights: str | None
-) -> tuple[Sequence[str], str]:
+    folder: Path, recipe: str | Path, overrides: Overrides, weights: str | None
+) -> tuple[Overrides, str]:
     """The overrides with the backbone that `auto` was when this recipe's trials began, and a sentence about it.
 
     It is not chosen again, because this machine may now measure slightly faster or slower.
@@ -81,4 +81,5 @@ def with_backbone_of_before(
     if not files:
         return overrides, ""
     backbone = read_draft(files[0]).demand().model.backbone
-    return (*overrides, f"model.backbone={backbone}"), f"model.backbone: auto is {backbone}, as in {files[0].parent}"
+    told = f"model.backbone: auto is {backbone}, as in {files[0].parent}"
+    return (*listed(overrides), f"model.backbone={backbone}"), told

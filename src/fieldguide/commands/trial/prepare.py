@@ -25,6 +25,7 @@ from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.model.weights import problem_with_weights
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
+from fieldguide.recipe.overrides import Overrides
 from fieldguide.recipe.resolve import VALIDATION_SHARE
 from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.run_folder import RunFolder
@@ -63,8 +64,8 @@ class Prepared:
 
 def demand_request(
     root: Path,
-    recipe: str | Path,
-    overrides: Sequence[str],
+    recipe: str | Path | Recipe,
+    overrides: Overrides,
     weights: str | Path | None,
     device: str,
     outputs: Sequence[RunFolder],

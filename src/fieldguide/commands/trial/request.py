@@ -19,6 +19,7 @@ from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.model.weights import LoadedWeights
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft, to_yaml
+from fieldguide.recipe.overrides import Overrides
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
@@ -88,7 +89,7 @@ def read_request(run: RunFolder) -> Request:
     return request
 
 
-def demand_same_recipe(run: RunFolder, request: Request, overrides: Sequence[str]) -> ResolvedRecipe:
+def demand_same_recipe(run: RunFolder, request: Request, overrides: Overrides) -> ResolvedRecipe:
     """The run's recipe with harmless changes.
 
     Raises:
