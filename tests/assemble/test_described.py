@@ -38,5 +38,5 @@ def test_rates_by_depth_where_nobody_tells_the_stages_are_refused_with_what_to_s
 
 def test_the_default_names_it_too_since_its_rates_fall_by_depth(no_stages):
     made = assemble.resolved(read_recipe("auto", ["model.backbone=caformer_s18"]))
-    with pytest.raises(UsageError, match=r"training\.layer_decay: is 0\.6, .* set training\.layer_decay=1"):
+    with pytest.raises(UsageError, match=r"training\.layer_decay is 0\.6, .* set training\.layer_decay=1"):
         assemble.hold_against_rules(made, 3)

@@ -68,7 +68,7 @@ def test_photos_are_mixed_where_each_is_seen_often_unless_the_recipe_says_of_its
     mixed = (training.mixup_alpha, training.cutmix_alpha, training.mix_probability)
     assert mixed == ((0.0, 0.0, None) if settings else (0.2, 1.0, 0.5))
     told = capsys.readouterr().out
-    assert ("in batches of 8 (50% of them of photos mixed with each other), about" in told) is not bool(settings)
+    assert ("in batches of 8 (50% of them with mixed photos), about" in told) is not bool(settings)
 
 
 def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbers(
@@ -228,7 +228,7 @@ def test_a_training_that_was_out_of_time_can_be_trained_longer(tmp_path, make_ph
         (("training.rounds=1",), "training.rounds would be ignored"),
         (("training.max_minutes=0",), "training.max_minutes"),
         (("training.plan=null", "training.phases.0.views=2"), "training.phases.0.views would be ignored"),
-        (("training.plan=null", "training.phases.0.method=probe", "model.head=mlp"), "solves for a linear head"),
+        (("training.plan=null", "training.phases.0.method=probe", "model.head=mlp"), "fits a linear head"),
         (("training.plan=null", "training.phases.1.method=probe"), "put it first"),
         (("training.plan=null", "training.phases.0={method: probe, trainable: last_stage}"), "trainable would be"),
         (("training.plan=null", "training.phases.0={method: probe, max_epochs: 5}"), "max_epochs would be"),

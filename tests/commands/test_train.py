@@ -252,9 +252,9 @@ def test_a_photo_of_val_that_stands_in_train_is_refused_dropped_or_allowed(photo
 
 
 def test_rules_are_held_before_the_training(photos, tmp_path, small):
-    with pytest.raises(UsageError, match=r"rules.max_parameters: [\d,]+ parameters, and fewer than 1,000 are allowed"):
+    with pytest.raises(UsageError, match=r"rules.max_parameters: [\d,]+ parameters, but fewer than 1,000 are allowed"):
         train(photos, output=tmp_path / "a", overrides=(*small, "rules.max_parameters=1000"), quiet=True)
-    with pytest.raises(UsageError, match=r"rules\.backbones: test_resnet is not among the allowed"):
+    with pytest.raises(UsageError, match=r"rules\.backbones: test_resnet is not allowed"):
         train(photos, output=tmp_path / "b", overrides=(*small, "rules.backbones=[vit*]"), quiet=True)
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
 

@@ -76,7 +76,7 @@ def test_a_contradiction_with_a_field_that_is_itself_wrong_is_not_told_twice(rec
         recipe_file("augmentation: {policies: {mine: 5}}\ntraining: {phases: [{augmentation: mine}], momentum: 0.1}")
     )
     assert len(draft.problems) == 2, draft.problems
-    assert draft.problems[0] == "augmentation.policies.mine: has fields of its own and cannot be 5"
+    assert draft.problems[0] == "augmentation.policies.mine: is a section with fields, so it cannot be 5"
 
 
 def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
@@ -93,7 +93,7 @@ def test_two_wrong_phases_hide_no_other_mistake(recipe_file):
 @pytest.mark.parametrize(
     ("settings", "fields"),
     [
-        (["augmentation.engine=fused"], ("augmentation.engine: fused", "execution")),
+        (["augmentation.engine=fused"], ("augmentation.engine is fused", "execution")),
         (["data.cache_side_px=300"], ("data.cache_side_px", "augmentation.engine")),
         (["augmentation.engine=null", "data.cache_side_px=300"], ("data.cache_side_px", "execution is exact")),
         (["execution=fast", "data.cache_side_px=300"], ("data.cache_side_px", "augmentation.engine is reference")),
@@ -190,7 +190,7 @@ def test_setting_one_number_of_a_built_in_augmentation_keeps_its_others(recipe_f
         ("augmentation.policies.standard.crop_scale=[1, 0.5]", "must be [smallest, largest]"),
         ("augmentation.policies.strong={crop_scale: null, crop_ratio: [1, 2]}", "crop_ratio would be ignored"),
         ("training.phases.0.augmentation=stong", "did you mean strong?"),
-        ("rules.pretraining=none", "model.weights is hub, but rules.pretraining allows none"),
+        ("rules.pretraining=none", "model.weights is hub, but rules.pretraining is none"),
     ],
 )
 def test_a_wrong_setting_is_told_in_words(setting, words):
@@ -255,7 +255,7 @@ def test_every_preset_resolves_and_its_resolved_text_reads_back_as_it_is(name, r
 def test_weights_are_short_for_the_models_field():
     assert read_draft("resnet34-adam", weights="none").recipe.model.weights == "none"
     draft = read_draft("resnet34-adam", ["model=5"], weights="none")
-    assert draft.problems == ("model: has fields of its own and cannot be 5",)
+    assert draft.problems == ("model: is a section with fields, so it cannot be 5",)
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates()

@@ -164,7 +164,7 @@ def test_without_a_plan_photos_are_mixed_only_where_the_recipe_says_so():
 
 def test_a_probability_of_mixing_without_an_alpha_is_refused_in_the_words_of_its_case():
     for plan, why in (
-        ("auto", "a plan that mixes takes its own"),
+        ("auto", "a plan chooses its own"),
         (None, "mixup_alpha and training.cutmix_alpha are 0"),
     ):
         found = contradictions(Recipe(training=Training(plan=plan, mix_probability=0.3)))

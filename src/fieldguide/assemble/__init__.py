@@ -1,4 +1,4 @@
-"""A recipe and a split to live objects: network, plan, batches, evaluation. Nowhere else are the rooms joined."""
+"""From recipe and split to live objects: network, plan, batches, evaluation. The only place that joins the rooms."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ from fieldguide.training.plan import Plan, Stage
 from fieldguide.training.tools import Tools
 from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
 
-STEPS_TO_COMPILE = 2_000  # an estimate of where compiling pays on a GPU; it has not been measured on one yet
+STEPS_TO_COMPILE = 2_000  # an estimate of when compiling pays on a GPU; not measured yet
 UNBOUND = Outlook()
 
 
@@ -49,16 +49,16 @@ class Assembled:
     """Everything that a training needs.
 
     Attributes:
-        recipe: with every `auto` replaced by what this machine made of it.
+        recipe: with nothing left open.
         model: with its first weights, on the device.
         plan: phases and rounds.
         tools: what the loop works with.
-        description: what the bundle will say.
+        description: of the bundle.
         parameters: total, backbone, head.
         weights: where the first weights came from.
-        feed: where the training's batches come from, and how long it waited for them.
+        feed: the source of the batches, and how long the training waited for them.
         to_judge: the validation photos.
-        told: the plan that was made here, in sentences; none where the recipe had one.
+        told: the plan that was made here, in sentences; empty if the recipe had one.
     """
 
     recipe: SettledRecipe
@@ -85,24 +85,24 @@ def assemble(
     outlook: Outlook = UNBOUND,
     read: Callable[[Path], bytes] = read_bytes,
 ) -> Assembled:
-    """Builds all that a training needs; a plan that is `auto` is made here, once.
+    """Builds all that a training needs; `plan: auto` is decided here, once.
 
     Args:
         recipe: of `resolved`.
         split: which photo is in which part.
         paths: where each file of the split lies.
         device: where to train.
-        workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
-        loaded: where a training goes on, what is known of its first weights, which are not read again; None: read them.
-        tell: takes a sentence about what happened to the processes that load photos.
-        advance: called with how many more photos the cache has.
-        outlook: the time that the training has, and the photos' size.
+        workers: processes or threads that load photos; None: chosen here. Results do not depend on it.
+        loaded: for a training that resumes, where its first weights came from; None: read the weights.
+        tell: takes a sentence about the processes that load photos.
+        advance: called with how many more photos are cached.
+        outlook: how much time is left, and the photos' size.
         read: how a file is read that goes into the cache.
 
     Raises:
-        UsageError: the weights cannot be had or do not fit, the backbone's batch normalisation cannot be folded, or
-            there is nothing to compile with any more.
-        PhotosError: a photo that the cache lacks cannot be read, or is another one by now.
+        UsageError: the weights cannot be loaded or do not fit, the backbone's batch normalisation cannot be folded, or
+            no compiler is there any more.
+        PhotosError: a photo that is not cached cannot be read, or has changed.
     """
     if recipe.training.compile == "always" and not can_compile(device):
         raise UsageError(NO_COMPILER)
@@ -112,7 +112,7 @@ def assemble(
     sized = recipe if isinstance(recipe, SizedRecipe) else planner.with_sizes(outlook)
     demand_no_contradiction(sized)
     preprocessing = preprocessing_of(sized)
-    if any(phase.batch_norm == "folded" for phase in sized.training.phases):  # refused now, not when it begins
+    if any(phase.batch_norm == "folded" for phase in sized.training.phases):  # refused now, not when the phase begins
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
     feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance, read)
     to_judge = _to_judge(sized, split, paths, advance, read)
@@ -121,7 +121,7 @@ def assemble(
     if outlook.seconds_left is not None:
         after = planner.reserve_seconds(planner.speed.forward(preprocessing.image_size_px))
         plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
-    # after the feed, for photos that lie in a GPU's memory leave less of it
+    # after the feed, since photos in a GPU's memory leave less of it
     settled = _settled(planned, model, plan.most_epochs() * len(split.part("train")), device)
     demand_no_contradiction(settled)
     return Assembled(
@@ -141,7 +141,7 @@ def assemble(
 def _description(
     recipe: SettledRecipe, described: Architecture, classes: Sequence[str], weights: LoadedWeights
 ) -> Description:
-    """What the bundle will say."""
+    """The bundle's description."""
     return Description(
         described,
         tuple(classes),
@@ -158,7 +158,7 @@ def _network(
     device: torch.device,
     loaded: LoadedWeights | None,
 ) -> tuple[Classifier, LoadedWeights]:
-    """With its first weights, on the device, and where these came from."""
+    """The network with its first weights, on the device, and where these came from."""
     with repeatable(recipe.training.seed):
         model = make_classifier(described)
     weights = loaded or load_weights(model, recipe.model.weights, recipe.model.backbone, classes)
@@ -169,7 +169,7 @@ def _network(
 
 
 def _settled(recipe: PlannedRecipe, model: Classifier, images: int, device: torch.device) -> SettledRecipe:
-    """The recipe with every `auto` decided: by the device, the number of images in all, and the memory."""
+    """The recipe with every `auto` decided by device, memory and number of images in all."""
     training = recipe.training
     is_bfloat16 = training.precision == "bf16" or (training.precision == "auto" and multiplies_bfloat16(device))
     size = training.micro_batch_size

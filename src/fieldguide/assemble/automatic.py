@@ -1,4 +1,4 @@
-"""A plan for the machine at hand: what fits into the time, by what a forward pass and a step cost here."""
+"""A plan for this machine: what fits in the time, given what a forward pass and a step cost here."""
 
 import copy
 import math
@@ -36,8 +36,8 @@ class Outlook:
     """What a plan has to fit.
 
     Attributes:
-        seconds_left: of the command's time, asked when it is needed; None: there is no bound.
-        short_side_px: half of the photos have at least this shorter side; None: not known.
+        seconds_left: of the command's time, at the moment of the call; None: no limit.
+        short_side_px: the median shorter side of the photos; None: unknown.
     """
 
     seconds_left: Callable[[], float] | None = None
@@ -45,7 +45,7 @@ class Outlook:
 
 
 class Planner:
-    """Writes what fits into a recipe, by what its network costs here; it measures only where it is asked."""
+    """Plans a training by what its network costs here; measures only when it must."""
 
     def __init__(
         self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, images: int, validation_images: int
@@ -72,7 +72,7 @@ class Planner:
         )
 
     def with_sizes(self, outlook: Outlook) -> SizedRecipe:
-        """The recipe with the batch size and the image size chosen where they are open."""
+        """The recipe with batch size and image size, chosen here if they are open."""
         return with_sizes(self.recipe, self.recipe.data.image_size_px or self._side(outlook), self.batch_size)
 
     def _side(self, outlook: Outlook) -> int:
@@ -83,7 +83,7 @@ class Planner:
         return choose_side(sides, costs, self.task, self._seconds_left(costs.forward, outlook))
 
     def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...]]:
-        """A recipe of `with_sizes` with phases and rounds in place of `plan: auto`, and the plan in sentences."""
+        """A recipe of `with_sizes` with its phases and rounds, and the plan in sentences."""
         planned = self._plan(recipe.data.image_size_px, outlook)
         phases = _phases(planned, self.speed.batch_norm, self.task)
         made = with_plan(recipe, phases, _rounds(planned))
@@ -95,7 +95,7 @@ class Planner:
     def _plan(self, side: int, outlook: Outlook) -> Planned:
         forward = self.speed.forward(side)
         seconds = self._seconds_left(forward, outlook)
-        if has_no_time_for_steps(forward, self.task, seconds):  # then they need not be measured either
+        if has_no_time_for_steps(forward, self.task, seconds):  # so they need not be measured
             return plan_epochs(Costs(side, forward, math.inf), self.task, seconds, lambda: None)
         costs = self.speed.costs(side)
         left = self._seconds_left(forward, outlook)
@@ -107,7 +107,7 @@ class Planner:
         return outlook.seconds_left() - self.reserve_seconds(forward)
 
     def reserve_seconds(self, forward: float) -> float:
-        """What the command needs after the last step, by what a forward pass costs a photo."""
+        """Seconds the command needs after the last step, at this cost of a forward pass."""
         views = 2 if self.recipe.data.test_flips == "horizontal" else 1
         candidates, data = self.recipe.training.soup_candidates or 0, self.recipe.data
         chooses_size, chooses_crop = data.test_size_px == AUTO, data.test_crop_share == AUTO
@@ -130,7 +130,7 @@ def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
                 max_epochs=planned.epochs,
                 trainable=planned.part,
                 batch_norm=batch_norm,
-                patience_epochs=planned.epochs,  # a cosine goes to its end
+                patience_epochs=planned.epochs,  # the cosine ends at 0
             )
         )
     return found
@@ -138,11 +138,11 @@ def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
 
 def _rounds(planned: Planned) -> Rounds:
     epochs = planned.round_epochs
-    return Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)  # a cosine goes to its end
+    return Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)  # the cosine ends at 0
 
 
 def _sides(model: Classifier, backbone: str, short_side_px: int | None) -> list[int]:
-    """The sizes that come into question and that the network takes, smallest first."""
+    """The candidate sizes that the network takes, smallest first."""
     pretrained = backbones.pretrained_preprocessing(backbone)["image_size_px"]
     on_meta, found = copy.deepcopy(model).to("meta"), []
     for side in candidate_sides(pretrained, short_side_px):
@@ -155,32 +155,30 @@ def _sides(model: Classifier, backbone: str, short_side_px: int | None) -> list[
 
 
 def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str, ...]:
-    """What is trained, in two or three lines that a person understands."""
+    """The plan in two or three lines."""
     lines = []
     if planned.probe:
         takes = duration(planned.probe_seconds)
         if planned.probe_share < 1:
             some = max(1, round(planned.probe_share * task.images))
-            lines.append(
-                f"probe on frozen features of some {some:,} photos, for all {task.images:,} would take {takes}"
-            )
+            lines.append(f"probe on frozen features of about {some:,} photos; all {task.images:,} would take {takes}")
         else:
             lines.append(f"probe on frozen features, about {takes}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
         takes = duration(planned.epochs * planned.epoch_seconds)
         share = recipe.training.mix_probability
-        mixed = f" ({share:.0%} of them of photos mixed with each other)" if share else ""
+        mixed = f" ({share:.0%} of them with mixed photos)" if share else ""
         lines.append(
             f"{part} for {counted(planned.epochs, 'epoch')} at {recipe.data.image_size_px} px in batches of "
             f"{recipe.training.batch_size}{mixed}, about {takes} ({duration(planned.epoch_seconds)} an epoch)"
         )
     else:
-        lines.append("no epoch of training, for none fits into the time")
+        lines.append("no training epochs fit in the time")
     if planned.rounds:
         takes = duration(planned.rounds * planned.round_epochs * planned.epoch_seconds)
         lines.append(
-            f"rounds of {planned.round_epochs} epochs at half the rate while validation gets better, at the most "
-            f"{planned.rounds} of them in {takes}"
+            f"up to {planned.rounds} rounds of {planned.round_epochs} epochs at half the rate while validation "
+            f"improves, at most {takes}"
         )
     return tuple(lines)

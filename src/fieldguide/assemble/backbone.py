@@ -1,4 +1,4 @@
-"""`model.backbone: auto`: the most accurate backbone of the table that rules and minutes allow. It measures nothing."""
+"""`model.backbone: auto`: the most accurate backbone of the table within rules and minutes. Measures nothing."""
 
 import fnmatch
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from fieldguide.recipe.schema import AUTO, Recipe
 
 # A step is a forward pass and a backward one of twice its work (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 FORWARDS_A_STEP = 3
-# Where no minutes bound it: what a ResNet-101 costs at 224 px, so that nobody gets a ResNet-RS-420 unasked. A choice.
+# Without minutes: the cost of a ResNet-101 at 224 px, so that nobody gets a ResNet-RS-420 unasked. A choice.
 MOST_GMACS_WITHOUT_MINUTES = 8.0
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a training may cost.
+    """How much a training may cost.
 
     Attributes:
-        images: photos of one pass over the training set.
-        minutes: for all passes; None: no limit, and then `MOST_GMACS_WITHOUT_MINUTES` a photo.
-        macs_per_second: multiply-accumulates a second that this machine does in a training step, forward and backward
+        images: training photos.
+        minutes: for all passes over them; None: no limit, and then `MOST_GMACS_WITHOUT_MINUTES` a photo.
+        macs_per_second: multiply-accumulates per second of this machine in a training step, forward and backward
             together; None only without minutes.
         fewest_passes: so many passes over the training set must fit into the minutes.
     """
@@ -41,16 +41,16 @@ class Budget:
         return self.minutes * 60 * self.macs_per_second / (FORWARDS_A_STEP * gmacs * 1e9 * max(1, self.images))
 
     def allows(self, gmacs: float) -> bool:
-        """Whether a backbone of that cost is trained in it."""
+        """Whether a backbone of that cost fits."""
         passes = self.passes(gmacs)
         return gmacs <= MOST_GMACS_WITHOUT_MINUTES if passes is None else passes >= self.fewest_passes
 
 
 def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[Recipe, str]:
-    """Puts a name in place of `model.backbone: auto`.
+    """Replaces `model.backbone: auto` by a name.
 
-    Published ImageNet accuracy stands for accuracy after fine-tuning, with which it goes along over many data sets
-    (Kornblith et al. 2019, arXiv 1805.08974); it is no promise for one. Each candidate's cost is counted at
+    Published ImageNet accuracy is the guide: over many data sets it goes with accuracy after fine-tuning (Kornblith et
+    al. 2019, arXiv 1805.08974), though not on each. Each candidate's cost is counted at
     `data.image_size_px`, or where that is null at the size of its own pretraining.
 
     Args:
@@ -59,16 +59,16 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
         budget: photos, minutes and speed.
 
     Returns:
-        The recipe with its backbone, and a sentence that says which and why; an empty one where nothing was chosen.
-        Where no backbone fits into the minutes it is the cheapest that is allowed, and the sentence says so.
+        The recipe with its backbone, and a sentence that says which and why; empty if nothing was chosen. If no
+        backbone fits the minutes, it is the cheapest allowed one, and the sentence says so.
 
     Raises:
-        UsageError: the rules allow none, or the weights are a file or a run, which fit one backbone alone.
+        UsageError: the rules allow none, or the weights are a file or a run, which fit only one backbone.
     """
     if recipe.model.backbone != AUTO:
         return recipe, ""
     if recipe.model.weights not in ("hub", "none"):
-        raise UsageError(f"model.backbone: auto cannot know what fits {recipe.model.weights}; name its backbone")
+        raise UsageError(f"model.backbone: auto cannot know which backbone {recipe.model.weights} has; name it")
     allowed = [known for known in known_backbones() if _is_allowed(recipe, known)]
     affordable = [known for known in allowed if budget.allows(_gmacs(recipe, known))]
     by_accuracy = sorted(affordable, key=lambda known: (-known.top1_percent, _gmacs(recipe, known)))
@@ -76,7 +76,7 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
     chosen = next((known for known in [*by_accuracy, *by_cost] if _has_room(recipe, known, num_classes)), None)
     if chosen is None:
         raise UsageError(
-            f"model.backbone: auto knows {counted(len(known_backbones()), 'ResNet')}, and rules allow none of them "
+            f"model.backbone: auto knows {counted(len(known_backbones()), 'ResNet')}, but the rules allow none of them "
             f"({_rules_in_words(recipe)}); name a backbone, or change the rules"
         )
     made = recipe.model_copy(update={"model": recipe.model.model_copy(update={"backbone": chosen.name})})
@@ -84,7 +84,7 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
 
 
 def _is_allowed(recipe: Recipe, known: KnownBackbone) -> bool:
-    """By the rules, as far as can be told without building it."""
+    """Whether the rules allow it, as far as its table entry says."""
     rules = recipe.rules
     if rules.max_parameters is not None and known.parameters >= rules.max_parameters:
         return False
@@ -96,7 +96,7 @@ def _is_allowed(recipe: Recipe, known: KnownBackbone) -> bool:
 
 
 def _has_room(recipe: Recipe, known: KnownBackbone, num_classes: int) -> bool:
-    """Whether its head, too, is within the rules."""
+    """Whether it is within the rules with its head."""
     model, most = recipe.model, recipe.rules.max_parameters
     if most is None:
         return True
@@ -124,14 +124,14 @@ def _sentence(recipe: Recipe, chosen: KnownBackbone, budget: Budget, affordable:
         bound = (
             f"{MOST_GMACS_WITHOUT_MINUTES:g} GMACs a photo"
             if passes is None
-            else f"{budget.minutes:g} min, where {passes:.1f} passes over the photos fit, and "
-            f"{budget.fewest_passes:g} are wanted"
+            else f"{budget.minutes:g} min: {passes:.1f} passes over the photos fit, fewer than the "
+            f"{budget.fewest_passes:g} it should have"
         )
-        return f"{what}, the cheapest that the rules allow, but beyond {bound}"
+        return f"{what}, the cheapest that the rules allow, but too slow for {bound}"
     bound = (
-        f"at most {MOST_GMACS_WITHOUT_MINUTES:g} GMACs a photo, since no minutes were given"
+        f"at most {MOST_GMACS_WITHOUT_MINUTES:g} GMACs a photo, as no minutes were given"
         if passes is None
-        else f"{budget.minutes:g} min, where about {passes:.0f} passes over the photos fit"
+        else f"{budget.minutes:g} min (about {passes:.0f} passes over the photos)"
     )
     return f"{what}, the most accurate of {counted(affordable, 'ResNet')} within rules and {bound}"
 

@@ -32,14 +32,14 @@ from fieldguide.world import can_compile, multiplies_bfloat16
 
 CPU = torch.device("cpu")
 NO_COMPILER = (
-    "training.compile: always needs a C++ compiler, and on a GPU Triton and a C compiler, which are not found; install "
-    "them, or choose never"
+    "training.compile: always needs a C++ compiler, and on a GPU also Triton and a C compiler; install them, or choose "
+    "never"
 )
 NO_BFLOAT16 = "training.precision: {} does not multiply bf16 natively; choose auto or fp32"
 
 
 def problems_with_model(recipe: Recipe) -> list[str]:
-    """What is wrong with backbone and weights, as far as can be told without building anything."""
+    """What is wrong with backbone and weights, as far as can be checked without building anything."""
     backbone, weights = recipe.model.backbone, recipe.model.weights
     found = [backbones.problem_with_backbone(backbone), problem_with_weights(weights)]
     if weights == "hub" and found[0] is None:
@@ -48,7 +48,7 @@ def problems_with_model(recipe: Recipe) -> list[str]:
 
 
 def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
-    """What of the recipe cannot be done on this machine."""
+    """What in the recipe this machine cannot do."""
     no_opencv = recipe.augmentation.engine == "fused" and not can_fuse(device)
     no_compiler = recipe.training.compile == "always" and not can_compile(device)
     no_bfloat16 = recipe.training.precision == "bf16" and not multiplies_bfloat16(device)
@@ -57,7 +57,7 @@ def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
 
 
 def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.device) -> tuple[Recipe, str]:
-    """A recipe with a backbone in place of `auto`, by the rules, the minutes and this machine; and why that one.
+    """A recipe whose `model.backbone: auto` is replaced, by rules, minutes and this machine; and a sentence why.
 
     Raises:
         UsageError: the rules allow none.
@@ -70,7 +70,7 @@ def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.d
 
 
 def resolved(recipe: Recipe, device: torch.device = CPU) -> ResolvedRecipe:
-    """The recipe with nothing left open; paths in it hold from anywhere."""
+    """The recipe with its defaults filled in; its paths are absolute."""
     made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone), can_fuse=can_fuse(device))
     weights = made.model.weights
     if weights not in ("hub", "none"):
@@ -81,10 +81,10 @@ def resolved(recipe: Recipe, device: torch.device = CPU) -> ResolvedRecipe:
 
 
 def demand_no_contradiction(recipe: Recipe) -> None:
-    """Holds what was filled in against what was asked for: a run's own recipe can always be read again.
+    """Checks what was filled in against what was asked for, so that a run's own recipe can always be read again.
 
     Raises:
-        UsageError: every contradiction, a line each.
+        UsageError: every contradiction, one line each.
     """
     if found := contradictions(recipe):
         raise UsageError(*dict.fromkeys(each.message for each in found))
@@ -99,16 +99,16 @@ def architecture(recipe: ResolvedRecipe, num_classes: int) -> Architecture:
 def hold_against_rules(
     recipe: ResolvedRecipe, num_classes: int, other_photos: int = 0, unknown: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The verdict on a resolved recipe, before anything is trained.
+    """The verdict on a recipe, before anything is trained.
 
     Args:
-        recipe: resolved.
+        recipe: of `resolved`.
         num_classes: of the classifier.
         other_photos, unknown: as for `verdict`.
 
     Raises:
-        UsageError: a rule is broken, the backbone does not take images of that size, or a phase trains a part, or
-            learning rates fall by stages, that it does not have.
+        UsageError: a rule is broken, the backbone does not take images of that size, or it lacks the part that a phase
+            trains or the stages by which learning rates fall.
     """
     model = make_on_meta(architecture(recipe, num_classes))
     size = recipe.data.image_size_px or backbones.pretrained_preprocessing(recipe.model.backbone)["image_size_px"]
@@ -134,8 +134,8 @@ def _demand_stages(model: Classifier, recipe: ResolvedRecipe) -> None:
         stage_names(model)
     except UsageError:
         raise UsageError(
-            f"training.layer_decay: is {recipe.training.layer_decay:g}, but timm does not tell the stages of "
-            f"{recipe.model.backbone}; set training.layer_decay=1 for one rate everywhere"
+            f"training.layer_decay is {recipe.training.layer_decay:g}, but timm lists no stages for "
+            f"{recipe.model.backbone}; set training.layer_decay=1 for the same rate everywhere"
         ) from None
 
 
@@ -148,9 +148,9 @@ def preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
 
 
 def served_preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
-    """What the bundle of a recipe says: the training's preprocessing, and what is done at test time alone.
+    """What the bundle says: the training's preprocessing, with what differs at test time.
 
-    A size or crop share that is `auto` is the training's until it is chosen.
+    An `auto` size or crop share is the training's until one is chosen.
     """
     data, made = recipe.data, preprocessing_of(recipe)
     size = data.test_size_px if isinstance(data.test_size_px, int) else made.image_size_px

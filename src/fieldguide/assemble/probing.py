@@ -1,4 +1,4 @@
-"""The probe of a training: features of the frozen backbone through the feed, then the head solved for."""
+"""The probe of a training: features of the frozen backbone, then a head fitted to them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,9 +15,9 @@ from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
 from fieldguide.training.tools import HowToGoOn, TrainingBatch
 
-VIEW = 1_000_003  # between the epochs that two views of a photo draw their random numbers from
+VIEW = 1_000_003  # epochs between the random numbers of two views of a photo
 Bias = npt.NDArray[np.float32]
-UNSEEN = -30.0  # the logit of a class of which no photo was reached in time
+UNSEEN = -30.0  # the logit of a class none of whose photos was reached in time
 
 
 def make_probe(
@@ -29,18 +29,18 @@ def make_probe(
     group_of: Mapping[str, str],
     log_prior: torch.Tensor | None,
 ) -> Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]:
-    """What `training.loop.Tools.probe` is.
+    """Makes `training.tools.Tools.probe`.
 
     Args:
         batches: (stage, epoch, first step) to batches on the device.
         features_of: (backbone, images) to (images, features) float32 on the CPU.
-        batches_a_view: how many go through all photos once.
+        batches_a_view: how many it takes to see all photos once.
         num_classes: of the head, which is one linear layer.
         seed: of the photos on which the strength is chosen.
-        group_of: of files that belong together with others, a name that they share.
-        log_prior: (num_classes,) is taken off the head's logits: the fitted head knows how frequent each class is, and
-            less its logarithm they are those of classes that are equally frequent (Menon et al. 2021, arXiv 2007.07314,
-            section 4.1, tau 1). None: the head stays as it is.
+        group_of: files to the name of their group, for files that belong together.
+        log_prior: (num_classes,) subtracted from the head's logits. The fitted head knows how frequent each class is;
+            without it, the logits are those of equally frequent classes (Menon et al. 2021, arXiv 2007.07314, section
+            4.1, tau 1). None: the head stays as it is.
     """
     prior = np.zeros(num_classes, dtype=np.float32) if log_prior is None else log_prior.numpy()
 
@@ -66,9 +66,9 @@ def _features(
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
     batches_a_view: int,
 ) -> tuple[Features, Labels, list[str], int] | None:
-    """(rows, features), (rows,), the files of a view and how many views they are of; None where it was told to stop.
+    """(rows, features), (rows,), the files of a view and the number of views; None if told to stop.
 
-    Where the time is up, a view that is not whole is left out, unless it is the only one.
+    If time runs out, a view that is not complete is left out, unless it is the only one.
     """
     whole: list[tuple[Features, Labels, list[str]]] = []
     views = stage.views or 1
@@ -86,7 +86,7 @@ def _features(
                 is_whole, is_enough = is_last, True
                 break
         if is_whole or not whole:
-            order = sorted(range(len(files)), key=files.__getitem__)  # so that every view has the photos in one order
+            order = sorted(range(len(files)), key=files.__getitem__)  # the same order of photos in every view
             whole.append((torch.cat(pieces)[order].numpy(), torch.cat(labels)[order].numpy(), sorted(files)))
         if is_enough:
             break
@@ -95,14 +95,14 @@ def _features(
 
 
 def _numbers(files: list[str], group_of: Mapping[str, str]) -> Labels | None:
-    """(files,) one number for all of a group; None where each stands for itself."""
+    """(files,) one number per group; None if there are no groups."""
     if not group_of:
         return None
     return np.unique([group_of.get(file, file) for file in files], return_inverse=True)[1]
 
 
 def _fit(features: Features, labels: Labels, num_classes: int, seed: int, views: int, groups: Labels | None) -> Probe:
-    """The probe; a class of which no photo was reached in time is never answered."""
+    """The probe; a class none of whose photos was reached in time is never predicted."""
     reached, places = np.unique(labels, return_inverse=True)
     if len(reached) == num_classes:
         return fit_probe(features, labels, num_classes, seed, views, groups)
@@ -124,7 +124,7 @@ def _put_into(model: Classifier, probe: Probe) -> None:
 
 
 def _figures(probe: Probe, features: Features, labels: Labels, prior: Bias) -> Scores:
-    """The loss that was minimised, and the answers of the head that was made of it, as of a training step."""
+    """The loss that was minimised and the head's predictions, as for a training step."""
     logits = torch.from_numpy(probe.logits(features))
     target = torch.from_numpy(labels)
     loss = nn.functional.cross_entropy(logits, target, reduction="sum")

@@ -1,4 +1,4 @@
-"""What a forward pass and a training step of a network cost on the machine at hand."""
+"""What a forward pass and a training step of a network cost on this machine."""
 
 import contextlib
 import copy
@@ -25,15 +25,15 @@ from fieldguide.world import multiplies_bfloat16
 
 MEASURED_PHOTOS = 32  # at once
 ENOUGH_PHOTOS = LARGEST_BATCH * FEWEST_STEPS  # for the largest batch
-QUICK_STEP_SECONDS = 1.0  # on a CPU, a quicker one is measured with its whole batch, as the optimiser's part counts
+QUICK_STEP_SECONDS = 1.0  # on a CPU, quicker steps are measured with the whole batch, since the optimiser's part counts
 MEASURED_SECONDS, MOST_REPEATS = 1.0, 8
-MEASURED_BACKBONE = "resnet18."  # where the backbone is not chosen yet
-MEASURED_SIDE_PX = 128  # where the side is not chosen yet
-BESIDE_THE_STEP = 1.02  # augmentation, the display; 1.01 where an epoch was held against it
+MEASURED_BACKBONE = "resnet18."  # if the backbone is not chosen yet
+MEASURED_SIDE_PX = 128  # if the side is not chosen yet
+BESIDE_THE_STEP = 1.02  # augmentation and display; measured on an epoch: 1.01
 
 
 class Speed:
-    """Measures a network with its first weights, which it never changes; nothing is measured before it is asked for."""
+    """Measures a network, whose weights stay as they are; nothing is measured before it is needed."""
 
     def __init__(self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, batch_size: int) -> None:
         """Prepares to measure.
@@ -52,7 +52,7 @@ class Speed:
 
     @functools.cached_property
     def batch_norm(self) -> BatchNorm:
-        """Folded where the weights know statistics and this backbone can be folded."""
+        """Folded if the weights have statistics and this backbone can be folded."""
         if self.recipe.model.weights == "none":
             return "train"
         try:
@@ -66,7 +66,7 @@ class Speed:
         return Costs(side_px, self.forward(side_px), self.step(side_px, "all"))
 
     def forward(self, side_px: int) -> float:
-        """Seconds a photo in evaluation mode, measured once a side."""
+        """Seconds per photo in evaluation mode, measured once per side."""
         if side_px not in self._forward:
             self._forward[side_px] = self._measured_forward(side_px)
         return self._forward[side_px]
@@ -82,14 +82,14 @@ class Speed:
         return self._timed(run) / len(images)
 
     def part_step(self, side_px: int) -> float | None:
-        """As `step`, of the last two stages; None where timm does not know them."""
+        """As `step`, for the last two stages; None if timm does not list them."""
         try:
             return self.step(side_px, "last_two_stages")
         except UsageError:
             return None
 
     def step(self, side_px: int, part: Part) -> float:
-        """Seconds a photo of a training step in which a part learns."""
+        """Seconds per photo of a training step in which this part learns."""
         taken = FORWARDS_A_STEP * self.batch_size * self.forward(side_px)  # about, in seconds
         is_quick = self.device.type == "cpu" and taken < QUICK_STEP_SECONDS
         count = self.batch_size if is_quick else min(MEASURED_PHOTOS, self.batch_size)
@@ -119,7 +119,7 @@ class Speed:
         return images.contiguous(memory_format=torch.channels_last) if fast else images
 
     def _timed(self, run: Callable[[], object]) -> float:
-        """Seconds of one run, the median of some after the first, which is slower."""
+        """Seconds of one run: the median of several after the first, which is slower."""
         run()
         self._wait()
         found: list[float] = []
@@ -136,10 +136,10 @@ class Speed:
 
 
 def macs_per_second(recipe: Recipe, device: torch.device) -> float:
-    """Multiply-accumulates a second in a training step here, forward and backward, on a small ResNet of the table.
+    """Multiply-accumulates per second in a training step here, forward and backward, on a small ResNet of the table.
 
     Args:
-        recipe: as it was read; its precision and execution are what is measured.
+        recipe: as it was read; its precision and execution are measured.
         device: of the training.
     """
     known = next(entry for entry in known_backbones() if entry.name.startswith(MEASURED_BACKBONE))

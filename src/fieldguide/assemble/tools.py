@@ -1,4 +1,4 @@
-"""What the training loop works with, of a settled recipe: batches on the device, evaluation, optimiser, schedule."""
+"""The training loop's tools, made from a recipe: batches on the device, evaluation, optimiser, schedule."""
 
 import contextlib
 from collections import Counter
@@ -36,7 +36,7 @@ from fieldguide.training.tools import Tools
 
 Paths = dict[str, Path]
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
-MORE_WITHOUT_GRADIENTS = 4  # times as many photos at once as in a step, for nothing is kept for a backward pass
+MORE_WITHOUT_GRADIENTS = 4  # times the photos of a step, since nothing is kept for a backward pass
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def _make_batches(
 
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
-        # a probe holds out photos to choose its strength, which must not come twice
+        # a probe holds out photos to choose its strength, so none may come twice
         balanced = recipe.training.imbalance == "balanced_sampling" and stage.method != "probe"
-        if isinstance(batches, TrainingBatches):  # processes, and a process may die
+        if isinstance(batches, TrainingBatches):  # these are processes, which may die
             return steady(batches, stage.augmentation, epoch, first_step, tell, balanced=balanced)
         return batches.epoch(stage.augmentation, epoch, first_step, balanced=balanced)
 
@@ -142,7 +142,7 @@ def _make_features_of(
 
 
 def _probe_is_all(recipe: SettledRecipe) -> bool:
-    """Whether no step follows a probe. Where steps do, they began better from a head that knows the prior: measured."""
+    """Whether no step follows a probe. If steps follow, a head that knows the prior is the better start: measured."""
     training = recipe.training
     return all(phase.method == "probe" for phase in training.phases) and not training.rounds.max_rounds
 
@@ -152,7 +152,7 @@ def _group_of(split: Split) -> dict[str, str]:
 
 
 def make_optimizer_of(recipe: ResolvedRecipe) -> MakeOptimizer:
-    """(network, rate) to the optimiser of a recipe."""
+    """(network, rate) to the recipe's optimiser."""
     training = recipe.training
     rates = Rates(training.layer_decay, training.head_learning_rate_factor, training.weight_decay_on == "all")
 
@@ -172,10 +172,10 @@ def make_optimizer_of(recipe: ResolvedRecipe) -> MakeOptimizer:
 
 
 def logit_adjustment(split: Split) -> torch.Tensor:
-    """What is added to the logits in the training's loss, so that rare classes count as much as frequent ones.
+    """Added to the logits in the training's loss, so that rare classes count as much as frequent ones.
 
     Menon et al. 2021, "Long-tail learning via logit adjustment", arXiv 2007.07314, section 4.2, with tau 1: the
-    network then learns logits whose largest is right for classes that are equally frequent.
+    network then learns logits for classes that are equally frequent.
 
     Returns:
         (classes,) float32: the logarithm of each class's share of the training photos.
@@ -199,7 +199,7 @@ def _make_prepare(recipe: SettledRecipe) -> Callable[[nn.Module, Stage], None]:
 
 
 def _compile(model: nn.Module) -> None:
-    """Each stage anew and with room for all sizes of batches: past its limit torch goes on uncompiled, in silence."""
+    """Compiles for each stage, with room for all sizes of batches: past its limit torch silently stops compiling."""
     torch.compiler.reset()
     torch._dynamo.config.cache_size_limit = MOST_VARIANTS
     model.compile(dynamic=False)
@@ -264,7 +264,7 @@ def _make_evaluation(
             for inputs in every_input:
                 for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
                     if reason:
-                        raise PhotosError(f"{row.file} {reason}; it could be read when the training began")
+                        raise PhotosError(f"{row.file} {reason}; it was readable when the training began")
                 classes = [label_of[row.class_name] for row in inputs.sources]
                 labels = torch.tensor(classes, device=device)
                 logits = model(_to_device(inputs.images, preprocessing, recipe, device)).float()

@@ -1,4 +1,4 @@
-"""`fieldguide env`: what the machine makes of a recipe's `auto`, and what a report of a problem should say."""
+"""`fieldguide env`: what `auto` means on this machine, and what to put into a bug report."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ GIB = 2**30
 
 
 def env(device: world.Device = "auto") -> Iterator[tuple[str, str]]:
-    """Names and values, for people.
+    """Names and values to show.
 
     Raises:
         UsageError: no such device.
@@ -20,11 +20,11 @@ def env(device: world.Device = "auto") -> Iterator[tuple[str, str]]:
     available = world.available_bytes(chosen)
     is_bfloat16 = machine["multiplies_bfloat16"]
     yield "device", f"{machine['device']} ({machine['device_name']}), {machine['threads']} threads of {machine['cpus']}"
-    yield "memory", "the system does not tell" if available is None else f"{available / GIB:.1f} GiB are free"
-    yield "precision", "bf16, which the device multiplies natively" if is_bfloat16 else "fp32 (no native bf16)"
+    yield "memory", "unknown" if available is None else f"{available / GIB:.1f} GiB free"
+    yield "precision", "bf16 (native)" if is_bfloat16 else "fp32 (no native bf16)"
     pays = chosen.type == "cuda" and world.can_compile(chosen)
-    yield "compile", "for trainings of 2,000 steps or more" if pays else "never (it does not pay, or cannot be done)"
-    yield "compiler", world.compiler() or "none found; torch.compile on a CPU needs one"
+    yield "compile", "for trainings of 2,000 steps or more" if pays else "never (no gain, or not possible here)"
+    yield "compiler", world.compiler() or "none found (torch.compile on a CPU needs one)"
     yield "allocator", allocator.setting(os.environ)
     yield "platform", f"{machine['platform']}, Python {machine['python']}"
     for name, version in machine["libraries"].items():

@@ -1,4 +1,4 @@
-"""`fieldguide recipes`: what comes with the program, what it builds, and a copy to change."""
+"""`fieldguide recipes`: list and show presets, and copy one to change it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ def list_recipes() -> list[tuple[str, str]]:
 
 
 def copy_recipe(name: str, file: str | Path) -> Path:
-    """Writes a preset with its comments to a file that does not exist yet.
+    """Copies a preset with its comments to a new file.
 
     Raises:
         UsageError: no such preset, or the file exists or cannot be written.
@@ -24,7 +24,7 @@ def copy_recipe(name: str, file: str | Path) -> Path:
     text, target = preset_text(name), Path(file)
     try:
         if target.exists():
-            raise UsageError(f"{target}: exists already, and nothing is overwritten; choose another name")
+            raise UsageError(f"{target}: already exists and is not overwritten; choose another name")
         write_text(target, text)
     except OSError as error:
         raise UsageError(f"{target}: cannot be written ({error.strerror or error})") from None
@@ -32,7 +32,7 @@ def copy_recipe(name: str, file: str | Path) -> Path:
 
 
 def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
-    """What a recipe builds: the head's layers with shapes, parameters, and what learns in which phase.
+    """What a recipe builds: the head's layers with shapes, parameters, and what each phase trains.
 
     Args:
         recipe: any.
@@ -67,9 +67,7 @@ def _trainable(recipe: ResolvedRecipe, model: object) -> Sequence[str]:
 
     assert isinstance(model, Classifier)
     if not isinstance(recipe, PlannedRecipe):
-        return [
-            "  by the plan that a training makes on its machine: a probe (the head), then as much as the time allows"
-        ]
+        return ["  decided when a training begins: a probe (the head), then as much as fits in the time"]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     lines = []
     for phase in recipe.training.phases:
@@ -81,8 +79,8 @@ def _trainable(recipe: ResolvedRecipe, model: object) -> Sequence[str]:
     rounds = recipe.training.rounds
     if rounds.max_rounds:
         lines.append(
-            f"  rounds: as the last phase, at most {rounds.max_rounds} of {rounds.max_epochs} epochs, "
-            f"each at {rounds.learning_rate_factor:g} times the rate before"
+            f"  rounds: as the last phase, up to {rounds.max_rounds} of at most {rounds.max_epochs} epochs, "
+            f"each at {rounds.learning_rate_factor:g} times the rate of the one before"
         )
     return lines
 

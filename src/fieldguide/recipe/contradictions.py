@@ -5,11 +5,11 @@ from fieldguide.recipe.resolve import BATCH_SIZE, largest_size_px
 from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.settings import Policy
 
-MOST_RESIZED_PX = 8_192  # what a bundle's preprocessing can hold
+MOST_RESIZED_PX = 8_192  # the limit of a bundle's preprocessing
 
 
 def contradictions(recipe: Recipe) -> list[Contradiction]:
-    """All pairs of fields that cannot both be meant."""
+    """Every pair of fields that cannot both hold."""
     return [
         *of_phases(recipe),
         *_against_exact(recipe),
@@ -24,15 +24,15 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
 
 
 def _against_exact(recipe: Recipe) -> list[Contradiction]:
-    """What is not the report's to the letter cannot stand beside `execution: exact`, nor what only it would use."""
+    """`execution: exact` takes torchvision's own transforms, and nothing that only the fused ones use."""
     engine, side, exact = recipe.augmentation.engine, recipe.data.cache_side_px, recipe.execution == "exact"
     found = []
     if engine == "fused" and exact:
         found.append(
             Contradiction(
                 ("augmentation.engine", "execution"),
-                "augmentation.engine: fused is not torchvision's transforms to the letter, which execution exact asks "
-                "for; set execution to fast or augmentation.engine to reference",
+                "augmentation.engine is fused, but execution exact needs torchvision's own transforms; set execution "
+                "to fast or augmentation.engine to reference",
             )
         )
     elif side and (engine == "reference" or exact):
@@ -112,7 +112,7 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
                 Contradiction(
                     (f"{where}.crop_ratio", f"{where}.crop_scale"),
                     f"{where}.crop_ratio would be ignored, because {where}.crop_scale is null; "
-                    "leave it out or give crop_scale",
+                    "leave it out or set crop_scale",
                 )
             )
     size, share = recipe.data.image_size_px, recipe.data.crop_share
@@ -131,7 +131,7 @@ def _ranges(recipe: Recipe) -> list[Contradiction]:
 
 
 def _ranges_at_test_time(recipe: Recipe) -> list[Contradiction]:
-    """A test size or crop share that is a number; `auto` stays within what a bundle can hold."""
+    """A test size or crop share that is a number; `auto` stays within the limit by itself."""
     data = recipe.data
     sizes = {"data.test_size_px": data.test_size_px, "data.image_size_px": data.image_size_px}
     shares = {"data.test_crop_share": data.test_crop_share, "data.crop_share": data.crop_share}
@@ -147,7 +147,7 @@ def _too_large(share_field: str, share: float, size_field: str, size: int) -> Co
     return Contradiction(
         (share_field, size_field),
         f"{share_field}: {share:g} with {size_field} {size} resizes the shorter side to {round(size / share):,} px, "
-        f"and {MOST_RESIZED_PX:,} are allowed; choose a larger share",
+        f"more than the {MOST_RESIZED_PX:,} px allowed; choose a larger share",
     )
 
 
@@ -156,11 +156,11 @@ def _of_mixing(recipe: Recipe) -> list[Contradiction]:
     if training.mix_probability is None or training.mixup_alpha or training.cutmix_alpha:
         return []
     is_planned = training.plan == "auto" and training.mixup_alpha is None and training.cutmix_alpha is None
-    why = "a plan that mixes takes its own" if is_planned else f"{alphas[0]} and {alphas[1]} are 0"
+    why = "a plan chooses its own" if is_planned else f"{alphas[0]} and {alphas[1]} are 0"
     return [
         Contradiction(
             ("training.mix_probability", *alphas),
-            f"training.mix_probability would be ignored, because {why}; set training.mix_probability to null, or give "
+            f"training.mix_probability would be ignored, because {why}; set training.mix_probability to null, or set "
             f"{alphas[0]} or {alphas[1]}",
         )
     ]
@@ -189,8 +189,8 @@ def _of_speed(recipe: Recipe) -> list[Contradiction]:
         found.append(
             Contradiction(
                 (field, "model.weights"),
-                f"{field}: {steps[0][1]} keeps the statistics that the backbone came with, but "
-                "model.weights none has none; choose train, or other weights",
+                f"{field} is {steps[0][1]}, which keeps the pretrained statistics, but model.weights is none; "
+                "choose train, or other weights",
             )
         )
     return found
@@ -215,8 +215,8 @@ def _of_backbone(recipe: Recipe) -> list[Contradiction]:
     return [
         Contradiction(
             ("model.backbone", "model.weights"),
-            f"model.backbone: auto chooses by published accuracy, but model.weights {weights} fits one backbone alone; "
-            "name it in model.backbone, or set model.weights to hub or none",
+            f"model.backbone is auto, but model.weights {weights} fits only one backbone; name it in model.backbone, "
+            "or set model.weights to hub or none",
         )
     ]
 
@@ -226,7 +226,7 @@ def _against_rules(recipe: Recipe) -> list[Contradiction]:
         return [
             Contradiction(
                 ("rules.pretraining", "model.weights"),
-                f"model.weights is {recipe.model.weights}, but rules.pretraining allows none; "
+                f"model.weights is {recipe.model.weights}, but rules.pretraining is none; "
                 "set model.weights to none or change the rule",
             )
         ]

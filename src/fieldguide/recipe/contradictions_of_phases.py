@@ -1,4 +1,4 @@
-"""Phases, plans and the augmentations that they name: what contradicts each other there, or would be ignored."""
+"""Contradictions in phases, plans and the augmentations they name, and fields there that would be ignored."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ OF_A_PROBE = {"trainable": "head", "max_epochs": 1, "min_improvement": None, "pa
 
 
 class Contradiction(NamedTuple):
-    """The fields that do not go together, and a sentence that names them and says what to do."""
+    """Fields that do not go together, and a sentence that names them and says what to do."""
 
     fields: tuple[str, ...]
     message: str
@@ -22,7 +22,7 @@ def of_phases(recipe: Recipe) -> list[Contradiction]:
 
 
 def _of_a_plan(recipe: Recipe) -> list[Contradiction]:
-    """A plan writes phases and rounds itself, and they name its own augmentations."""
+    """A plan writes phases and rounds itself, with augmentations of its own choice."""
     training = recipe.training
     if training.plan != "auto":
         return []
@@ -39,7 +39,7 @@ def _of_a_plan(recipe: Recipe) -> list[Contradiction]:
     return found + [
         Contradiction(
             (f"augmentation.policies.{name}", "training.plan"),
-            f"augmentation.policies.{name} would be ignored, because training.plan is auto and takes "
+            f"augmentation.policies.{name} would be ignored, because training.plan is auto and uses only "
             f"{' and '.join(takes)}; leave it out, or set training.plan to null and name it in training.phases",
         )
         for name in recipe.augmentation.policies
@@ -65,7 +65,7 @@ def _of_probes(recipe: Recipe) -> list[Contradiction]:
         found.append(
             Contradiction(
                 (f"training.phases.{len(phases) - 1}.method", "training.phases"),
-                "training.phases: a probe at the end would throw away the head that was learned; put it first",
+                "training.phases: a probe at the end would replace the trained head; put it first",
             )
         )
     return found
@@ -77,7 +77,7 @@ def _of_a_probe(recipe: Recipe, phase: Phase, where: str) -> list[Contradiction]
         found.append(
             Contradiction(
                 (f"{where}.method", "model.head"),
-                f"{where}.method: probe solves for a linear head without dropout, but model.head is {model.head}"
+                f"{where}.method: a probe fits a linear head without dropout, but model.head is {model.head}"
                 f"{f' with dropout {model.head_dropout:g}' if model.head_dropout else ''}; choose linear with "
                 "head_dropout null, or method gradient",
             )
@@ -109,8 +109,8 @@ def _unknown_augmentations(recipe: Recipe) -> list[Contradiction]:
     return [
         Contradiction(
             (field, f"augmentation.policies.{value}"),
-            f"{field}: there is no augmentation {value!r}{nearest(value, known)}; "
-            f"known are {', '.join(known)}; own ones stand in augmentation.policies",
+            f"{field}: no augmentation {value!r}{nearest(value, known)}; "
+            f"choose from {', '.join(known)}, or define it in augmentation.policies",
         )
         for field, value in named.items()
         if value not in known

@@ -1,4 +1,4 @@
-"""What is allowed: parameters, backbones, pretraining. Checked before the training, recorded in the result."""
+"""Rules on parameters, backbones and pretraining: checked before the training, recorded in the result."""
 
 import fnmatch
 from collections.abc import Sequence
@@ -13,17 +13,16 @@ PRETRAINING = ("any", "imagenet-1k", "none")  # each stricter than the one befor
 
 @dataclass(frozen=True)
 class Member:
-    """A model that is used together with others.
+    """A model of an ensemble.
 
     Attributes:
         name: for people.
         backbone: as timm names it.
         parameters: of backbone and head together, counted.
         pretrained_on: as for `verdict`.
-        rules: of its run's recipe; None where nobody can tell, for a bundle without its run.
-        photos: checksums of all photos in its run's folder; empty where nobody can tell.
-        before: checksums of the photos that its first weights were trained on by earlier runs; None where nobody can
-            tell.
+        rules: of its run's recipe; None if unknown, for a bundle without its run.
+        photos: checksums of all photos in its run's folder; empty if unknown.
+        before: checksums of the photos that earlier runs trained its first weights on; None if unknown.
     """
 
     name: str
@@ -38,15 +37,15 @@ class Member:
 def verdict(
     recipe: Recipe, parameters: int, pretrained_on: str | None, other_photos: int = 0, unknown: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Holds a model against the recipe's rules.
+    """Checks a model against the recipe's rules.
 
     Args:
         recipe: with its rules.
         parameters: of backbone and head together, counted.
-        pretrained_on: what the weights were trained on: `none`, `imagenet-1k`, another name, or None
-            where nobody can tell (a file); of an earlier run what this one's began from.
-        other_photos: how many photos that are not in the folder an earlier run trained the weights on.
-        unknown: earlier weights of which nobody can tell the photos (a bundle that left its run).
+        pretrained_on: what the weights were trained on: `none`, `imagenet-1k`, another name, or None if
+            unknown (a file); for an earlier run, what that one started from.
+        other_photos: how many photos outside the folder an earlier run trained the weights on.
+        unknown: earlier weights whose photos are unknown (a bundle without its run).
 
     Returns:
         `kept` (bool), `broken` and `unverified` (lists of sentences), and the rules themselves.
@@ -55,19 +54,19 @@ def verdict(
     broken: list[str] = []
     if rules.max_parameters is not None and parameters >= rules.max_parameters:
         broken.append(
-            f"rules.max_parameters: {parameters:,} parameters, and fewer than {rules.max_parameters:,} "
+            f"rules.max_parameters: {parameters:,} parameters, but fewer than {rules.max_parameters:,} "
             "are allowed; choose a smaller model.backbone or head"
         )
     if not _allows_backbone(rules, recipe.model.backbone):
         assert rules.backbones is not None
         broken.append(
-            f"rules.backbones: {recipe.model.backbone} is not among the allowed ({', '.join(rules.backbones)}); "
+            f"rules.backbones: {recipe.model.backbone} is not allowed (only {', '.join(rules.backbones)}); "
             "choose another model.backbone or change the rule"
         )
     if rules.pretraining == "imagenet-1k" and pretrained_on not in ("imagenet-1k", "none", None):
         broken.append(
             f"rules.pretraining: the weights of {recipe.model.backbone} were trained on {pretrained_on}, "
-            "and only imagenet-1k is allowed; choose weights tagged in1k alone"
+            "but only imagenet-1k is allowed; choose weights whose only tag is in1k"
         )
     beyond, unverified = _of_trainings_before(recipe, pretrained_on, other_photos, unknown)
     broken += beyond
@@ -77,42 +76,41 @@ def verdict(
 def _of_trainings_before(
     recipe: Recipe, pretrained_on: str | None, other_photos: int, unknown: Sequence[str]
 ) -> tuple[list[str], list[str]]:
-    """What rules of data are broken by what the weights were trained on before, and which nobody can tell of."""
+    """Rules that the earlier training of the weights breaks, and rules that cannot be verified for it."""
     rules, weights, broken, unverified = recipe.rules, recipe.model.weights, [], []
     told = ", ".join(unknown) or weights
     if rules.pretraining == "imagenet-1k":
         if pretrained_on is None or unknown:
             unverified.append(
-                f"rules.pretraining: nothing in {told} says that it was trained on ImageNet-1k alone; that is yours to "
-                "know"
+                f"rules.pretraining: cannot verify that {told} was trained only on ImageNet-1k; check it yourself"
             )
         if other_photos:
-            broken.append(_beyond(weights, other_photos, "rules.pretraining", "imagenet-1k alone is"))
+            broken.append(_beyond(weights, other_photos, "rules.pretraining", "only imagenet-1k is"))
     if rules.external_data == "none":
         if pretrained_on is None or unknown:
             unverified.append(
-                f"rules.external_data: nothing says which photos {told} was trained on; that is yours to know"
+                f"rules.external_data: cannot verify which photos {told} was trained on; check it yourself"
             )
         if other_photos:
-            broken.append(_beyond(weights, other_photos, "rules.external_data", "none but the folder's are"))
+            broken.append(_beyond(weights, other_photos, "rules.external_data", "only the folder's own photos are"))
     return broken, unverified
 
 
 def _beyond(weights: str, photos: int, rule: str, allowed: str) -> str:
     return (
-        f"{rule}: {weights} was trained on {counted(photos, 'photo')} that this folder does not have, and {allowed} "
+        f"{rule}: {weights} was trained on {counted(photos, 'photo')} outside this folder, but {allowed} "
         "allowed; start from other weights (model.weights) or change the rule"
     )
 
 
 def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
-    """Holds models that are used together against the rules of all their runs: the strictest of each holds for all.
+    """Checks the models of an ensemble against the rules of all their runs: the strictest of each holds for all.
 
     Args:
         members: whose parameters are summed.
 
     Returns:
-        As `verdict`, with `parameters` in all; `backbones` has a list of patterns for each run that has the rule.
+        As `verdict`, with the sum of `parameters`; `backbones` has a list of patterns for each run with that rule.
     """
     ruled = [(member.name, member.rules) for member in members if member.rules is not None]
     parameters = sum(member.parameters for member in members)
@@ -126,7 +124,7 @@ def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
         default=("any", ""),
     )
     unverified = [
-        f"{member.name}: is a bundle without its run, so its own rules are not known"
+        f"{member.name}: a bundle without its run, so its own rules are unknown"
         for member in members
         if member.rules is None
     ]
@@ -157,7 +155,7 @@ def _too_many(members: Sequence[Member], parameters: int, most: int, asked_by: s
         return []
     each = " + ".join(f"{member.parameters:,}" for member in members)
     return [
-        f"rules.max_parameters: {parameters:,} parameters in {len(members)} runs ({each}), and the rules of {asked_by} "
+        f"rules.max_parameters: {parameters:,} parameters in {len(members)} runs ({each}), but the rules of {asked_by} "
         f"allow fewer than {most:,}"
     ]
 
@@ -166,26 +164,26 @@ def _problem_with_backbone(member: Member, ruled: Sequence[tuple[str, Rules]]) -
     against = [name for name, rules in ruled if not _allows_backbone(rules, member.backbone)]
     if not against:
         return []
-    return [f"rules.backbones: {member.backbone} of {member.name} is not among those that {against[0]} allows"]
+    return [f"rules.backbones: {against[0]} does not allow {member.backbone} of {member.name}"]
 
 
 def _problem_with_pretraining(member: Member, allowed: str, asked_by: str) -> tuple[str, bool]:
-    """A sentence, or an empty one; and whether it is sure, for of weights from a file nobody can tell."""
+    """A sentence, or an empty one; and whether it is certain: for weights from a file it is not."""
     if allowed == "any":
         return "", True
     if member.before is not None and (beyond := len(member.before - member.photos)):
-        what = f"{counted(beyond, 'photo')} that its folder does not have"
-        return f"rules.pretraining: {member.name} began from {what}, and {asked_by} allows {allowed} alone", True
+        what = f"{counted(beyond, 'photo')} outside its folder"
+        return f"rules.pretraining: {member.name} started from {what}, but {asked_by} allows only {allowed}", True
     if member.pretrained_on in ("none", allowed):
         return "", True
     if member.pretrained_on is None and allowed != "none":
-        return f"rules.pretraining: nothing says what {member.name} was pretrained on; that is yours to know", False
-    source = member.pretrained_on or "photos that nobody can tell"
-    return f"rules.pretraining: {member.name} was pretrained on {source}, and {asked_by} allows {allowed} alone", True
+        return f"rules.pretraining: cannot verify what {member.name} was pretrained on; check it yourself", False
+    source = member.pretrained_on or "unknown photos"
+    return f"rules.pretraining: {member.name} was pretrained on {source}, but {asked_by} allows only {allowed}", True
 
 
 def _other_photos(members: Sequence[Member]) -> list[str]:
-    """Where a run allows no external data, others that may have been trained on photos which are not in its folder."""
+    """For each run that allows no external data, the others that may have been trained on photos outside its folder."""
     found = []
     for strict in members:
         if strict.rules is None or strict.rules.external_data == "any":
@@ -193,12 +191,12 @@ def _other_photos(members: Sequence[Member]) -> list[str]:
         for other in members:
             if other is not strict and not _is_within(other, strict.photos):
                 found.append(
-                    f"rules.external_data: {strict.name} allows none, and {other.name} may have been trained on photos "
-                    "that are not in its folder; that is yours to know"
+                    f"rules.external_data: {strict.name} allows none, but {other.name} may have been trained on photos "
+                    "outside its folder; check it yourself"
                 )
     return found
 
 
 def _is_within(member: Member, photos: frozenset[str]) -> bool:
-    """Whether all that it was trained on, by itself and before, is known and among these."""
+    """Whether all photos that it was trained on, now and before, are known and among these."""
     return bool(member.photos) and member.before is not None and member.photos | member.before <= photos

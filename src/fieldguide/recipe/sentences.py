@@ -1,4 +1,4 @@
-"""What pydantic found wrong, as sentences that name the field and the nearest name that exists."""
+"""pydantic's errors as sentences that name the field and suggest the nearest name."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ Place = tuple[int | str, ...]
 
 
 def sentences(error: ValidationError) -> Iterator[tuple[Place, str]]:
-    """Each mistake's place in the recipe, and a sentence on it."""
+    """Each mistake's place in the recipe, and a sentence about it."""
     entries = error.errors()
     for entry in entries:
         where = entry["loc"]
         is_echo = entry["type"] == "too_short" and any(
             other["loc"][: len(where)] == where and other is not entry for other in entries
         )
-        if is_echo:  # a list whose elements are wrong also counts as too short
+        if is_echo:  # pydantic also calls a list with wrong elements too short
             continue
         yield where, _sentence(where, entry["type"], entry["msg"], entry.get("input"))
 
 
 def shortened(value: Any, most: int = 120) -> str:
-    """A value for a message, however long it is; text without quotes where it is an override."""
+    """A value for a message, cut where it is long; an override without quotes."""
     try:
         text = value if isinstance(value, str) and "=" in value else repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits, or a very deep list
@@ -36,11 +36,11 @@ def shortened(value: Any, most: int = 120) -> str:
 def _sentence(where: Sequence[int | str], kind: str, message: str, value: Any) -> str:
     name = ".".join(map(str, where)) or "the recipe"
     if kind == "string_unicode":
-        return f"{name}: holds {shortened(value)}, which is half a character and no text"
+        return f"{name}: {shortened(value)} is not valid text, it holds half a character"
     if kind == "extra_forbidden":
         return f"{name}: there is no such field{nearest(str(where[-1]), _fields_at(where[:-1]))}"
     if kind in ("model_type", "dict_type", "model_attributes_type"):
-        return f"{name}: has fields of its own and cannot be {shortened(value)}"
+        return f"{name}: is a section with fields, so it cannot be {shortened(value)}"
     text = message[0].lower() + message[1:]
     if kind == "literal_error" and isinstance(value, str):
         options = text.removeprefix("input should be ").replace("'", "").replace(" or ", ", ").split(", ")

@@ -128,7 +128,7 @@ def test_the_parameters_of_all_runs_count_against_the_strictest_rule(copies, tmp
     for act in (predict, evaluate):
         with pytest.raises(UsageError) as error:
             act([one, other], photos, quiet=True)
-        assert f"{count:,} parameters in 2 runs ({each}), and the rules of {one} allow fewer than {count:,}" in str(
+        assert f"{count:,} parameters in 2 runs ({each}), but the rules of {one} allow fewer than {count:,}" in str(
             error.value
         )
         assert "allow_broken_rules" in str(error.value)
@@ -148,7 +148,7 @@ def test_the_bundle_in_a_run_keeps_the_runs_rules_and_one_without_its_run_is_tol
         load_runs([one / "bundle", other], "cpu", "plain")
     shutil.copytree(one / "bundle", tmp_path / "elsewhere")
     told = load_runs([tmp_path / "elsewhere", other], "cpu", "plain").sentences()
-    assert f"{tmp_path / 'elsewhere'}: is a bundle without its run, so its own rules are not known" in told
+    assert f"{tmp_path / 'elsewhere'}: a bundle without its run, so its own rules are unknown" in told
 
 
 def test_photos_that_a_run_began_from_are_told_where_another_allows_none_but_its_folders(copies):
@@ -159,7 +159,7 @@ def test_photos_that_a_run_began_from_are_told_where_another_allows_none_but_its
     for line in ("f" * 64, "unknown: elsewhere"):
         (other / "seen_before.txt").write_text(line + "\n")
         (told,) = load_runs([one, other], "cpu", "plain").sentences()
-        assert told.startswith(f"rules.external_data: {one} allows none, and {other} may have been trained on photos")
+        assert told.startswith(f"rules.external_data: {one} allows none, but {other} may have been trained on photos")
 
 
 def test_the_same_model_twice_and_other_classes_are_refused(copies, tmp_path, make_photos, small):

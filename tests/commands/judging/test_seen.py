@@ -128,9 +128,9 @@ def test_a_bundle_that_left_its_run_is_told(first, tmp_path):
 def test_weights_of_other_photos_are_refused_where_the_rules_allow_no_external_data(first, tmp_path, make_photos):
     photos, run, settings = first
     others = make_photos(tmp_path / "photos", {"ash": 6, "oak": 6}, seed=7_000)
-    with pytest.raises(UsageError, match=r"rules.external_data: .*/a was trained on 20 photos that this folder does"):
+    with pytest.raises(UsageError, match=r"rules.external_data: .*/a was trained on 20 photos outside this folder"):
         train(others, output=tmp_path / "b", overrides=settings, weights=run.path, quiet=True)
-    with pytest.raises(UsageError, match=r"rules.pretraining: .*/a was trained on 20 photos that this folder does not"):
+    with pytest.raises(UsageError, match=r"rules.pretraining: .*/a was trained on 20 photos outside this folder"):
         stricter = (*settings, "rules.external_data=any", "rules.pretraining=imagenet-1k")
         train(others, output=tmp_path / "b", overrides=stricter, weights=run.path, quiet=True)
     assert not (tmp_path / "b").exists()
@@ -142,7 +142,7 @@ def test_a_bundle_that_left_its_run_is_unverified_in_every_run_that_follows(firs
     photos, run, settings = first
     shutil.copytree(run.path / "bundle", tmp_path / "model")
     second = train(photos, output=tmp_path / "b", overrides=settings, weights=tmp_path / "model")
-    told = f"rules.external_data: nothing says which photos {tmp_path / 'model'} was trained on; that is yours to know"
+    told = f"rules.external_data: cannot verify which photos {tmp_path / 'model'} was trained on; check it yourself"
     assert second.result["rules"]["unverified"] == [told] and told in " ".join(capsys.readouterr().out.split())
     third = train(photos, output=tmp_path / "c", overrides=settings, weights=second.path, quiet=True)
     assert third.result["rules"]["unverified"] == [told]
