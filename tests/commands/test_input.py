@@ -38,10 +38,10 @@ def test_the_cache_is_filled_once_and_changes_no_number(photos, small, tmp_path,
     first = train(photos, output=tmp_path / "a", overrides=settings)
     out = capsys.readouterr().out
     assert "waited for data" in out and 0 <= first.result["waited_for_data"] <= 1
-    (pack,) = own.glob("*.pack")
+    (pack,) = own.glob("*-64px-*.pack")
     assert len(Pack(pack)) == 37
     second = train(photos, output=tmp_path / "b", overrides=settings, quiet=True)
-    assert list(own.glob("*.pack")) == [pack]
+    assert list(own.glob("*-64px-*.pack")) == [pack]
     monkeypatch.setenv("FIELDGUIDE_CACHE", str(tmp_path / "small"))
     monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "0")
     third = train(photos, output=tmp_path / "c", overrides=settings)
@@ -88,13 +88,14 @@ def test_the_cache_is_shown_and_cleared(photos, small, tmp_path, own, monkeypatc
     settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
     train(photos, output=tmp_path / "a", overrides=settings, quiet=True)
     facts = cache()
-    assert facts.photos == 37 and facts.packs == 1 and facts.used_bytes > 37 * 30 * 40 * 3
-    assert str(own) in facts.sentences()[0] and "37 decoded photos in 1 file," in facts.sentences()[1]
-    held = Pack(next(own.glob("*.pack")))
+    assert facts.photos == 37 + 12 and facts.packs == 2 and facts.used_bytes > 37 * 30 * 40 * 3
+    assert str(own) in facts.sentences()[0] and "49 decoded photos in 2 files," in facts.sentences()[1]
+    held = Pack(next(own.glob("*-64px-*.pack")))
+    gc.collect()  # the training that just ended in this process may not be gone yet
     kept = cache(clear=True)
     assert kept.photos == 37 and kept.sentences()[0] == "decoded photos cleared; 1 file kept, in use by a training"
     del held
-    gc.collect()  # the training that just ended in this process may not be gone yet
+    gc.collect()
     assert cache(clear=True).photos == 0 and cache(clear=True).sentences()[0] == "decoded photos cleared"
     monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "lots")
     with pytest.raises(UsageError, match="FIELDGUIDE_CACHE_GB=lots"):
@@ -134,7 +135,7 @@ def write_pack_of_one(folder):
 def test_a_damaged_cache_is_told_after_the_training(photos, small, tmp_path, own):
     settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
     first = train(photos, output=tmp_path / "a", overrides=settings, quiet=True)
-    (pack,) = own.glob("*.pack")
+    (pack,) = own.glob("*-64px-*.pack")
     content = bytearray(pack.read_bytes())
     content[5_000] ^= 16
     pack.write_bytes(content)

@@ -1,7 +1,7 @@
 """Decoded photos, kept between trainings: a folder of packs, bounded in size, shared by processes.
 
-A photo is decoded once, made upright RGB, and resized with antialias so that its shorter side is at most `side_px`.
-What is kept is that result, by the SHA-256 of the file, the side, `DECODING` and Pillow's version; so pixels from the
+A photo is decoded once, made upright RGB, and resized with antialias so that its shorter side is at most `side_px`;
+validation photos keep their own size, since a second resize would change what the network sees. What is kept is that, by the SHA-256 of the file, the side, `DECODING` and Pillow's version; so pixels from the
 cache are those that decoding gives, bit for bit, and whether a photo was cached changes no number.
 
 Processes that fill the cache at once take turns, a pack each, and see what the others wrote. Over the bound, the packs
