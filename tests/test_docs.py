@@ -1,6 +1,8 @@
 """What a person reads, held against the program and against itself."""
 
+import ast
 import functools
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+import fieldguide
 from fieldguide.cli import app
 from fieldguide.recipe import schema
 
@@ -148,6 +151,19 @@ def test_options_stand_beside_commands_that_take_them(page):
         words = line.partition(" # ")[0].split()
         name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
         assert {word for word in words if re.match(r"--?[a-z]", word)} <= known[name], line
+
+
+@names(OF_USERS)
+def test_python_in_docs_can_be_read_and_uses_public_names_and_arguments(page):
+    text = page.read_text(encoding="utf-8")
+    for code in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+            name = ast.unparse(call.func)
+            if re.fullmatch(r"fieldguide\.\w+", name):
+                public = name.partition(".")[2]
+                assert public in fieldguide.__all__, name
+                taken = inspect.signature(getattr(fieldguide, public)).parameters
+                assert {keyword.arg for keyword in call.keywords} <= set(taken), ast.unparse(call)
 
 
 def test_no_document_and_no_code_names_a_registry_or_a_path_of_a_machine():
