@@ -1,8 +1,9 @@
 """Decoded photos, kept between trainings: a folder of packs, bounded in size, shared by processes.
 
 A photo is decoded once, made upright RGB, and resized with antialias so that its shorter side is at most `side_px`;
-validation photos keep their own size, since a second resize would change what the network sees. What is kept is that, by the SHA-256 of the file, the side, `DECODING` and Pillow's version; so pixels from the
-cache are those that decoding gives, bit for bit, and whether a photo was cached changes no number.
+validation photos keep their own size, since a second resize would change what the network sees. What is kept is that,
+by the SHA-256 of the file, the side, `DECODING` and Pillow's version; so pixels from the cache are those that decoding
+gives, bit for bit, and whether a photo was cached changes no number.
 
 Processes that fill the cache at once take turns, a pack each, and see what the others wrote. Over the bound, the packs
 that were used longest ago go first, but none that a live process uses. What has no room is decoded each time.
