@@ -81,7 +81,7 @@ def test_a_run_of_format_1_has_the_exit_code_that_it_had(tmp_path, stopped, spoi
         with pytest.raises(UsageError, match="is not finished") as error:
             run.read_finished_result()
         assert f"({stopped})" in str(error.value)
-        assert ("come to the same" in str(error.value)) == spoilt
+        assert ("would fail again" in str(error.value)) == spoilt
 
 
 @pytest.mark.parametrize("number", [3, "x", None])

@@ -5,7 +5,7 @@ Messages are written with the flags of the command line; the library says its ar
 FieldguideError            (a ValueError; carries the exit code of the command line)
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
 ├── PhotosError       1    the photos themselves stand in the way
-├── TrainingError     1    the training cannot go on (a loss that is not finite)
+├── TrainingError     1    the training cannot continue (a loss that is not finite, a callback that failed)
 ├── MachineError      1    the machine stands in the way: a full disk, no memory, a worker that died
 └── Interrupted            a signal ended it (129, 130 or 143)
 """
@@ -86,13 +86,13 @@ class PhotosError(FieldguideError):
 
 
 class TrainingError(FieldguideError):
-    """The training cannot go on; what was good before is kept."""
+    """The training cannot continue; what was good before is kept."""
 
     exit_code = 1
 
 
 class NotFiniteError(TrainingError):
-    """A loss or a weight that is not finite ended it before there was a model; going on would come to the same."""
+    """A loss or a weight is not finite; resuming would fail again."""
 
 
 class MachineError(FieldguideError):

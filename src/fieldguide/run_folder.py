@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def request(self) -> Path:
-        """What is needed to go on with it: where the photos lie, the recipe as it was, checksums."""
+        """What is needed to resume it: the photos' folder, the recipe as it was, checksums."""
         return self.path / "resume.json"
 
     @property
@@ -160,18 +160,18 @@ class RunFolder:
         if is_empty(self.path):
             return None
         if self.can_go_on and not self.is_finished:
-            return f"-o {self.path}: holds a run that is not finished; go on with it: {self.command_to_go_on()}"
+            return f"-o {self.path}: holds an unfinished run; resume it: {self.command_to_go_on()}"
         what = "holds a run already" if self.recipe.exists() else "exists and is not empty"
         return f"-o {self.path}: {what}, and nothing is overwritten; choose another folder, or move this one away"
 
     @property
     def can_go_on(self) -> bool:
-        """Whether it knows what is needed to go on with it."""
+        """Whether it holds what is needed to resume it."""
         return is_there(self.request)
 
     @property
     def is_finished(self) -> bool:
-        """Whether it came to its own end."""
+        """Whether its training ended by itself."""
         return is_there(self.result) and self.read_result()["stopped"] is None
 
     def command_to_go_on(self) -> str:
@@ -245,13 +245,13 @@ class RunFolder:
         """The figures at the end.
 
         Raises:
-            UsageError: this is no finished run.
+            UsageError: this is not a finished run.
         """
         if not is_there(self.result) and not self.path.is_dir():
             raise UsageError(f"{self.path}: there is no such run")
         if not self.result.exists():
-            go_on = f"; go on with it: {self.command_to_go_on()}" if self.can_go_on else ""
-            raise UsageError(f"{self.path}: is no finished run (there is no {self.result.name}){go_on}")
+            go_on = f"; resume it: {self.command_to_go_on()}" if self.can_go_on else ""
+            raise UsageError(f"{self.path}: is not a finished run (it has no {self.result.name}){go_on}")
         result = read_json(self.result)
         if not isinstance(result, dict) or "validation" not in result:
             raise UsageError(f"{self.result}: is damaged (there is no validation in it)")
@@ -261,13 +261,13 @@ class RunFolder:
         """The figures of a training that came to its own end, or to that of its minutes.
 
         Raises:
-            UsageError: this is no finished run, or its training was stopped.
+            UsageError: this is not a finished run, or its training was stopped.
         """
         result = self.read_result()
         if stopped := result["stopped"]:
-            go_on = f"go on with it: {self.command_to_go_on()}" if self.can_go_on else "train it anew"
+            go_on = f"resume it: {self.command_to_go_on()}" if self.can_go_on else "train it again"
             if is_spoilt(result):
-                go_on = "going on would come to the same; train it anew with another setting"
+                go_on = "resuming would fail again; start a new run with another setting"
             raise UsageError(f"{self.path}: is not finished ({stopped['text']}); {go_on}")
         return result
 

@@ -206,7 +206,7 @@ def test_minutes_bound_a_recipe_that_has_a_plan_of_its_own(tmp_path, make_photos
     settings = (*AT_32_PX, "training.phases.0.max_epochs=10000", "training.phases.0.patience_epochs=10000")
     run = train(photos, "resnet34-adam", tmp_path / "run", weights="none", overrides=settings, minutes=0.1)
     assert run.result["out_of_time"] and run.result["stages"][-1]["reason"]["kind"] == "out_of_time"
-    assert "the time was up after epoch" in capsys.readouterr().out
+    assert "out of time after epoch" in capsys.readouterr().out
     assert read_recipe(run.path / "recipe.yaml").training.max_minutes == 0.1
 
 
@@ -269,7 +269,7 @@ def test_the_micro_batch_is_of_the_largest_phase_and_a_smaller_one_is_told(
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings)
     assert set(asked) == {48} and read_recipe(run.path / "recipe.yaml").training.micro_batch_size == 4
     told = " ".join(capsys.readouterr().out.split())
-    assert "batch normalisation sees 4 photos at a time and not the whole batch of 64" in told
+    assert "batch normalisation sees 4 photos at a time, not the whole batch of 64" in told
 
 
 @pytest.mark.parametrize(("forward", "photos"), [(0.0, 64), (1.0, 32)])
@@ -319,12 +319,12 @@ def test_an_experiment_plans_once_a_recipe_so_that_its_seeds_are_trained_alike(
     assert len(planned) == 1 and [recipe.training.seed for recipe in recipes] == [0, 1]
     assert recipes[0].training.phases == recipes[1].training.phases
     again = experiment(photos, ["auto"], tmp_path / "out", **asked)
-    assert "not alike" not in again.rows[-1]["validation_note"]
+    assert "differ in more" not in again.rows[-1]["validation_note"]
     assert len(planned) == 1 and [row["method"] for row in again.rows][:2] == ["auto-seed0", "auto-seed1"]
     shutil.rmtree(tmp_path / "out" / "auto-seed0")
     lost = experiment(photos, ["auto"], tmp_path / "out", **asked)  # what is finished stays
     assert lost.exit_code == 0
-    told = "its trainings were not alike (training.phases differ), so it is no mean over seeds alone"
+    told = "these trainings differ in more than the seed (training.phases differ)"
     assert lost.rows[-1]["validation_note"].endswith(f"; {told}")
     assert f"- auto, mean of 2 seeds: {told}" in (tmp_path / "out" / "table.md").read_text()
     assert [plan_of(Run(tmp_path / "out" / f"auto-seed{seed}", {}))[1][3] for seed in (0, 1)] == [3, 2]

@@ -68,7 +68,7 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_less_at_once_and_says_s
 
     monkeypatch.setattr(steps, "_gradients", cramped)
     run = train(photos, output=tmp_path / "run", overrides=(*small, "training.rounds=0"))
-    assert "memory ran out in epoch 1, step 1" in capsys.readouterr().out
+    assert "out of memory in epoch 1, step 1" in capsys.readouterr().out
     assert json.loads((run.path / "result.json").read_text())["halved"] == [{"epoch": 1, "step": 1, "photos": 4}]
     assert run.result["epochs"] == 5
 

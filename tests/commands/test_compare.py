@@ -57,15 +57,14 @@ def test_a_run_that_was_stopped_is_refused_with_the_command_that_goes_on_with_it
     with pytest.raises(UsageError) as error:
         compare(runs, csv_file=tmp_path / "t.csv", quiet=True)
     assert str(error.value) == (
-        f"{stopped.path}: is not finished (interrupted by SIGTERM); go on with it: "
-        f"fieldguide train --resume {stopped.path}"
+        f"{stopped.path}: is not finished (interrupted by SIGTERM); resume it: fieldguide train --resume {stopped.path}"
     )
     assert not (tmp_path / "t.csv").exists()
     assert result["stopped"] is None
     stopped.write_result(result | {"out_of_time": True})
     assert len(compare(runs, quiet=True)) == 2  # its minutes were its end
     stopped.result.unlink()
-    with pytest.raises(UsageError, match=r"is no finished run .*; go on with it: fieldguide train --resume"):
+    with pytest.raises(UsageError, match=r"is not a finished run .*; resume it: fieldguide train --resume"):
         compare(runs, quiet=True)
 
 
@@ -146,14 +145,16 @@ def test_a_mean_over_seeds_says_where_some_were_cut_or_trained_longer(seeded, tm
     copied = shutil.copytree(folder, tmp_path / "table")
     result = json.loads((copied / "resnet34-adam-seed6" / "result.json").read_text())
     for changes, told in (
-        ({"out_of_time": True}, "(the time was up in 1 of 2)"),
-        ({"out_of_time": True, "more_epochs": [2]}, "(training.more_epochs differ; the time was up in 1 of 2)"),
+        ({"out_of_time": True}, "(1 of 2 ran out of time)"),
+        ({"out_of_time": True, "more_epochs": [2]}, "(training.more_epochs differ; 1 of 2 ran out of time)"),
     ):
         (copied / "resnet34-adam-seed6" / "result.json").write_text(json.dumps(result | changes))
         again = experiment(photos, ["resnet34-adam"], copied, seeds=2, overrides=quick)
-        assert f"its trainings were not alike {told}" in again.rows[-1]["validation_note"]
-        assert f"mean of 2 seeds: its trainings were not alike {told}" in " ".join(capsys.readouterr().out.split())
-    assert "not alike" not in found.rows[-1]["validation_note"]
+        assert f"these trainings differ in more than the seed {told}" in again.rows[-1]["validation_note"]
+        assert f"mean of 2 seeds: these trainings differ in more than the seed {told}" in " ".join(
+            capsys.readouterr().out.split()
+        )
+    assert "differ in more" not in found.rows[-1]["validation_note"]
 
 
 @pytest.mark.parametrize("seeds", [0, -1, 1_001])

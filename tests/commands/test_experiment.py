@@ -78,7 +78,7 @@ def test_where_the_test_photos_changed_the_trials_are_evaluated_on_them_again(do
     (photos / "test/2/000.png").unlink()
     results = [folder / name / "result.json" for name in RECIPES]
     assert [row["test_images"] for row in experiment(photos, RECIPES, folder, overrides=small).rows] == [8, 8]
-    assert capsys.readouterr().out.count("the test photos have changed since it was evaluated") == 2
+    assert capsys.readouterr().out.count("the test photos have changed; evaluating again") == 2
     assert [json.loads(path.read_text())["test_evaluations"] for path in results] == [2, 2]
     experiment(photos, RECIPES, folder, overrides=small, quiet=True)
     assert [json.loads(path.read_text())["test_evaluations"] for path in results] == [2, 2]
@@ -130,7 +130,7 @@ def test_compare_refuses_different_splits_and_names_unfinished_runs(done, tmp_pa
     (tmp_path / "other/result.json").unlink()
     with pytest.raises(UsageError) as error:
         compare([folder / RECIPES[0], tmp_path / "other", tmp_path / "none"], quiet=True)
-    assert "is no finished run" in str(error.value) and "there is no such run" in str(error.value)
+    assert "is not a finished run" in str(error.value) and "no such run" in str(error.value)
 
 
 @pytest.mark.parametrize("passes", [0, 9])  # it goes wrong in the first epoch, and in the second
@@ -156,9 +156,9 @@ def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
     recipes, folder = [*RECIPES, tmp_path / "third.yaml"], tmp_path / "table"
     found = experiment(trained[0], recipes, folder, overrides=small)
     assert found.exit_code == 1 and [row["method"] for row in found.rows] == ["resnet34-adam", "third"]
-    told = "resnet34-sgd is not in the table, for it came to no end: the loss is not finite in epoch"
+    told = "resnet34-sgd is not in the table, because it did not finish: the loss is not finite in epoch"
     assert told in (folder / "table.md").read_text() and told in (folder / "table.json").read_text()
-    assert "the experiment goes on without it" in capsys.readouterr().out
+    assert "the experiment continues without it" in capsys.readouterr().out
 
     for name in ("run_trial", "go_on"):
         monkeypatch.setattr(command, name, lambda *_, **__: pytest.fail("tried again"))
@@ -188,9 +188,9 @@ def test_a_mean_over_seeds_says_how_many_came_to_nothing(done):
     recipe_of = dict.fromkeys((*runs, "x-seed2"), "x")
     (mean,), (told,) = means_of_seeds(rows, runs, ["x-seed2"], recipe_of)
     assert mean["method"] == "x, mean of 2 seeds" and told.startswith(
-        "x, mean of 2 seeds: its trainings were not alike"
+        "x, mean of 2 seeds: these trainings differ in more than the seed"
     )
-    assert "the loss of 1 of 3 was not finite, and these are not in it" in told
+    assert "1 of 3 failed with a loss that is not finite, and are left out" in told
     one = {"x-seed0": runs["x-seed0"]}
     assert means_of_seeds(rows[:1], one, ["x-seed1", "x-seed2"], recipe_of) == ([], [])
 

@@ -77,7 +77,7 @@ def test_the_mean_of_the_epochs_is_the_model_and_the_result_says_so(
     shown = capsys.readouterr().out
     assert (
         "greedy soup of 3 candidates: the mean of epochs 2, 3, 4 has validation loss 0.6000, epoch 2 alone loss "
-        "0.7500; it is the model, and validation chose it, so its figure is optimistic" in shown
+        "0.7500; the mean is the model; its figure is optimistic, because validation chose it" in shown
     )
     for name, value in weights(run.path).items():
         several = torch.stack([kept[4][number][name].double() for number in (2, 3, 4)])
@@ -95,7 +95,7 @@ def test_a_soup_that_is_no_better_leaves_the_epochs_model(photos, tmp_path, smal
     judged(1.0, 0.7, 0.8, *(0.7, 0.71, 0.7))  # the second mean is as good, which is not better
     run = train(photos, output=tmp_path / "run", overrides=(*overrides, *SOUP))
     assert run.result["soup"]["epochs"] == [2, 1] and not run.result["soup"]["is_kept"]
-    assert "it is not better, and the epoch's model stays" in capsys.readouterr().out
+    assert "the mean is not better; that epoch is kept" in capsys.readouterr().out
     assert run.result["validation"] == plain.result["validation"] and plain.result["soup"] is None
     assert (run.path / "bundle/model.safetensors").read_bytes() == (
         plain.path / "bundle/model.safetensors"
@@ -103,7 +103,7 @@ def test_a_soup_that_is_no_better_leaves_the_epochs_model(photos, tmp_path, smal
     judged(1.0, 0.7, 0.8, *(0.7, 0.71, 0.72))
     alone = train(photos, output=tmp_path / "alone", overrides=(*overrides, *SOUP))
     assert alone.result["soup"]["epochs"] == [2]
-    assert "no mean is better on validation than epoch 2 alone (loss 0.7000), which stays" in capsys.readouterr().out
+    assert "no mean beats epoch 2 alone (loss 0.7000) on validation; that epoch is kept" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stopped_after", [2 * STEPS_PER_EPOCH + 3, "the soup began"])

@@ -347,7 +347,7 @@ def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small
     monkeypatch.setattr(trial, "train_loop", losing)
     with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when") as error:
         train(photos, output=tmp_path / "run", overrides=small, quiet=True)
-    assert f"go on with fieldguide train --resume {tmp_path / 'run'}" in str(error.value)
+    assert f"resume with fieldguide train --resume {tmp_path / 'run'}" in str(error.value)
     (photos / "train/cat/004.png").write_bytes(photo)
     monkeypatch.setattr(trial, "train_loop", real)
     assert resume(tmp_path / "run", quiet=True).exit_code == 0
@@ -398,7 +398,7 @@ def test_an_allowed_leak_is_told_once(photos, tmp_path, small):
 def test_a_limit_that_leaves_a_phase_without_an_epoch_is_told(photos, tmp_path, small, capsys):
     run = train(photos, output=tmp_path / "run", overrides=(*small, "training.max_epochs=2"))
     assert [stage["name"] for stage in run.result["stages"]] == ["standard"]
-    assert "training.max_epochs was used up before phase strong could begin" in capsys.readouterr().out
+    assert "reached training.max_epochs before phase strong could begin" in capsys.readouterr().out
 
 
 def test_a_recipe_built_in_python_with_overrides_in_a_mapping_trains_as_the_same_on_the_command_line(

@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 
+from fieldguide.training.ends import Reason
 from fieldguide.training.plan import Convergence, Ended, More, Plan, next_stage
 from tests.training.stages import phase, rounds
 
@@ -11,7 +12,7 @@ PLAN = Plan((FIRST, SECOND), ROUNDS, None, "validation_loss")
 
 
 def ended(stage, improved=True):
-    return Ended(stage, 5, improved, "its most epochs")
+    return Ended(stage, 5, improved, Reason.MAX_EPOCHS)
 
 
 def test_phases_come_in_their_order():

@@ -10,11 +10,11 @@ from torch import nn
 from fieldguide.errors import UsageError
 from fieldguide.training.checkpoint import best_weights_of, candidates_of, capture, plain_state, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
-from fieldguide.training.loop import Saved, _is_better, train
+from fieldguide.training.loop import Saved, train
 from fieldguide.training.observers import Observers
 from fieldguide.training.plan import More
 from fieldguide.training.soup import greedy_soup, take_candidate
-from fieldguide.training.state import Best, Epoch, Scores, State
+from fieldguide.training.state import Best, Epoch, Scores, State, is_better
 from tests.training.test_checkpoint import LOSSES, made, outcome, stopping_after, under_way
 from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Clock, Diary, network, run
 
@@ -23,11 +23,11 @@ SOUP = dataclasses.replace(PLAN, phases=NOISY, soup_candidates=3)
 
 
 def by_loss(new, old):
-    return _is_better(new, old, PLAN)
+    return is_better(new, old, PLAN)
 
 
 def by_accuracy(new, old):
-    return _is_better(new, old, dataclasses.replace(PLAN, best_by="validation_accuracy"))
+    return is_better(new, old, dataclasses.replace(PLAN, best_by="validation_accuracy"))
 
 
 def epoch(number, scores, *, best=False):
@@ -161,7 +161,7 @@ def whole_outcome(model, state):
 
 
 @pytest.mark.parametrize("best_by", ["validation_loss", "validation_accuracy"])
-def test_at_the_end_the_model_is_the_soup_where_that_is_better(best_by):
+def test_at_the_end_the_model_is_the_soup_where_thatis_better(best_by):
     plan, tools, kept = dataclasses.replace(SOUP, best_by=best_by), judged_by_weights(), {}
 
     class Watch(Diary):

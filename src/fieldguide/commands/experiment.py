@@ -55,6 +55,16 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class _Shared:
+    """What all trials have in common."""
+
+    prepared: Prepared
+    device: str
+    screen: Screen
+    callbacks: Sequence[Callback]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """Trials side by side.
 
@@ -116,13 +126,12 @@ def experiment(
     prepared = prepare(root, next(iter(chosen.values())), screen, starts)
     folder.mkdir(parents=True, exist_ok=True)
     demand_same_split(folder / SPLIT_FILE, prepared.split)
-    runs: dict[str, Run] = {}
-    failed: dict[str, str] = {}
+    shared, runs, failed = _Shared(prepared, device, screen, callbacks), dict[str, Run](), dict[str, str]()
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
         first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
         alike = None if first is None else RunFolder(first.path)
-        run = _finish_or_fail(trial, alike, prepared, RunFolder(folder / name), device, root, screen, callbacks)
+        run = _finish_or_fail(trial, alike, RunFolder(folder / name), shared)
         if isinstance(run, str):
             failed[name] = run
         elif run.exit_code:
@@ -220,23 +229,14 @@ def _read_recipes(
     return found
 
 
-def _finish_or_fail(
-    trial: Trial,
-    first: RunFolder | None,
-    prepared: Prepared,
-    run: RunFolder,
-    device: str,
-    root: Path,
-    screen: Screen,
-    callbacks: Sequence[Callback],
-) -> Run | str:
+def _finish_or_fail(trial: Trial, first: RunFolder | None, run: RunFolder, shared: _Shared) -> Run | str:
     """The run of the trial; or why it always fails, found now or in an earlier call."""
     why = why_failed(run)
     if why is not None:
         demand_same_trial(run, trial.recipe)
     else:
         try:
-            ended = _finish_trial(trial, first, prepared, run, device, root, screen, callbacks)
+            ended = _finish_trial(trial, first, run, shared)
         except NotFiniteError as error:
             note_failure(run, trial.recipe, trial.recipe_name, error)
         else:
@@ -244,40 +244,31 @@ def _finish_or_fail(
                 return ended
         why = why_failed(run)
         assert why is not None, "it was noted, or stands in the result"
-    screen.warn(
-        f"{run.path}: {why}. It would come to the same again, so the experiment goes on without it; to train it anew, "
-        "move its folder away, or give it another recipe under another name"
+    shared.screen.warn(
+        f"{run.path}: {why}. It would fail again, so the experiment continues without it. To retrain it, move its "
+        "folder away, or use another recipe with another name"
     )
     return why
 
 
-def _finish_trial(
-    trial: Trial,
-    first: RunFolder | None,
-    prepared: Prepared,
-    run: RunFolder,
-    device: str,
-    root: Path,
-    screen: Screen,
-    callbacks: Sequence[Callback],
-) -> Run:
+def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared: _Shared) -> Run:
     """The run of the trial: as it is if finished, else resumed, else trained as the first seed was."""
+    prepared, screen = shared.prepared, shared.screen
     if run.is_finished:
         demand_same_trial(run, trial.recipe)
         finished = finished_before(run, screen)
     elif run.can_go_on:
-        finished = _go_on(trial, prepared, run, device, screen, callbacks)
+        finished = _go_on(trial, run, shared)
     else:
         if run.path.exists() and not is_empty(run.path):
             aside = _free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot be resumed: renamed to {aside}; the trial starts over")
         settled = trial if first is None else _settled_as(trial, first, screen)
-        finished = run_trial(
-            settled.recipe_name, settled.recipe, prepared, run.path, device, screen.name, callbacks=callbacks
-        )
+        asked = settled.recipe_name, settled.recipe, prepared, run.path, shared.device, screen.name
+        finished = run_trial(*asked, callbacks=shared.callbacks)
     if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
-        found = evaluate(run.path, root, part="test", device=device, quiet=True)
+        found = evaluate(run.path, prepared.folder.root, part="test", device=shared.device, quiet=True)
         for remark in found.not_kept:
             screen.warn(remark)
     return finished
@@ -295,15 +286,14 @@ def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Sc
     return True
 
 
-def _go_on(
-    trial: Trial, prepared: Prepared, run: RunFolder, device: str, screen: Screen, callbacks: Sequence[Callback]
-) -> Run:
+def _go_on(trial: Trial, run: RunFolder, shared: _Shared) -> Run:
     request = read_request(run)
     recipe = demand_same_recipe(run, request, ())
     demand_same_trial(run, trial.recipe)
     if run.split.exists():
-        demand_same_split(run.split, prepared.split)
-    return go_on(request, recipe, prepared, run, device, screen.name, callbacks=callbacks)
+        demand_same_split(run.split, shared.prepared.split)
+    asked = request, recipe, shared.prepared, run, shared.device, shared.screen.name
+    return go_on(*asked, callbacks=shared.callbacks)
 
 
 def _free_name(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`fieldguide train --resume`: goes on with a run where its last saved step left it, or beyond its end."""
+"""`fieldguide train --resume`: resumes a run from its last checkpoint, or trains it longer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,20 +32,20 @@ def resume(
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Goes on with a run; on a CPU and the same machine, it ends as if it had never been interrupted, bit for bit.
+    """Resumes a run; on a CPU and the same machine, the result is the same bit for bit as without interruption.
 
     Args:
         run: its folder.
-        photos: where the photos lie now; None: where they lay when it began.
-        overrides: `training.checkpoint_every_minutes=N`; for a finished run `training.more_epochs=N`, which trains a
-            further stage from the best model, as a further round would: at `training.rounds.learning_rate_factor`
-            times the last stage's starting rate, with a fresh optimiser and schedule, all N epochs of it.
+        photos: where the photos are now; None: where they were when it began.
+        overrides: `training.checkpoint_every_minutes=N`; for a finished run `training.more_epochs=N`, which trains N
+            epochs from the best model like a further round: at `training.rounds.learning_rate_factor` times the last
+            stage's starting rate, with a new optimiser and schedule.
         device: None: as when it began.
         quiet: show nothing.
         callbacks: as for `train`.
 
     Raises:
-        UsageError: there is nothing to go on with, recipe or split were changed, or another process is using it.
+        UsageError: there is nothing to resume, recipe or split have changed, or another process is using it.
         PhotosError: photos have changed or are missing since, each named.
         Interrupted, TrainingError, MachineError: as `train`.
     """
@@ -54,7 +54,7 @@ def resume(
     recipe = demand_same_recipe(folder, request, overrides)
     root, device = Path(photos or request.photos), str(device or request.device)
     if problem := problem_with_folder(root):
-        raise UsageError(f"{problem}; say where the photos lie now: fieldguide train PHOTOS --resume {folder.path}")
+        raise UsageError(f"{problem}; say where the photos are now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:
         return _resume_folds(folder, request, recipe, root, device, screen, callbacks)
     if folder.is_finished and recipe.training.more_epochs is None:
@@ -77,17 +77,17 @@ def _resume_folds(
     screen: Screen,
     callbacks: Sequence[Callback],
 ) -> Run:
-    """Folds that are finished stay, one that is not goes on, the others begin.
+    """Keeps finished folds, resumes an unfinished one, and trains the others.
 
     Raises:
-        UsageError: it is finished, or the photos are dealt otherwise than when it began.
+        UsageError: it is finished, or photos would be in other folds than when it began.
     """
     if recipe.training.more_epochs is not None:
-        raise UsageError(f"--resume {run.path}: training.more_epochs is not for a cross-validation; leave it out")
+        raise UsageError(f"--resume {run.path}: a cross-validation takes no training.more_epochs; leave it out")
     if run.is_finished:
         raise UsageError(f"--resume {run.path}: is finished")
     prepared = prepare(root, recipe, screen)
-    minutes = recipe.training.max_minutes  # which a plan takes out of the folds' own recipes
+    minutes = recipe.training.max_minutes  # a plan removes them from the folds' own recipes
 
     def train_fold(split: Split, fold: RunFolder, remarks: Sequence[Remark]) -> dict[str, Any]:
         of_fold = replace(prepared, split=split, remarks=tuple(remarks))
@@ -108,7 +108,7 @@ def _resume_folds(
             ).result
         asked = read_request(fold)
         saving = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
-        own = demand_same_recipe(fold, asked, (saving,))  # what its `auto` came to is not measured again
+        own = demand_same_recipe(fold, asked, (saving,))  # values for `auto` are not measured again
         return go_on(asked, own, of_fold, fold, device, screen.name, minutes=minutes, callbacks=callbacks).result
 
     result = cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)

@@ -12,16 +12,15 @@ class Average:
 
     After each step average = d * average + (1 - d) * weights. At step t, counted from 0, d is the smaller one of
     `decay` and (1 + t) / (10 + t), as in TensorFlow's `ExponentialMovingAverage` with `num_updates`: a short training
-    would otherwise stay near the weights that it began with.
+    would otherwise stay near its first weights.
 
-    It is over every floating-point parameter that learns and every floating-point buffer, so over the running
-    statistics of batch normalisation too. Frozen parameters and counters are those of the network. What is held are the
-    tensors that the network has when this is made: another stage, whose batch normalisation may be folded, needs
-    another one.
+    It covers every trainable floating-point parameter and every floating-point buffer, batch normalisation statistics
+    included. Frozen parameters and counters stay the network's. It refers to the network's current tensors, so each
+    stage needs its own average: the next one may fold batch normalisation.
 
     Attributes:
-        weights: by the names of the network's state, on its device.
-        steps: so many were taken.
+        weights: by their names in the network's state, on its device.
+        steps: how many were taken.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -34,16 +33,16 @@ class Average:
         self.weights = {name: value.clone() for name, value in self._live.items()}
 
     def take_step(self) -> None:
-        """After a step of the optimiser: takes the network's weights in. Nothing waits for the device."""
+        """Adds the network's weights, after an optimiser step. Nothing waits for the device."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(list(self.weights.values()), list(self._live.values()), 1 - decay)
         self.steps += 1
 
     @contextmanager
     def loaded(self) -> Iterator[None]:
-        """Within it the network holds the average, after it its own weights again, to the bit.
+        """Puts the average into the network; on exit its own weights are back, bit for bit.
 
-        Before the first step there is nothing to average, and the network keeps its own.
+        Before the first step there is no average, and the network keeps its own weights.
         """
         if not self.steps:
             yield
@@ -57,14 +56,14 @@ class Average:
             torch._foreach_copy_(live, own)
 
     def restore(self, weights: Mapping[str, torch.Tensor], steps: int) -> None:
-        """Goes on from where another one was.
+        """Continues a saved average.
 
         Raises:
-            ValueError: it is not of this network and stage.
+            ValueError: it belongs to another network or stage.
         """
         shapes = {name: value.shape for name, value in self.weights.items()}
         if shapes != {name: value.shape for name, value in weights.items()} or steps < 0:
-            raise ValueError("the moving average is of other weights")
+            raise ValueError("the moving average belongs to other weights")
         for name, value in self.weights.items():
             value.copy_(weights[name])
         self.steps = steps

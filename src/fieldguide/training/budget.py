@@ -1,4 +1,4 @@
-"""What fits into the minutes: image size, batch, and how many epochs of what; arithmetic on measured costs."""
+"""What fits in the minutes: image size, batch size and epochs, computed from measured costs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from typing import Literal
 
 Part = Literal["all", "last_two_stages"]
 
-TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # that are tried where the test size is chosen on validation
-TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # likewise of the crop
-RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds a validation photo
+TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # tried when the test size is chosen on validation
+TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # tried for the crop
+RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds per validation photo
 PASSES_OF_AN_EPOCH, PASSES_OF_JUDGING = 1.0, 2.0  # over the validation photos; the second in fp32
-FILLED = 0.95  # of the time that is left; the rest is for what a short measurement does not see
-WELL_TUNED_EPOCHS = 8  # what an image size should leave time for
-FEWEST_WHOLE_EPOCHS = 3  # of the whole network; below, the last two stages learn alone if more epochs of them fit
-MOST_EPOCHS = 60  # of fine-tuning; a choice: what more would bring was not measured
+FILLED = 0.95  # of the time left; a short measurement misses some costs
+WELL_TUNED_EPOCHS = 8  # that should fit at an image size
+FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
+MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
-MEASURED_HEAD = 512 * 99 + 99  # parameters of the head that took nearly 2 milliseconds a photo to solve for
+MEASURED_HEAD = 512 * 99 + 99  # parameters of a head that took almost 2 ms per photo to fit
 SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
 SIDES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384)
-ENLARGED = 2.0  # a network sees more in a photo enlarged up to so much
+ENLARGED = 2.0  # enlarging a photo helps up to this factor
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds a photo of a square image on this machine.
+    """Seconds per photo of a square image on this machine.
 
     Attributes:
         side_px: of the image.
@@ -38,21 +38,21 @@ class Costs:
     step: float
 
     def at(self, side_px: int) -> "Costs":
-        """What they come to at another side: as the count of pixels."""
+        """The costs at another side; they grow with the number of pixels."""
         factor = (side_px / self.side_px) ** 2
         return Costs(side_px, self.forward * factor, self.step * factor)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained.
+    """The training to plan.
 
     Attributes:
         images: training photos.
         validation_images: validation photos.
-        is_pretrained: whether the weights know anything.
-        can_probe: whether the head is one linear layer, which can be solved for.
-        head_parameters: of which solving for it takes its time.
+        is_pretrained: whether the weights are pretrained.
+        can_probe: whether the head is one linear layer, which a probe can fit.
+        head_parameters: fitting the head takes longer with more.
     """
 
     images: int
@@ -64,16 +64,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Planned:
-    """What fits.
+    """The plan that fits.
 
     Attributes:
-        probe: whether the head is solved for at first.
-        part: what learns after it.
-        epochs: of that; 0: the probe is all.
-        rounds: after them, at the most.
+        probe: whether a probe fits the head first.
+        part: what is trained after the probe.
+        epochs: of that part; 0: only the probe.
+        rounds: after these epochs, at most.
         round_epochs: of one round.
         probe_seconds, epoch_seconds: expected.
-        probe_share: of the training photos that the time allows the probe, at the most 1.
+        probe_share: share of the training photos that the probe has time for, at most 1.
     """
 
     probe: bool
@@ -92,7 +92,7 @@ class Planned:
 
 
 def choose_batch_size(images: int) -> int:
-    """A power of two from 8 to 64 that leaves eight steps an epoch, where there are so few photos."""
+    """A power of two from 8 to 64; small enough for eight steps per epoch if there are few photos."""
     size = LARGEST_BATCH
     while size > SMALLEST_BATCH and images < FEWEST_STEPS * size:
         size //= 2
@@ -100,13 +100,13 @@ def choose_batch_size(images: int) -> int:
 
 
 def candidate_sides(pretrained_px: int, short_side_px: int | None) -> list[int]:
-    """Image sizes worth a thought, smallest first: up to what the weights know, and to twice the photos' own size."""
+    """Image sizes to consider, smallest first: up to the pretraining size and twice the photos' own size."""
     bound = pretrained_px if short_side_px is None else min(pretrained_px, ENLARGED * short_side_px)
     return [side for side in SIDES_PX if side <= bound] or [min(SIDES_PX[0], pretrained_px)]
 
 
 def choose_side(sides_px: Sequence[int], costs: Costs, task: Task, seconds: float | None) -> int:
-    """The largest side at which a probe and some epochs fit, else the smallest; the largest without a bound."""
+    """The largest side at which a probe and some epochs fit, else the smallest; without a limit, the largest."""
     if seconds is None:
         return max(sides_px)
     fitting = [
@@ -119,13 +119,13 @@ def choose_side(sides_px: Sequence[int], costs: Costs, task: Task, seconds: floa
 
 
 def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Callable[[], float | None]) -> Planned:
-    """Probe, then the whole network for as many epochs as fit; its last two stages, or nothing, where time is short.
+    """Probe, then as many epochs of the whole network as fit; if time is short, the last two stages or no epochs.
 
     Args:
-        costs: at the size of the training.
-        task: what is to be trained.
-        seconds: that are left for training and its validations; None: no bound.
-        part_step: seconds a photo of a step of the last two stages, measured when it is asked for; None: cannot be.
+        costs: at the training's image size.
+        task: the training.
+        seconds: left for training and its validations; None: no limit.
+        part_step: measures the seconds per photo of a step of the last two stages; None: cannot be measured.
     """
     probes = task.is_pretrained and task.can_probe
     probe, epoch = _probe_seconds(costs, task) if probes else 0.0, _epoch_seconds(costs, task)
@@ -135,19 +135,19 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
         return Planned(probes, "all", epochs, OPEN_ROUNDS, OPEN_ROUND_EPOCHS, probe, epoch)
     left = max(0.0, FILLED * seconds - probe)
     share = min(1.0, max(0.0, seconds) / probe) if probes else 1.0
-    epochs = min(most, int(left / epoch))  # 0 where an epoch takes for ever
+    epochs = min(most, int(left / epoch))  # 0 if an epoch never ends
     if task.is_pretrained and epochs < FEWEST_WHOLE_EPOCHS and (of_part := part_step()) is not None:
         shorter = _epoch_seconds(Costs(costs.side_px, costs.forward, of_part), task)
         more = min(FEWEST_WHOLE_EPOCHS, int(left / shorter))
         if more > epochs:
             return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter, share)
     if not probes:
-        epochs = max(1, epochs)  # something has to be trained; the time ends it
+        epochs = max(1, epochs)  # at least one epoch must start; time may cut it short
     return Planned(probes, "all", epochs, 0, 1, probe, epoch, share)
 
 
 def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> bool:
-    """Whether the probe takes so much of the time that no epoch fits after it, though a step cost but two passes."""
+    """Whether no epoch fits after the probe, even if a step cost only two forward passes."""
     if seconds is None or not (task.is_pretrained and task.can_probe):
         return False
     after = FILLED * seconds - _probe_seconds(Costs(0, forward, 0.0), task)
@@ -157,32 +157,32 @@ def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> 
 def reserve_seconds(
     forward: float, validation_images: int, views: int = 1, soup_candidates: int = 0, tried: float = 0.0
 ) -> float:
-    """What comes after the last step: the validation of its epoch, the judging of the bundle (in fp32), the report.
+    """Seconds needed after the last step: its validation, judging the bundle (in fp32), the report.
 
     Args:
-        forward: seconds a photo in evaluation mode.
+        forward: seconds per photo in evaluation mode.
         validation_images: how many are judged.
-        views: of a photo that the bundle's answer is the mean of.
-        soup_candidates: each is one validation more, whether the training comes to its end or to that of its time.
-        tried: so many judgings more choose size and crop; see `judgings_to_choose`.
+        views: per photo, averaged by the bundle.
+        soup_candidates: each needs one more validation, also when time runs out.
+        tried: extra judgings to choose size and crop; see `judgings_to_choose`.
     """
     passes = PASSES_OF_AN_EPOCH + PASSES_OF_JUDGING * views * (1 + tried) + soup_candidates
     return RESERVE + passes * forward * validation_images + PICTURE * validation_images
 
 
 def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = None) -> float:
-    """What choosing the size, the crop or both at test time costs at the most, in judgings at the training's size.
+    """The most that choosing test size and crop can cost, in judgings at the training's size.
 
     Args:
         size, crop: which of them is chosen.
-        crop_share: the training's, which is tried anyhow.
+        crop_share: the training's, which is always tried.
     """
     if not (size or crop):
         return 0.0
     sizes = [factor**2 for factor in TEST_SIZE_FACTORS] if size else []
     others = sum(share != crop_share for share in TEST_CROP_SHARES) if crop else 0
     crops = others * max(sizes, default=1.0)
-    largest = max(sizes, default=1.0) - 1  # by which the judging itself costs more, then
+    largest = max(sizes, default=1.0) - 1  # what the final judging costs more at that size
     return 1 + sum(sizes) + crops + largest
 
 

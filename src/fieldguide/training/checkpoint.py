@@ -1,7 +1,7 @@
-"""What a training in its middle consists of, as tensors and plain data, and back; nothing here is ever code.
+"""The state of a training, as tensors and plain data, and back. Nothing saved is ever run as code.
 
-Random numbers are not in it: a photo's depend on (seed, epoch, name) and dropout's on (seed, epoch, step) alone, so
-that no generator goes on from one step to the next.
+No random state is saved: a photo's random numbers depend on (seed, epoch, name) alone and dropout's on (seed, epoch,
+step), so no generator carries over from step to step.
 """
 
 import math
@@ -20,17 +20,17 @@ from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, Soup
 from fieldguide.training.under_way import UnderWay
 
 Tensors = dict[str, torch.Tensor]
-CANDIDATE = "soup"  # what the names of its tensors begin with
-MOST_TOLD = 300  # characters of what is wrong with a damaged one
+CANDIDATE = "soup"  # prefix of its tensors' names
+MOST_TOLD = 300  # characters shown of what is wrong
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training in its middle.
+    """A training between two steps.
 
     Attributes:
-        tensors: `model.NAME`, `best.NAME` (left out where the model is the best), `optimizer.PLACE.NAME`, and
-            `average.NAME` where there is a moving average; `soup.EPOCH.NAME` of candidates that are not the best.
+        tensors: `model.NAME`, `best.NAME` (left out if the model is the best), `optimizer.PLACE.NAME`, `average.NAME`
+            with a moving average, and `soup.EPOCH.NAME` of candidates that are not the best.
         plain: everything else, ready for JSON.
     """
 
@@ -39,10 +39,10 @@ class Snapshot:
 
 
 def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
-    """Where a training stands, between two steps.
+    """The training's state between two steps.
 
     Raises:
-        NotFinite: a weight is not finite; nobody could resume from this.
+        NotFinite: a weight is not finite, so resuming would fail.
     """
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     if state.best is not None and not _is_best(model, state, under_way):
@@ -76,10 +76,9 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
 
 
 def _is_best(model: nn.Module, state: State, under_way: UnderWay) -> bool:
-    """Whether the network, as it is now, is the best model: right after the epoch that made it so.
+    """Whether the network holds the best model, as it does right after the best epoch.
 
-    A network whose batch normalisation is folded holds other tensors than the model that is made of it, and one that is
-    averaged other values.
+    With folded batch normalisation it holds other tensors than the saved model; with an average, other values.
     """
     if state.best is None or under_way.average is not None or list(state.best.weights) != list(model.state_dict()):
         return False
@@ -124,16 +123,16 @@ def state_of(
     best_weights: Tensors | None,
     candidates: Mapping[int, Tensors] = MappingProxyType({}),
 ) -> State:
-    """The state that `plain_state` told of.
+    """The state that `plain_state` described.
 
     Args:
-        plain: what it gave.
-        plan: of the training; the stages that ended follow from it.
-        best_weights: of the best epoch; None where there is none.
-        candidates: of `candidates_of`.
+        plain: from `plain_state`.
+        plan: of the training; it gives the stages that ended.
+        best_weights: of the best epoch; None: no epoch ended.
+        candidates: from `candidates_of`.
 
     Raises:
-        UsageError: it is none of such a plan.
+        UsageError: it is damaged, or belongs to another plan.
     """
     try:
         state = State(more=[More(int(after), int(epochs)) for after, epochs in plain["more"]])
@@ -145,10 +144,10 @@ def state_of(
         state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
         state.out_of_time = bool(plain.get("out_of_time", False))
         if any(halved.photos < 1 for halved in state.halved):
-            raise ValueError("no photos at once")
+            raise ValueError("a micro-batch of no photos")
         state.history += [_epoch(entry) for entry in plain["history"]]
         if plan.metric != "accuracy" and any(not epoch.validation.class_images for epoch in state.history):
-            raise ValueError("figures that nobody counted by class")
+            raise ValueError("an epoch has no counts by class")
         if plain["best_epoch"] is not None:
             if best_weights is None or not 1 <= plain["best_epoch"] <= len(state.history):
                 raise ValueError("the best model is missing")
@@ -156,7 +155,7 @@ def state_of(
             if "best_soup" in plain:
                 state.best = _best(state.history, best_weights, **plain["best_soup"])
         if any(best_weights is None or own.keys() != best_weights.keys() for own in candidates.values()):
-            raise ValueError("a candidate of another network")
+            raise ValueError("a candidate belongs to another network")
         for entry in plain.get("candidates", []):
             is_best = state.best is not None and entry["epoch"] == state.best.epoch.epoch
             own = state.best if is_best else _best(state.history, candidates[entry["epoch"]], **entry)
@@ -170,7 +169,7 @@ def state_of(
 
 def _best(history: Sequence[Epoch], weights: Tensors, epoch: Any, validation: Any, soup: Any) -> Best:
     if not 1 <= epoch <= len(history):
-        raise ValueError("a model of no epoch")
+        raise ValueError("a model belongs to no epoch")
     own = replace(history[epoch - 1], validation=_scores(**validation))
     return Best(own, weights, tuple(int(number) for number in soup))
 
@@ -185,21 +184,21 @@ def _epoch(entry: Mapping[str, Any]) -> Epoch:
     epoch = Epoch(**{**entry, "training": training, "validation": validation})
     numbers = (epoch.epoch, epoch.stage_number, epoch.learning_rate, epoch.seconds, epoch.images_per_second)
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in numbers):
-        raise ValueError("an epoch's figure is no number")
+        raise ValueError("an epoch's figure is not a number")
     if not (isinstance(epoch.kind, str) and isinstance(epoch.stage, str) and isinstance(epoch.best, bool)):
-        raise ValueError("an epoch's stage is none")
+        raise ValueError("an epoch's stage is invalid")
     return epoch
 
 
 def _scores(images: Any, loss_sum: Any, correct: Any, class_images: Any = (), class_correct: Any = ()) -> Scores:
-    """Checkpoints of earlier versions have no counts by class."""
+    """Earlier versions saved no counts by class."""
     of_class = (tuple(int(count) for count in counts) for counts in (class_images, class_correct))
     made = Scores(int(images), float(loss_sum), int(correct), *of_class)
     if made.images < 1 or not math.isfinite(made.loss_sum):
-        raise ValueError("figures of no photos")
+        raise ValueError("figures without photos")
     pairs = list(zip(made.class_images, made.class_correct, strict=True))
     if any(not 0 <= right <= photos for photos, right in pairs) or (pairs and sum(made.class_images) != made.images):
-        raise ValueError("figures by class that do not add up")
+        raise ValueError("counts by class do not add up")
     return made
 
 
@@ -208,7 +207,7 @@ def _told(error: Exception) -> str:
 
 
 def best_weights_of(snapshot: Snapshot) -> Tensors | None:
-    """A copy of the best weights on the CPU; None before the first epoch ended."""
+    """A CPU copy of the best weights; None before the first epoch ended."""
     if snapshot.plain["state"].get("best_epoch") is None:
         return None
     own = part_of(snapshot.tensors, "best.") or part_of(snapshot.tensors, "model.")
@@ -216,10 +215,10 @@ def best_weights_of(snapshot: Snapshot) -> Tensors | None:
 
 
 def candidates_of(snapshot: Snapshot) -> dict[int, Tensors]:
-    """A copy of each candidate's weights on the CPU, by its epoch; without those of the best one.
+    """A CPU copy of each candidate's weights by its epoch, without the best one.
 
     Raises:
-        UsageError: a name has no epoch in it.
+        UsageError: a tensor's name holds no epoch.
     """
     found: dict[int, Tensors] = {}
     for name, value in part_of(snapshot.tensors, f"{CANDIDATE}.").items():
@@ -231,15 +230,15 @@ def candidates_of(snapshot: Snapshot) -> dict[int, Tensors]:
 
 
 def part_of(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
-    """The tensors whose names begin so, without that beginning."""
+    """The tensors whose names start with a prefix, by their names without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
-    """Puts a network, and a stage that was made anew, where `capture` found them.
+    """Restores a network and a newly made stage to what `capture` saved.
 
     Raises:
-        UsageError: the snapshot is not of this network and stage.
+        UsageError: the snapshot belongs to another network or stage.
     """
     try:
         plain = snapshot.plain["under_way"]
@@ -260,7 +259,7 @@ def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
 def _running(steps: Any, images: Any, loss_sum: Any, correct: Any, learning_rate: Any, seconds: Any) -> Running:
     made = Running(int(steps), int(images), float(loss_sum), int(correct), float(learning_rate), float(seconds))
     if made.steps < 0 or made.images < 0 or not math.isfinite(made.seconds):
-        raise ValueError("an epoch with fewer steps than none")
+        raise ValueError("an epoch has a negative number of steps")
     return made
 
 
@@ -278,5 +277,5 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, memory: Tensors, rates:
             if isinstance(value, torch.Tensor) and value.shape not in ((), parameter.shape):
                 raise ValueError(f"the optimiser's {name} has the shape {tuple(value.shape)}")
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-                # in the parameter's memory format (channels last), so that sums run in the order they ran before
+                # the parameter's memory format (channels last) keeps the order of sums
                 own[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)

@@ -1,6 +1,6 @@
-"""Checkpoints on disk: two are kept, each a JSON and a safetensors file with checksums; a damaged one is passed over.
+"""Checkpoints on disk. Two are kept, each a JSON and a safetensors file with checksums; damaged ones are skipped.
 
-The tensors are written first; a checkpoint is there once its JSON is, and it goes away with its JSON first.
+Tensors are written first and deleted last: a checkpoint exists as long as its JSON does.
 """
 
 import contextlib
@@ -30,19 +30,19 @@ FORMAT = 2
 KEPT = 2
 MOST_JSON_BYTES = 100_000_000
 MOST_HEADER_BYTES = 100_000_000
-NETWORKS = ("model", "best", "average", CANDIDATE)  # what its tensors are of, besides the optimiser
+NETWORKS = ("model", "best", "average", CANDIDATE)  # prefixes of its tensors, besides the optimiser's
 MOST_CANDIDATES = 20  # for a soup
-OPTIMIZER_TENSORS = 4  # a parameter's, at the most: two moments, a third of amsgrad, a step
+OPTIMIZER_TENSORS = 4  # per parameter, at most: two moments, amsgrad's third, a step
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder of checkpoints holds.
+    """The newest whole checkpoint in a folder.
 
     Attributes:
-        snapshot: the newest that is whole; its tensors are empty once the training is done. None: there is none.
+        snapshot: without tensors once the training is done. None: there is none.
         is_done: whether it was written at the end of the training.
-        damaged: a sentence each about newer ones that were passed over.
+        damaged: one sentence per newer checkpoint that was skipped.
     """
 
     snapshot: Snapshot | None
@@ -54,9 +54,9 @@ class Checkpoints(Callback):
     """Saves a training into a folder.
 
     Args:
-        folder: made when the first one is written.
-        every_minutes: when `is_due` says so again.
-        beside: numbers that the loop does not know and that another process goes on with.
+        folder: created with the first checkpoint.
+        every_minutes: time until the next one is due.
+        beside: more numbers to save, which the loop does not know.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Checkpoints(Callback):
         self._last = time.monotonic()
 
     def is_due(self) -> bool:
-        """Whether `every_minutes` went by since the last one, on a clock that never jumps."""
+        """Whether `every_minutes` have passed since the last one, by a monotonic clock."""
         return time.monotonic() - self._last >= self.every_seconds
 
     def save(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
-        """Writes a checkpoint, then removes all but two.
+        """Writes a checkpoint, then deletes all but two.
 
         Raises:
             NotFinite: a weight is not finite; nothing was written.
-            OSError: it cannot be written; the ones before are as they were.
+            OSError: it cannot be written; earlier ones are unchanged.
         """
         snapshot = capture(model, state, under_way)
         self._write(
@@ -85,7 +85,7 @@ class Checkpoints(Callback):
         self._last = time.monotonic()
 
     def training_done(self, state: State) -> None:
-        """Writes that the training is done, unless it was stopped; the bundle has the best weights, so no tensors."""
+        """Marks the training as done, unless it was stopped; without tensors, since the bundle has the best weights."""
         if state.stopped is not None:
             return
         self._write({"state": plain_state(state)}, None)
@@ -93,20 +93,20 @@ class Checkpoints(Callback):
             self._remove(number)
 
     def extend(self, state: State) -> None:
-        """Writes that a training which was done goes on, with the best weights: the bundle may change soon."""
+        """Marks a finished training as continued, with the best weights, since the bundle may change soon."""
         assert state.best is not None
         weights = {f"best.{name}": value.contiguous() for name, value in state.best.weights.items()}
         self._write({"state": plain_state(state)}, to_bytes(weights))
 
     def numbers(self) -> list[int]:
-        """The checkpoints that are there, the oldest first."""
+        """The checkpoints in the folder, oldest first."""
         return sorted(int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal())
 
     def newest(self, model: nn.Module) -> Found:
-        """The newest checkpoint that is whole.
+        """The newest whole checkpoint.
 
         Args:
-            model: whose shapes its tensors must have.
+            model: gives the shapes that its tensors must have.
         """
         damaged: list[str] = []
         for number in reversed(self.numbers()):
@@ -130,7 +130,7 @@ class Checkpoints(Callback):
         write_text(self._json(number), json.dumps({"sha256": _checksum(body), "checkpoint": body}) + "\n")
         for old in there[: len(there) + 1 - KEPT]:
             self._remove(old)
-        for orphan in self.folder.glob("*.safetensors"):  # of a process that died between the two files
+        for orphan in self.folder.glob("*.safetensors"):  # left by a process that died between the two files
             if not orphan.with_suffix(".json").exists():
                 orphan.unlink()
 
@@ -182,12 +182,12 @@ def _read_body(path: Path) -> dict[str, Any]:
     if body.get("format") not in (1, FORMAT):
         raise UsageError(f"{path}: has format {body.get('format')!r}; this version reads formats 1 to {FORMAT}")
     if not isinstance(body.get("state"), dict) or "tensors" not in body:
-        raise UsageError(f"{path}: is damaged (there is no state in it)")
+        raise UsageError(f"{path}: is damaged (it holds no state)")
     if body["format"] == 1:
         _upgrade(body["state"])
     beside = body.setdefault("beside", {})
     if not isinstance(beside, dict) or not all(map(_are_numbers, beside.values())):
-        raise UsageError(f"{path}: is damaged (what stands beside the state is no list of numbers)")
+        raise UsageError(f"{path}: is damaged (the numbers beside the state are no lists of numbers)")
     return body
 
 
@@ -202,23 +202,23 @@ def _are_numbers(values: Any) -> bool:
 
 
 def _candidates(body: Mapping[str, Any]) -> int:
-    """For how many a file has room."""
+    """How many soup candidates the file may hold."""
     told = body["state"].get("candidates", [])
     return min(len(told), MOST_CANDIDATES) if isinstance(told, list) else 0
 
 
 def _demand_sizes(path: Path, model: nn.Module, candidates: int) -> None:
-    """Holds the file's size and its header against the network, before any of its tensors takes memory.
+    """Checks the file's size and header against the network, before any tensor takes memory.
 
     Raises:
-        UsageError: it is not of this network.
-        ValueError: the header is none.
+        UsageError: it belongs to another network.
+        ValueError: the header is damaged.
     """
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     values = sum(math.prod(shape) for shape in own.values())
     size = path.stat().st_size
     if size > 8 * values * (len(NETWORKS) + candidates + OPTIMIZER_TENSORS) + MOST_HEADER_BYTES:
-        raise UsageError(f"{path}: is damaged ({size:,} bytes, more than such a network can have)")
+        raise UsageError(f"{path}: is damaged ({size:,} bytes, more than this network can need)")
     shapes = {tuple(value.shape) for value in model.parameters()} | {()}
     for name, shape in _header_shapes(path, size).items():
         part, _, rest = name.partition(".")
@@ -226,12 +226,14 @@ def _demand_sizes(path: Path, model: nn.Module, candidates: int) -> None:
             rest = rest.partition(".")[2]
         if not _is_of(own, rest, shape) if part in NETWORKS else part != "optimizer" or shape not in shapes:
             raise UsageError(
-                f"{path}: is damaged or of another network ({name} has the shape {shape})"[: len(str(path)) + MOST_TOLD]
+                f"{path}: is damaged or belongs to another network ({name} has the shape {shape})"[
+                    : len(str(path)) + MOST_TOLD
+                ]
             )
 
 
 def _is_of(own: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a network has such a tensor, or gets it where its batch normalisation is folded: a filter's bias."""
+    """Whether a network has this tensor, or gets it by folding batch normalisation: a filter's bias."""
     layer, _, kind = name.rpartition(".")
     return own.get(name) == shape or (
         kind == "bias" and len(shape) == 1 and own.get(f"{layer}.weight", ())[:1] == shape and name not in own
@@ -239,7 +241,7 @@ def _is_of(own: Mapping[str, tuple[int, ...]], name: str, shape: tuple[int, ...]
 
 
 def _header_shapes(path: Path, size: int) -> dict[str, tuple[int, ...]]:
-    """The shapes by name, from the head of a safetensors file (8 bytes of length, then JSON)."""
+    """Shapes by name, from the header of a safetensors file (8 bytes of length, then JSON)."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > min(size, MOST_HEADER_BYTES):

@@ -24,7 +24,7 @@ from fieldguide.training.under_way import UnderWay
 
 @dataclass(frozen=True)
 class Saved:
-    """A training that goes on: what was reached, and the stage in whose middle it was, if it was in one."""
+    """A training to resume: its state, and the stage it was within, if any."""
 
     state: State
     snapshot: Snapshot | None = None
@@ -41,19 +41,19 @@ def train(
     """Trains `model` by `plan`.
 
     Args:
-        model: changed in place; at the end it holds the best weights, if an epoch was finished.
+        model: changed in place; at the end it holds the best weights, if an epoch ended.
         plan: phases and rounds.
         tools: data, optimiser, schedule.
         observers: are told what happens, and asked to save after each epoch, when due, and where it is stopped.
-        stop: asked after each step; what it gives, if anything, ends the training there.
-        saved: where to go on; None: from the beginning.
+        stop: asked after each step; anything but None ends the training there.
+        saved: what to resume; None: start from the beginning.
 
     Returns:
         The state at the end: `state.best` is the best model by `plan.best_by`, and `state.stopped` says why it ended
         early (a signal, a loss that was not finite, a photo that went away).
 
     Raises:
-        UsageError: `saved` is of another training.
+        UsageError: `saved` belongs to another training.
     """
     state = saved.state if saved else State()
     training = _Training(model, plan, tools, observers, stop, state, Limits(plan, state))
@@ -61,9 +61,9 @@ def train(
         tools.step.micro_batch.photos = state.halved[-1].photos
     try:
         training.run(saved.snapshot if saved else None)
-    except UsageError:  # the saved step is none of this training
+    except UsageError:  # the checkpoint belongs to another training
         raise
-    except FieldguideError as error:  # a loss that is not finite, a photo that went away: the best so far is kept
+    except FieldguideError as error:  # not finite, or a photo is gone: the best so far is kept
         state.stopped = stopped_by(error)
         training.save_unless_spoilt()
     training.go_back_to_best()
@@ -86,7 +86,7 @@ class _Training:
     under_way: UnderWay | None = None
 
     def run(self, snapshot: Snapshot | None) -> None:
-        """Phases, then rounds; first the rest of the stage in whose middle the training was saved."""
+        """Phases, then rounds; first the rest of the stage that was saved."""
         self.under_way = self._resume(snapshot) if snapshot else self._begin_next()
         self.limits.count_earlier(self.under_way.running.seconds if self.under_way else 0.0)
         while (under_way := self.under_way) is not None:
@@ -95,7 +95,7 @@ class _Training:
             self.state.ended.append(ended)
             self.observers.tell(lambda each: each.stage_done(self.state.ended[-1]))
             self.under_way = self._begin_next()
-        if self.state.candidates and not self.state.stopped:  # also where the time was up, for its own is set apart
+        if self.state.candidates and not self.state.stopped:  # also when out of time: its time was reserved
             make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
@@ -104,9 +104,9 @@ class _Training:
             self.tools.load(self.model, self.state.best.weights)
 
     def save_unless_spoilt(self) -> None:
-        """After a photo that went away the steps before it are good; after a loss that is not finite they are not."""
+        """Saves after a missing photo, since the steps before it are good; not after a loss that is not finite."""
         if self.under_way is not None and not self.state.is_spoilt:
-            if self.under_way.running.images:  # an epoch that the time cut is still to be judged
+            if self.under_way.running.images:  # an epoch cut short by time is not judged yet
                 self.state.out_of_time = False
             self._save(self.under_way)
 
@@ -138,7 +138,7 @@ class _Training:
         return under_way
 
     def _run_stage(self, under_way: UnderWay) -> Reason:
-        """Its epochs; returns why there are no more."""
+        """Trains the stage's epochs; returns why it ended."""
         while (reason := self._why_it_ends(under_way)) is None:
             epoch = self._run_epoch(under_way)
             if epoch is None:
@@ -152,7 +152,7 @@ class _Training:
 
     def _why_it_ends(self, under_way: UnderWay) -> Reason | None:
         stage = under_way.stage
-        if self.state.out_of_time:  # in mid-epoch
+        if self.state.out_of_time:  # within the epoch
             return Reason.OUT_OF_TIME
         if under_way.convergence.is_reached:
             return Reason.CONVERGED
@@ -163,7 +163,7 @@ class _Training:
         return Reason.OUT_OF_TIME if self.state.history and self.limits.is_out_of_time() else None
 
     def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
-        """One epoch, or what is left of it, and its validation; None where it was stopped in between."""
+        """One epoch, or the rest of it, and its validation; None if it was stopped before the end."""
         number, running = len(self.state.history) + 1, under_way.running
         running.began = time.perf_counter()
         learn = self._solve if under_way.stage.method == "probe" else self._run_steps
@@ -174,7 +174,7 @@ class _Training:
             return self._judge(under_way, number, trained)
 
     def _judge(self, under_way: UnderWay, number: int, trained: float) -> Epoch:
-        """An epoch's validation and record, after `trained` seconds; the best model is what was validated."""
+        """Validates and records an epoch, after `trained` seconds of training."""
         running = under_way.running
         validation = self.tools.evaluate(self.model)
         if not math.isfinite(validation.loss):
@@ -197,7 +197,7 @@ class _Training:
         return epoch
 
     def _solve(self, under_way: UnderWay, epoch: int) -> bool:
-        """A probe; false where it was stopped, and then it begins anew."""
+        """Runs a probe; false if it was stopped, then it starts over when resumed."""
         stage, running = under_way.stage, under_way.running
 
         def goes(photos: int, is_more: bool) -> Goes:
@@ -211,7 +211,7 @@ class _Training:
         return figures is not None
 
     def _run_steps(self, under_way: UnderWay, epoch: int) -> bool:
-        """The steps of an epoch that are not done yet; false where it was stopped between them."""
+        """The remaining steps of an epoch; false if it was stopped between two."""
         stage, running, waiting = under_way.stage, under_way.running, OnDevice()
         before = under_way.epochs * self.tools.steps_per_epoch
         training_mode(self.model)
@@ -246,7 +246,7 @@ class _Training:
     def _next_batch(
         self, batches: Iterator[TrainingBatch], waiting: OnDevice, running: Running, epoch: int
     ) -> TrainingBatch | None:
-        """None at the end; there, and where a photo went away, the figures of the steps before it are collected."""
+        """None at the end. There, and if a photo is gone, the losses of the steps before are collected."""
         try:
             batch = next(batches, None)
         except FieldguideError:
@@ -268,7 +268,7 @@ class _Training:
         self.state.stopped = self.stop() or self.observers.stopped
 
     def _tell_step(self, epoch: int, step: int, images: int) -> None:
-        """What ran out of memory is part of the run, since batch normalisation sees the micro-batch."""
+        """Halving is recorded, because batch normalisation sees only the micro-batch."""
         at_once = self.tools.step.micro_batch
         if at_once.was_halved:
             at_once.was_halved, halved = False, Halved(epoch, step, at_once.photos)
@@ -285,7 +285,7 @@ class _Training:
         self.observers.tell(lambda each: each.epoch_done(epoch, self.state))
 
     def _evaluate_as_built(self, weights: Weights) -> Scores | None:
-        """Validation figures of a model that is no stage's; None where the training was told to stop."""
+        """Validation figures of weights as the network is built; None if the training was told to stop."""
         self._ask_whether_to_stop()
         if self.state.stopped:
             return None

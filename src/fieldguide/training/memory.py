@@ -1,4 +1,4 @@
-"""How many photos fit through a network at once: what a step keeps for its backward pass, against what there is."""
+"""How many photos fit through a network at once: memory kept for the backward pass against free memory."""
 
 import contextlib
 from collections.abc import Callable
@@ -9,25 +9,23 @@ from torch import nn
 PROBES = (
     2,
     4,
-)  # photos that are sent through to find out; what does not grow with them, such as cast weights, drops out
-OVERHEAD = (
-    1.6  # gradients of what was kept, workspace, fragments: 1.2 to 1.4 for ResNets (benchmarks/kept.py), and room
-)
+)  # photos in two test passes; the difference leaves out what does not grow, such as cast weights
+OVERHEAD = 1.6  # gradients, workspace, fragments: 1.2 to 1.4 for ResNets (benchmarks/kept.py), with a margin
 SHARE = 0.75  # of the free memory that a training takes
 
 
 def kept_bytes_per_image(
     model: nn.Module, image_size_px: int, precision: Callable[[], contextlib.AbstractContextManager[object]]
 ) -> float:
-    """What a forward pass keeps for the backward pass, a photo, in bytes; what it keeps once is not counted.
+    """Bytes per photo that a forward pass keeps for the backward pass; what does not grow is not counted.
 
     Args:
-        model: on its device; its statistics and torch's random numbers are left as they were.
+        model: on its device; its statistics and torch's random state stay unchanged.
         image_size_px: of its input.
         precision: the context of the training's forward pass.
     """
     modes = {layer: layer.training for layer in model.modules()}
-    model.eval()  # batch normalisation keeps its input in either mode, and its statistics stay here
+    model.eval()  # batch normalisation keeps its input in both modes; in this one its statistics stay unchanged
     few, more = (_kept_bytes(model, count, image_size_px, precision) for count in PROBES)
     for layer, mode in modes.items():
         layer.training = mode
@@ -54,11 +52,11 @@ def _kept_bytes(
 
 
 def fitting(batch_size: int, bytes_per_image: float, available: int | None) -> int:
-    """The most photos at once that fit, as the batch or a half, a quarter, ... of it, and 2 at the least.
+    """The most photos that fit at once: the batch, a half, a quarter, ... of it; at least 2.
 
     Args:
         batch_size: of a step.
-        bytes_per_image: of `kept_bytes_per_image`.
+        bytes_per_image: from `kept_bytes_per_image`.
         available: free bytes; None: unknown, so the whole batch.
     """
     fits = batch_size if available is None else int(SHARE * available / (OVERHEAD * bytes_per_image))

@@ -1,4 +1,4 @@
-"""MixUp and CutMix: an image made of two photos of the batch."""
+"""MixUp and CutMix: one image made from two photos of the batch."""
 
 import math
 from dataclasses import dataclass
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-OWN_STREAM = 0x4D6978  # keeps these random numbers apart from others that come from (seed, epoch)
+OWN_STREAM = 0x4D6978  # separates these random numbers from others of the same (seed, epoch)
 
 
 @dataclass(frozen=True)
 class Mix:
-    """How each image of a batch is made of a photo and its partner, the photo before it in the batch.
+    """How each image of a batch is made from a photo and its partner, the photo before it in the batch.
 
-    Batches are in random order, so the partner is a random photo; the first photo's is the last, as in torchvision's
-    `v2.MixUp` and `v2.CutMix`. One photo alone is its own partner.
+    Batches are in random order, so the partner is random. The first photo's partner is the last, as in torchvision's
+    `v2.MixUp` and `v2.CutMix`. A single photo is its own partner.
 
     Attributes:
-        share: of the photo itself in the image, in [0, 1] (lambda in both papers); the partner has the rest.
+        share: of the photo in the image, in [0, 1] (lambda in both papers); the rest is the partner's.
         box: left, top, right, bottom in pixels of what is pasted from the partner (CutMix); None: each pixel is a
-            mean of the two photos (MixUp).
+            weighted mean of both photos (MixUp).
     """
 
     share: float
     box: tuple[int, int, int, int] | None = None
 
     def images(self, photos: torch.Tensor) -> torch.Tensor:
-        """(batch, 3, height, width) float32 to mixed ones of the same shape; the photos stay as they are."""
+        """Mixes photos, (batch, 3, height, width) float32; the result has the same shape, the input is unchanged."""
         if self.box is None:
             return photos.lerp(before(photos), 1 - self.share)
         left, top, right, bottom = self.box
@@ -35,25 +35,25 @@ class Mix:
         return mixed
 
     def larger(self, labels: torch.Tensor, partners: torch.Tensor) -> torch.Tensor:
-        """The classes with the larger share, which is what counts as right."""
+        """The classes with the larger share; these count as right."""
         return labels if self.share >= 0.5 else partners
 
 
 def before(batch: torch.Tensor) -> torch.Tensor:
-    """What stands before each row, before the first the last; keeps the memory format, as `torch.roll` does not."""
+    """The row before each row, the last before the first; keeps the memory format, unlike `torch.roll`."""
     return torch.cat([batch[-1:], batch[:-1]])
 
 
 @dataclass(frozen=True)
 class Mixing:
-    """Draws how a step's photos are mixed, from (seed, epoch, step) alone.
+    """Draws how a step's photos are mixed; depends on (seed, epoch, step) alone.
 
     MixUp: Zhang et al. 2018, arXiv 1710.09412, section 2. CutMix: Yun et al. 2019, arXiv 1905.04899, section 3.1. One
-    share a batch, as in both papers' programs. Where both have an alpha, half of the mixed batches are of each kind.
+    share per batch, as in both papers' programs. If both have an alpha, half of the mixed batches are of each kind.
 
     Attributes:
-        mixup_alpha, cutmix_alpha: the share is drawn from Beta(alpha, alpha); 0: not of this kind.
-        probability: of a batch to be mixed.
+        mixup_alpha, cutmix_alpha: the share is drawn from Beta(alpha, alpha); 0: off.
+        probability: that a batch is mixed.
         seed: the training's.
     """
 
@@ -63,7 +63,7 @@ class Mixing:
     seed: int
 
     def draw(self, epoch: int, step: int, height: int, width: int) -> Mix | None:
-        """The mix of a whole step's photos, of this many pixels; None: they stay as they are."""
+        """The mix for a step's photos of this size in pixels; None: not mixed."""
         chance = np.random.default_rng([self.seed, epoch, step, OWN_STREAM])
         happens, kind, across, down = chance.random(4).tolist()
         if happens >= self.probability or not (self.mixup_alpha or self.cutmix_alpha):
@@ -75,15 +75,15 @@ class Mixing:
 
 
 def cut(share: float, across: float, down: float, height: int, width: int) -> Mix:
-    """CutMix's box (section 3.1, equation 2), cut off at the image's edges.
+    """CutMix's box (section 3.1, equation 2), clipped to the image.
 
     Args:
-        share: what the photo would keep if nothing of the box were cut off.
-        across, down: where the box's middle lies, in [0, 1) of the width and the height.
+        share: what the photo would keep if the box were not clipped.
+        across, down: the box's centre, in [0, 1) of width and height.
         height, width: of the images, in pixels.
 
     Returns:
-        The box, and the share of the pixels that are the photo's own, counted.
+        The box, and the photo's share of the pixels after clipping.
     """
     side = math.sqrt(1 - share)
     wide, high = int(width * side), int(height * side)

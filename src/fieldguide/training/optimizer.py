@@ -1,4 +1,4 @@
-"""Optimisers over the parameters that learn, each of them asserted to be there."""
+"""Optimisers over the trainable parameters; each parameter must be in one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from torch import nn
 from fieldguide.training.parameter_groups import Group, Rates, parameter_groups
 
 MakeOptimizer = Callable[[nn.Module, float], torch.optim.Optimizer]
-SHARE = "share"  # in each of an optimiser's groups: its share of the stage's rate
+SHARE = "share"  # key in an optimiser's groups: the group's share of the stage's rate
 
 
 def make_optimizer(
@@ -26,12 +26,12 @@ def make_optimizer(
 
     Args:
         model: its parameters.
-        learning_rate: at the start; a group learns at its share of it.
+        learning_rate: at the start; each group has its share of it.
         kind: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019) or `sgd`.
         momentum: of sgd.
-        weight_decay: of all three; adam adds it to the gradient, adamw takes it off the weights.
-        fused: one kernel over all parameters: the same update, its rounding aside.
-        groups: of `parameter_groups`; None: one rate for all.
+        weight_decay: of all three; adam adds it to the gradient, adamw subtracts it from the weights.
+        fused: one kernel for all parameters; the same update except for rounding.
+        groups: from `parameter_groups`; None: one rate for all.
     """
     made: list[dict[str, Any]] = [
         {
@@ -55,7 +55,7 @@ def make_optimizer(
 
 
 def assert_complete(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Asserts that the optimiser holds each parameter that requires a gradient, once, and no other."""
+    """Asserts that the optimiser holds each trainable parameter exactly once, and no other."""
     held = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     learning = {id(parameter) for parameter in model.parameters() if parameter.requires_grad}
     assert learning, "nothing is trainable"

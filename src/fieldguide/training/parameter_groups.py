@@ -1,4 +1,4 @@
-"""Which parameter learns at which share of the rate, and which of them decays."""
+"""The share of the learning rate and the weight decay of each parameter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ HEAD = "head."
 
 @dataclass(frozen=True)
 class Rates:
-    """How the rate differs from place to place.
+    """How the rate differs between layers.
 
     Attributes:
         layer_decay: each stage of the backbone learns at this times the rate of the one after it (Howard and Ruder
             2018, arXiv 1801.06146, section 3.2; Clark et al. 2020, arXiv 2003.10555, appendix A).
         head_factor: the head learns at this times the rate of the backbone's last stage.
-        decays_all: whether weight decay takes biases and the scale and shift of normalisation too.
+        decays_all: whether weight decay includes biases and the scale and shift of normalisation.
     """
 
     layer_decay: float = 1.0
@@ -26,10 +26,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that learn at one rate.
+    """Parameters with one rate.
 
     Attributes:
-        parameters: none of them in another group.
+        parameters: each is in one group only.
         share: of the stage's rate.
         decays: whether weight decay applies.
     """
@@ -40,12 +40,12 @@ class Group:
 
 
 def parameter_groups(model: nn.Module, stages: Sequence[Sequence[str]], rates: Rates) -> list[Group]:
-    """Every parameter that learns, by its share of the rate.
+    """All trainable parameters, grouped by their share of the rate.
 
     Args:
-        model: the head's parameters begin with `head.`.
-        stages: names of the other parameters, from the stem to the last stage; one that is in none of them learns as
-            the last stage does.
+        model: the names of the head's parameters start with `head.`.
+        stages: names of the other parameters, from the stem to the last stage; a parameter in none of them gets the
+            last stage's rate.
         rates: how they differ.
     """
     depth = {name: len(stages) - 1 - place for place, stage in enumerate(stages) for name in stage}

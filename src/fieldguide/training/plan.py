@@ -1,4 +1,4 @@
-"""What is trained after what: phases in their order, then rounds while they help."""
+"""The order of a training: phases, then rounds while they help."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from fieldguide.training.ends import Reason
 
 
 class Stage(ResolvedPhase):
-    """A phase of the recipe, or a round: as the last phase, from the best model and at a lower rate."""
+    """A phase of the recipe, or a round: like the last phase, but from the best model and at a lower rate."""
 
     kind: Literal["phase", "round"]
 
@@ -24,14 +24,14 @@ class Plan:
     """The whole training.
 
     Attributes:
-        phases: in their order; each but the first starts from the best model so far.
+        phases: in order; each but the first starts from the best model so far.
         rounds: after the phases.
-        max_epochs: over all of them; None: no limit.
+        max_epochs: in all stages together; None: no limit.
         best_by: `validation_loss` or `validation_accuracy`.
-        max_seconds: of epochs, over all of them; the epoch in which they are up ends there. None: no limit.
-        ema_decay: of the moving average that is judged and kept in place of the weights; None: there is none.
-        soup_candidates: so many of the best epochs' weights are kept for a greedy soup at the end; 0: there is none.
-        metric: which accuracy that is, `accuracy` or `macro_accuracy`.
+        max_seconds: in all epochs together; the epoch ends when they are used up. None: no limit.
+        ema_decay: of the moving average, which is judged and kept instead of the weights; None: no average.
+        soup_candidates: how many of the best epochs are kept for a greedy soup at the end; 0: no soup.
+        metric: the accuracy used, `accuracy` or `macro_accuracy`.
     """
 
     phases: tuple[Stage, ...]
@@ -44,7 +44,7 @@ class Plan:
     metric: str = "accuracy"
 
     def most_epochs(self) -> int:
-        """How many epochs it can have at the most."""
+        """The most epochs it can have."""
         planned = sum(stage.max_epochs for stage in self.phases) + self.rounds.max_rounds * self.rounds.max_epochs
         return planned if self.max_epochs is None else min(planned, self.max_epochs)
 
@@ -73,16 +73,16 @@ class Ended:
 
 @dataclass(frozen=True)
 class More:
-    """Epochs asked for after a training was done: a stage of its own, after so many stages."""
+    """Extra epochs requested after a training was done: a further stage after this many stages."""
 
     after_stages: int
     epochs: int
 
 
 def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) -> Stage | None:
-    """The stage after those that ended; None when the training is done.
+    """The next stage; None when the training is done.
 
-    A round that made no better model is the last one. More epochs are asked for when that point was reached.
+    A round without a better model is the last one. Extra epochs come after that.
     """
     for number, extension in enumerate(more, start=1):
         if extension.after_stages == len(ended):
@@ -98,7 +98,7 @@ def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) ->
 
 
 def _further(plan: Plan, last: Stage, number: int, epochs: int) -> Stage:
-    """As a further round, but all of its epochs are trained: they were asked for by a person."""
+    """Like a further round, but all of its epochs are trained, since a person asked for them."""
     return _round(plan, last, f"more epochs {number}", epochs, epochs)
 
 
@@ -120,7 +120,7 @@ def _round(plan: Plan, last: Stage, name: str, max_epochs: int, patience_epochs:
 
 
 class Convergence:
-    """Notices that the validation loss gets better no more."""
+    """Notices when the validation loss stops improving."""
 
     def __init__(self, min_improvement: float, patience_epochs: int) -> None:
         self.min_improvement = min_improvement
@@ -130,7 +130,7 @@ class Convergence:
 
     @property
     def is_reached(self) -> bool:
-        """Whether `patience_epochs` went by without `min_improvement`."""
+        """Whether `patience_epochs` passed without `min_improvement`."""
         return self.waited >= self.patience_epochs
 
     def take(self, validation_loss: float) -> None:

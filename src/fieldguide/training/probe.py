@@ -1,4 +1,4 @@
-"""A linear probe: logistic regression on frozen features, its strength chosen inside the training photos."""
+"""A linear probe: logistic regression on frozen features; training photos alone choose its strength."""
 
 import warnings
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
 INVERSE_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # scikit-learn's C, weakest model first, on standardised features
-MIDDLE = 0.1  # where too few photos can be held out to choose
+MIDDLE = 0.1  # if too few photos can be held out to choose
 HELD_OUT = 5  # every fifth photo of a class
 FEWEST_HELD_OUT = 20
-MOST_TO_CHOOSE = 20_000  # rows; the strength is chosen on so many, and the probe fitted on all
+MOST_TO_CHOOSE = 20_000  # rows used to choose the strength; the probe is fitted on all
 MOST_ITERATIONS = 200
 TOLERANCE = 3e-4  # of the entries of the mean gradient
-TOLERANCE_OF_ALL = 0.03  # of them together: the more classes share the gradient, the smaller its entries are
+TOLERANCE_OF_ALL = 0.03  # of all entries together: with more classes each entry is smaller
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Probe:
         weight: (num_classes, features) float32.
         bias: (num_classes,) float32.
         inverse_strength: C of scikit-learn, on standardised features.
-        held_out: how many rows chose it; 0: it was not chosen.
+        held_out: rows used to choose it; 0: it was not chosen.
     """
 
     weight: npt.NDArray[np.float32]
@@ -45,19 +45,19 @@ class Probe:
 def fit_probe(
     features: Features, labels: Labels, num_classes: int, seed: int, views: int = 1, groups: Labels | None = None
 ) -> Probe:
-    """Fits the probe on all rows, with the strength that is best on rows held out of them.
+    """Fits the probe on all rows, with the strength that is best on held-out rows.
 
-    The head that it gives is where fine-tuning starts, so that the first steps do not distort the features (Kumar et
-    al. 2022, arXiv 2202.10054, section 3.3).
+    Fine-tuning starts from this head, so that the first steps do not distort the features (Kumar et al. 2022, arXiv
+    2202.10054, section 3.3).
 
     Args:
-        features: (rows, features); of several views, the same photos in the same order, one view after the other.
+        features: (rows, features); several views list the same photos in the same order, view after view.
         labels: (rows,) in [0, num_classes); every class has a row.
         num_classes: two or more.
-        seed: of what is held out.
-        views: how often each photo stands in the rows; all of its views are held out together.
-        groups: (photos,) numbers, in the order of a view; photos of one number are held out together. None: each stands
-            for itself.
+        seed: chooses the held-out photos.
+        views: rows per photo; all views of a photo are held out together.
+        groups: (photos,) numbers, in the order of a view; photos with one number are held out together. None: no
+            groups.
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
@@ -69,7 +69,7 @@ def fit_probe(
 
 
 def _choose(features: Features, labels: Labels, seed: int, views: int, groups: Labels | None) -> tuple[float, int]:
-    """The strength of the lowest loss on photos held out of each class, and how many rows these are."""
+    """The strength with the lowest loss on held-out photos of each class, and the number of held-out rows."""
     photos = len(labels) // views
     order = np.random.default_rng([seed, photos]).permutation(photos)[: max(1, MOST_TO_CHOOSE // views)]
     held = _held_out(labels[:photos], order, np.arange(photos) if groups is None else groups)
@@ -81,14 +81,14 @@ def _choose(features: Features, labels: Labels, seed: int, views: int, groups: L
     best = (np.inf, MIDDLE)
     for strength in INVERSE_STRENGTHS:
         loss = _loss(features[rest], labels[rest], features[out], labels[out], strength)
-        if loss > best[0]:  # past its lowest, which it has once
+        if loss > best[0]:  # past its only minimum
             break
         best = (loss, strength)
     return best[1], int(out.sum())
 
 
 def _held_out(labels: Labels, order: Labels, groups: Labels) -> npt.NDArray[np.bool_]:
-    """(photos,) of each class the first fifth in the order, whole groups, but no group that takes half of a class."""
+    """(photos,) the first fifth of each class in this order, as whole groups that take at most half of a class."""
     held = np.zeros(len(labels), dtype=bool)
     images = np.bincount(labels[order], minlength=labels.max() + 1)
     taken = np.zeros_like(images)
@@ -105,7 +105,7 @@ def _held_out(labels: Labels, order: Labels, groups: Labels) -> npt.NDArray[np.b
 
 
 def _loss(rows: Features, labels: Labels, held_out: Features, their: Labels, strength: float) -> float:
-    """Mean cross-entropy on the rows held out; of a class that is not among the others, none."""
+    """Mean cross-entropy on the held-out rows whose class is among the other rows."""
     known, place = np.unique(labels, return_inverse=True)
     weight, bias = _fit(rows, place, strength, len(known))
     is_known = np.isin(their, known)
@@ -117,14 +117,14 @@ def _loss(rows: Features, labels: Labels, held_out: Features, their: Labels, str
 
 
 def _fit(rows: Features, labels: Labels, strength: float, num_classes: int) -> tuple[Any, Any]:
-    """(num_classes, features) weights and (num_classes,) biases of scikit-learn's multinomial regression."""
+    """scikit-learn's multinomial regression: (num_classes, features) weights and (num_classes,) biases."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     tolerance = min(TOLERANCE, TOLERANCE_OF_ALL / num_classes)
     regression = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS, tol=tolerance)
     with warnings.catch_warnings():
-        # The iterations that are left would change the last digits of a start for fine-tuning.
+        # More iterations would only change the last digits of a starting point.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="The number of unique classes", category=UserWarning)
         regression.fit(rows, labels)

@@ -1,4 +1,4 @@
-"""Learning rates over a stage; epochs become steps here and nowhere else."""
+"""Learning rates over a stage; only here are epochs converted to steps."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ class Schedule(Protocol):
     """Changes an optimiser's rate before a step or after an epoch."""
 
     def before_step(self, step: int) -> None:
-        """Takes the step's number within the stage, from 0."""
+        """Called with the step's number within the stage, from 0."""
 
     def after_epoch(self, validation: Scores) -> None:
-        """Takes the epoch's validation figures."""
+        """Called with the epoch's validation figures."""
 
     def memory(self) -> dict[str, float]:
-        """What it remembers from epoch to epoch; the optimiser's rates are the optimiser's."""
+        """What it remembers between epochs; the rates are in the optimiser."""
 
     def restore(self, memory: Mapping[str, float]) -> None:
-        """Takes back what `memory` gave."""
+        """Restores what `memory` gave."""
 
 
 MakeSchedule = Callable[[torch.optim.Optimizer, Stage, int], Schedule]
@@ -58,14 +58,14 @@ class Plateau:
         patience_epochs: int,
         accuracy: str = "accuracy",
     ) -> None:
-        """Prepares it.
+        """Wraps the scheduler.
 
         Args:
-            optimizer: whose rates it lowers.
+            optimizer: its rates are lowered.
             metric: `validation_accuracy` or `validation_loss`.
             factor: of the rate.
-            patience_epochs: so many epochs may be no better.
-            accuracy: which one `validation_accuracy` is, `accuracy` or `macro_accuracy`.
+            patience_epochs: epochs without improvement before the rate is lowered.
+            accuracy: used for `validation_accuracy`: `accuracy` or `macro_accuracy`.
         """
         self.metric = metric
         self.accuracy = accuracy
@@ -78,19 +78,19 @@ class Plateau:
         """Leaves the rate."""
 
     def after_epoch(self, validation: Scores) -> None:
-        """Lowers the rate when the metric has not got better for more than `patience_epochs`."""
+        """Lowers the rate after more than `patience_epochs` without improvement."""
         by_accuracy = self.metric == "validation_accuracy"
         self.scheduler.step(validation.accuracy_by(self.accuracy) if by_accuracy else validation.loss)
 
     def memory(self) -> dict[str, float]:
-        """The best metric so far and the epochs since; before the first epoch there is none."""
+        """The best metric so far and the epochs since; empty before the first epoch."""
         made = self.scheduler
         if made.last_epoch == 0:
             return {}
         return {"best": made.best, "num_bad_epochs": made.num_bad_epochs, "last_epoch": made.last_epoch}
 
     def restore(self, memory: Mapping[str, float]) -> None:
-        """Takes back what `memory` gave."""
+        """Restores what `memory` gave."""
         if memory:
             self.scheduler.best = float(memory["best"])
             self.scheduler.num_bad_epochs = int(memory["num_bad_epochs"])
@@ -98,7 +98,7 @@ class Plateau:
 
 
 class Cosine:
-    """Linear warm-up, then half a cosine that comes to zero after the last step (Loshchilov and Hutter 2017, eq. 5)."""
+    """Linear warm-up, then half a cosine that reaches zero after the last step (Loshchilov and Hutter 2017, eq. 5)."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int, warmup_epochs: float
@@ -109,7 +109,7 @@ class Cosine:
         self.warmup_steps = min(round(warmup_epochs * steps_per_epoch), self.steps - 1)
 
     def before_step(self, step: int) -> None:
-        """Sets the step's rate, each group's at its share of it."""
+        """Sets the step's rate; each group gets its share."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak * self.share(step) * group.get(SHARE, 1.0)
 

@@ -1,4 +1,4 @@
-"""Greedy soup: the mean of the best epochs' weights, as far as each of them makes it no worse on validation."""
+"""Greedy soup: the mean of the best epochs' weights; an epoch joins if validation gets no worse."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,14 +13,14 @@ IsBetter = Callable[[Scores, Scores], bool]
 
 
 def take_candidate(state: State, epoch: Epoch, weights: Callable[[], Weights], most: int, is_better: IsBetter) -> None:
-    """Keeps an epoch's model if it is among the best, and as the best one if it is that.
+    """Keeps an epoch's model if it is among the best.
 
     Args:
-        state: its `candidates` are at most `most` models, the best first, of equals the earlier one; where there are
-            none yet, a best model of before is the first.
+        state: its `candidates` hold at most `most` models, best first, the earlier one first on a tie; an earlier best
+            model is the first candidate.
         epoch: that just ended.
-        weights: gives a copy of them on the CPU; called only where they are kept.
-        most: so many are kept, each as large as the network.
+        weights: returns a CPU copy; called only if they are kept.
+        most: how many are kept, each as large as the network.
         is_better: whether the first figures are better than the second.
     """
     before = state.candidates or [best for best in [state.best] if best is not None]
@@ -39,18 +39,18 @@ def greedy_soup(
 ) -> tuple[Soup, Weights] | None:
     """Wortsman et al. 2022 (arXiv 2203.05482), section 2, recipe 1.
 
-    From the best candidate on, each one in turn joins the mean if validation gets no worse by it. Statistics of batch
-    normalisation are averaged like weights, and nothing is recomputed; counters are the best candidate's. What is
-    evaluated is what would be kept, so that a mean whose statistics do not fit its weights loses.
+    Starting with the best, each candidate joins the mean if validation gets no worse. Batch normalisation statistics
+    are averaged like weights, not recomputed; counters are the best candidate's. The mean is evaluated as it would be
+    kept, so a mean whose statistics do not fit its weights loses.
 
     Args:
-        candidates: the best first, at least one; the soup holds the mean and one attempt besides them.
-        evaluate: weights to validation figures; None: it was told to stop.
+        candidates: best first, at least one; in memory there are also the mean and one attempt.
+        evaluate: weights to validation figures; None: told to stop.
         is_better: whether the first figures are better than the second.
 
     Returns:
-        What was done, and the weights; None where it was told to stop. The figures of the best one alone are measured
-        again, for within a training they may be of a network whose batch normalisation is folded.
+        The soup and its weights; None if told to stop. The best candidate is evaluated again, because during training
+        its batch normalisation may have been folded.
     """
     best, *others = candidates
     soup, epochs = best.weights, [best.epoch.epoch]
@@ -71,11 +71,11 @@ def greedy_soup(
 
 
 def make_soup(state: State, evaluate: Callable[[Weights], Scores | None], is_better: IsBetter) -> None:
-    """At the end of a training: the soup of its candidates takes the best one's place, if it is better.
+    """Makes the soup at the end of a training; it replaces the best model if it is better.
 
     Args:
-        state: afterwards without candidates, and with what was done; as it was where `evaluate` was told to stop.
-        evaluate, is_better: as of `greedy_soup`.
+        state: afterwards without candidates and with the soup; unchanged if `evaluate` was told to stop.
+        evaluate, is_better: as for `greedy_soup`.
     """
     made = greedy_soup(state.candidates, evaluate, is_better)
     if made is None:
@@ -88,7 +88,7 @@ def make_soup(state: State, evaluate: Callable[[Weights], Scores | None], is_bet
 
 
 def _with_one_more(mean: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor], count: int) -> Weights:
-    """The mean of `count` models and one more."""
+    """The mean of `count` models, extended by one more."""
     return {
         name: torch.lerp(value, weights[name], 1 / (count + 1)) if value.is_floating_point() else value
         for name, value in mean.items()

@@ -13,14 +13,14 @@ from fieldguide.training.plan import Ended, More, Plan
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts over photos, divided once.
+    """Counts over photos; divided only once, at the end.
 
     Attributes:
         images: how many photos.
         loss_sum: cross-entropy in nats, summed.
         correct: how many were right.
-        class_images: of each class, how many photos; empty where nobody counted by class.
-        class_correct: of each class, how many were right.
+        class_images: photos per class; empty if not counted by class.
+        class_correct: right answers per class.
     """
 
     images: int
@@ -41,22 +41,22 @@ class Scores:
 
     @property
     def macro_accuracy(self) -> float | None:
-        """Mean recall of the classes that have photos, in [0, 1]; None where nobody counted by class."""
+        """Mean recall of the classes that have photos, in [0, 1]; None if not counted by class."""
         recalls = [
             right / images for images, right in zip(self.class_images, self.class_correct, strict=True) if images
         ]
         return math.fsum(recalls) / len(recalls) if recalls else None
 
     def accuracy_by(self, metric: str) -> float:
-        """`accuracy` or `macro_accuracy`, in [0, 1]; for the second, somebody must have counted by class."""
+        """`accuracy` or `macro_accuracy`, in [0, 1]; the second needs counts by class."""
         if metric == "accuracy":
             return self.accuracy
         found = self.macro_accuracy
-        assert found is not None, "nobody counted by class"
+        assert found is not None, "not counted by class"
         return found
 
     def to_dict(self) -> dict[str, float]:
-        """images, loss, accuracy; macro_accuracy where it is known."""
+        """images, loss, accuracy; macro_accuracy if known."""
         found = {"images": self.images, "loss": self.loss, "accuracy": self.accuracy}
         macro = self.macro_accuracy
         return found if macro is None else found | {"macro_accuracy": macro}
@@ -99,9 +99,9 @@ class Epoch:
         epoch: counted from 1 over the whole training.
         stage_number: counted from 1.
         learning_rate: of its first step.
-        training: running figures, under augmentation and dropout; of mixed images as `train_step` counts them.
-        seconds: with validation.
-        images_per_second: of training alone.
+        training: running figures, under augmentation and dropout; for mixed images see `train_step`.
+        seconds: including validation.
+        images_per_second: without validation.
         best: whether its model became the best.
     """
 
@@ -126,9 +126,9 @@ class Best:
     """The best model so far, or one of the best.
 
     Attributes:
-        epoch: that made it; of a soup the best one in it, with the soup's validation figures.
-        weights: a copy on the CPU, as the network is built.
-        soup: the epochs that it is the mean of; empty: it is its epoch's alone.
+        epoch: that made it; for a soup its best epoch, with the soup's validation figures.
+        weights: a CPU copy, as the network is built.
+        soup: the epochs it is the mean of; empty: no soup.
     """
 
     epoch: Epoch
@@ -138,14 +138,14 @@ class Best:
 
 @dataclass(frozen=True)
 class Soup:
-    """What a greedy soup came to.
+    """The outcome of a greedy soup.
 
     Attributes:
-        candidates: their epochs, the best first.
-        epochs: those that went in, in their order.
+        candidates: their epochs, best first.
+        epochs: those that joined, in this order.
         before: validation figures of the best candidate alone, as the network is built.
-        after: of the mean.
-        is_kept: whether the mean is better and became the model.
+        after: validation figures of the mean.
+        is_kept: whether the mean was better and became the model.
     """
 
     candidates: tuple[int, ...]
@@ -162,7 +162,7 @@ class Soup:
 
 @dataclass(frozen=True)
 class Halved:
-    """Memory ran out in a step: from it on, so many photos went through the network at once."""
+    """Memory ran out in a step; from then on this many photos went through the network at once."""
 
     epoch: int
     step: int
@@ -177,12 +177,12 @@ class State:
         history: every finished epoch.
         ended: every finished stage.
         best: None before the first epoch ended.
-        more: epochs that were asked for after the plan was done.
-        stopped: why it ended before its plan did; None: it did not.
-        halved: each time that memory ran out.
-        out_of_time: whether the plan's most seconds were up before its end.
-        candidates: for a soup; the best first, `best` among them. Empty where none is asked for, and once it is made.
-        soup: what it came to; None before the end.
+        more: extra epochs requested after the plan was done.
+        stopped: why it ended early; None: it did not.
+        halved: each time memory ran out.
+        out_of_time: whether time ran out before the plan's end.
+        candidates: for a soup, best first, `best` among them; empty without a soup, and once it is made.
+        soup: its outcome; None before the end.
     """
 
     history: list[Epoch] = field(default_factory=list)
@@ -203,14 +203,14 @@ class State:
 
 @dataclass
 class Running:
-    """The epoch that is under way.
+    """The current epoch.
 
     Attributes:
-        steps: so many were done.
+        steps: how many are done.
         images, loss_sum, correct: over these steps, under augmentation and dropout.
         learning_rate: of the first step.
-        seconds: spent on it by processes that ended before this one.
-        began: when this process began with it, on the clock of `time.perf_counter`, which never jumps.
+        seconds: spent on it by earlier processes.
+        began: when this process started on it, by `time.perf_counter`.
     """
 
     steps: int = 0
@@ -222,7 +222,7 @@ class Running:
     began: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
-        """Seconds spent on the epoch until now, by all processes."""
+        """Seconds spent on the epoch so far, by all processes."""
         return self.seconds + time.perf_counter() - self.began
 
     def add(self, images: int, loss: float, correct: int) -> None:

@@ -1,4 +1,4 @@
-"""One training step, and the modes of a network of which parts are frozen."""
+"""One training step, and the modes of a partly frozen network."""
 
 import contextlib
 import math
@@ -14,28 +14,28 @@ from fieldguide.training.mixing import Mix, before
 from fieldguide.training.state import Running, Step
 from fieldguide.world import is_out_of_memory
 
-FEWEST = 2  # photos at once, for batch normalisation needs two
+FEWEST = 2  # photos at once; batch normalisation needs two
 
 
 @dataclass
 class MicroBatch:
-    """How many photos go through the network at once; a step's gradient is the same sum over all of its photos.
+    """How many photos go through the network at once; a step's gradient is still over all of its photos.
 
     Attributes:
-        photos: at most so many at once; of an odd batch in pairs, three go together.
-        was_halved: because memory ran out; whoever tells of it takes it back.
+        photos: at most this many at once; of an odd batch in pairs, three go together.
+        was_halved: memory ran out in the last step; reset once it is reported.
     """
 
     photos: int
     was_halved: bool = False
 
     def pieces(self, images: torch.Tensor, *labels: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        """A batch in as few pieces of nearly the same size as there can be, none of them of one photo."""
+        """A batch in as few pieces of nearly equal size as possible, none of a single photo."""
         count = max(1, min(-(-len(images) // self.photos), len(images) // FEWEST))
         return list(zip(*(part.tensor_split(count) for part in (images, *labels)), strict=True))
 
     def halve(self, batch: int) -> bool:
-        """Goes on with half as many; false where no fewer can be."""
+        """Halves the number of photos; false if that is impossible."""
         half = min(self.photos, batch) // 2
         if half < FEWEST:
             return False
@@ -45,12 +45,12 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What a step is made of besides the network.
+    """The settings of a step.
 
     Attributes:
         label_smoothing: of the loss, in [0, 1).
-        gradient_clip_norm: gradients are scaled down to this norm; None: not at all.
-        precision: a context in which the forward pass runs (autocast, or nothing).
+        gradient_clip_norm: gradients are scaled down to this norm; None: no clipping.
+        precision: the context of the forward pass (autocast, or none).
         micro_batch: how many photos go through the network at once.
         logit_adjustment: (classes,) float32 on the device, added to the logits in the loss alone; None: nothing is.
         loss: a name in `LOSSES`.
@@ -76,16 +76,16 @@ def train_step(
 
     Args:
         model: images to logits; changed in place.
-        optimizer: over the parameters that learn.
+        optimizer: over the trainable parameters.
         images: (batch, 3, height, width) float32, normalised.
         labels: (batch,) int64.
         settings: loss, clipping, precision.
-        mix: how the photos of the batch are mixed with each other; None: not at all.
+        mix: how the batch's photos are mixed; None: not mixed.
 
     Returns:
-        The mean loss and the count of right answers, as tensors on the device, so that nothing waits for them. Of mixed
-        images the loss is that which is minimised, against both classes (and so not near 0 for a perfect network), and
-        an answer is right if it is the class with the larger share.
+        The mean loss and the number of right answers, as tensors on the device, so that nothing waits for them. For
+        mixed images the loss is against both classes, so it stays above 0 for a perfect network, and the class with the
+        larger share counts as right.
     """
     if mix is not None:
         images = mix.images(images)
@@ -112,7 +112,7 @@ def _gradients(
     settings: StepSettings,
     mix: Mix | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean loss's gradient over the batch, a micro-batch after the other."""
+    """Accumulates the gradient of the batch's mean loss, one micro-batch after the other."""
     optimizer.zero_grad(set_to_none=True)
     losses, correct = [], []
     other_labels = labels if mix is None else before(labels)
@@ -137,7 +137,7 @@ def _gradients(
 
 
 class _Statistics:
-    """A network's buffers before a step, so that a step that is repeated meets the same ones."""
+    """A network's buffers before a step, to restore them if the step is repeated."""
 
     def __init__(self, model: nn.Module) -> None:
         self._buffers: dict[torch.dtype, list[torch.Tensor]] = {}
@@ -146,18 +146,18 @@ class _Statistics:
                 self._buffers.setdefault(buffer.dtype, []).append(buffer)
         self._before = {kind: [torch.empty_like(buffer) for buffer in own] for kind, own in self._buffers.items()}
         for kind, own in self._buffers.items():
-            torch._foreach_copy_(self._before[kind], own)  # on a GPU a few launches, not one a buffer
+            torch._foreach_copy_(self._before[kind], own)  # on a GPU a few launches instead of one per buffer
 
     def restore(self) -> None:
-        """Puts them back."""
+        """Restores them."""
         for kind, own in self._buffers.items():
             torch._foreach_copy_(own, self._before[kind])
 
 
 class OnDevice:
-    """Losses and counts of steps that the host has not waited for; a GPU goes on meanwhile."""
+    """Losses and counts of steps that the host has not waited for, so that a GPU keeps working."""
 
-    MOST_STEPS = 16  # between two looks at the loss on a GPU; on a CPU there is nothing to wait for
+    MOST_STEPS = 16  # between two reads of the loss on a GPU; a CPU has nothing to wait for
 
     def __init__(self) -> None:
         self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...], float]] = []
@@ -168,7 +168,7 @@ class OnDevice:
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time for a look."""
+        """Whether it is time to read them."""
         return len(self._steps) >= (self.MOST_STEPS if self._steps[-1][0].is_cuda else 1)
 
     def collect(self, running: Running, epoch: int) -> list[Step]:
@@ -192,9 +192,9 @@ class OnDevice:
 
 
 def training_mode(module: nn.Module) -> None:
-    """Training mode, but evaluation mode for every part whose parameters are all frozen.
+    """Training mode, but evaluation mode for every part that is entirely frozen.
 
-    So frozen parts keep their batch normalisation statistics and drop nothing.
+    Frozen parts then keep their batch normalisation statistics and use no dropout.
     """
     module.train()
     for child in module.children():

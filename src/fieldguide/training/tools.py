@@ -1,4 +1,4 @@
-"""What the training loop works with, whoever made it: batches, evaluation, optimiser, schedule, a probe."""
+"""What the training loop works with: batches, evaluation, optimiser, schedule, probe."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from fieldguide.training.schedule import MakeSchedule
 from fieldguide.training.state import Scores
 from fieldguide.training.step import StepSettings
 
-Goes = Literal["on", "enough", "stop"]  # what a probe is told: further photos, solve with those so far, or leave it
-HowToGoOn = Callable[[int, bool], Goes]  # (photos that are done, whether others are still to come)
+Goes = Literal["on", "enough", "stop"]  # for a probe: continue, fit with the photos so far, or stop
+HowToGoOn = Callable[[int, bool], Goes]  # (photos done, whether more follow)
 
 
 class TrainingBatch(Protocol):
@@ -36,7 +36,7 @@ class TrainingBatch(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop works with; it knows nothing else.
+    """All that the loop knows of the outside.
 
     Attributes:
         batches: (stage, epoch, first step) to that epoch's batches from that step on.
@@ -44,14 +44,14 @@ class Tools:
         evaluate: a network to its validation figures.
         make_optimizer: (network, rate) to an optimiser.
         make_schedule: (optimiser, stage, steps an epoch) to a schedule.
-        prepare: makes the network ready for a stage: which part of it learns, what its batch normalisation does.
-        weights: a copy of a network's weights on the CPU, as it is built, whatever a stage made of it.
+        prepare: prepares the network for a stage: trainable parts, batch normalisation.
+        weights: a CPU copy of a network's weights as it is built, even if a stage folded it.
         load: puts such weights into a network.
         step: loss, clipping, precision.
         seed_step: called with (epoch, step) before each step; dropout depends on it alone.
-        probe: (network, stage, epoch, called after each batch and answering how to go on) to the head's figures on the
-            training photos, with the head solved for; None where it was told to stop.
-        draw_mix: (epoch, step, height, width of its images) to how its photos are mixed; None: not at all.
+        probe: (network, stage, epoch, called after each batch to ask how to go on) fits the head and gives its figures
+            on the training photos; None if told to stop.
+        draw_mix: (epoch, step, height, width of its images) to how its photos are mixed; None: not mixed.
     """
 
     batches: Callable[[Stage, int, int], Iterator[TrainingBatch]]

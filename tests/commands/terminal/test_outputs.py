@@ -27,7 +27,7 @@ def test_a_photo_under_any_of_its_names_is_no_output(photo, tmp_path):
     (tmp_path / "link.jpg").symlink_to(photo)
     os.link(photo, tmp_path / "hard.jpg")
     for name in ("photo.jpg", "link.jpg", "hard.jpg"):
-        with pytest.raises(UsageError, match=rf"json_file .*{name}: is one of the photos; give another file"):
+        with pytest.raises(UsageError, match=rf"json_file .*{name}: is one of the photos; choose another file"):
             demand_free_outputs({"--json": tmp_path / name}, [photo])
         with pytest.raises(UsageError, match="is one of the photos"):
             demand_free_outputs({"--json": photo}, [tmp_path / name])
@@ -47,7 +47,7 @@ def test_two_outputs_are_two_files_also_where_neither_is_there_yet(tmp_path):
 
 def test_what_else_is_read_is_no_output(photo, tmp_path):
     (tmp_path / "l.csv").write_text("image,label")
-    with pytest.raises(UsageError, match=r"l\.csv: is the labels; give another file"):
+    with pytest.raises(UsageError, match=r"l\.csv: is the labels; choose another file"):
         demand_free_outputs({"--json": tmp_path / "l.csv"}, [photo], {"the labels": tmp_path / "l.csv", "more": None})
 
 
@@ -57,7 +57,7 @@ def test_what_a_training_writes_into_its_run_is_no_output_and_another_name_in_it
     own = (run.result, run.report, run.out_of_fold, run.bundle / "x.json", run.path / "result.before-1.json",
            tmp_path / "link" / "split.csv", tmp_path / "link.json", run.checkpoints / "000001.json")  # fmt: skip
     for path in own:
-        with pytest.raises(UsageError, match=f"is a file of {run.path} itself; give another file"):
+        with pytest.raises(UsageError, match=f"belongs to {run.path}; choose another file"):
             demand_free_outputs({"--json": path})
     demand_free_outputs({"--json": run.path / "figures.json", "--html": run.path.parent / "result.json"})
 
@@ -102,7 +102,7 @@ def test_the_labels_of_an_evaluation_are_not_replaced_by_its_figures(trained, tm
     labels = tmp_path / "l.csv"
     labels.write_text("image,label\n" + "".join(f"{p.name},{p.name.split('-')[0]}\n" for p in flat.iterdir()))
     content = labels.read_bytes()
-    with pytest.raises(UsageError, match=r"json_file .*l\.csv: is the file of labels; give another file"):
+    with pytest.raises(UsageError, match=r"json_file .*l\.csv: is the file of labels; choose another file"):
         evaluate(run, photos, labels=labels, json_file=labels, quiet=True)
     assert labels.read_bytes() == content
 

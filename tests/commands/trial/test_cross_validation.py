@@ -231,13 +231,13 @@ def test_what_ends_a_fold_keeps_the_folds_before_it(cross_validated, tmp_path, s
     monkeypatch.setattr(trial, "train_loop", second_fails)
     with pytest.raises(type(error)):
         train(photos, output=tmp_path / "run", overrides=(*small, *QUICK, "split.folds=3"))
-    assert f"(1 of 3 folds finished); what was saved is kept; go on with {go_on}" in capsys.readouterr().out
+    assert f"(1 of 3 folds finished); what was saved is kept; resume with {go_on}" in capsys.readouterr().out
     assert load(tmp_path / "run" / "fold-1").classes == ("ash", "beech", "oak", "yew")
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert names - {"fold-2"} == {"recipe.yaml", "resume.json", "folds.csv", "fold-1"}
-    with pytest.raises(UsageError, match=f"holds a run that is not finished; go on with it: {re.escape(go_on)}"):
+    with pytest.raises(UsageError, match=f"holds an unfinished run; resume it: {re.escape(go_on)}"):
         train(photos, output=tmp_path / "run", overrides=("split.folds=3",), quiet=True)
-    with pytest.raises(UsageError, match="is no finished run"):
+    with pytest.raises(UsageError, match="is not a finished run"):
         compare([tmp_path / "run"], quiet=True)
 
 

@@ -1,7 +1,7 @@
-"""glibc told to keep the memory that it was given, before a command starts; knows nothing but the environment.
+"""Makes glibc keep its memory, before a command starts; knows only the environment.
 
-A training step takes and returns the same large blocks again and again. By default glibc hands each one back to the
-system, and the system clears it anew: page faults that cost about a tenth of a step (docs/performance.md).
+A training step allocates and frees the same large blocks again and again. By default glibc returns each to the system,
+which clears it again: these page faults cost about a tenth of a step (docs/performance.md).
 """
 
 import os
@@ -13,44 +13,44 @@ VARIABLE = "GLIBC_TUNABLES"
 SWITCH = "FIELDGUIDE_ALLOCATOR"
 TUNABLES = ":".join(
     (
-        "glibc.malloc.hugetlb=1",  # huge pages where the system gives them when asked
-        "glibc.malloc.mmap_threshold=4294967296",  # no block gets a mapping of its own
-        "glibc.malloc.trim_threshold=68719476736",  # nothing is handed back
+        "glibc.malloc.hugetlb=1",  # huge pages, where the system offers them
+        "glibc.malloc.mmap_threshold=4294967296",  # no separate mapping per block
+        "glibc.malloc.trim_threshold=68719476736",  # return nothing
         "glibc.malloc.top_pad=268435456",  # grow by 256 MiB at a time
     )
 )
 
 
 def setting(environment: Mapping[str, str]) -> str:
-    """What the allocator of a process with this environment does, as a sentence's end."""
+    """What the allocator does in this environment, as the end of a sentence."""
     if environment.get(VARIABLE) == TUNABLES:
         return f"keeps its memory ({VARIABLE}={TUNABLES})"
     if environment.get(VARIABLE):
         return f"as {VARIABLE} says: {environment[VARIABLE]}"
     if not _is_glibc():
-        return "the system's own; nothing to set outside glibc"
+        return "system default; there are no settings outside glibc"
     if environment.get(SWITCH) == "system":
-        return f"the system's own, as {SWITCH}=system asks"
-    return "the system's own; the fieldguide command sets it for itself"
+        return f"system default, as {SWITCH}=system asks"
+    return "system default; the fieldguide command changes it for itself"
 
 
 def start_again_with_settings(environment: Mapping[str, str]) -> None:
-    """Puts this command in its own place once more, with the settings; returns where there is nothing to do.
+    """Restarts this command with the settings; returns if there is nothing to do.
 
-    The variable is read when a process starts, so it cannot be set from inside. A person's own value is left alone,
-    and `FIELDGUIDE_ALLOCATOR=system` leaves the system's. A process that was started for something else (a notebook, a
-    test, a program on its standard input) is left alone, too.
+    The variable is read when a process starts, so it cannot be set from inside. A value that you set yourself stays,
+    and `FIELDGUIDE_ALLOCATOR=system` keeps the default. Other processes (a notebook, a test, a program on standard
+    input) are not restarted.
     """
     if not _is_glibc() or environment.get(VARIABLE) or environment.get(SWITCH) == "system" or not _is_own_process():
         return
     try:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**environment, VARIABLE: TUNABLES})
     except OSError:
-        return  # as it was: slower, and right all the same
+        return  # without the settings: slower, but correct
 
 
 def _is_own_process() -> bool:
-    """Whether the command's arguments are those that this process was started with, from a file or a module."""
+    """Whether this process was started for this command, from a file or a module."""
     own = sys.argv[1:]
     return sys.argv[0] not in ("", "-", "-c") and bool(own) and sys.orig_argv[-len(own) :] == own
 

@@ -1,4 +1,4 @@
-"""How a command ends: errors as messages and exit codes, and streams that are closed, full, or read by nobody."""
+"""How a command ends: errors as messages and exit codes; streams that are closed, full or not read."""
 
 import errno
 import os
@@ -9,12 +9,12 @@ from typing import TextIO
 from fieldguide.errors import FieldguideError, MachineError, UsageError, shown, speaking_flags
 
 INTERRUPTED = 130
-UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # what a person's path can do to any command
+UNREACHABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)  # caused by a path that a person gave
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
-    """Turns what a person can mend into a message and an exit code; a mistake of ours keeps its traceback."""
+    """Turns errors that a person can fix into a message and an exit code; our own bugs keep their traceback."""
     try:
         with speaking_flags():
             code = command() or 0
@@ -25,7 +25,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         _tell("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        _write_nowhere(sys.stdout)  # nobody reads on: no harm
+        _write_nowhere(sys.stdout)  # the reader has gone: no error
         return 0
     except OSError as error:
         if refused := _refusal(error):
@@ -35,18 +35,18 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
 
 
 def open_missing_streams() -> None:
-    """Where stdout or stderr is closed (`>&-`), nobody reads; their numbers must not become those of other files."""
+    """Opens stdout and stderr if they are closed (`>&-`), so that no other file gets their numbers."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
 
 
 def _refusal(error: OSError) -> FieldguideError | None:
-    """What the system refused, where that is no mistake of ours: a path, or room for what is printed."""
+    """What the system refused without a bug of ours: a path, or space for the output."""
     if error.filename is not None and error.errno in UNREACHABLE:
         return UsageError(f"{error.filename}: cannot be reached ({error.strerror})")
     if error.filename is not None and error.errno == errno.EROFS:
-        return UsageError(f"{error.filename}: cannot be written ({error.strerror}); choose a place that can be")
+        return UsageError(f"{error.filename}: cannot be written ({error.strerror}); choose a writable place")
     if error.filename is None and error.errno in FULL:
         _write_nowhere(sys.stdout)
         return MachineError(f"the output cannot be written ({error.strerror})")
@@ -60,7 +60,7 @@ def _complain(error: FieldguideError) -> int:
 
 
 def _tell(text: str) -> None:
-    """On stderr; where nobody reads it any more, the exit code has to do."""
+    """Writes to stderr; if nobody reads it, the exit code must do."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -68,10 +68,10 @@ def _tell(text: str) -> None:
 
 
 def _flush(stream: TextIO) -> None:
-    """Here, so that a reader or a terminal that has gone is noticed here, and changes no exit code; a full disk does.
+    """Flushes here, so that a reader who has gone is noticed here and changes no exit code; a full disk does.
 
     Raises:
-        OSError: there is no room.
+        OSError: the disk is full.
     """
     try:
         stream.flush()

@@ -1,6 +1,6 @@
-"""Signals while a training runs: the step is finished and all is saved; a second SIGINT stops at once.
+"""Signals during a training: the step is finished and all is saved; a second SIGINT stops at once.
 
-A prediction has nothing to save, and what it had half written goes.
+A prediction has nothing to save; its half-written output is removed.
 """
 
 import contextlib
@@ -16,11 +16,11 @@ EXIT_CODES = SIGNAL_EXIT_CODES  # SIGHUP: the terminal went away
 
 
 class Interrupts:
-    """Notes signals while it is entered; elsewhere, and outside the main thread, they do what they always do.
+    """Notes signals within its `with` block; elsewhere, and outside the main thread, they act as usual.
 
     Attributes:
         received: the name of the last signal, or an empty text.
-        at_once: where set, a signal stops what runs at once, for there is no step to finish.
+        at_once: whether a signal stops at once, because there is no step to finish.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for name in EXIT_CODES:
-                number = getattr(signal, name, None)  # SIGHUP is not everywhere
+                number = getattr(signal, name, None)  # not every system has SIGHUP
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -55,10 +55,10 @@ class Interrupts:
 
 @contextlib.contextmanager
 def ending_at_once(what: str) -> Iterator[None]:
-    """Any of the signals ends what runs inside as an error does, so that nothing half-written stays.
+    """Within it, any of the signals raises an error, so that nothing half-written stays.
 
     Args:
-        what: is so, as the end of a sentence.
+        what: the consequence, as the end of a sentence.
 
     Raises:
         Interrupted: a signal came.

@@ -17,17 +17,17 @@ WIDTH_OF_A_FILE = 200
 
 
 class _Console(Console):
-    """rich's console ends the program when its reader goes away; ours goes on in silence, for the work counts."""
+    """Stays silent when its reader goes away, where rich's console would end the program."""
 
     def _check_buffer(self) -> None:
-        """rich notices a closed pipe, but not a terminal that went away (EIO) or a full disk behind `> file`."""
+        """rich notices a closed pipe, but not a terminal that is gone (EIO) or a full disk behind `> file`."""
         try:
             super()._check_buffer()
         except OSError:
             self.on_broken_pipe()
 
     def on_broken_pipe(self) -> None:
-        """Shows nothing any more."""
+        """Shows nothing from now on."""
         self.quiet = True
         del self._buffer[:]
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,7 +46,7 @@ class Screen:
 
     @property
     def name(self) -> str:
-        """Of `SCREENS`: what another process shows as this one does."""
+        """Its name in `SCREENS`, for another process that is to show as much."""
         return "quiet" if self.console.quiet else "terminal"
 
     def say(self, text: str, style: str | None = None) -> None:

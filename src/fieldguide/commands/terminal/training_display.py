@@ -51,7 +51,7 @@ class TrainingDisplay(Callback):
 
     @contextmanager
     def running(self) -> Iterator["TrainingDisplay"]:
-        """Shows the table while the training runs, and leaves it on the screen."""
+        """Shows the table during the training, and leaves it on the screen."""
         if not self.is_live:
             yield self
             return
@@ -67,7 +67,8 @@ class TrainingDisplay(Callback):
         start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
         if stage.method == "probe":
             how = (
-                f"the head by logistic regression on features of the frozen backbone, {stage.augmentation} augmentation"
+                f"fit the head by logistic regression on features of the frozen backbone, "
+                f"{stage.augmentation} augmentation"
             )
         else:
             most = counted(stage.max_epochs, "epoch")
@@ -113,8 +114,8 @@ class TrainingDisplay(Callback):
 
     def stage_done(self, ended: Ended) -> None:
         """After a stage's last epoch."""
-        dropped = "" if ended.improved else "; no better model, so its models are dropped"
-        text = f"{ended.stage.label} ended after {counted(ended.epochs, 'epoch')}: {ended.sentence()}{dropped}"
+        dropped = "" if ended.improved else "; no better model, so the earlier one stays"
+        text = f"{ended.stage.label}: {counted(ended.epochs, 'epoch')}, {ended.sentence()}{dropped}"
         if self.is_live:
             self._live.console.print(text, markup=False)
         else:
@@ -123,8 +124,8 @@ class TrainingDisplay(Callback):
     def halved(self, halved: Halved) -> None:
         """After a step that ran out of memory."""
         text = (
-            f"warning: memory ran out in epoch {halved.epoch}, step {halved.step}: the step was done again, and from "
-            f"now on {halved.photos} photos go through the network at once; a step is as large as before"
+            f"warning: out of memory in epoch {halved.epoch}, step {halved.step}; the step was repeated. From now on "
+            f"{halved.photos} photos go through the network at once; the batch size stays the same"
         )
         if self.is_live:
             self._live.console.print(text, style="yellow", markup=False)
@@ -142,8 +143,8 @@ class TrainingDisplay(Callback):
         return self.metric.replace("_", " ")
 
     def _time_left(self) -> str:
-        """An upper bound: phases and rounds may end sooner."""
-        recent = [epoch for epoch in self.epochs if epoch.learning_rate][-3:]  # a probe tells nothing of the others
+        """An upper limit: phases and rounds may end earlier."""
+        recent = [epoch for epoch in self.epochs if epoch.learning_rate][-3:]  # a probe's time says nothing of epochs
         if not recent:
             return ""
         left = max(0, self.most_epochs - len(self.epochs)) * sum(e.seconds for e in recent) / len(recent)

@@ -1,17 +1,17 @@
-"""What a person is told before a training begins or goes on."""
+"""What is shown before a training begins or resumes."""
 
 from fieldguide import world
 from fieldguide.commands.trial.live import Trial
 from fieldguide.recipe.schema import Recipe
 
 MIXED = (
-    "photos are mixed with each other while it learns: training loss and accuracy are those of mixed images, where the "
-    "class with the larger share counts as right"
+    "training photos are mixed with each other; training loss and accuracy are for mixed images, where the class with "
+    "the larger share counts as right"
 )
 
 
 def announce(trial: Trial) -> None:
-    """Says what will be trained on what."""
+    """Says what is trained, on what and how."""
     recipe, counts, screen = trial.recipe, trial.assembled.parameters, trial.screen
     screen.say(
         f"recipe {trial.name}: {recipe.model.backbone} with {recipe.model.head} head, {counts['total']:,} parameters "
@@ -34,12 +34,12 @@ def announce(trial: Trial) -> None:
 
 
 def _micro_batch(recipe: Recipe) -> str:
-    """What differs from the method of a whole batch at once; empty where nothing does."""
+    """What differs from training on whole batches; empty if nothing does."""
     batch, photos = recipe.training.batch_size, recipe.training.micro_batch_size
     trains = any(phase.batch_norm == "train" for phase in recipe.training.phases)
     if not (trains and batch and photos and photos < batch):
         return ""
     return (
-        f"batch normalisation sees {photos} photos at a time and not the whole batch of {batch}: "
-        f"training.micro_batch_size is {photos}"
+        f"batch normalisation sees {photos} photos at a time, not the whole batch of {batch}, "
+        f"because training.micro_batch_size is {photos}"
     )

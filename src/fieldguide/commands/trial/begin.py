@@ -1,4 +1,4 @@
-"""A training from its recipe, split and folder to a result."""
+"""Starts a training: recipe, split and folder to a result."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -84,7 +84,7 @@ def cached_photos(split: Split) -> int:
 
 
 def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:
-    """How many photos of other folders the first weights were trained on, and weights of which nobody can tell."""
+    """How many photos of other folders the first weights were trained on, and weights whose photos are unknown."""
     folder = {row.content_hash for row in prepared.split.rows}
     unknown = [source for before in prepared.seen.before.values() for source in before.unknown]
     return sum(content not in folder for content in prepared.seen.by), unknown

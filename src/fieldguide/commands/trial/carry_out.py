@@ -1,4 +1,4 @@
-"""One training in its run's folder, from live objects to a result; the same whether it begins or goes on."""
+"""One training in its run's folder, from live objects to a result, whether it begins or resumes."""
 
 import shlex
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ from fieldguide.training.state import State
 
 @dataclass(frozen=True)
 class Run:
-    """A training that ended.
+    """A training that has ended.
 
     Attributes:
         path: the run's folder.
-        result: what stands in its `result.json`.
+        result: the content of its `result.json`.
     """
 
     path: Path
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def exit_code(self) -> int:
-        """0; 129, 130 or 143 where a signal ended it; 1 where something else did."""
+        """0; 129, 130 or 143 if a signal ended it; 1 if something else did."""
         stopped = self.result["stopped"]
         return 0 if stopped is None else EXIT_CODES.get(stopped.get("signal"), 1)
 
@@ -56,7 +56,7 @@ class Run:
 
 
 def write_beginning(trial: Trial) -> None:
-    """What a run holds before its first step. The request comes first: from then on the run can go on."""
+    """Writes a run's first files. The request comes first; once it is there, the run can resume."""
     run = trial.run
     request = Request(
         photos=str(trial.prepared.folder.root.resolve()),
@@ -74,7 +74,7 @@ def write_beginning(trial: Trial) -> None:
 
 
 def write_rest_of_beginning(trial: Trial) -> None:
-    """Writes what is missing of it, for a process may have been killed in between."""
+    """Writes the first files that are missing; an earlier process may have been killed between them."""
     run = trial.run
     run.make()
     if not run.recipe.exists():
@@ -93,8 +93,8 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
     """Trains, judges the bundle that was written, and leaves result and report.
 
     Raises:
-        Interrupted: a signal came before the first epoch ended; what was done is saved.
-        TrainingError: something else ended it before the first epoch ended, or a callback failed.
+        Interrupted: a signal came before the first epoch ended; all steps are saved.
+        TrainingError: an error came before the first epoch ended, or a callback failed.
         KeyboardInterrupt: a second SIGINT in the training, or any signal after it.
     """
     epochs = saved.state.history if saved else []
@@ -106,7 +106,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
         with Interrupts() as interrupts, world.random_state_kept():
             state = _train(trial, saved, interrupts, observers, display)
             interrupts.at_once = True
-            if interrupts.received and not state.stopped:  # in the last validation: saved, no step left to stop after
+            if interrupts.received and not state.stopped:  # in the last validation: no step follows
                 raise KeyboardInterrupt(interrupts.received)
             result = judge_and_write(trial, state)
         observers.tell(lambda each: each.run_done(result))
@@ -119,7 +119,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
 
 
 def demand_no_failed_callback(observers: Observers, what_now: str) -> None:
-    """Ends a run whose training was stopped for a callback.
+    """Ends a run if one of its callbacks failed.
 
     Raises:
         TrainingError: a callback failed; its own exception is the cause.
@@ -132,7 +132,7 @@ def demand_no_failed_callback(observers: Observers, what_now: str) -> None:
 def _train(
     trial: Trial, saved: Saved | None, interrupts: Interrupts, observers: Observers, display: TrainingDisplay
 ) -> State:
-    """Trains and says why it ended, if that was before its end."""
+    """Trains, and says so if it ended early."""
     assembled, now = trial.assembled, how_to_go_on(trial.run)
     observers.tell(lambda each: each.run_begins(_beginning(trial, saved)))
     demand_no_failed_callback(observers, now)
@@ -146,7 +146,7 @@ def _train(
     elif state.out_of_time:
         trial.screen.warn(_out_of_time(state))
     elif waiting := [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]:
-        trial.screen.warn(f"training.max_epochs was used up before {', '.join(waiting)} could begin")
+        trial.screen.warn(f"reached training.max_epochs before {', '.join(waiting)} could begin")
     return state
 
 
@@ -166,7 +166,7 @@ def _say_what_stopped_it(trial: Trial, state: State, stopped: Stopped) -> None:
     """Says what is kept and what to do.
 
     Raises:
-        Interrupted, TrainingError: no epoch was finished, so there is nothing to judge.
+        Interrupted, TrainingError: no epoch ended, so there is no model to judge.
     """
     if state.best is None:
         _give_up(trial, state, stopped)
@@ -176,18 +176,18 @@ def _say_what_stopped_it(trial: Trial, state: State, stopped: Stopped) -> None:
 
 
 def _out_of_time(state: State) -> str:
-    """What the time cut off."""
+    """What was cut short by time."""
     ended, last = state.ended[-1], state.history[-1]
     if ended.stage.method == "probe":
-        what = f"{ended.stage.label}, which saw {counted(last.training.images, 'training photo')}"
+        what = f"{ended.stage.label} on {counted(last.training.images, 'training photo')}"
     else:
         what = f"epoch {ended.epochs} of {ended.stage.max_epochs} of {ended.stage.label}"
     kept = "the mean of epochs" if state.soup is not None and state.soup.is_kept else "the best model so far"
-    return f"the time was up after {what}; {kept} is kept"
+    return f"out of time after {what}; {kept} is kept"
 
 
 def _give_up(trial: Trial, state: State, stopped: Stopped) -> None:
-    """No epoch was finished: there is nothing to judge.
+    """Ends a run in which no epoch ended, so that there is no model.
 
     Raises:
         Interrupted, TrainingError: always.
@@ -195,7 +195,7 @@ def _give_up(trial: Trial, state: State, stopped: Stopped) -> None:
     told = stopped.sentence()
     if stopped.signal:
         raise Interrupted(
-            stopped.signal, f"{told} before the first epoch ended: no model yet; {how_to_go_on(trial.run)}"
+            stopped.signal, f"{told} before the first epoch ended, so there is no model yet; {how_to_go_on(trial.run)}"
         )
     trial.run.remove_without_checkpoint()
     kind = NotFiniteError if stopped.is_spoilt else TrainingError
@@ -208,7 +208,7 @@ def _what_now(trial: Trial, state: State) -> str:
     rate = trial.recipe.training.learning_rate / 10
     start = (" from the best model", f"--weights {shlex.quote(str(trial.run.path))} ") if state.best else ("", "")
     return (
-        f"going on would come to the same; train anew{start[0]} with another setting, such as: fieldguide train PHOTOS "
+        f"resuming would fail again; start a new run{start[0]} with another setting, such as: fieldguide train PHOTOS "
         f"{start[1]}--set training.learning_rate={rate:g} -o ANOTHER"
     )
 

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide import assemble
-from fieldguide.commands.judging.judge import interval_and_n
 from fieldguide.commands.terminal.faults import explained, how_to_go_on
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.keep import label_errors_csv
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request, read_request, write_recipe, write_request
+from fieldguide.commands.trial.result import report_folds
 from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.folds import Folds, folds_csv, make_folds
 from fieldguide.data.split.partition import Split, group_numbers
-from fieldguide.errors import NotFiniteError, PhotosError, counted, duration, listing
+from fieldguide.errors import NotFiniteError, PhotosError, counted, listing
 from fieldguide.evaluation.calibration import log_loss
 from fieldguide.evaluation.intervals import spread
 from fieldguide.evaluation.label_errors import suspects
@@ -119,7 +119,7 @@ def _train_folds(
     _write_out_of_fold(out_of_fold, run)
     result = _result(recipe, folds, results, out_of_fold, remarks)
     run.write_result(result)
-    _report(run, result, screen)
+    report_folds(run, result, screen)
     return result
 
 
@@ -276,32 +276,3 @@ def _spread_over_folds(found: OutOfFold, results: Sequence[Mapping[str, Any]]) -
         )
     over = spread([row["accuracy"] for row in each if row["accuracy"] is not None])
     return {"n": over.n, "mean": over.mean, "deviation": over.deviation, "each": each}
-
-
-def _report(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
-    validation, folds = result["validation"], result["folds"]
-    if validation["failed"]:
-        lines = [f"{entry['file']} {entry['reason']}" for entry in validation["failed"]]
-        screen.warn(f"{counted(len(lines), 'photo')} unreadable; not counted:\n{listing(lines)}")
-    screen.say("")
-    for row in folds["each"]:
-        share = "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
-        screen.say(f"fold {row['fold']:>3}  accuracy {share}  n = {row['images']:,}")
-    if cut := [str(row["fold"]) for row in folds["each"] if row["out_of_time"]]:
-        screen.warn(
-            f"{len(cut)} of {counted(len(folds['each']), 'fold')} ran out of time ({', '.join(cut)}), so the models of "
-            "the folds are not trained alike"
-        )
-    deviation = "" if folds["deviation"] is None else f", standard deviation {folds['deviation']:.4f}"
-    screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
-    screen.say(
-        f"out-of-fold accuracy {validation['accuracy']:.4f} "
-        f"({interval_and_n(validation)}; "
-        f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']['text']}, "
-        "so it is optimistic)",
-        style="bold",
-    )
-    screen.say(
-        f"{result['epochs']} epochs in {duration(result['seconds'])}; run: {run.path}, every photo: {run.out_of_fold}, "
-        f"likely label errors: {run.label_errors}"
-    )

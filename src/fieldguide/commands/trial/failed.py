@@ -1,4 +1,4 @@
-"""Trainings whose loss was not finite: going on would come to the same, so they are told, and not tried again."""
+"""Trainings whose loss was not finite: resuming would fail again, so they are reported and not retried."""
 
 from fieldguide.commands.trial.request import write_recipe
 from fieldguide.errors import NotFiniteError, UsageError
@@ -9,7 +9,7 @@ from fieldguide.storage import read_text, write_text
 
 
 def note_failure(run: RunFolder, recipe: Recipe, name: str, error: NotFiniteError) -> None:
-    """Keeps with which recipe a training came to no model, and why, for its folder may hold nothing else."""
+    """Writes down the recipe of a training that gave no model, and why; its folder may hold nothing else."""
     run.path.mkdir(parents=True, exist_ok=True)
     if not run.recipe.exists():
         write_recipe(run, recipe, name)
@@ -17,7 +17,7 @@ def note_failure(run: RunFolder, recipe: Recipe, name: str, error: NotFiniteErro
 
 
 def why_failed(run: RunFolder) -> str | None:
-    """Why a training would come to the same again; None where it came to its end, or can go on.
+    """Why a training would fail again; None if it is finished or can resume.
 
     Raises:
         UsageError: its files cannot be read.

@@ -1,4 +1,4 @@
-"""The rest of a training whose photos, split and recipe are those that it began with."""
+"""Resumes a training with the photos, split and recipe that it began with."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,8 +29,8 @@ from fieldguide.training.state import State
 
 
 def finished_before(run: RunFolder, screen: Screen) -> Run:
-    """A run that came to its end. Its figures stay; only the report, which comes last, may still be missing."""
-    screen.say(f"{run.path}: finished before")
+    """A finished run. Its figures stay; only the report, which is written last, may be missing."""
+    screen.say(f"{run.path}: already finished")
     if not run.report.exists():
         with explained(run), run.held():
             write_report(run.path)
@@ -48,19 +48,19 @@ def go_on(
     minutes: float | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """The rest of a training whose photos, split and recipe are those that it began with.
+    """The rest of a training, with the photos, split and recipe that it began with.
 
     Args:
         request: what it began with.
-        recipe, prepared: of before.
-        run: where it lies.
+        recipe, prepared: as when it began.
+        run: its folder.
         device: as the user named it.
         show: one of `SCREENS`.
         minutes: time limit that it shares with the other folds; None: the recipe's.
         callbacks: are told what happens.
 
     Raises:
-        UsageError: its saved steps are damaged, or another process is using it.
+        UsageError: its checkpoints are damaged, or another process is using it.
     """
     screen = SCREENS[show]()
     chosen_device, split = world.choose_device(device), prepared.split
@@ -89,33 +89,33 @@ def go_on(
 
 def _demand_whole(found: Found, run: RunFolder, screen: Screen) -> None:
     for sentence in found.damaged:
-        screen.warn(f"{sentence}; the one before it is used" if found.snapshot else sentence)
+        screen.warn(f"{sentence}; using the one before" if found.snapshot else sentence)
     if found.damaged and found.snapshot is None:
         raise UsageError(
             *found.damaged,
-            f"--resume {run.path}: no saved step is whole; train anew, from the best model if there is one: "
+            f"--resume {run.path}: all checkpoints are damaged; start a new run, from the best model if there is one: "
             f"fieldguide train PHOTOS --weights {run.path} -o ANOTHER",
         )
 
 
 def _compare_machines(trial: Trial) -> None:
-    """Bits hold on the same machine and versions; elsewhere the training goes on just as well, and this is said."""
+    """Warns where results may differ: they are the same, bit for bit, only on the same machine and versions."""
     now, before = world.describe_machine(world.choose_device(trial.device)), read_json(trial.run.environment)
     changed = [key for key in now if isinstance(before, dict) and before.get(key) != now[key]]
     if changed:
         trial.screen.warn(
-            f"the run began on another machine or with other versions ({', '.join(changed)} differ), so it may end in "
-            f"other bits than it would have; {trial.run.environment} tells of the first"
+            f"the run began on another machine or with other versions ({', '.join(changed)} differ), so results may "
+            f"differ slightly; see {trial.run.environment}"
         )
 
 
 def _saved(found: Found, trial: Trial) -> Saved | None:
-    """Where to go on, with history and bundle put back to it; None: at the beginning, for no step was saved."""
+    """What to resume, with history and bundle reset to it; None: no step was saved, so it starts over."""
     run, recipe, snapshot = trial.run, trial.recipe, found.snapshot
     if snapshot is None:
         if recipe.training.more_epochs is not None:
             raise _not_finished(run)
-        trial.screen.say(f"{run.path}: no step was saved yet, so it begins at its beginning")
+        trial.screen.say(f"{run.path}: no checkpoint yet; starting over")
         return None
     weights = read_weights(run.bundle, read_description(run.bundle)) if found.is_done else best_weights_of(snapshot)
     state = state_of(snapshot.plain["state"], trial.assembled.plan, weights, candidates_of(snapshot))
@@ -127,45 +127,44 @@ def _saved(found: Found, trial: Trial) -> Saved | None:
     if state.best is not None and not found.is_done:
         write_bundle(run.bundle, trial.assembled.description, state.best.weights)
     done = counted(len(state.history), "epoch")
-    trial.screen.say(f"{run.path}: goes on after {done}")
+    trial.screen.say(f"{run.path}: resuming after {done}")
     return Saved(state, snapshot if "under_way" in snapshot.plain else None)
 
 
 def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> None:
-    """Adds a further stage; asked again while it is under way, it is the same one.
+    """Adds a further stage; asked again while it runs, it is the same stage.
 
     Raises:
-        UsageError: the training itself, or other more epochs, are not done yet.
+        UsageError: the training, or other extra epochs, are not finished yet.
     """
     if not is_done:
         if not state.more or state.more[-1].epochs != epochs or len(state.ended) > state.more[-1].after_stages:
             raise _not_finished(trial.run)
         return
     if state.best is None or not state.ended:
-        raise UsageError(f"--resume {trial.run.path}: has no model to train longer")
-    state.soup = None  # that of before stands in the result that is set aside
+        raise UsageError(f"--resume {trial.run.path}: there is no model to train longer")
+    state.soup = None  # the earlier one is in the result that is set aside
     state.more.append(More(len(state.ended), epochs))
     state.out_of_time = False
     stage = next_stage(trial.assembled.plan, state.ended, state.more)
     assert stage is not None
     trial.checkpoints.extend(state)
     trial.screen.say(
-        f"{epochs} more epochs, as a further round: from the model of epoch {state.best.epoch.epoch}, learning rate "
+        f"{epochs} more epochs as a further round, from the model of epoch {state.best.epoch.epoch}: learning rate "
         f"{stage.learning_rate:g} ({trial.recipe.training.rounds.learning_rate_factor:g} times the last stage's), "
-        f"{stage.augmentation} augmentation, a fresh optimiser and {trial.recipe.training.schedule} schedule; all of "
-        "them are trained, and the model stays what it is unless one of them is better"
+        f"{stage.augmentation} augmentation, new optimiser, {trial.recipe.training.schedule} schedule; "
+        "the model changes only if one of them is better"
     )
 
 
 def _not_finished(run: RunFolder) -> UsageError:
     return UsageError(
-        f"--resume {run.path}: is not finished, so there are no more epochs to ask for; go on with it first: "
-        f"{run.command_to_go_on()}"
+        f"--resume {run.path}: is not finished, so you cannot add epochs yet; resume it first: {run.command_to_go_on()}"
     )
 
 
 def _set_results_aside(state: State, run: RunFolder) -> None:
-    """A finished result of before keeps its figures under another name; one of an interruption makes room."""
+    """Renames the result of a finished training; the result of an interrupted one will be overwritten."""
     if run.is_finished and len(run.read_result().get("more_epochs", [])) < len(state.more):
         run.set_result_aside(len(state.more))
     run.report.unlink(missing_ok=True)

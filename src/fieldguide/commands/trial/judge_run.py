@@ -30,7 +30,7 @@ def judge_and_write(trial: Trial, state: State) -> dict[str, Any]:
         trial.assembled.to_judge,
         trial.device,
         trial.screen,
-        seconds=0 if state.stopped else _seconds_to_try(trial),  # whoever stopped it waits
+        seconds=0 if state.stopped else _seconds_to_try(trial),  # a person who stopped it is waiting
     )
     judged = _judge(run, trial.split, trial.assembled.to_judge, trial.device) | {"test_time": test_time}
     draw_curves(run)
@@ -43,12 +43,12 @@ def judge_and_write(trial: Trial, state: State) -> dict[str, Any]:
 
 
 def _seconds_to_try(trial: Trial) -> float | None:
-    """What choosing the test size and judging may take: what is left, but for the report."""
+    """Seconds for choosing the test size and judging: what is left, except for the report."""
     return None if trial.seconds_left is None else max(0.0, trial.seconds_left() - RESERVE)
 
 
 def _judge(run: RunFolder, split: Split, photos: ToJudge, device: str) -> dict[str, Any]:
-    """Judges the bundle that was written on the validation photos, keeps its predictions and fits its temperature."""
+    """Judges the bundle on the validation photos, keeps its predictions and fits its temperature."""
     judged = judge_photos(load_predictor(run.path, device), split.part("val"), photos)
     answers = judged.predictions
     write_predictions(run.predictions, answers)

@@ -13,23 +13,23 @@ from fieldguide.run_folder import RunFolder
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.observers import Callback
 
-WAITED = "waited_for_data"  # seconds waited and seconds in all, beside a checkpoint
+WAITED = "waited_for_data"  # in a checkpoint: seconds waited, seconds in all
 
 
 @dataclass(frozen=True)
 class Trial:
-    """All that one training consists of.
+    """All parts of one training.
 
     Attributes:
         name: the recipe's.
         recipe: as it is carried out.
         prepared: photos and split.
-        run: its folder, held by this process.
+        run: its folder, locked by this process.
         device: as the user named it.
         assembled: the live objects.
-        rules: the verdict.
+        rules: the verdict on the rules.
         screen: where to show it.
-        seconds_left: of its minutes, whenever it is asked; None: there is no bound.
+        seconds_left: returns the time left in seconds; None: no limit.
         callbacks: of the caller.
     """
 
@@ -51,7 +51,7 @@ class Trial:
 
     @property
     def checkpoints(self) -> Checkpoints:
-        """Where it saves itself."""
+        """Its checkpoints on disk."""
         waiting = self.assembled.feed.waiting
         minutes = self.recipe.training.checkpoint_every_minutes
         return Checkpoints(self.run.checkpoints, minutes, lambda: {WAITED: waiting.told()})

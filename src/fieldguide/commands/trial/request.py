@@ -1,4 +1,4 @@
-"""What a run remembers of what was asked for, so that another process can go on with it; and what has changed since."""
+"""What a run remembers of its request, so that another process can resume it, and what has changed since."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
 
 FORMAT = 2  # 1 differs in other files alone
-HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # may change without changing what was trained
+HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # do not change what was trained
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """What was requested.
 
     Attributes:
         photos: the folder, absolute.
@@ -38,11 +38,11 @@ class Request:
         recipe: resolved, as plain data.
         split_sha256: of `split.csv`, or of `folds.csv` where it is a cross-validation.
         remarks: sentences about the photos.
-        rules: the verdict.
-        weights: where the first weights came from, as plain data.
+        rules: the verdict on the rules.
+        weights: the source of the first weights, as plain data.
         device: as the user named it.
-        is_cross_validation: whether the folder holds a run a fold.
-        plan: what was planned when it began, in sentences.
+        is_cross_validation: whether the folder holds one run per fold.
+        plan: the plan when it began, in sentences.
     """
 
     photos: str
@@ -58,21 +58,21 @@ class Request:
 
 
 def write_request(run: RunFolder, request: Request) -> None:
-    """Writes it; any file name survives, since what is no UTF-8 is escaped."""
+    """Writes it. File names that are not UTF-8 are escaped, so none is lost."""
     write_text(run.request, json.dumps({"format": FORMAT, **asdict(request)}, indent=2, allow_nan=False) + "\n")
 
 
 def read_request(run: RunFolder) -> Request:
-    """What was asked for when the run began.
+    """What was requested when the run began.
 
     Raises:
-        UsageError: there is nothing to go on with, or it is damaged.
+        UsageError: there is nothing to resume, or it is damaged.
     """
     if not is_there(run.path):
-        raise UsageError(f"--resume {run.path}: there is no such run")
+        raise UsageError(f"--resume {run.path}: no such run")
     if not run.can_go_on:
-        why = "was made by an earlier version" if run.recipe.exists() else "is no run"
-        raise UsageError(f"--resume {run.path}: {why} (there is no {run.request.name}), so nothing can go on")
+        why = "comes from a version that could not resume" if run.recipe.exists() else "is not a run"
+        raise UsageError(f"--resume {run.path}: {why} (it has no {run.request.name})")
     data = read_json(run.request)
     try:
         if data.pop("format") not in (1, FORMAT):
@@ -93,22 +93,22 @@ def demand_same_recipe(run: RunFolder, request: Request, overrides: Overrides) -
     """The run's recipe with harmless changes.
 
     Raises:
-        UsageError: it says something else than when the run began, each field named.
+        UsageError: fields have changed since the run began, each named.
     """
     if not run.recipe.exists():  # killed before it was written
         write_recipe(run, Recipe.model_validate(request.recipe), request.recipe_name)
     recipe = read_draft(run.recipe, overrides).demand()
-    began = Recipe.model_validate(request.recipe)  # fields that came since then have their defaults
+    began = Recipe.model_validate(request.recipe)  # fields of later versions have their defaults
     before, now = (dict(_fields(each.model_dump(mode="json"))) for each in (began, recipe))
     changed = [
-        f"{name} is {now.get(name)}, and was {before.get(name)}"
+        f"{name} is {now.get(name)}, was {before.get(name)}"
         for name in dict.fromkeys((*before, *now))
         if before.get(name) != now.get(name) and name not in HARMLESS
     ]
     if changed:
         raise UsageError(
-            f"--resume {run.path}: a run goes on with the recipe that it began with, and only {' and '.join(HARMLESS)} "
-            f"may change:\n{listing(changed)}\nTake it back, or train anew with another -o"
+            f"--resume {run.path}: a run resumes with its own recipe; only {' and '.join(HARMLESS)} may change:\n"
+            f"{listing(changed)}\nUndo this, or start a new run with another -o"
         )
     return assemble.resolved(recipe)
 
@@ -121,7 +121,7 @@ def write_recipe(run: RunFolder, recipe: Recipe, name: str) -> None:
 
 
 def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf by its whole name; an empty section is a leaf."""
+    """Every leaf by its full name; an empty section is a leaf."""
     inside: Sequence[tuple[Any, Any]] = ()
     if isinstance(tree, Mapping):
         inside = list(tree.items())
@@ -134,7 +134,7 @@ def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRecipe, screen: Screen) -> Prepared:
-    """The run's photos and split, after a look at each file that was to be trained or validated on.
+    """The run's photos and split, after checking each training and validation photo.
 
     Raises:
         UsageError: the split was changed.
@@ -143,10 +143,12 @@ def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRe
     if not run.split.exists():  # killed before it was written
         prepared = prepare(root, recipe, screen)
         if digest(split_csv(prepared.split).encode()) != request.split_sha256:
-            raise PhotosError(f"{root}: the photos have changed since {run.path} began; train anew with another -o")
+            raise PhotosError(f"{root}: photos have changed since {run.path} began; start a new run with another -o")
         return prepared
     if file_digest(run.split) != request.split_sha256:
-        raise UsageError(f"{run.split}: was changed since this run began; put it back, or train anew with another -o")
+        raise UsageError(
+            f"{run.split}: has changed since this run began; restore it, or start a new run with another -o"
+        )
     split, folder = read_split(run.split), scan(root)
     demand_same_files(run, split, folder, recipe.data.max_megapixels, screen)
     check = read_json(run.check) if run.check.exists() else {}
@@ -155,7 +157,7 @@ def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRe
 
 
 def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_megapixels: float, screen: Screen) -> None:
-    """Holds every photo of training and validation against its checksum; says which came since."""
+    """Checks every training and validation photo against its checksum; names photos added since."""
     rows = {row.file: row for row in (*split.part("train"), *split.part("val"))}
     known = {row.file for row in split.rows}
     photos = [photo for photo in folder.photos if photo.file in rows]
@@ -164,15 +166,15 @@ def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_meg
     there = {entry.photo.file for entry in looked}
     wrong = [f"{file} is missing" for file in rows if file not in there]
     wrong += [
-        f"{entry.photo.file} {entry.reason or 'has another content (its SHA-256 differs)'}"
+        f"{entry.photo.file} {entry.reason or 'has different content (another SHA-256)'}"
         for entry in looked
         if entry.reason or entry.content_hash != rows[entry.photo.file].content_hash
     ]
     if wrong:
         raise PhotosError(
             f"{folder.root}: {counted(len(wrong), 'photo')} changed since {run.path} began:\n{listing(wrong)}\n"
-            "Put them back to go on, or train anew with another -o"
+            "Restore them to resume, or start a new run with another -o"
         )
     new = [photo.file for photo in folder.photos if photo.file not in known]
     if new:
-        screen.warn(f"{counted(len(new), 'photo')} came since this run began, and it does without:\n{listing(new)}")
+        screen.warn(f"{counted(len(new), 'photo')} added after this run began; ignored:\n{listing(new)}")

@@ -1,4 +1,4 @@
-"""What stands in a run's `result.json`, and the last lines on the screen."""
+"""The content of a run's `result.json`, and the last lines on the screen."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from fieldguide.commands.judging.judge import calibration_sentence, interval_and_n, macro_sentence
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.live import Trial
-from fieldguide.errors import counted, duration
+from fieldguide.errors import counted, duration, listing
 from fieldguide.report.chosen import chosen
 from fieldguide.result_format import RESULT_FORMAT
 from fieldguide.run_folder import RunFolder
@@ -96,7 +96,7 @@ def _stage(ended: Ended) -> dict[str, Any]:
 
 
 def _probe(state: State) -> dict[str, Any] | None:
-    """What the head that was solved for reached, as a result of its own; None where there was no probe."""
+    """The figures of the probe's head; None without a probe."""
     found = [
         epoch
         for epoch in state.history
@@ -108,26 +108,26 @@ def _probe(state: State) -> dict[str, Any] | None:
 
 
 def soup_sentence(soup: Soup, best_by: str, metric: str) -> str:
-    """What came of it by the figures that chose, and who chose."""
+    """The soup's outcome, by the figure that chose it."""
     best, count = f"epoch {soup.epochs[0]} alone", counted(len(soup.candidates), "candidate")
     figure = metric if best_by == "validation_accuracy" else "loss"
     values = [scores.to_dict()[figure] for scores in (soup.before, soup.after)]
     before, after = (f"{figure.replace('_', ' ')} {value:.4f}" for value in values)
     if len(soup.epochs) == 1:
-        return f"greedy soup of {count}: no mean is better on validation than {best} ({before}), which stays"
-    if values[0] == values[1] and figure != "loss":  # then the loss decided
+        return f"greedy soup of {count}: no mean beats {best} ({before}) on validation; that epoch is kept"
+    if values[0] == values[1] and figure != "loss":  # the loss decided
         before, after = f"{before} and loss {soup.before.loss:.4f}", f"{after} and loss {soup.after.loss:.4f}"
     mean = f"greedy soup of {count}: the mean of epochs {', '.join(map(str, soup.epochs))} has validation {after}, "
     end = (
-        "it is the model, and validation chose it, so its figure is optimistic"
+        "the mean is the model; its figure is optimistic, because validation chose it"
         if soup.is_kept
-        else "it is not better, and the epoch's model stays"
+        else "the mean is not better; that epoch is kept"
     )
     return f"{mean}{best} {before}; {end}"
 
 
 def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
-    """Says how good the model is, and where it lies."""
+    """Says how good the model is, and where it is."""
     validation = result["validation"]
     screen.say(
         f"validation accuracy {validation['accuracy']:.4f} "
@@ -139,4 +139,34 @@ def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> Non
     screen.say(
         f"{result['epochs']} epochs in {duration(result['seconds'])}, {result['images_per_second']:.0f} images/s; "
         f"run: {run.path}, report: {run.report}"
+    )
+
+
+def report_folds(run: RunFolder, result: dict[str, Any], screen: Screen) -> None:
+    """Says how good the models of a cross-validation are, fold by fold and together."""
+    validation, folds = result["validation"], result["folds"]
+    if validation["failed"]:
+        lines = [f"{entry['file']} {entry['reason']}" for entry in validation["failed"]]
+        screen.warn(f"{counted(len(lines), 'photo')} unreadable; not counted:\n{listing(lines)}")
+    screen.say("")
+    for row in folds["each"]:
+        share = "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}"
+        screen.say(f"fold {row['fold']:>3}  accuracy {share}  n = {row['images']:,}")
+    if cut := [str(row["fold"]) for row in folds["each"] if row["out_of_time"]]:
+        screen.warn(
+            f"{len(cut)} of {counted(len(folds['each']), 'fold')} ran out of time ({', '.join(cut)}), so the models of "
+            "the folds are not trained alike"
+        )
+    deviation = "" if folds["deviation"] is None else f", standard deviation {folds['deviation']:.4f}"
+    screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
+    screen.say(
+        f"out-of-fold accuracy {validation['accuracy']:.4f} "
+        f"({interval_and_n(validation)}; "
+        f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']['text']}, "
+        "so it is optimistic)",
+        style="bold",
+    )
+    screen.say(
+        f"{result['epochs']} epochs in {duration(result['seconds'])}; run: {run.path}, every photo: {run.out_of_fold}, "
+        f"likely label errors: {run.label_errors}"
     )
