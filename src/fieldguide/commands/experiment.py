@@ -14,6 +14,7 @@ from fieldguide.commands.trial.experiment_folder import (
     SPLIT_FILE,
     demand_same_split,
     demand_same_trial,
+    free_name,
     outputs_of,
     with_backbone_of_before,
 )
@@ -261,7 +262,7 @@ def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared:
         finished = _go_on(trial, run, shared)
     else:
         if run.path.exists() and not is_empty(run.path):
-            aside = _free_name(run.path)
+            aside = free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot be resumed: renamed to {aside}; the trial starts over")
         settled = trial if first is None else _settled_as(trial, first, screen)
@@ -294,10 +295,3 @@ def _go_on(trial: Trial, run: RunFolder, shared: _Shared) -> Run:
         demand_same_split(run.split, shared.prepared.split)
     asked = request, recipe, shared.prepared, run, shared.device, shared.screen.name
     return go_on(*asked, callbacks=shared.callbacks)
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (found := path.with_name(f"{path.name}.unfinished-{number}")).exists():
-        number += 1
-    return found

@@ -51,8 +51,7 @@ def train(
         began: when the minutes began, by `time.monotonic()`; None: now.
 
     Returns:
-        The run. A signal (SIGINT, SIGTERM, SIGHUP) ends the training after the step: all is saved, the best model so
-        far is judged, and `resume` continues.
+        The run. A signal ends the training after its step: all is saved, and the best model so far is judged.
 
     Raises:
         UsageError: wrong recipe, paths or weights; all mistakes in one message.

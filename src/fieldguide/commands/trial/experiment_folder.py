@@ -83,3 +83,11 @@ def with_backbone_of_before(
     backbone = read_draft(files[0]).demand().model.backbone
     told = f"model.backbone: auto is {backbone}, as in {files[0].parent}"
     return (*listed(overrides), f"model.backbone={backbone}"), told
+
+
+def free_name(path: Path) -> Path:
+    """A name for a run that is moved out of the way."""
+    number = 1
+    while (found := path.with_name(f"{path.name}.unfinished-{number}")).exists():
+        number += 1
+    return found
