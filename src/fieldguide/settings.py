@@ -1,6 +1,6 @@
-"""What an augmentation, a phase and the rounds are: read from a recipe, and used by data and training as they are.
+"""An augmentation, a phase and the rounds: parts of a recipe that data and training use as they are.
 
-They are said once, here, so that a recipe's words need no copies in the rooms that work by them. Knows no room.
+They are defined once, here, so that no room needs a copy. This file imports no room.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,14 +17,14 @@ Degrees = Annotated[float, Field(ge=0, le=180)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown fields are mistakes, and nothing changes after it was read."""
+    """A part of a recipe: unknown fields are mistakes, and nothing changes after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any) -> Any:
-        """pydantic takes `true` for 1; no field of a recipe is a yes or no."""
+        """pydantic reads `true` as 1, but no field of a recipe is true or false."""
         if isinstance(value, bool) or (isinstance(value, list) and any(isinstance(item, bool) for item in value)):
             raise PydanticCustomError("truth", "cannot be true or false")
         return value
@@ -47,7 +47,7 @@ class Policy(Section):
     hue: float = Field(default=0.0, ge=0, le=0.5)
     translation_share: Share = 0.0
     trivial_augment: Literal["none", "wide"] = Field(
-        default="none", description="wide: TrivialAugmentWide, one of 14 operations at a strength of chance"
+        default="none", description="wide: TrivialAugmentWide, one of 14 operations at random strength"
     )
     erasing: Share = Field(
         default=0.0, description="probability of RandomErasing: 2 to 33 % of the area become the mean colour"
@@ -70,7 +70,7 @@ BUILT_IN = {"standard": STANDARD, "strong": STRONG, "mild": MILD, "none": NONE}
 
 
 class Phase(Section):
-    """A stretch of epochs with one augmentation and one set of trainable parameters."""
+    """Epochs with one augmentation and one set of trainable parameters."""
 
     name: str | None = Field(default=None, min_length=1, description="null: the augmentation's name; of a probe: probe")
     method: Method = Field(
@@ -79,7 +79,10 @@ class Phase(Section):
         "probe: the head by logistic regression on features of the frozen backbone",
     )
     views: int | None = Field(
-        default=None, ge=1, le=100, description="probe only: features of so many augmentations of each photo; null: 1"
+        default=None,
+        ge=1,
+        le=100,
+        description="probe only: augmentations of each photo to take features of; null: 1",
     )
     augmentation: str = "standard"
     max_epochs: int = Field(default=15, ge=1, le=100_000, description="a probe has one")
@@ -90,11 +93,11 @@ class Phase(Section):
     trainable: Trainable = "all"
     batch_norm: BatchNorm | None = Field(
         default=None,
-        description="of the backbone; train: statistics of each batch; frozen: those that it came with; "
+        description="of the backbone; train: statistics of each batch; frozen: the pretrained ones; "
         "folded: those, merged into the convolutions, for small rates; null: train, for a probe frozen",
     )
     min_improvement: float = Field(default=0.001, ge=0, description="of the validation loss")
-    patience_epochs: int = Field(default=3, ge=1, description="converged after so many epochs without it")
+    patience_epochs: int = Field(default=3, ge=1, description="converged after this many epochs without improvement")
 
 
 class ResolvedPhase(Phase):
@@ -107,7 +110,7 @@ class ResolvedPhase(Phase):
 
 
 class Rounds(Section):
-    """Training again from the best model at a lower rate, while the validation figure gets better."""
+    """Training again from the best model at a lower rate, while validation improves."""
 
     max_rounds: int = Field(default=3, ge=0, le=1_000)
     max_epochs: int = Field(default=10, ge=1, le=100_000, description="of one round")

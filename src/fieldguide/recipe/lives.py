@@ -1,7 +1,7 @@
-"""The lives of a recipe after it was read: each has fewer open fields than the one before, and its type says which.
+"""The types of a recipe after it was read; each has fewer open fields than the one before.
 
-`resolve.py` leads from one to the next: Recipe, ResolvedRecipe, SizedRecipe, PlannedRecipe, SettledRecipe. A later life
-can be used wherever an earlier one can, and its YAML reads back as a `Recipe`.
+`resolve.py` leads from one to the next: Recipe, ResolvedRecipe, SizedRecipe, PlannedRecipe, SettledRecipe. A later one
+works wherever an earlier one does, and its YAML reads back as a `Recipe`.
 """
 
 from typing import Literal
@@ -17,7 +17,7 @@ class ResolvedModel(Model):
 
 
 class ResolvedData(Data):
-    """The preprocessing, but for the image size."""
+    """The preprocessing, without the image size."""
 
     crop_share: float
     interpolation: Interpolation
@@ -38,7 +38,7 @@ class ResolvedAugmentation(Augmentation):
 
 
 class ResolvedTraining(Training):
-    """The method, but for what a plan or the machine decides."""
+    """The method, without what a plan or the machine decides."""
 
     learning_rate: float
     layer_decay: float
@@ -46,7 +46,7 @@ class ResolvedTraining(Training):
 
 
 class ResolvedRecipe(Recipe):
-    """A recipe whose defaults are filled in; open is what a plan or the machine decides."""
+    """A recipe with its defaults filled in; a plan and the machine decide the rest."""
 
     model: ResolvedModel
     data: ResolvedData
@@ -68,7 +68,7 @@ class SizedTraining(ResolvedTraining):
 
 
 class SizedRecipe(ResolvedRecipe):
-    """A recipe with image size and batch size, which is enough to feed a training."""
+    """A recipe with image size and batch size: enough to prepare the photos."""
 
     data: SizedData
     training: SizedTraining
@@ -85,13 +85,13 @@ class PlannedTraining(SizedTraining):
 
 
 class PlannedRecipe(SizedRecipe):
-    """A recipe in which only the machine's part is open."""
+    """A recipe in which only what the machine decides is open."""
 
     training: PlannedTraining
 
 
 class SettledTraining(PlannedTraining):
-    """The method as this machine carries it out."""
+    """The method as it runs on this machine."""
 
     micro_batch_size: int
     precision: Literal["bf16", "fp32"]

@@ -1,26 +1,13 @@
-"""From a recipe as it was read to one with nothing left open, life by life; the types are in `lives.py`.
+"""From a recipe as it was read to one with nothing left open, step by step; the types are in `lives.py`.
 
-The run's `recipe.yaml` is the last life that was reached, so it trains again as it is.
+The run's `recipe.yaml` is the last one, so it gives the same training again.
 """
 
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from fieldguide.recipe.lives import (
-    PlannedRecipe,
-    PlannedTraining,
-    ResolvedAugmentation,
-    ResolvedData,
-    ResolvedModel,
-    ResolvedRecipe,
-    ResolvedSplit,
-    ResolvedTraining,
-    SettledRecipe,
-    SettledTraining,
-    SizedData,
-    SizedRecipe,
-    SizedTraining,
-)
+from fieldguide.recipe import lives
+from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
 from fieldguide.recipe.schema import Data, Model, Plateau, Recipe
 from fieldguide.settings import Phase, ResolvedPhase, ResolvedRounds, Rounds, Section
 
@@ -47,8 +34,8 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
     Args:
         recipe: as it was read.
         pretrained_preprocessing: the backbone's own `image_size_px`, `crop_share`, `interpolation`, `mean` and `std`,
-            taken where the recipe says null.
-        can_fuse: whether fused augmentations can be computed here; if not, null means the reference.
+            used where the recipe says null.
+        can_fuse: whether this machine can compute fused augmentations; if not, null means reference.
     """
     engine = recipe.augmentation.engine or ("fused" if recipe.execution == "fast" and can_fuse else "reference")
     resolved = _as(
@@ -57,7 +44,7 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
         model=_model(recipe.model),
         data=_data(recipe.data, pretrained_preprocessing),
         split=_split(recipe),
-        augmentation=_as(ResolvedAugmentation, recipe.augmentation, engine=engine),
+        augmentation=_as(lives.ResolvedAugmentation, recipe.augmentation, engine=engine),
         training=_training(recipe),
     )
     if recipe.training.plan == "auto":
@@ -68,22 +55,22 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
 
 
 def with_sizes(recipe: ResolvedRecipe, image_size_px: int, batch_size: int) -> SizedRecipe:
-    """The recipe with these sizes, and with the cache's where that is open."""
+    """The recipe with these sizes, and with the cache's size if that is open."""
     side = recipe.data.cache_side_px
     if side is None and recipe.augmentation.engine == "fused":
         side = CACHE_SIDE_FACTOR * max(image_size_px, largest_size_px(recipe)[1])
     return _as(
         SizedRecipe,
         recipe,
-        data=_as(SizedData, recipe.data, image_size_px=image_size_px, cache_side_px=side),
-        training=_as(SizedTraining, recipe.training, batch_size=batch_size),
+        data=_as(lives.SizedData, recipe.data, image_size_px=image_size_px, cache_side_px=side),
+        training=_as(lives.SizedTraining, recipe.training, batch_size=batch_size),
     )
 
 
 def with_plan(recipe: SizedRecipe, phases: Sequence[Phase], rounds: Rounds) -> PlannedRecipe:
-    """The recipe with these phases and rounds, their defaults filled in; of the augmentations, those that they name.
+    """The recipe with these phases and rounds, and only the augmentations that they use.
 
-    Minutes bound the training that a plan is made for, so a recipe that was planned has none any more.
+    The minutes limited the plan; once it is made, the recipe has none.
     """
     training, size = recipe.training, recipe.data.image_size_px
     rounds = _as(ResolvedRounds, rounds, augmentation=rounds.augmentation or phases[-1].augmentation)
@@ -97,23 +84,23 @@ def with_plan(recipe: SizedRecipe, phases: Sequence[Phase], rounds: Rounds) -> P
     return _as(
         PlannedRecipe,
         recipe,
-        augmentation=_as(ResolvedAugmentation, own, policies={name: own.known()[name] for name in named}),
-        training=_as(PlannedTraining, training, plan=None, phases=filled, rounds=rounds, **mixing),
+        augmentation=_as(lives.ResolvedAugmentation, own, policies={name: own.known()[name] for name in named}),
+        training=_as(lives.PlannedTraining, training, plan=None, phases=filled, rounds=rounds, **mixing),
     )
 
 
 def settle(recipe: PlannedRecipe, *, bfloat16: bool, compile: bool, micro_batch_size: int) -> SettledRecipe:
-    """The recipe with every `auto` replaced by what this machine makes of it.
+    """The recipe with every `auto` replaced by what it means on this machine.
 
     Args:
-        recipe: of `with_plan`.
-        bfloat16: whether to compute in it.
+        recipe: with its plan.
+        bfloat16: whether to compute in bf16.
         compile: whether compiling pays.
         micro_batch_size: what fits, at most the batch.
     """
     training = recipe.training
     made = _as(
-        SettledTraining,
+        lives.SettledTraining,
         training,
         micro_batch_size=training.micro_batch_size or micro_batch_size,
         precision=training.precision if training.precision != "auto" else "bf16" if bfloat16 else "fp32",
@@ -123,7 +110,7 @@ def settle(recipe: PlannedRecipe, *, bfloat16: bool, compile: bool, micro_batch_
 
 
 def settled_as(recipe: ResolvedRecipe, other: ResolvedRecipe) -> ResolvedRecipe:
-    """The recipe with what another one made of its `auto`: its plan and the machine's part."""
+    """The recipe with the plan and the `auto` values of another one."""
     if recipe.training.plan == "auto" and isinstance(other, PlannedRecipe):
         size = recipe.data.image_size_px or other.data.image_size_px
         sized = with_sizes(recipe, size, recipe.training.batch_size or other.training.batch_size)
@@ -134,18 +121,18 @@ def settled_as(recipe: ResolvedRecipe, other: ResolvedRecipe) -> ResolvedRecipe:
 
 
 def largest_size_px(recipe: Recipe) -> tuple[str, int]:
-    """The largest image size that a recipe names, and the field that does; 0 where all are left open."""
+    """The field with the largest image size, and that size; 0 if all are open."""
     named = {"data.image_size_px": recipe.data.image_size_px or 0}
     named |= {f"training.phases.{i}.image_size_px": p.image_size_px or 0 for i, p in enumerate(recipe.training.phases)}
     return max(named.items(), key=lambda item: item[1])
 
 
 def planned_mixing(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, float]:
-    """CutMix and MixUp where a plan shows each photo so often that it would be learnt by heart.
+    """MixUp and CutMix for a plan with so many epochs that the network would overfit.
 
     Args:
-        recipe: resolved; one that has an alpha, be it 0, keeps it, and the other is 0.
-        phases: that were planned.
+        recipe: if it sets an alpha, even to 0, it keeps it, and the other is 0.
+        phases: of the plan.
     """
     training, epochs = recipe.training, sum(phase.max_epochs for phase in phases if phase.method == "gradient")
     if training.mixup_alpha is not None or training.cutmix_alpha is not None:
@@ -155,36 +142,32 @@ def planned_mixing(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, float]:
 
 
 def _as(kind: type[Kind], section: Section, **settled: Any) -> Kind:
-    """A section in a later life, with these fields settled."""
+    """A section in a later life, with these fields filled in."""
     return kind(**{**dict(section), **settled})
 
 
-def _model(model: Model) -> ResolvedModel:
-    dropout = HEAD_DROPOUT[model.head] if model.head_dropout is None else model.head_dropout
-    return _as(ResolvedModel, model, head_width=model.head_width or HEAD_WIDTH[model.head], head_dropout=dropout)
+def _model(model: Model) -> lives.ResolvedModel:
+    width, dropout = model.head_width or HEAD_WIDTH[model.head], _default(model.head_dropout, HEAD_DROPOUT[model.head])
+    return _as(lives.ResolvedModel, model, head_width=width, head_dropout=dropout)
 
 
-def _data(data: Data, pretrained_preprocessing: dict[str, Any]) -> ResolvedData:
+def _data(data: Data, pretrained_preprocessing: dict[str, Any]) -> lives.ResolvedData:
     own = {name: value for name, value in data if value is not None}
-    return _as(ResolvedData, data, **(pretrained_preprocessing | own | {"image_size_px": data.image_size_px}))
+    return _as(lives.ResolvedData, data, **(pretrained_preprocessing | own | {"image_size_px": data.image_size_px}))
 
 
-def _split(recipe: Recipe) -> ResolvedSplit:
+def _split(recipe: Recipe) -> lives.ResolvedSplit:
     split = recipe.split
-    return _as(
-        ResolvedSplit,
-        split,
-        seed=recipe.training.seed if split.seed is None else split.seed,
-        validation_share=_default(split.validation_share, VALIDATION_SHARE, split.folds is None),
-    )
+    share = _default(split.validation_share, VALIDATION_SHARE, split.folds is None)
+    return _as(lives.ResolvedSplit, split, seed=_default(split.seed, recipe.training.seed), validation_share=share)
 
 
-def _training(recipe: Recipe) -> ResolvedTraining:
+def _training(recipe: Recipe) -> lives.ResolvedTraining:
     training = recipe.training
     tunes = training.plan == "auto" and recipe.model.weights != "none"
     mixes = bool(training.mixup_alpha or training.cutmix_alpha)
     return _as(
-        ResolvedTraining,
+        lives.ResolvedTraining,
         training,
         learning_rate=training.learning_rate or (PLANNED_LEARNING_RATE if tunes else LEARNING_RATE),
         layer_decay=training.layer_decay or (PLANNED_LAYER_DECAY if tunes else LAYER_DECAY),
@@ -213,5 +196,5 @@ def _phase(phase: Phase, learning_rate: float, size: int) -> ResolvedPhase:
     )
 
 
-def _default(value: Any, otherwise: Any, applies: bool) -> Any:
+def _default(value: Any, otherwise: Any, applies: bool = True) -> Any:
     return otherwise if value is None and applies else value

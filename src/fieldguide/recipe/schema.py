@@ -1,7 +1,6 @@
-"""The fields of a recipe, with their units in their names, their limits and their defaults.
+"""The fields of a recipe, with units in their names, limits and defaults.
 
-A field whose value is null takes what its comment says; `resolve.py` fills these in, and the run's own
-`recipe.yaml` has every one of them written out.
+What null means is in a field's description; `resolve.py` fills it in, and a run's `recipe.yaml` has every value.
 """
 
 from typing import Annotated, Any, Literal
@@ -48,9 +47,9 @@ class Model(Section):
 
 
 class Data(Section):
-    """From a file to a tensor, and what to do with photos that stand in the way.
+    """Preprocessing, and what to do with photos that cannot be used.
 
-    A field of the preprocessing that is null takes what the backbone was pretrained with.
+    For preprocessing, null means what the backbone was pretrained with.
     """
 
     image_size_px: int | None = Field(default=None, ge=8, le=2_048, description="side of the network's input")
@@ -85,14 +84,14 @@ class Data(Section):
     unreadable: Literal["refuse", "exclude"] = "refuse"
     leaks: Literal["refuse", "drop", "allow"] = Field(
         default="refuse",
-        description="photos of val or test that stand in train (drop: leaves the training photos out) or that an "
+        description="photos of val or test that are also in train (drop: leaves the training photos out) or that an "
         "earlier run in model.weights was trained on (drop: leaves these out of val and test)",
     )
     max_megapixels: float = Field(default=200, gt=0, le=2_000, description="a larger photo is unreadable")
 
 
 class Split(Section):
-    """How validation photos are set apart where there is no folder for them."""
+    """How validation photos are chosen if there is no folder for them."""
 
     validation_share: float | None = Field(default=None, gt=0, lt=1, description="null: 0.15; with folds none")
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="null: training.seed")
@@ -100,7 +99,10 @@ class Split(Section):
         default=None, description="photos whose names share the part (?P<group>...) of this pattern stay in one part"
     )
     folds: int | None = Field(
-        default=None, ge=2, le=100, description="cross-validation: so many models, each photo held out once; null: none"
+        default=None,
+        ge=2,
+        le=100,
+        description="cross-validation: number of models, each photo held out once; null: none",
     )
 
 
@@ -111,7 +113,7 @@ class Augmentation(Section):
         default=None, description="null: fused for execution fast, reference (torchvision's own) for exact"
     )
     policies: dict[str, Policy] = Field(
-        default={}, description="own ones beside standard, strong, mild and none, or in their place"
+        default={}, description="your own, beside standard, strong, mild and none, or in their place"
     )
 
     def policy(self, name: str) -> Policy | None:
@@ -164,13 +166,13 @@ class Training(Section):
         default=None,
         gt=0,
         le=1_000_000,
-        description="from the command's start to its end; a plan fits itself to it, and training ends there; null: any",
+        description="limit for the whole command; a plan fits into it, and training ends there; null: none",
     )
     more_epochs: int | None = Field(
         default=None,
         ge=1,
         le=100_000,
-        description="with --resume, after a finished training: so many in a further stage",
+        description="with --resume, after a finished training: this many in a further stage",
     )
     checkpoint_every_minutes: float = Field(
         default=10, ge=0, le=100_000, description="and after each epoch; 0: after each step"
@@ -197,7 +199,7 @@ class Training(Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     mixup_alpha: Alpha | None = Field(
         default=None,
-        description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off; null: off, and where both are "
+        description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off; null: off, or if both are "
         "null what a plan chooses",
     )
     cutmix_alpha: Alpha | None = Field(
@@ -207,7 +209,7 @@ class Training(Section):
         default=None,
         gt=0,
         le=1,
-        description="of a batch to be mixed; null: 1 where an alpha is set, 0.5 where a plan mixes, else none",
+        description="share of batches that are mixed; null: 1 if an alpha is set, 0.5 if a plan mixes, else none",
     )
     gradient_clip_norm: Rate | None = None
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
@@ -222,10 +224,10 @@ class Training(Section):
     )
     soup: Literal["none", "greedy"] = Field(
         default="none",
-        description="greedy: at the end the mean of the best epochs' weights is the model, where validation is better",
+        description="greedy: at the end the mean of the best epochs' weights is the model, if validation is better",
     )
     soup_candidates: int | None = Field(
-        default=None, ge=2, le=20, description="greedy only; so many of the best epochs are kept for it; null: 5"
+        default=None, ge=2, le=20, description="greedy only: how many of the best epochs are kept for it; null: 5"
     )
     best_by: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
     metric: Literal["accuracy", "macro_accuracy"] = Field(
@@ -243,7 +245,7 @@ class Training(Section):
 
 
 class Rules(Section):
-    """What a competition or an employer allows; checked before the training, recorded in the result."""
+    """What a competition or an employer allows; checked before training, recorded in the result."""
 
     max_parameters: int | None = Field(default=None, ge=1, description="fewer than this many; null: any")
     backbones: tuple[str, ...] | None = Field(
