@@ -153,10 +153,10 @@ def test_another_networks_checkpoint_is_refused_before_it_takes_memory(tmp_path,
     checkpoints.save(model, State(), under_way(model))
     monkeypatch.setattr("fieldguide.training.checkpoint_files.load", lambda content: pytest.fail("was loaded"))
     (sentence,) = checkpoints.newest(torch.nn.Linear(3, 2)).damaged
-    assert "of another network" in sentence
+    assert "belongs to another network" in sentence
     header = json.dumps({"model.1.weight": {"dtype": "F32", "shape": [10**9, 10**9], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "000001.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
-    assert "of another network" in checkpoints.newest(model).damaged[0]
+    assert "belongs to another network" in checkpoints.newest(model).damaged[0]
     (tmp_path / "000001.safetensors").write_bytes((10**15).to_bytes(8, "little") + b"{}")
     assert "is damaged" in checkpoints.newest(model).damaged[0]
 

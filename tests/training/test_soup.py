@@ -325,7 +325,7 @@ def test_a_file_of_candidates_that_nothing_tells_of_is_too_large_or_named(tmp_pa
     checkpoints.save(model, State(), under_way(model))
     header = json.dumps({"soup.3.1.weight": {"dtype": "F32", "shape": [9, 9], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "000001.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
-    assert "of another network" in checkpoints.newest(model).damaged[0]
+    assert "belongs to another network" in checkpoints.newest(model).damaged[0]
     snapshot = capture(model, State(), under_way(model))
     snapshot.tensors["soup.x.1.weight"] = torch.zeros(8, 12)
     with pytest.raises(UsageError, match="is damaged"):
@@ -333,5 +333,5 @@ def test_a_file_of_candidates_that_nothing_tells_of_is_too_large_or_named(tmp_pa
 
 
 def test_a_candidate_of_another_network_is_refused():
-    with pytest.raises(UsageError, match=r"the saved state is damaged .*a candidate of another network"):
+    with pytest.raises(UsageError, match=r"the saved state is damaged .*a candidate belongs to another network"):
         state_of(plain_state(State()), SOUP, {"1.weight": torch.zeros(1)}, {3: {"2.weight": torch.zeros(1)}})

@@ -41,7 +41,7 @@ def test_photos_are_looked_at_only_where_an_output_is_there_already(tmp_path):
 def test_two_outputs_are_two_files_also_where_neither_is_there_yet(tmp_path):
     (tmp_path / "sub").mkdir()
     outputs = {"--json": tmp_path / "f", "--html": tmp_path / "sub" / ".." / "f"}
-    with pytest.raises(UsageError, match=r"json_file and html_file .*: are the same file; give each a file of its own"):
+    with pytest.raises(UsageError, match=r"json_file and html_file .*: are the same file; choose two files"):
         demand_free_outputs(outputs)
 
 
@@ -57,7 +57,7 @@ def test_what_a_training_writes_into_its_run_is_no_output_and_another_name_in_it
     own = (run.result, run.report, run.out_of_fold, run.bundle / "x.json", run.path / "result.before-1.json",
            tmp_path / "link" / "split.csv", tmp_path / "link.json", run.checkpoints / "000001.json")  # fmt: skip
     for path in own:
-        with pytest.raises(UsageError, match=f"belongs to {run.path}; choose another file"):
+        with pytest.raises(UsageError, match=f"is a file of {run.path}; choose another file"):
             demand_free_outputs({"--json": path})
     demand_free_outputs({"--json": run.path / "figures.json", "--html": run.path.parent / "result.json"})
 
@@ -65,7 +65,7 @@ def test_what_a_training_writes_into_its_run_is_no_output_and_another_name_in_it
 def test_a_bundle_without_its_run_is_no_output(tmp_path):
     for name in ("model.json", "model.safetensors"):
         (tmp_path / name).write_text("{}")
-        with pytest.raises(UsageError, match=f"{name}: is a file of {tmp_path} itself"):
+        with pytest.raises(UsageError, match=f"{name}: is a file of {tmp_path};"):
             demand_free_outputs({"-o": tmp_path / name})
     demand_free_outputs({"-o": tmp_path / "prediction.csv"})
 

@@ -37,7 +37,7 @@ def demand_free_outputs(
             f"{option} {path}: is {what}; choose another file" for what, other in read.items() if _is_same(path, other)
         ]
         if run := _run_that_owns(path):
-            problems.append(f"{option} {path}: belongs to {run}; choose another file")
+            problems.append(f"{option} {path}: is a file of {run}; choose another file")
     if problems:
         raise UsageError(*dict.fromkeys(problems))
 
