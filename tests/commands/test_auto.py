@@ -167,7 +167,7 @@ def test_bursts_reach_the_probe_the_temperature_and_the_intervals_of_classes(
     assert given == [[number for number in range(6) for _ in range(3)]]  # files sorted, three a burst
     assert run.result["validation"]["groups"] == 2
     calibration = run.result["calibration"]
-    assert calibration["judged"].startswith("cross-fitted in 2 folds") and "belongs with it" in calibration["judged"]
+    assert calibration["judged"] == "2-fold cross-fitted, groups kept together"
     for row in evaluate(run.path, photos, quiet=True).figures["per_class"]:
         bounds = (row["recall_low"], row["recall_high"])
         assert row["images"] == 3 and bounds == pytest.approx(wilson_of_one(row["recall"]))  # a burst is one photo

@@ -96,7 +96,7 @@ def test_on_test_the_bundles_temperature_is_judged_as_it_is(trained, run):
 def test_on_validation_it_is_cross_fitted_and_said_to_be_the_photos_of_the_fit(doubtful):
     photos, made = doubtful
     found = evaluate(made.path, photos, part="val", quiet=True).figures["calibration"]
-    assert found["judged"].startswith("on photos that the temperature was fitted on, so cross-fitted")
+    assert found["judged"].startswith("the temperature was fitted on these photos, so 5-fold cross-fitted")
     expected = made.result["calibration"]
     for name in ("temperature", "log_loss_before", "log_loss_after", "ece_before", "ece_after"):
         assert found[name] == pytest.approx(expected[name], abs=1e-4)
@@ -106,7 +106,7 @@ def test_a_bundle_alone_cannot_tell_so_it_is_cross_fitted(trained, run, tmp_path
     alone = shutil.copytree(run / "bundle", tmp_path / "alone")
     for bundle, word in ((run / "bundle", "was"), (alone, "may have been")):
         found = evaluate(bundle, trained[0], part="val", quiet=True).figures["calibration"]
-        assert f"{word} fitted on, so cross-fitted" in found["judged"]
+        assert f"{word} fitted on these photos, so 5-fold cross-fitted" in found["judged"]
 
 
 def test_other_validation_photos_judge_the_temperature_directly(run, tmp_path, make_photos):
@@ -120,8 +120,10 @@ def test_a_validation_photo_in_test_is_noticed_and_calibration_is_not_judged_by_
     shutil.copytree(trained[0], tmp_path / "photos")
     shutil.copy(tmp_path / "photos/val/cat/000.png", tmp_path / "photos/test/cat/copy.png")
     found = evaluate(run, tmp_path / "photos", part="test", quiet=True)
-    assert any(text.startswith("1 of these photos stand in validation too") for text in found.remarks)
-    assert "the temperature was fitted on, so cross-fitted" in found.figures["calibration"]["judged"]
+    assert any(text.startswith("1 of these photos are also in validation") for text in found.remarks)
+    assert (
+        "the temperature was fitted on these photos, so 5-fold cross-fitted" in found.figures["calibration"]["judged"]
+    )
 
 
 def test_a_bundle_of_an_earlier_version_is_evaluated_as_not_calibrated(trained, run):

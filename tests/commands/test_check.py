@@ -171,5 +171,5 @@ def test_many_classes_and_findings_fit_on_a_screen():
     findings = tuple(Finding("truncated", "train", ("1",), (f"{n}.jpg",), f"{n}.jpg is cut off") for n in range(500))
     lines = [line.text for line in check_lines(CheckReport("x", "used", findings, classes, ()).plain())]
     assert len(lines) < 60
-    assert "... and 260 more classes of 41 to 300 photos" in lines
+    assert "... and 260 more classes with 41 to 300 photos" in lines
     assert "harm  truncated  500 files in 500 findings" in lines and "      ... and 497 more" in lines

@@ -39,7 +39,7 @@ def test_below_the_table_stands_which_run_beats_which(runs, tmp_path, capsys):
 def test_a_run_that_kept_no_predictions_is_still_in_the_table(runs, tmp_path, capsys):
     RunFolder(runs[1]).predictions.unlink()
     rows = compare(runs, markdown_file=tmp_path / "t.md", json_file=tmp_path / "t.json")
-    assert len(rows) == 2 and "bad is in no paired comparison" in capsys.readouterr().out
+    assert len(rows) == 2 and "bad is not compared" in capsys.readouterr().out
     assert json.loads((tmp_path / "t.json").read_text())["comparisons"]["pairs"] == []
 
 
@@ -78,7 +78,7 @@ def test_test_figures_of_different_photos_are_told_wherever_the_table_stands(run
     (photos / "test/2/renamed.png").rename(photos / "test/cat/renamed.png")
     evaluate(runs[1], photos, part="test", quiet=True)
     compare(runs, **files)
-    told = "the test figures are of different photos, so they cannot be compared: good (9) against bad (9)"
+    told = "the test figures are from different photos, so they cannot be compared: good (9) against bad (9)"
     assert told in " ".join(capsys.readouterr().out.split())
     assert all(told in path.read_text() for path in files.values())
 

@@ -47,7 +47,7 @@ def test_the_figures_have_the_keys_of_the_results_validation(trained, run):
 def test_train_is_evaluated_only_when_asked_for_and_says_what_it_is(trained, run):
     photos, _ = trained
     found = evaluate(run, photos, part="train", quiet=True)
-    assert found.figures["images"] == 37 and any("say nothing of new photos" in text for text in found.remarks)
+    assert found.figures["images"] == 37 and any("say nothing about new photos" in text for text in found.remarks)
 
 
 def test_a_bundle_needs_neither_the_run_nor_the_training_photos(trained, run, tmp_path):
@@ -67,7 +67,7 @@ def test_photos_that_were_trained_on_are_noticed_in_a_test(trained, run, tmp_pat
     shutil.copy(tmp_path / "photos/train/2/001.png", tmp_path / "photos/test/2/renamed.png")
     found = evaluate(run, tmp_path / "photos", quiet=True)
     text = "\n".join(found.remarks)
-    assert "1 of these photos were trained on" in text and "test/2/renamed.png is train/2/001.png" in text
+    assert "the model was trained on 1 of these photos" in text and "test/2/renamed.png is train/2/001.png" in text
 
 
 def test_a_class_that_the_model_does_not_know_is_refused(run, tmp_path, make_photos):
@@ -91,7 +91,7 @@ def test_an_unreadable_photo_is_in_no_figure_but_is_named(trained, run, tmp_path
     found = evaluate(run, tmp_path / "photos", quiet=True)
     assert found.exit_code == 3 and found.figures["images"] == 9
     assert found.figures["failed"] == [{"file": "test/2/bad.jpg", "reason": "is not an image that can be read"}]
-    assert "1 test photo could not be read and is in no figure" in (run / "report.html").read_text()
+    assert "1 test photo unreadable; not counted" in (run / "report.html").read_text()
 
 
 def test_labels_of_a_flat_test_come_from_a_csv(trained, run, tmp_path):
@@ -109,9 +109,9 @@ def test_labels_of_a_flat_test_come_from_a_csv(trained, run, tmp_path):
     assert found.part == "test" and found.figures["per_class"] == labelled.figures["per_class"]
     (tmp_path / "labels.csv").write_text("\n".join([*lines, "nowhere,2"]))
     again = evaluate(run, flat, labels=tmp_path / "labels.csv", quiet=True)
-    assert again.remarks[0] == "1 label of no photo here, first nowhere"
+    assert again.remarks[0] == "1 label without a photo here, such as nowhere"
     (tmp_path / "labels.csv").write_text("\n".join(lines[:-1]))
-    with pytest.raises(UsageError, match="has no class for 1 of 9 photos"):
+    with pytest.raises(UsageError, match="no class for 1 of 9 photos"):
         evaluate(run, flat, labels=tmp_path / "labels.csv", quiet=True)
 
 

@@ -57,11 +57,11 @@ def test_a_run_that_cannot_be_written_loses_no_figure_and_it_is_told(trained, ru
         found = evaluate(run, trained[0], json_file=tmp_path / "f.json")
     shown = " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "f.json").read_text()) == found.figures and found.exit_code == 0
-    assert found.remarks[-1].startswith(f"{run}: keeps neither these figures") and "Permission denied" in shown
+    assert found.remarks[-1].startswith(f"{run}: cannot keep these figures") and "Permission denied" in shown
     assert shown.index("test accuracy") < shown.index("keeps neither") and (run / "result.json").read_bytes() == before
     monkeypatch.setattr(looks, "write_report", refusing(UsageError("report.html: cannot be written")))
     found = evaluate(run, trained[0], quiet=True)
-    assert "report.html: does not tell of these figures" in found.remarks[-1]
+    assert "report.html: not updated with these figures" in found.remarks[-1]
     assert result_of(run)["test_evaluations"] == 1
 
 
@@ -79,7 +79,7 @@ def test_a_look_at_the_test_photos_that_nothing_counts_is_told(trained, run, tmp
     (run / "result.json").unlink()
     for path, why in ((tmp_path / "elsewhere", "is a bundle without its run"), (run, "has no result yet")):
         found = evaluate(path, trained[0], quiet=True)
-        assert found.remarks[-1].startswith(f"{path}: {why}, so nothing counts how often")
+        assert found.remarks[-1].startswith(f"{path}: {why}, so this evaluation on test photos is not counted")
 
 
 def test_looks_at_the_test_photos_stay_counted_where_the_training_goes_on(trained, run):
@@ -87,7 +87,7 @@ def test_looks_at_the_test_photos_stay_counted_where_the_training_goes_on(traine
     longer = resume(run, overrides=["training.more_epochs=1"], quiet=True)
     assert longer.result["test"] is None and longer.result["test_evaluations"] == 1
     assert result_of(run) == longer.result
-    assert "evaluated once for this run, before it was trained further" in (run / "report.html").read_text()
+    assert "evaluated once for this run, before it was trained longer" in (run / "report.html").read_text()
     evaluate(run, trained[0], quiet=True)
     assert result_of(run)["test_evaluations"] == 2 and result_of(run)["test"]["images"] == 9
     again = resume(run, overrides=["training.more_epochs=1"], quiet=True)

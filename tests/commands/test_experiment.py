@@ -69,7 +69,7 @@ def test_changed_photos_or_recipes_are_noticed(done, small, tmp_path):
         experiment(photos, RECIPES, folder, overrides=(*small, "training.learning_rate=0.1"), quiet=True)
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos/train/2/000.png").unlink()
-    with pytest.raises(UsageError, match="the photos or the split have changed since this experiment began"):
+    with pytest.raises(UsageError, match="photos or split changed since this experiment began"):
         experiment(tmp_path / "photos", RECIPES, folder, overrides=small, quiet=True)
 
 
@@ -87,7 +87,7 @@ def test_where_the_test_photos_changed_the_trials_are_evaluated_on_them_again(do
     results[0].write_text(json.dumps(result))
     shutil.copy(photos / "test/2/001.png", photos / "test/2/another.png")
     assert [row["test_images"] for row in experiment(photos, RECIPES, folder, overrides=small).rows] == [8, 9]
-    assert "whether the test figures of resnet34-adam are" in " ".join(capsys.readouterr().out.split())
+    assert "the test photos of resnet34-adam are unknown" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_test_folder_without_photos_is_none(done, small, tmp_path):

@@ -194,7 +194,7 @@ def test_a_broken_test_photo_is_told_and_stops_nothing(photos, tmp_path, small):
     (told,) = [remark for remark in run.result["remarks"] if "not counted" in remark]
     assert told.startswith("1 test photo unreadable; not counted:\n  test/cat/bad.jpg is not an image")
     assert run.result["split"]["test"] == 10 and run.result["split"]["excluded"] == 0
-    assert "1 test photo cannot be read" in (run.path / "report.html").read_text()
+    assert "1 test photo unreadable" in (run.path / "report.html").read_text()
 
 
 def test_all_mistakes_are_listed_at_once_and_nothing_is_written(tmp_path):

@@ -100,7 +100,7 @@ def test_a_cell_of_the_matrix_is_read_out(browser: Browser, hundred: Path, width
         cell = opened.page.locator(".matrix .mistake").first
         cell.scroll_into_view_if_needed()
         cell.hover(force=True)
-        assert " taken for class number " in opened.page.locator("#readout").inner_text()
+        assert " predicted as class number " in opened.page.locator("#readout").inner_text()
         assert opened.page.locator(".matrix .lit").count() == 2
 
 

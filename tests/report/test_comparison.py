@@ -39,7 +39,9 @@ def test_test_figures_of_different_photos_are_told_and_the_runs_named():
     same = [("a", result(0.8, test=0.95, photos="x")), ("b", result(0.9, test=0.7, photos="x"))]
     assert remarks_on_test(table(same)) == []
     (told,) = remarks_on_test(table([*same, ("c", result(0.9, test=0.9, photos="y")), ("d", result(0.9))]))
-    assert told.startswith("the test figures are of different photos, so they cannot be compared: a, b (1,562) against")
+    assert told.startswith(
+        "the test figures are from different photos, so they cannot be compared: a, b (1,562) against"
+    )
     assert "against c (1,562);" in told
 
 
@@ -47,4 +49,4 @@ def test_of_figures_that_do_not_tell_their_photos_it_is_said_that_this_is_not_kn
     old, new = ("old", result(0.8, test=0.95)), ("new", result(0.9, test=0.7, photos="x"))
     assert remarks_on_test(table([old])) == [] and remarks_on_test(table([old, ("d", result(0.9))])) == []
     (told,) = remarks_on_test(table([old, new]))
-    assert told.startswith("whether the test figures of old are of the same photos as the others is not known")
+    assert told.startswith("the test photos of old are unknown")

@@ -31,7 +31,7 @@ def test_hostile_names_of_runs_are_text_on_the_page_and_read_back_from_the_table
 def test_runs_without_predictions_are_named(tmp_path: Path):
     runs = [made_up_run(tmp_path / name, kept=False).path for name in ("a", "b")]
     compare(runs, html_file=tmp_path / "table.html", quiet=True)
-    assert "a, b are in no paired comparison" in (tmp_path / "table.html").read_text()
+    assert "a, b are not compared" in (tmp_path / "table.html").read_text()
 
 
 def test_runs_without_a_history_are_named_in_place_of_their_curves(tmp_path: Path):
@@ -41,7 +41,7 @@ def test_runs_without_a_history_are_named_in_place_of_their_curves(tmp_path: Pat
         compare([run.path for run in runs], html_file=tmp_path / "table.html", quiet=True)
         text = (tmp_path / "table.html").read_text()
         assert text.count('<svg class="chart"') == charts
-    assert "(a cross-validation has one a fold): a, b, c." in text and "All on the same axes" not in text
+    assert "(a cross-validation has one per fold): a, b, c." in text and "All curves use the same axes" not in text
 
 
 def test_the_table_is_shown_though_a_page_cannot_be_made(tmp_path: Path, capsys):

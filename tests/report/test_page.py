@@ -63,7 +63,7 @@ def test_the_answer_says_accuracy_interval_training_photos_and_that_test_was_not
 
 def test_a_validation_figure_says_that_it_chose_the_epoch_in_every_section_that_has_one(text: str):
     for name, section in re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.DOTALL)[:7]:
-        has_no_figure = name == "labels" and "None: no validation photo" in section
+        has_no_figure = name == "labels" and "None found among the validation photos" in section
         assert has_no_figure or "chose the epoch" in section or "also chose epoch 5 of 6" in section
 
 
@@ -78,23 +78,23 @@ def test_the_test_figure_leads_and_the_page_says_how_often_it_was_looked_at(tmp_
     write_result(run, predictions(("ant", "bee", "crab")), test_evaluations=1)
     later = words(page(run))
     assert "evaluated once for this run, before it was trained longer, or in an ensemble" in later
-    assert "not touched" not in later and "no figure of it stands here" in later
+    assert "never evaluated" not in later and "so there is no test figure here" in later
     assert "log loss 2.000 before and 1.000 after; ECE 25.0 % before and 12.5 % after" in text
 
 
 def test_photos_that_could_not_be_read_are_told_beside_the_figure_that_they_are_not_in(tmp_path: Path):
     run, found = made_up_run(tmp_path / "run"), predictions(("ant", "bee", "crab"))
-    assert "could not be read" not in page(run)
+    assert "unreadable" not in page(run)
     validation = run.read_result()["validation"]
     failed = [{"file": f"test/{number}.jpg", "reason": "is cut off"} for number in range(30)]
     write_result(run, found, test=validation | {"failed": failed}, test_evaluations=1)
     answer = words(page(run)).split("Validation figures in this report")[0]
     assert "30 test photos unreadable; not counted. It was trained on 12 photos." in answer
-    assert "validation photos could not be read" not in words(page(run))
+    assert "validation photo unreadable" not in words(page(run))
     write_result(run, found, validation=validation | {"failed": failed[:1]}, test=validation, test_evaluations=1)
     text = words(page(run))
-    assert "1 validation photo could not be read and is in no figure." in text
-    assert "test photos could not be read" not in text
+    assert "1 validation photo unreadable; not counted." in text
+    assert "test photos unreadable" not in text
 
 
 def test_hostile_names_of_classes_and_files_are_text(tmp_path: Path):
@@ -149,7 +149,7 @@ def test_a_run_that_kept_no_predictions_has_a_page_that_says_so(tmp_path: Path):
 
 def test_a_run_without_a_mistake_and_a_run_of_mistakes_alone_have_pages(tmp_path: Path):
     text = page(made_up_run(tmp_path / "right", edge=100))
-    assert "There is no mistake among the validation photos." in text and "no temperature is best" in text
+    assert "There are no mistakes on the validation photos." in text and "no temperature is best" in text
     assert "for 0.0 %" in words(page(made_up_run(tmp_path / "wrong", edge=-100)))
 
 

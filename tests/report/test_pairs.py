@@ -33,9 +33,11 @@ def test_each_pair_of_few_runs_has_its_sentence(make_run):
     found = pair_runs(runs)
     assert [(pair.a, pair.b) for pair in found.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert found.pairs[0].sentence.startswith("b beats a by 30.0 points (")
-    assert found.pairs[2].sentence.startswith("c beats b: not shown at n = 100")
-    assert all("these photos also chose the epoch, so the figure flatters" in pair.sentence for pair in found.pairs)
-    assert found.remarks == ("each of these 3 tests rejects wrongly 1 time in 20; nothing corrects for their number",)
+    assert found.pairs[2].sentence.startswith("c beats b: not significant at n = 100")
+    assert all(
+        "these photos also chose the epoch, so the figure is optimistic" in pair.sentence for pair in found.pairs
+    )
+    assert found.remarks == ("3 tests, each wrong 1 time in 20 by chance; not corrected for their number",)
     entry = found.pairs[0].as_dict()
     assert entry["shown"] and entry["only_b"] == 30 and entry["difference"] == pytest.approx(-0.3)
 
@@ -54,14 +56,14 @@ def test_of_many_runs_the_best_is_compared_with_each_other_and_said_to_be_chosen
     found = pair_runs(runs)
     assert [(pair.a, pair.b) for pair in found.pairs] == [("r12", f"r{n:02d}") for n in range(11, 1, -1)]
     assert all("the epoch and the run" in pair.sentence for pair in found.pairs)
-    assert "2 runs with less accuracy not paired with r12" in found.remarks
+    assert "2 runs with lower accuracy not compared with r12" in found.remarks
 
 
 def test_runs_without_predictions_are_said_in_one_sentence(make_run):
     runs = [make_run("a", 60), make_run("old", 90, kept=False), make_run("older", 90, kept=False)]
     found = pair_runs(runs)
     assert not found.pairs and len(found.sentences) == 1
-    assert found.remarks[0].startswith("old, older are in no paired comparison: there is no predictions.npz")
+    assert found.remarks[0].startswith("old, older are not compared: no predictions.npz")
 
 
 def test_a_damaged_file_or_other_photos_leave_the_others_compared(make_run):
@@ -69,8 +71,8 @@ def test_a_damaged_file_or_other_photos_leave_the_others_compared(make_run):
     (runs[2][1].predictions).write_bytes(b"no archive")
     found = pair_runs(runs)
     assert [(pair.a, pair.b) for pair in found.pairs] == [("a", "b")]
-    assert any(remark.startswith("torn is in no paired comparison") for remark in found.remarks)
-    assert sum("not judged on the same photos" in remark for remark in found.remarks) == 2
+    assert any(remark.startswith("torn is not compared") for remark in found.remarks)
+    assert sum("not evaluated on the same photos" in remark for remark in found.remarks) == 2
 
 
 def test_one_run_has_no_pair_and_nothing_to_say(make_run):

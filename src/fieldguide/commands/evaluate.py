@@ -94,13 +94,10 @@ def evaluate(
     screen, root = Screen(quiet=quiet), Path(photos)
     _demand_options(part, labels, json_file)
     loaded, folder = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules), scan(root)
-    paths = (photo.path for photo in folder.photos)
+    predictor, paths = loaded.predictor, (photo.path for photo in folder.photos)
     demand_free_outputs({"--json": json_file}, paths, {"the file of --labels": labels})
-    predictor = loaded.predictor
-    given: dict[str, str] = {}
-    if labels is not None:
-        given = read_labels(Path(labels))
-        folder = with_labels(folder, given, Path(labels))
+    given = {} if labels is None else read_labels(Path(labels))
+    folder = folder if labels is None else with_labels(folder, given, Path(labels))
     splits = [split_of(path) for path in loaded.paths]
     chosen, wanted, remarks = choose_part(folder, common_split(splits, folder, part), part)
     demand_known_classes(wanted, predictor.classes, root)
@@ -188,7 +185,7 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
     if figures["confused_pairs"]:
         screen.say("most confused:")
         for pair in figures["confused_pairs"][:10]:
-            screen.say(f"  {pair['actual']} taken for {pair['predicted']}: {pair['count']} of {pair['images']}")
+            screen.say(f"  {pair['actual']} predicted as {pair['predicted']}: {pair['count']} of {pair['images']}")
     for remark in evaluation.remarks:
         screen.warn(remark)
     if figures["failed"]:

@@ -74,8 +74,8 @@ def test_evaluate_tells_photos_that_the_run_before_was_trained_on(first, tmp_pat
     shutil.copytree(photos, tmp_path / "new" / "test")
     told = evaluate(second.path, tmp_path / "new", quiet=True).remarks
     (trained,) = (remark for remark in told if "were trained on" in remark)
-    assert trained.startswith("22 of these photos were trained on")  # 20 by the first, and 2 that validated it
-    assert "known to the run that its first weights are of" in trained
+    assert trained.startswith("the model was trained on 22 of these photos")  # 20 by the first, and 2 that validated it
+    assert "known to the run of its first weights" in trained
 
 
 def test_a_folder_of_validation_photos_that_the_run_before_was_trained_on_is_a_leak(first, tmp_path):

@@ -92,9 +92,9 @@ def test_noise_is_that_of_the_paired_differences():
 def test_where_time_is_up_what_was_tried_counts_and_the_rest_is_told():
     found = choose(MadeUp({START: 1.0, (144, 0.875): 0.8, (160, 0.875): 0.6}, most=2), START, [144, 160], [1.0])
     assert found.setting == (144, 0.875) and len(found.tried) == 2
-    assert found.sentence.endswith("for 2 others there was no time")
+    assert found.sentence.endswith("no time for 2 others")
     nothing = choose(MadeUp({}, most=0), START, [144, 160], [1.0])
-    assert nothing.setting == START and not nothing.tried and "there was no time to try another" in nothing.sentence
+    assert nothing.setting == START and not nothing.tried and "no time to try another" in nothing.sentence
 
 
 def test_the_time_is_held_against_what_the_last_try_took(trained):
@@ -117,7 +117,7 @@ def test_sizes_are_larger_multiples_as_far_as_the_photos_go():
     assert sizes_to_try(resolved("data.image_size_px=224"), 224, 300, 3)[0] == [256, 288, 336]
     assert sizes_to_try(resolved(), 128, 80, 3)[0] == [144, 160]
     none, remark = sizes_to_try(resolved(), 128, 60, 3)
-    assert none == [] and "a larger size would only enlarge the photos (median shorter side 60 px)" in remark
+    assert none == [] and "the photos are too small for a larger size (median shorter side 60 px)" in remark
     assert sizes_to_try(resolved("data.test_size_px=null"), 128, 300, 3) == ([], "")
     assert sizes_to_try(resolved("data.crop_share=0.02"), 128, 300, 3)[0] == [144, 160]
 
@@ -125,7 +125,7 @@ def test_sizes_are_larger_multiples_as_far_as_the_photos_go():
 def test_a_network_of_one_size_keeps_it_with_words():
     recipe = resolved("model.backbone=levit_128s", "rules={}", "data.image_size_px=224")
     sizes, remark = sizes_to_try(recipe, 224, 500, 3)
-    assert sizes == [] and remark == "; levit_128s takes no other size than 224 px"
+    assert sizes == [] and remark == "; levit_128s only takes 224 px"
     assert choose(MadeUp({}), (224, 0.875), [], []).sentence == "test size stays 224 px and crop 0.875"
 
 

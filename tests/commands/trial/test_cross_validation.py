@@ -376,6 +376,6 @@ def test_a_cross_validation_has_a_report_in_each_fold(cross_validated):
     from fieldguide.report.write import report
 
     _, run = cross_validated
-    with pytest.raises(UsageError, match="is a cross-validation; each fold has a report of its own"):
+    with pytest.raises(UsageError, match="is a cross-validation; each fold has its own report"):
         report(run.path)
     assert (run.path / "fold-1" / "report.html").exists()

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts a table by the column whose heading is pressed; the first press puts the largest number, or A, first.
+// Sorts a table by the column whose heading is clicked; the first click puts the largest number, or A, first.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const heading = button.closest("th"), table = button.closest("table"), body = table.tBodies[0];
@@ -11,7 +11,7 @@ for (const button of document.querySelectorAll("th button")) {
     const collator = new Intl.Collator(undefined, { numeric: true });
     rows.sort((a, b) => {
       const x = value(a), y = value(b);
-      if (x === "" || y === "") return (x === "") - (y === ""); // what has no value stays at the end
+      if (x === "" || y === "") return (x === "") - (y === ""); // cells without a value stay at the end
       const order = isNumber ? Number(x) - Number(y) : collator.compare(x, y);
       return descending ? -order : order;
     });
@@ -21,7 +21,7 @@ for (const button of document.querySelectorAll("th button")) {
   });
 }
 
-// Tells what a cell of the matrix is, for a mouse, a finger, and a pen.
+// Shows the count of a cell of the matrix, for mouse, finger and pen.
 for (const matrix of document.querySelectorAll(".matrix")) {
   const readout = document.getElementById(matrix.dataset.readout), start = readout.textContent;
   const names = [...matrix.querySelectorAll(".rows text")], columns = [...matrix.querySelectorAll(".columns text")];
@@ -51,7 +51,7 @@ for (const matrix of document.querySelectorAll(".matrix")) {
     const actual = names[row].dataset.name, predicted = columns[column].dataset.name;
     readout.textContent = row === column
       ? `${actual}: ${count} of ${images} right`
-      : `${actual} taken for ${predicted}: ${count} of ${images}`;
+      : `${actual} predicted as ${predicted}: ${count} of ${images}`;
   };
   cells.addEventListener("pointermove", show);
   cells.addEventListener("pointerdown", show);
