@@ -1,12 +1,12 @@
-"""The mistakes a person can make, as a tree. Each message says what, where and what to do.
+"""The errors that a user can fix, as a tree. Each message says what happened, where, and what to do.
 
 Messages are written with the flags of the command line; the library says its arguments' names instead (`worded`).
 
 FieldguideError            (a ValueError; carries the exit code of the command line)
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
-├── PhotosError       1    the photos themselves stand in the way
-├── TrainingError     1    the training cannot continue (a loss that is not finite, a callback that failed)
-├── MachineError      1    the machine stands in the way: a full disk, no memory, a worker that died
+├── PhotosError       1    a problem with the photos
+├── TrainingError     1    the training failed (a loss that is not finite, a callback that failed)
+├── MachineError      1    a problem with the machine: full disk, out of memory, a worker that died
 └── Interrupted            a signal ended it (129, 130 or 143)
 """
 
@@ -57,10 +57,10 @@ def _as_argument(found: re.Match[str]) -> str:
 
 
 class FieldguideError(ValueError):
-    """A mistake that a person can mend; its text is shown as it is, without a traceback.
+    """An error that a user can fix; it is shown without a traceback.
 
     Args:
-        problems: one message a mistake; all that were found, not only the first.
+        problems: one message per mistake; all that were found, not only the first.
     """
 
     exit_code = 2
@@ -80,13 +80,13 @@ class UsageError(FieldguideError):
 
 
 class PhotosError(FieldguideError):
-    """The photos stand in the way: unreadable, empty, leaking from one part into another."""
+    """A problem with the photos: unreadable, none there, the same photo in two parts."""
 
     exit_code = 1
 
 
 class TrainingError(FieldguideError):
-    """The training cannot continue; what was good before is kept."""
+    """The training failed; the best model so far is kept."""
 
     exit_code = 1
 
@@ -96,7 +96,7 @@ class NotFiniteError(TrainingError):
 
 
 class MachineError(FieldguideError):
-    """The machine stands in the way: a full disk, no memory, a worker that died; what was saved is kept."""
+    """A problem with the machine: full disk, out of memory, a worker that died; what was saved is kept."""
 
     exit_code = 1
 
@@ -105,34 +105,30 @@ SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 class Interrupted(FieldguideError):
-    """A signal ended it, with nothing to show yet, or at once.
+    """A signal ended the command before there was a result.
 
     Args:
         signal_name: `SIGINT`, `SIGTERM` or `SIGHUP`.
-        message: what it ended.
+        message: what happened.
     """
 
     def __init__(self, signal_name: str, message: str) -> None:
         self.signal_name = signal_name
         self.exit_code = SIGNAL_EXIT_CODES[signal_name]
         super().__init__(message)
-        self.args = (signal_name, message)  # what pickle makes it from in another process
-
-    def __str__(self) -> str:
-        return str(self.args[1])
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[str, str]]:
         return type(self), (self.signal_name, str(self))
 
 
 def shown(text: str) -> str:
-    """A message for a terminal: what would command it, or turn the reading order, in a name is written as an escape."""
+    """A message for a terminal, with control characters and direction marks in names escaped."""
     return NOT_SHOWN.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is no UTF-8
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is not UTF-8
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
@@ -152,7 +148,7 @@ def duration(seconds: float) -> str:
 
 
 def listing(lines: Sequence[str], most: int = 10) -> str:
-    """The first lines, indented, and how many there are beyond them."""
+    """The first lines, indented, and how many more there are."""
     shown = [f"  {line}" for line in lines[:most]]
     if len(lines) > most:
         shown.append(f"  ... and {len(lines) - most:,} more")

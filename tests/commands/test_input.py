@@ -93,10 +93,12 @@ def test_the_cache_is_shown_and_cleared(photos, small, tmp_path, own, monkeypatc
     held = Pack(next(own.glob("*-64px-*.pack")))
     gc.collect()  # the training that just ended in this process may not be gone yet
     kept = cache(clear=True)
-    assert kept.photos == 37 and kept.sentences()[0] == "decoded photos cleared; 1 file kept, in use by a training"
+    assert (
+        kept.photos == 37 and kept.sentences()[0] == "deleted the decoded photos; kept 1 file that a training is using"
+    )
     del held
     gc.collect()
-    assert cache(clear=True).photos == 0 and cache(clear=True).sentences()[0] == "decoded photos cleared"
+    assert cache(clear=True).photos == 0 and cache(clear=True).sentences()[0] == "deleted the decoded photos"
     monkeypatch.setenv("FIELDGUIDE_CACHE_GB", "lots")
     with pytest.raises(UsageError, match="FIELDGUIDE_CACHE_GB=lots"):
         cache()
@@ -117,12 +119,12 @@ def test_decoded_photos_and_speeds_of_engines_lie_beside_each_other_and_each_is_
     app(["cache"], standalone_mode=False)
     out = capsys.readouterr().out
     assert "1 decoded photo in 1 file" in out and str(own) in out
-    assert "engines for 1 network" in out and str(own.parent / "engines") in out
+    assert "engine speeds of 1 network" in out and str(own.parent / "engines") in out
     cleared = cache(clear=True)
     assert cleared.photos == 0 and cleared.engines == 1 and speeds.path.exists()
     write_pack_of_one(own)
     app(["cache", "--forget-engines"], standalone_mode=False)
-    assert "measured speeds of engines forgotten" in capsys.readouterr().out
+    assert "deleted the measured engine speeds" in capsys.readouterr().out
     assert not speeds.path.exists() and cache().photos == 1
 
 

@@ -79,7 +79,7 @@ def test_a_photo_that_one_member_cannot_answer_fails_for_all(members, tmp_path):
     broken = Predictor(Computes(lambda images: np.full((len(images), 3), np.nan, np.float32)), CLASSES, SMALL)
     made = Ensemble([one, broken], ["one", "broken"])
     assert {answer.status_text for answer in made.predict(PHOTOS)} == {
-        "failed: the model's answer is no finite number; train it again"
+        "failed: the model's answer is not finite; train it again"
     }
     (tmp_path / "x.jpg").write_bytes(b"no photo")
     whole = Ensemble(members[:2], ["one", "other"])
@@ -109,5 +109,5 @@ def test_other_classes_are_refused_and_each_is_named(members):
     with pytest.raises(UsageError) as error:
         Ensemble([members[0], stranger], ["runs/a", "runs/b"])
     text = str(error.value)
-    assert "runs/b: knows 2 of 4 classes that runs/a does not" in text and "oak" in text and "elm" in text
-    assert "runs/a: knows 1 of 3 classes that runs/b does not" in text and "cedar" in text
+    assert "runs/b: 2 of its 4 classes are not in runs/a" in text and "oak" in text and "elm" in text
+    assert "runs/a: 1 of its 3 classes are not in runs/b" in text and "cedar" in text

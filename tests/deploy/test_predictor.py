@@ -41,7 +41,7 @@ def test_an_answer_that_is_no_number_is_a_failure_and_no_label():
     broken_engine = Computes(lambda images: np.where(images[:, 0, :1, 0] < 0, np.nan, engine(images)))
     broken = Predictor(broken_engine, CLASSES, PREPROCESSING)
     statuses = [answer.status_text for answer in broken.predict(SHADES)]
-    assert statuses == ["failed: the model's answer is no finite number; train it again"] * 3 + ["ok"] * 2
+    assert statuses == ["failed: the model's answer is not finite; train it again"] * 3 + ["ok"] * 2
 
 
 def left_and_right(images):

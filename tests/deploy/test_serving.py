@@ -165,11 +165,11 @@ def test_an_engine_that_lies_never_serves_and_that_is_said(bench):
     truth["plain"] = Plain(made._classifier, CPU).compute
     logits = send(made, 2, photos=4000)
     assert made.served == {"slow": 8} and len(made.remarks) == 1
-    assert "engine quick differs from the plain model on the first 4 photos" in made.remarks[0]
+    assert "engine quick differs from the plain engine on the first 4 photos" in made.remarks[0]
     np.testing.assert_array_equal(logits[0], truth["plain"](IMAGES))
     made, _ = bench(answers={"quick": lie}, engine="quick", quick=0.1)
     np.testing.assert_array_equal(send(made, 1)[0], truth["plain"](IMAGES))
-    assert made.served == {"plain": 4} and "0.05 is allowed" in made.remarks[0]
+    assert made.served == {"plain": 4} and "allowed are 0.05" in made.remarks[0]
 
 
 def test_an_engine_that_cannot_compute_the_network_is_left_and_that_is_said(bench):
@@ -179,7 +179,7 @@ def test_an_engine_that_cannot_compute_the_network_is_left_and_that_is_said(benc
     made, _ = bench(answers={"quick": broken}, quick=0.1)
     send(made, 2, photos=4000)
     assert made.served == {"plain": 8}
-    assert made.remarks == ["engine quick cannot compute this network (no such operator); it is left for another"]
+    assert made.remarks == ["engine quick cannot run this network (no such operator); another engine is used"]
 
 
 @pytest.mark.parametrize("failure", ["raises", "nan", "shape"])

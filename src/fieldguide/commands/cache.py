@@ -1,4 +1,4 @@
-"""`fieldguide cache`: what is kept between commands, where, how much it takes, and away with it."""
+"""`fieldguide cache`: shows or clears what is cached between commands."""
 
 import os
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from fieldguide.storage import CACHE_PLACE, is_there
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """The cache as it is.
+    """The state of the cache.
 
     Attributes:
-        folder: where the decoded photos are.
-        packs, photos: how many files, and how many photos in them.
-        used_bytes: what they take.
-        most_bytes: the bound.
-        in_use: files that a live process uses and that were therefore not cleared; None: nobody tried.
-        engines_folder: where `predict` keeps how fast its engines were.
-        engines: of how many networks and sizes it knows that.
-        forgotten: whether it was made to forget.
+        folder: of the decoded photos.
+        packs, photos: number of files, and of photos in them.
+        used_bytes: their size.
+        most_bytes: the limit.
+        in_use: files kept because a process uses them; None if nothing was cleared.
+        engines_folder: where `predict` keeps the speeds of its engines.
+        engines: number of networks and sizes with known speeds.
+        forgotten: whether the speeds were deleted.
     """
 
     folder: Path
@@ -36,36 +36,36 @@ class CacheFacts:
     forgotten: bool
 
     def sentences(self) -> list[str]:
-        """For people."""
-        bound = BOUND if os.environ.get(BOUND) else f"a quarter of the disk's room; {BOUND} changes it"
+        """As text."""
+        bound = BOUND if os.environ.get(BOUND) else f"a quarter of the free disk space; set {BOUND} to change it"
         lines = []
         if self.in_use is not None:
-            kept = f"; {counted(self.in_use, 'file')} kept, in use by a training" if self.in_use else ""
-            lines.append(f"decoded photos cleared{kept}")
+            kept = f"; kept {counted(self.in_use, 'file')} that a training is using" if self.in_use else ""
+            lines.append(f"deleted the decoded photos{kept}")
         if self.forgotten:
-            lines.append("measured speeds of engines forgotten")
+            lines.append("deleted the measured engine speeds")
         return [
             *lines,
-            f"{self.folder} ({CACHE_PLACE} changes the place)",
+            f"{self.folder} (set {CACHE_PLACE} to change it)",
             f"{counted(self.photos, 'decoded photo')} in {counted(self.packs, 'file')}, {self.used_bytes / GB:.2f} GB "
             f"of at most {self.most_bytes / GB:.1f} GB ({bound})",
             str(self.engines_folder),
-            f"measured speeds of predict's engines for {counted(self.engines, 'network')}",
+            f"engine speeds of {counted(self.engines, 'network')}",
         ]
 
 
 def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
-    """Looks at what is kept between commands, after clearing it if asked.
+    """Shows the cache, after clearing it if asked.
 
     Args:
-        clear: remove all decoded photos but those that a live process uses.
-        forget_engines: remove the measured speeds of engines, so that `predict` measures them anew.
+        clear: delete the decoded photos, except those that a process is using.
+        forget_engines: delete the measured engine speeds; `predict` measures them again.
 
     Raises:
-        UsageError: the bound in the environment is no number, or a folder cannot be read or written.
+        UsageError: the limit in the environment is not a number, or a folder cannot be read or written.
     """
     photos, engines = Cache(), Kept.of_user()
-    is_there(photos.folder)  # or nobody can look, which it says
+    is_there(photos.folder)  # raises if it cannot be looked at
     in_use = photos.clear() if clear else None
     if forget_engines:
         engines.clear()

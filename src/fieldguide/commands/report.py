@@ -1,4 +1,4 @@
-"""`fieldguide report`: a run's page, made again from what the run keeps."""
+"""`fieldguide report`: writes a run's report again, from the files in the run."""
 
 from fieldguide.report.write import report
 

@@ -1,1 +1,1 @@
-"""The trained model at work: engines that compute, and the predictor that serves every command."""
+"""Using a trained model: engines that compute, and the predictor that every command uses."""

@@ -1,4 +1,4 @@
-"""What a model says of photos, and what everything that answers can do: one classifier, or several as one."""
+"""Predictions, and what a classifier and an ensemble have in common."""
 
 import abc
 import enum
@@ -20,24 +20,24 @@ Unreadable = Literal["raise", "nan"]
 
 
 class Status(enum.StrEnum):
-    """How a prediction went; each equals its own text, such as `"ok"`."""
+    """How a prediction ended; each equals its text, such as `"ok"`."""
 
     OK = "ok"
-    UNSURE = "unsure"  # less confidence than was asked for
-    FAILED = "failed"  # the photo could not be read, or the model gave no finite number
+    UNSURE = "unsure"  # less confident than `unsure_below`
+    FAILED = "failed"  # the photo cannot be read, or the model gave NaN or infinity
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one photo.
+    """The prediction for one photo.
 
     Attributes:
-        image: what was asked, a path as it was given or None for pixels.
-        label: the most probable class's name; empty where the photo could not be read.
-        confidence: its probability by the bundle's temperature, in [0, 1]; None where the photo could not be read.
+        image: the path as it was given; None for bytes, files and pixels.
+        label: name of the most probable class; empty if it failed.
+        confidence: its calibrated probability, in [0, 1]; None if it failed.
         status: ok, unsure or failed.
         top: class names with their probabilities, most probable first.
-        reason: why it failed; empty where it did not.
+        reason: why it failed; empty if it did not.
     """
 
     image: str | None
@@ -49,7 +49,7 @@ class Prediction:
 
     @property
     def status_text(self) -> str:
-        """As in a CSV: `ok`, `unsure`, or `failed: ` and the reason."""
+        """As written to a CSV: `ok`, `unsure`, or `failed: ` and the reason."""
         return f"{self.status}: {self.reason}" if self.reason else str(self.status)
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class Prediction:
 
 
 class Answering(abc.ABC):
-    """What knows classes and gives logits of photos: one classifier, or several as one.
+    """What predicts photos: one classifier, or an ensemble.
 
     Attributes:
         classes: names, in the order of the logits.
@@ -76,7 +76,7 @@ class Answering(abc.ABC):
     @property
     @abc.abstractmethod
     def served_by(self) -> str:
-        """Which engine computed what was predicted so far, such as `openvino in bf16`; empty where it is not known."""
+        """Which engine computed so far, such as `openvino in bf16`; empty if unknown."""
 
     @property
     @abc.abstractmethod
@@ -86,12 +86,12 @@ class Answering(abc.ABC):
     @property
     @abc.abstractmethod
     def engine_batch_size(self) -> int:
-        """How many photos its engine takes best at once."""
+        """The batch size that suits its engine."""
 
     @property
     @abc.abstractmethod
     def remarks(self) -> tuple[str, ...]:
-        """What must be known of its engines: those that were left, and why."""
+        """Which engines failed and why, as sentences."""
 
     @abc.abstractmethod
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
@@ -105,7 +105,7 @@ class Answering(abc.ABC):
         batch_size: int = BATCH_SIZE,
         unsure_below: float | None = None,
     ) -> list[Prediction]:
-        """Predicts photos; one that cannot be read becomes a prediction whose status is failed.
+        """Predicts photos; if one cannot be read, the status of its prediction is failed.
 
         Args:
             images: each a path; the bytes of a file, or a file opened with mode "rb"; a PIL image (turned by its EXIF
@@ -132,7 +132,7 @@ class Answering(abc.ABC):
         batch_size: int = BATCH_SIZE,
         unsure_below: float | None = None,
     ) -> Iterator[Prediction]:
-        """As `predict`, one after the other, with bounded memory however many there are."""
+        """As `predict`, one prediction after the other, for any number of photos in bounded memory."""
         demand_threshold(unsure_below)
         answers = self.logits(images, batch_size=batch_size)
         return _predictions(answers, self.classes, self.temperature, top, unsure_below)
@@ -167,17 +167,17 @@ class Answering(abc.ABC):
 
 
 def finite(answer: Answer) -> Answer:
-    """An answer that is no finite number as none."""
+    """The answer, or a reason if it is not finite."""
     photo, logits, reason = answer
     if logits is not None and not np.isfinite(logits).all():
-        return photo, None, "the model's answer is no finite number; train it again"
+        return photo, None, "the model's answer is not finite; train it again"
     return photo, logits, reason
 
 
 def in_rows(
     answers: Iterable[tuple[Any, npt.NDArray[Any] | None, str]], width: Callable[[], int], unreadable: Unreadable
 ) -> npt.NDArray[np.float32]:
-    """Answers as an array of (photos, width) float32; arguments and errors as of `Answering.predict_proba`."""
+    """Answers as an array, (photos, width) float32; see `Answering.predict_proba`."""
     if unreadable not in ("raise", "nan"):
         raise UsageError(f"unreadable {unreadable}: must be raise or nan")
     rows, failed = [], []
@@ -212,7 +212,7 @@ def _predictions(
             yield Prediction(name, "", None, Status.FAILED, (), reason)
             continue
         probabilities = _softmax(logits, temperature)
-        # by logits, for a small temperature rounds the probabilities of all but the first to 0
+        # sorted by logits, since a small temperature rounds all probabilities but the first to 0
         order = np.argsort(-logits, kind="stable")[: max(1, top)]
         best = tuple((classes[i], float(probabilities[i])) for i in order)
         status = Status.UNSURE if best[0][1] < (unsure_below or 0.0) else Status.OK
@@ -224,7 +224,7 @@ def _softmax(logits: npt.NDArray[np.float32], temperature: float) -> npt.NDArray
 
 
 def demand_threshold(unsure_below: float | None) -> None:
-    """Holds a threshold against its range, before any photo.
+    """Checks a threshold before any photo is read.
 
     Raises:
         UsageError: it is out of range.
@@ -234,5 +234,5 @@ def demand_threshold(unsure_below: float | None) -> None:
 
 
 def problem_with_threshold(unsure_below: float) -> str | None:
-    """Why a confidence cannot be a threshold; None if it can."""
+    """What is wrong with a threshold; None if nothing."""
     return None if 0 < unsure_below <= 1 else "must be above 0 and at most 1"

@@ -1,4 +1,4 @@
-"""How fast each engine was for a network on this machine, measured once and kept in the user's cache folder."""
+"""How fast each engine is for a network on this machine: measured once, kept in the user's cache folder."""
 
 import contextlib
 import json
@@ -20,29 +20,29 @@ KIND = "engines"
 
 @dataclass(frozen=True)
 class Speed:
-    """How an engine did.
+    """How fast an engine is.
 
     Attributes:
-        images_per_second: once it serves.
-        ready_seconds: until it could serve: converted, compiled, warm.
+        images_per_second: once it is ready.
+        ready_seconds: to convert, compile and warm up.
     """
 
     images_per_second: float
     ready_seconds: float
 
     def seconds(self, photos: int, *, is_ready: bool = False) -> float:
-        """What so many photos would take."""
+        """How long this many photos would take."""
         return photos / self.images_per_second + (0 if is_ready else self.ready_seconds)
 
 
 @dataclass
 class Speeds:
-    """What is known about one network on one machine, in a file that may be lost at any time.
+    """The measured speeds for one network on one machine; the file may be deleted at any time.
 
     Attributes:
-        key: what the figures depend on, as plain data.
+        key: what the speeds depend on, as plain data.
         folder: where they are kept; None: nowhere.
-        of: an engine's name to its speed.
+        of: each engine's speed, by its name.
     """
 
     key: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Speeds:
         )
 
     def recall(self) -> None:
-        """Takes what is kept; a file that is missing, damaged or of other things counts as none."""
+        """Reads the file; one that is missing, damaged or about something else is ignored."""
         if self.path is None:
             return
         with contextlib.suppress(UsageError, KeyError, TypeError, ValueError, AttributeError):
@@ -68,7 +68,7 @@ class Speeds:
                 self.of = {str(name): _speed(**kept) for name, kept in data["engines"].items()} | self.of
 
     def keep(self) -> None:
-        """Writes what is known; where that cannot be done, it is measured again next time."""
+        """Writes the file; if that fails, the speeds are measured again next time."""
         engines = {
             name: {"images_per_second": speed.images_per_second, "ready_seconds": speed.ready_seconds}
             for name, speed in sorted(self.of.items())
@@ -96,10 +96,10 @@ def key(
 
 @dataclass(frozen=True)
 class Kept:
-    """The measurements that are kept, of all networks.
+    """All kept measurements.
 
     Attributes:
-        folder: where.
+        folder: where they are.
     """
 
     folder: Path
@@ -110,11 +110,11 @@ class Kept:
         return cls(cache_folder(KIND))
 
     def files(self) -> list[Path]:
-        """One a network and size."""
+        """One file per network and size."""
         return sorted(self.folder.glob("*.json"))
 
     def clear(self) -> None:
-        """Removes them, so that the next `predict` measures anew.
+        """Deletes them, so that the next `predict` measures again.
 
         Raises:
             UsageError: the folder cannot be written.

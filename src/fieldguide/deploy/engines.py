@@ -1,4 +1,4 @@
-"""What turns inputs into logits; engines can be exchanged, their answers must agree with the plain one."""
+"""Engines turn inputs into logits; all must agree with the plain one."""
 
 import abc
 import contextlib
@@ -22,11 +22,11 @@ BATCH_SIZE = 64
 
 
 class Engine(abc.ABC):
-    """The one interface of all that computes.
+    """The interface of all engines.
 
     Attributes:
-        batch_size: images that it takes best at once; it takes any number.
-        remarks: sentences that a person should read.
+        batch_size: images that suit it best at once; it takes any number.
+        remarks: sentences that a user should read.
     """
 
     batch_size: int = BATCH_SIZE
@@ -40,11 +40,11 @@ class Engine(abc.ABC):
         """Before the first photo is read: how many will come; None: unknown, which counts as few."""
 
     def may_leave_plain(self, first_batch: int) -> bool:
-        """Whether another engine than the plain one may compute any of the photos that are expected."""
+        """Whether another engine than plain may compute any of the expected photos."""
         return False
 
     def sentence(self) -> str:
-        """Which engines computed so far, such as `openvino in bf16`; empty where it keeps no count."""
+        """Which engines computed so far, such as `openvino in bf16`; empty if it keeps no count."""
         return ""
 
 
@@ -79,13 +79,13 @@ class Mirrored(Engine):
 
     def compute(self, images: torch.Tensor) -> Logits:
         """See `Engine`."""
-        first = np.array(self._engine.compute(images))  # a copy, for an engine may use its memory again
+        first = np.array(self._engine.compute(images))  # a copy, since an engine may reuse its memory
         return np.asarray((first + self._engine.compute(images.flip(-1))) / 2, dtype=np.float32)
 
 
 @final
 class Folded(Engine):
-    """The network with its batch normalisation in the convolutions, channels last, in the device's fastest precision.
+    """The network with batch normalisation folded into convolutions, channels last, in the device's fastest precision.
 
     Takes batches of any size.
     """
@@ -102,7 +102,7 @@ class Folded(Engine):
 
 
 def precision(device: torch.device) -> torch.dtype:
-    """What engines other than the plain one compute in: bf16 where the device multiplies it natively, else fp32."""
+    """The precision of engines other than plain: bf16 where the device multiplies it natively, else fp32."""
     return torch.bfloat16 if world.multiplies_bfloat16(device) else torch.float32
 
 
@@ -112,7 +112,7 @@ class FoldedNetwork(nn.Module):
     def __init__(self, classifier: Classifier, dtype: torch.dtype, image_size_px: int) -> None:
         super().__init__()
         own = copy.deepcopy(classifier).eval()
-        with contextlib.suppress(UsageError):  # a backbone that cannot be folded is slower, and just as right
+        with contextlib.suppress(UsageError):  # a backbone that cannot be folded is slower, but as right
             set_batch_norm(own, "folded", image_size_px)
         self.backbone = own.eval().backbone.to(dtype=dtype).to(memory_format=torch.channels_last)
         self.head = own.head
@@ -129,8 +129,8 @@ class FoldedNetwork(nn.Module):
 class InPieces(Engine):
     """Any number of images through an engine that takes exactly `batch_size`.
 
-    The last piece is filled up with zeros, whose answers are dropped: an engine that is compiled for one shape would
-    be compiled anew for another.
+    The last piece is filled with zeros, whose answers are dropped: an engine that is compiled for one shape would be
+    compiled again for another.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -143,6 +143,6 @@ class InPieces(Engine):
             piece = images[start : start + self.batch_size]  # (up to batch_size, 3, height, width)
             missing = self.batch_size - len(piece)
             full = torch.cat([piece, piece.new_zeros(missing, *piece.shape[1:])]) if missing else piece
-            # a copy, for an engine may use its memory again
+            # a copy, since an engine may reuse its memory
             answers.append(np.array(self._engine.compute(full)[: len(piece)]))
         return np.concatenate(answers)

@@ -1,4 +1,4 @@
-"""Several classifiers as one: the mean of their probabilities."""
+"""An ensemble: the mean of several classifiers' probabilities."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -16,29 +16,29 @@ from fieldguide.errors import UsageError, listing
 
 @final
 class Ensemble(Answering):
-    """Classifiers of the same classes, whose probabilities are averaged (Lakshminarayanan et al. 2017, section 2.4).
+    """Classifiers with the same classes, whose probabilities are averaged (Lakshminarayanan et al. 2017, section 2.4).
 
-    Each member has its own preprocessing, engine and temperature. It is used as a `Predictor` is; its logits are the
-    logarithm of the mean probability, so that their softmax is that mean and its own temperature is 1.
+    Each member has its own preprocessing, engine and temperature. Use it like a `Predictor`. Its logits are the
+    logarithm of the mean probability, so their softmax is that mean and its own temperature is 1.
 
     Attributes:
         members: at least one.
         classes: in the order of the first member.
         temperature: 1.
-        is_calibrated: whether every member is.
+        is_calibrated: whether every member is calibrated.
     """
 
     temperature = 1.0
 
     def __init__(self, members: Sequence[Predictor], names: Sequence[str]) -> None:
-        """Joins them.
+        """Joins the members.
 
         Args:
             members: predictors.
-            names: what to call each in messages.
+            names: of the members, for messages.
 
         Raises:
-            UsageError: they do not know the same classes; the message names the difference.
+            UsageError: their classes differ; the message names the difference.
         """
         demand_same_classes([member.classes for member in members], names)
         self.members = tuple(members)
@@ -49,26 +49,26 @@ class Ensemble(Answering):
 
     @property
     def served_by(self) -> str:
-        """Which engines computed what was predicted so far."""
+        """See `Answering`, of all members."""
         return ", ".join(dict.fromkeys(member.served_by for member in self.members))
 
     @property
     def decoded_smaller(self) -> int:
-        """How many large JPEGs were decoded at reduced size so far, by the member that did so most often."""
+        """See `Answering`; the largest count of any member."""
         return max(member.decoded_smaller for member in self.members)
 
     @property
     def engine_batch_size(self) -> int:
-        """How many photos its engines take best at once."""
+        """See `Answering`; the smallest of the members."""
         return min(member.engine_batch_size for member in self.members)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What must be known of its engines."""
+        """See `Answering`, of all members."""
         return tuple(dict.fromkeys(remark for member in self.members for remark in member.remarks))
 
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
-        """Each source with the (num_classes,) logarithms of its mean probabilities, or with None and the reason."""
+        """Each photo with the (num_classes,) logarithms of its mean probabilities, or with None and the reason."""
         count = len(self.members)
         sources = [images] * count if isinstance(images, Sized) else list(itertools.tee(images, count))
         of_members = [
@@ -90,10 +90,10 @@ class Ensemble(Answering):
 
 
 def demand_same_classes(classes: Sequence[Sequence[str]], names: Sequence[str]) -> None:
-    """Holds the classes of every member against those of the first; their order may differ.
+    """Checks that all members have the same classes; their order may differ.
 
     Raises:
-        UsageError: one knows a class that another does not; each such class is named.
+        UsageError: a class is missing in a member; each is named.
     """
     problems = []
     for own, name in zip(classes[1:], names[1:], strict=True):
@@ -101,8 +101,8 @@ def demand_same_classes(classes: Sequence[Sequence[str]], names: Sequence[str]) 
             if more := [label for label in here if label not in set(there)]:
                 other = names[0] if which == name else name
                 problems.append(
-                    f"{which}: knows {len(more):,} of {len(here):,} classes that {other} does not, and an ensemble "
-                    f"needs the same ones:\n{listing(more)}"
+                    f"{which}: {len(more):,} of its {len(here):,} classes are not in {other}; "
+                    f"the runs of an ensemble need the same classes:\n{listing(more)}"
                 )
     if problems:
         raise UsageError(*problems)

@@ -31,8 +31,8 @@ class Predictor(Answering):
     Input of its engine: `images`, (batch, 3, image_size_px, image_size_px) float32, RGB, normalised by
     `preprocessing`; output: (batch, num_classes) logits. Where `preprocessing.flips` is horizontal, logits are the mean
     over a photo and its mirror image (after Krizhevsky et al. 2012, section 4.1, who average probabilities, and over
-    crops as well). Probabilities are the softmax of logits / `temperature`, which changes how sure the classifier is
-    and never which class comes first.
+    crops as well). Probabilities are the softmax of logits / `temperature`, which changes confidences and never which
+    class comes first.
 
     A predictor that was loaded from a bundle pickles as the bundle's place, and is loaded again when it is first used.
     In a forked process it computes on a CPU with the plain engine and one thread; a GPU needs the spawn start method.
@@ -50,7 +50,7 @@ class Predictor(Answering):
         backbone: Engine | None = None,
         origin: Origin | None = None,
     ) -> None:
-        """Joins an engine with what it needs; `load_predictor` makes one of a bundle.
+        """Joins an engine with its preprocessing; `load_predictor` loads both from a bundle.
 
         Args:
             engine: inputs to logits, already the mean with the mirror image where `preprocessing` asks for it.
@@ -103,29 +103,29 @@ class Predictor(Answering):
 
     @property
     def served_by(self) -> str:
-        """Which engine computed what was predicted so far, such as `openvino in bf16`; empty where it is not known."""
+        """See `Answering`."""
         return self._computing.engine.sentence()
 
     @property
     def decoded_smaller(self) -> int:
-        """How many large JPEGs were decoded at reduced size so far."""
+        """See `Answering`."""
         return len(self._smaller)
 
     @property
     def engine_batch_size(self) -> int:
-        """How many photos its engine takes best at once."""
+        """See `Answering`."""
         return self._computing.engine.batch_size
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What must be known of its engines: those that were left, and why."""
+        """See `Answering`."""
         return tuple(self._computing.engine.remarks)
 
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
-        """Each photo with its (num_classes,) logits as the network gave them, or with None and the reason."""
+        """See `Answering`."""
         engine = self._computing.engine
         engine.expect(len(images) if isinstance(images, Sized) else None)
-        # What only the plain model can serve is decoded as when it was judged.
+        # What only the plain engine computes is decoded at full size, as in validation.
         least_px = self._least_px if engine.may_leave_plain(batch_size) else None
         return self._computed(engine, images, batch_size, least_px)
 
@@ -178,7 +178,7 @@ def load_predictor(path: str | Path, device: Device = "auto", engine: str = PLAI
         device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         engine: what computes: `plain` (the default here: fp32, as the run was judged), `folded`, `compiled`,
             `openvino`, or `auto` (the default of `fieldguide.predict`: the fastest for this machine, network and number
-            of photos). One that is not plain is held against the plain one on the first photos; see
+            of photos). Another engine than plain is checked against plain on the first photos; see
             `docs/performance.md`.
         draft: decode a large JPEG at a half, a quarter or an eighth of its size, where that leaves `DRAFT_FACTOR` times
             the side that it is resized to, and where another engine than `plain` may serve; much faster, and its pixels

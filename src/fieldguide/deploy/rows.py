@@ -1,4 +1,4 @@
-"""The rows of a prediction, as a CSV or as a submission."""
+"""Writes predictions to a CSV or a submission."""
 
 import io
 import zipfile
@@ -16,22 +16,22 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # so that the same predictions give the same f
 
 
 def stem(name: str) -> str:
-    """A photo's name without folder and ending, as a submission names it."""
+    """A photo's name without folder and ending, as in a submission."""
     return PurePosixPath(name).stem
 
 
 def is_zip(target: Path) -> bool:
-    """Whether a file is to be a .zip, by its ending in any case."""
+    """Whether a file's name ends in .zip, in upper or lower case."""
     return target.suffix.lower() == ".zip"
 
 
 @dataclass
 class Written:
-    """What stood out among the rows.
+    """What needs attention among the rows.
 
     Attributes:
         failed: names and reasons of the photos that could not be read.
-        unsure: rows with less confidence than was asked for.
+        unsure: how many rows have the status unsure.
     """
 
     failed: list[tuple[str, str]]
@@ -45,14 +45,14 @@ def write_rows(
     top: int,
     written: Callable[[str], str],
 ) -> Written:
-    """Writes all rows, whole or not at all.
+    """Writes all rows; if that fails, the file before stays as it was.
 
     Args:
-        target: a CSV, or a .zip that is to hold one.
-        stream: names of photos with what was predicted.
+        target: a CSV, or a .zip that will hold one.
+        stream: names of photos with their predictions.
         format: of `FORMATS`.
-        top: how many classes a row holds.
-        written: how names of photos and classes are written; not in a submission, which holds exact ones.
+        top: classes listed per photo.
+        written: changes names of photos and classes; not used in a submission, which needs exact names.
 
     Raises:
         UsageError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Which engine serves: chosen for the machine and the work, checked against the plain one, and left if it fails."""
+"""Chooses an engine for the machine and the work, checks it against the plain one, and drops it if it fails."""
 
 import time
 from collections.abc import Callable
@@ -23,12 +23,12 @@ TIMED_CALLS = 2
 
 @dataclass(frozen=True)
 class Offer:
-    """An engine that may serve.
+    """An engine that may be chosen.
 
     Attributes:
-        problem: why it cannot serve on a device, as a sentence; None if it can.
+        problem: why it cannot run on a device, as a sentence; None if it can.
         make: from (classifier, device, batch size, image size in px).
-        worth_seconds: it is only tried where so much work is left; what finding out about it takes, and more.
+        worth_seconds: only tried if at least this much work is left, since trying takes time.
     """
 
     problem: Callable[[torch.device], str | None]
@@ -45,10 +45,10 @@ NAMES = (AUTO, PLAIN, *OFFERS)
 
 
 def demand_engine(name: str, device: torch.device) -> None:
-    """Holds a name that a person gave against what there is.
+    """Checks an engine's name.
 
     Raises:
-        UsageError: no such engine, or it cannot serve here; the message says what to do.
+        UsageError: no such engine, or it cannot run here; the message says what to do.
     """
     if name not in NAMES:
         raise UsageError(f"--engine {name}: must be one of {', '.join(NAMES)}")
@@ -58,15 +58,15 @@ def demand_engine(name: str, device: torch.device) -> None:
 
 @final
 class Serving(Engine):
-    """An engine that chooses, checks and, where need be, replaces the one that computes.
+    """An engine that chooses, checks and, if needed, replaces the one that computes.
 
-    On the first batch the plain model answers as well, and another engine serves only if its logits agree: for each
-    photo they may differ by `TOLERANCE` times the range of the plain logits. An engine that raises, or whose answers
-    are no finite numbers, is left for the plain one at once, for that batch and all after it.
+    On the first batch the plain engine computes as well, and another engine is used only if its logits agree: for each
+    photo they may differ by `TOLERANCE` times the range of the plain logits. An engine that raises, or that gives NaN
+    or infinity, is replaced by the plain one at once, for that batch and all after it.
 
     Attributes:
-        served: photos by the engine that computed them.
-        remarks: sentences that a person should read.
+        served: how many photos each engine computed.
+        remarks: sentences that a user should read.
     """
 
     def __init__(
@@ -80,19 +80,19 @@ class Serving(Engine):
         *,
         is_mirrored: bool = False,
     ) -> None:
-        """Prepares; nothing is built before there are photos.
+        """Prepares; nothing is built before the first photo.
 
         Args:
             classifier: in evaluation mode.
             device: where it computes.
             engine: one of `NAMES`.
             image_size_px: side of the input.
-            batch_size: images that engines of one shape take at once.
-            speeds: what is known about engines here.
+            batch_size: images that engines with a fixed shape take at once.
+            speeds: what was measured before.
             is_mirrored: logits of every engine are the mean over each image and its mirror image.
 
         Raises:
-            UsageError: the engine cannot serve here.
+            UsageError: the engine cannot run here.
         """
         demand_engine(engine, device)
         self.batch_size = batch_size
@@ -121,7 +121,7 @@ class Serving(Engine):
             self._name = None
 
     def may_leave_plain(self, first_batch: int) -> bool:
-        """Whether another engine than the plain one may compute any of the photos that are expected."""
+        """See `Engine`."""
         return self._wanted != PLAIN and (self._wanted != AUTO or self._photos > first_batch)
 
     def compute(self, images: torch.Tensor) -> Logits:
@@ -136,7 +136,7 @@ class Serving(Engine):
         return logits
 
     def sentence(self) -> str:
-        """Who served, such as `openvino in bf16`."""
+        """See `Engine`."""
         short = "bf16" if precision(self._device) is torch.bfloat16 else "fp32"
         names = [f"{name} in {'fp32' if name == PLAIN else short}" for name in self.served]
         if len(names) == 1:
@@ -147,7 +147,7 @@ class Serving(Engine):
 
     def _begin(self, images: torch.Tensor) -> Logits:
         expected, seconds = self._timed(self._plain, images)
-        if not np.isfinite(expected).all():  # nothing to hold an engine against; the caller says what is wrong
+        if not np.isfinite(expected).all():  # nothing to compare an engine with; the caller reports it
             self._name = PLAIN
             return expected
         if self._wanted == AUTO:
@@ -162,7 +162,7 @@ class Serving(Engine):
             logits = self._engines[self._name].compute(images)
             if len(logits) == len(images) and np.isfinite(logits).all():
                 return logits
-            reason = "its answers are not one for each photo, or no finite numbers"
+            reason = "it gave NaN, infinity or the wrong number of answers"
         except Exception as error:  # each engine fails in its own way
             reason = _first_line(error)
         self._refuse(self._name, f"failed after {counted(self.served.get(self._name, 0), 'photo')}: {reason}")
@@ -170,7 +170,7 @@ class Serving(Engine):
         return self._plain.compute(images)
 
     def _choose(self, images: torch.Tensor, expected: Logits, plain_seconds: float) -> str:
-        """The engine that should be done first with the photos that are left."""
+        """The engine that should finish the remaining photos first."""
         left = self._photos - len(images)
         if left <= 0:
             return PLAIN
@@ -190,7 +190,7 @@ class Serving(Engine):
         names = [name for name in known if self._may_serve(name)]
         for name in sorted(names, key=lambda name: known[name].seconds(left, is_ready=name in self._engines)):
             if name == PLAIN or self._ready(name, images, expected) is not None:
-                self._engines = {PLAIN: self._plain, name: self._engines[name]}  # the others' memory is let go
+                self._engines = {PLAIN: self._plain, name: self._engines[name]}  # frees the memory of the others
                 return name
         return PLAIN
 
@@ -200,23 +200,23 @@ class Serving(Engine):
         return name == PLAIN or (name in OFFERS and OFFERS[name].problem(self._device) is None)
 
     def _ready(self, name: str, images: torch.Tensor, expected: Logits) -> float | None:
-        """Builds an engine and holds its answers against the plain ones.
+        """Builds an engine and compares its answers with the plain ones.
 
         Returns:
-            How many seconds that took; None where it may not serve, which is remarked on.
+            How many seconds that took; None if the engine is refused, with a remark.
         """
         began = self._clock()
         try:
             engine = self._engines.get(name) or self._make(name)
             difference = relative_difference(engine.compute(images), expected)
         except Exception as error:  # each engine fails in its own way
-            self._refuse(name, f"cannot compute this network ({_first_line(error)})")
+            self._refuse(name, f"cannot run this network ({_first_line(error)})")
             return None
         if not difference <= TOLERANCE:
             self._refuse(
                 name,
-                f"differs from the plain model on the first {counted(len(images), 'photo')}: logits by up to "
-                f"{difference:.2g} of their range, and {TOLERANCE:g} is allowed",
+                f"differs from the plain engine on the first {counted(len(images), 'photo')}: logits by up to "
+                f"{difference:.2g} of their range, allowed are {TOLERANCE:g}",
             )
             return None
         self._engines[name] = engine
@@ -240,21 +240,21 @@ class Serving(Engine):
     def _refuse(self, name: str, reason: str) -> None:
         self._refused.add(name)
         self._engines.pop(name, None)
-        self.remarks.append(f"engine {name} {reason}; it is left for another")
+        self.remarks.append(f"engine {name} {reason}; another engine is used")
 
 
 def filled(images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Images repeated up to a batch; what few images take says nothing about an engine that always takes a batch."""
+    """Images repeated to fill a batch, for timing an engine that always computes a whole batch."""
     if len(images) >= batch_size:
         return images
     return images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size]
 
 
 def relative_difference(logits: Any, expected: Logits) -> float:
-    """The largest difference of any photo's logits, in units of the range of its expected logits.
+    """The largest difference of any photo's logits, as a share of the range of its expected logits.
 
     Returns:
-        Not a finite number where the logits are none, or are of another shape.
+        NaN or infinity if the logits are not finite, or have another shape.
     """
     if np.shape(logits) != expected.shape:
         return float("inf")

@@ -36,7 +36,7 @@ class _Console(Console):
 class Screen:
     """Where a command writes for people. Names of files and classes are never read as markup, nor as emoji.
 
-    When quiet, the logger `fieldguide` gets the messages instead: info, and warning for what should not be overlooked.
+    When quiet, the logger `fieldguide` gets the messages instead: info, and warning for warnings.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
@@ -56,7 +56,7 @@ class Screen:
         self.console.print(shown(text), style=style, markup=False, emoji=False)
 
     def warn(self, text: str) -> None:
-        """A line that should not be overlooked."""
+        """A warning."""
         text = worded(text)
         self._log(logging.WARNING, text)
         self.console.print(f"warning: {shown(text)}", style="yellow", markup=False, emoji=False)
