@@ -1,5 +1,5 @@
 # make demo: sets up .venv and does the main job on photos that need no download
-# make test: sets up .venv and runs the tests
+# make test: sets up .venv and runs the tests; the last lines list what was skipped and why
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
 # make check: the developer's gate: lint, format, types, quick tests
