@@ -125,7 +125,7 @@ def test_an_output_folder_without_permission_is_told(tmp_path, monkeypatch):
     ("name", "words"),
     [
         ("folder", "is a folder; give the name of a file"),
-        ("pipe", "is neither a file nor a new name, and would be replaced by a file"),
+        ("pipe", "exists and is not a regular file"),
         ("none/a.json", "there is no folder "),
         ("file/a.json", "there is no folder "),
         ("x" * 300, "cannot be written (File name too long)"),
@@ -191,7 +191,7 @@ def test_bytes_that_are_no_utf_8_can_be_written_in_text_and_json(tmp_path):
 def test_a_json_of_gigabytes_is_not_read(tmp_path):
     (tmp_path / "a.json").touch()
     os.truncate(tmp_path / "a.json", 2**33)
-    with pytest.raises(UsageError, match=r"a\.json: .*8,589,934,592 bytes, and at most 536,870,912 are read"):
+    with pytest.raises(UsageError, match=r"a\.json: .*8,589,934,592 bytes; at most 536,870,912 are read"):
         storage.read_json(tmp_path / "a.json")
 
 

@@ -104,7 +104,7 @@ def read_text(path: Path, most_bytes: int = MOST_TEXT_BYTES) -> str:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > most_bytes:
-            raise ValueError(f"it is a file of {size:,} bytes, and at most {most_bytes:,} are read")
+            raise ValueError(f"it has {size:,} bytes; at most {most_bytes:,} are read")
         return file.read(size + 1).decode("utf-8")
 
 
@@ -177,7 +177,7 @@ def problem_with_output_file(file: Path) -> str | None:
         if file.is_dir():
             return "is a folder; give the name of a file"
         if file.exists() and not file.is_file():
-            return "is neither a file nor a new name, and would be replaced by a file"
+            return "exists and is not a regular file"
         if not file.absolute().parent.is_dir():
             return f"there is no folder {file.parent}"
         with tempfile.TemporaryFile(dir=file.absolute().parent):

@@ -172,7 +172,7 @@ def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
 
 def test_a_photo_that_went_away_is_no_loss_that_would_come_again(trained, tmp_path, small, monkeypatch):
     def lose(*arguments, **options):
-        raise TrainingError("train/a.png does not exist; it could be read when the training began")
+        raise TrainingError("train/a.png does not exist; it was readable when the training began")
 
     monkeypatch.setattr(command, "run_trial", lose)
     with pytest.raises(TrainingError, match="does not exist"):

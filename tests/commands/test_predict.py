@@ -290,7 +290,7 @@ def test_a_photo_or_a_device_is_never_replaced_by_what_was_said_of_it(trained, t
         with pytest.raises(UsageError, match=r"a\.png: is one of the photos;"):
             predict(run.path, images, tmp_path / "a.png", quiet=True)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="pipe: is neither a file nor a new name"):
+    with pytest.raises(UsageError, match="pipe: exists and is not a regular file"):
         predict(run.path, tmp_path / "a.png", tmp_path / "pipe", quiet=True)
     assert (tmp_path / "a.png").read_bytes() == content and (tmp_path / "pipe").is_fifo()
 
@@ -306,7 +306,7 @@ def test_what_needs_more_memory_than_there_is_fails_alone(trained, tmp_path, mon
 
     monkeypatch.setattr(predictor_module, "center", scarce)
     answers = load(run.path).predict([photos / "test/2/000.png", Image.new("RGB", (41, 30))])
-    assert [answer.status_text for answer in answers] == ["ok", "failed: needs more memory than there is"]
+    assert [answer.status_text for answer in answers] == ["ok", "failed: needs more memory than is available"]
 
 
 def test_memory_is_bounded_however_many_photos_there_are(trained):

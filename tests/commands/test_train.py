@@ -365,7 +365,7 @@ def test_a_photo_that_becomes_another_one_in_mid_training_ends_it_and_is_named(
 
     monkeypatch.setattr(trial, "train_loop", replacing)
     settings = (*small, "augmentation.engine=reference")
-    with pytest.raises(TrainingError, match=f"{place} is not the photo that it was"):
+    with pytest.raises(TrainingError, match=f"{place} has changed"):
         train(photos, output=tmp_path / "run", overrides=settings, quiet=True)
 
 

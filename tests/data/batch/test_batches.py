@@ -127,7 +127,7 @@ def test_a_photo_that_breaks_while_training_ends_it_and_is_named(photos, workers
             taken(batches, epoch=epoch)
     text = str(caught.value)
     assert "dog/001.png is cut off" in text or "cat/000.png does not exist" in text
-    assert "it could be read when the training began" in text
+    assert "it was readable when the training began" in text
 
 
 def image_of(number):

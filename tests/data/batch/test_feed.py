@@ -107,10 +107,10 @@ def test_a_photo_that_breaks_while_training_ends_it_and_is_named_unless_it_is_ca
     uncached, cached = feed_of(root, Cache(tmp_path / "a", 10)), feed_of(root, Cache(tmp_path / "b", PLENTY))
     expected = taken(cached.batches)
     (root / "dog/001.png").write_bytes((root / "dog/001.png").read_bytes()[:200])
-    with pytest.raises(PhotosError, match=r"dog/001\.png is not the photo that it was when the training began"):
+    with pytest.raises(PhotosError, match=r"dog/001\.png has changed since the training began"):
         taken(uncached.batches)
     (root / "dog/001.png").unlink()
-    with pytest.raises(PhotosError, match=r"dog/001\.png does not exist; it could be read when the training began"):
+    with pytest.raises(PhotosError, match=r"dog/001\.png does not exist; it was readable when the training began"):
         taken(uncached.batches)
     assert same(taken(cached.batches), expected)
 
@@ -146,12 +146,12 @@ def test_what_the_cache_has_no_room_for_is_said_before_and_advised_after(photos,
     assert full.remarks == () and "all photos are cached" in full.waiting.advice
     (remark,) = none.remarks
     assert "10 of 10 photos not in the cache" in remark and "FIELDGUIDE_CACHE_GB" in remark
-    assert "fieldguide cache shows it" in none.waiting.advice
+    assert "see fieldguide cache" in none.waiting.advice
     off = feed_of(root, Cache(tmp_path / "c", PLENTY), side=0)
     assert off.remarks == () and "set data.cache_side_px to null" in off.waiting.advice
     assert full.remarks_after() == []
     full.pixels.damaged.add("ab")
-    assert full.remarks_after()[0].startswith("the cache held 1 damaged photo")
+    assert full.remarks_after()[0].startswith("the cache had 1 damaged photo")
 
 
 def test_waiting_is_what_the_loop_waits_and_not_what_it_works(monkeypatch):

@@ -81,7 +81,7 @@ def test_a_float_out_of_place_in_any_strip_is_found(monkeypatch):
     monkeypatch.setattr(decoding, "STRIP_PIXELS", 40)
     values = np.zeros((30, 40), np.float32)
     values[29, 39] = np.nan
-    with pytest.raises(UnreadableError, match="pixels that are no numbers"):
+    with pytest.raises(UnreadableError, match="pixels that are not numbers"):
         decode(encoded(Image.fromarray(values), "TIFF"))
 
 

@@ -71,7 +71,7 @@ def test_odd_photos_are_cached_as_they_are_decoded_and_the_rest_is_refused_alike
                 good[photo] = np.asarray(read_photo(path))
             except decode.UnreadableError as error:
                 refused += 1
-                with pytest.raises(PhotosError, match="it could be read when the training began") as caught:
+                with pytest.raises(PhotosError, match="it was readable when the training began") as caught:
                     Cache(tmp_path / "refused", PLENTY).pixels_of([photo], 100, 200)
                 assert str(error) in str(caught.value)
     pixels = Cache(tmp_path / "cache", PLENTY).pixels_of(list(good), 100, 200)
@@ -326,10 +326,10 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing_that_is_used_or
 def test_a_photo_that_is_not_the_one_of_the_split_is_never_kept(tmp_path):
     photos, cache = wanted_in(tmp_path / "photos"), Cache(tmp_path / "cache", PLENTY)
     make_photo("y", 99, (60, 45)).save(photos[2].path)
-    with pytest.raises(PhotosError, match=r"2\.png is not the photo that it was"):
+    with pytest.raises(PhotosError, match=r"2\.png has changed"):
         cache.pixels_of(photos, 50, 200)
     photos[2].path.unlink()
-    with pytest.raises(PhotosError, match=r"2\.png does not exist; it could be read when the training began"):
+    with pytest.raises(PhotosError, match=r"2\.png does not exist; it was readable when the training began"):
         cache.pixels_of(photos, 50, 200)
     assert not packs_of(cache.folder)
 

@@ -144,7 +144,7 @@ def test_a_photo_that_there_is_no_memory_to_turn_is_unreadable_rather_than_untur
 
     monkeypatch.setattr(ImageOps, "exif_transpose", none_left)
     for attempt in (lambda: decode(encoded(make_photo("x", 0))), lambda: as_decoded(make_photo("x", 0))):
-        with pytest.raises(UnreadableError, match="needs more memory than there is"):
+        with pytest.raises(UnreadableError, match="needs more memory than is available"):
             attempt()
 
 

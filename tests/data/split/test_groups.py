@@ -132,7 +132,7 @@ def test_a_photo_that_the_pattern_does_not_match_is_alone():
 
 @pytest.mark.parametrize(
     ("pattern", "words"),
-    [("(?P<group>", "is no regular expression"), (r"(.+)_\d+", "has no part that is called group")],
+    [("(?P<group>", "is not a regular expression"), (r"(.+)_\d+", "has no group named 'group'")],
 )
 def test_a_bad_pattern_is_told_in_a_sentence(pattern, words):
     assert words in problem_with_pattern(pattern) and pattern.replace("\\", "\\\\") in problem_with_pattern(pattern)

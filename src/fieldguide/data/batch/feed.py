@@ -28,12 +28,11 @@ NO_OPENCV = (
     "reference (torchvision's own transforms, slower)"
 )
 SLOW_TRANSFORMS = (
-    "torchvision's transforms are slow; execution fast with augmentation.engine fused takes a fraction of the time, "
-    "and more processor cores help"
+    "torchvision's transforms are slow; set execution to fast and augmentation.engine to fused, or add processor cores"
 )
 WITHOUT_OPENCV = (
-    "OpenCV is not installed, so augmentations are torchvision's own (augmentation.engine reference) and slower; "
-    "install opencv-python-headless for the fused ones"
+    "OpenCV is not installed, so augmentation.engine is reference (torchvision's transforms), which is slower; "
+    "install opencv-python-headless for fused"
 )
 
 
@@ -67,7 +66,7 @@ class Feed:
     _other: dict[int, Batches] = field(default_factory=dict)
 
     def of_size(self, side_px: int) -> Batches:
-        """Batches of images of another side, 0 for the same; only the last ones are kept, for a GPU may hold photos."""
+        """Batches of images of another side, 0 for the same; keeps only the last ones, since a GPU may hold photos."""
         if side_px in (0, self.side_px):
             return self.batches
         if side_px not in self._other:
@@ -81,8 +80,8 @@ class Feed:
         if not damaged:
             return []
         return [
-            f"the cache held {counted(damaged, 'damaged photo')}; decoded from the file instead, and cached anew by "
-            "the next training"
+            f"the cache had {counted(damaged, 'damaged photo')}; decoded from the file instead. The next training "
+            "caches them again"
         ]
 
 
@@ -165,22 +164,22 @@ def _remarks(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> list[str]:
     left = _uncached(photos, pixels)
     if not left or not pixels.side_px:
         return []
-    reason = pixels.problem or "they are too large for it"
+    reason = pixels.problem or "they are too large"
     return [
-        f"{left:,} of {counted(len(photos), 'photo')} not in the cache of decoded photos, since {reason}; "
-        "they are decoded in each epoch, with the same result"
+        f"{left:,} of {counted(len(photos), 'photo')} not in the cache ({reason}); they are decoded in "
+        "each epoch, with the same result"
     ]
 
 
 def _advice(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> str:
     if not pixels.side_px:
-        return "photos are decoded in each epoch; set data.cache_side_px to null, so that they are cached"
+        return "photos are decoded in each epoch; set data.cache_side_px to null to cache them"
     if left := _uncached(photos, pixels):
         return (
-            f"{left:,} photos are decoded in each epoch; make room for the cache (fieldguide cache shows it, {BOUND} "
-            "bounds it), or lower data.cache_side_px"
+            f"{left:,} photos are decoded in each epoch; make room for the cache (see fieldguide cache; {BOUND} "
+            "limits it), or lower data.cache_side_px"
         )
     return (
-        f"all photos are cached, so {cores()} processor cores are too few beside this training, or the disk too "
-        "slow for what memory does not hold; lower data.cache_side_px, or add cores or memory"
+        f"all photos are cached, so CPU ({cores()} cores) or disk is the bottleneck; lower data.cache_side_px, or add "
+        "cores or memory"
     )

@@ -1,4 +1,4 @@
-"""Batches that outlive a worker process: where one dies, new ones go on with the batch that is missing."""
+"""Batches that survive the death of a worker process: new workers continue with the missing batch."""
 
 import signal
 import threading
@@ -55,11 +55,11 @@ def steady(
                 raise
             batches.restart()
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            what = f"a process that loads photos died in epoch {epoch} at step {step + 1} ({reason})"
+            what = f"a worker process died in epoch {epoch} at step {step + 1} ({reason})"
             if step == failed:
-                raise MachineError(f"{what}, and so did the next; is there enough memory, also in /dev/shm?") from None
+                raise MachineError(f"{what}, twice at this step; check that memory and /dev/shm have room") from None
             failed = step
-            tell(f"{what}; new ones go on with the same photos")
+            tell(f"{what}; new workers continue with the same photos")
 
 
 def _let_no_signal_raise() -> None:

@@ -75,7 +75,7 @@ class TrainingBatches:
         ]
         for made in self._loader:
             if isinstance(made, str):
-                raise PhotosError(f"{made}; it could be read when the training began, so the training stops here")
+                raise PhotosError(f"{made}; it was readable when the training began. Training stops")
             yield made
 
 

@@ -38,9 +38,9 @@ def problem_with_pattern(pattern: str) -> str | None:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        return f"split.group_pattern {pattern!r} is no regular expression: {error}"
+        return f"split.group_pattern {pattern!r} is not a regular expression: {error}"
     if "group" not in compiled.groupindex:
-        return f"split.group_pattern {pattern!r} has no part that is called group; write it as '(?P<group>.+)_\\d+'"
+        return f"split.group_pattern {pattern!r} has no group named 'group'; write it as '(?P<group>.+)_\\d+'"
     return None
 
 

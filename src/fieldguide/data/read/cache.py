@@ -227,7 +227,7 @@ class Cache:
                 steps = (max(pixels.nbytes, PACK_BYTES // 8), pixels.nbytes)  # asking for each photo would take time
                 step = next((step for step in steps if self.make_room(written + step)), 0)
                 if not step:
-                    made.problem = f"it may take {self.most_bytes / GB:.1f} GB in {self.folder} ({BOUND} changes that)"
+                    made.problem = f"{self.folder} may take {self.most_bytes / GB:.1f} GB; {BOUND} changes that"
                     return
                 room = written + step
             written += pixels.nbytes

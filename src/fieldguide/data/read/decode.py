@@ -75,7 +75,7 @@ def _read_once(path: Path) -> bytes:
     except FileNotFoundError:
         raise UnreadableError("does not exist") from None
     except MemoryError:
-        raise UnreadableError("needs more memory than there is") from None
+        raise UnreadableError("needs more memory than is available") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
         raise UnreadableError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
@@ -152,7 +152,7 @@ def _reasons() -> Iterator[None]:
         except UnidentifiedImageError:
             raise UnreadableError("is not an image that can be read", "not_an_image") from None
         except MemoryError:
-            raise UnreadableError("needs more memory than there is") from None
+            raise UnreadableError("needs more memory than is available") from None
         except Exception as error:  # a codec raises whatever it likes on damaged input
             raise _reason(error) from None
 
@@ -178,7 +178,7 @@ def read_photo(
     """
     content = read_bytes(path)
     if content_hash and digest(content) != content_hash:
-        raise UnreadableError("is not the photo that it was")
+        raise UnreadableError("has changed")
     return decode(content, max_megapixels, least_px)
 
 
@@ -235,7 +235,7 @@ def _from_deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     for top in range(0, image.height, rows := max(1, STRIP_PIXELS // image.width)):
         values = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
         if not np.isfinite(values).all():
-            raise UnreadableError("holds pixels that are no numbers")
+            raise UnreadableError("has pixels that are not numbers")
         largest = max(largest, float(values.max(initial=0)))
     multiplied = 1.0
     if image.mode == "F" and largest <= 1:

@@ -48,7 +48,7 @@ def in_order(
         except UnreadableError as error:
             return source, str(error)
         except MemoryError:
-            return source, "needs more memory than there is"
+            return source, "needs more memory than is available"
 
     # While a piece is used, the next one is loaded.
     with contextlib.closing(prefetched(sources, attempt, most_ahead=max(batch_size, cores()) + 1)) as loaded:

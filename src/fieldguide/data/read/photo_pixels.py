@@ -59,18 +59,14 @@ def _pixels_up_to(
     try:
         content = read(photo.path)
         if photo.content_hash and digest(content) != photo.content_hash:
-            raise PhotosError(
-                f"{photo.file} is not the photo that it was when the training began, so the training stops here"
-            )
+            raise PhotosError(f"{photo.file} has changed since the training began; training stops")
         if most_bytes is not None and side_px == 0:
             with opened(content, max_megapixels) as image:
                 if 3 * image.width * image.height > most_bytes:
                     return None
         return np.asarray(shrunk_to(decode(content, max_megapixels), side_px))
     except UnreadableError as error:
-        raise PhotosError(
-            f"{photo.file} {error}; it could be read when the training began, so the training stops here"
-        ) from None
+        raise PhotosError(f"{photo.file} {error}; it was readable when the training began. Training stops") from None
 
 
 class PhotoPixels:

@@ -61,13 +61,13 @@ class Preprocessing:
                 flips=_flips(data.get("flips", "none")),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise UsageError(f"preprocessing: {error} is missing or no number") from None
+            raise UsageError(f"preprocessing: {error} is missing or not a number") from None
         if made.interpolation not in RESAMPLING:
             raise UsageError(f"preprocessing: interpolation must be bilinear or bicubic, not {made.interpolation}")
         if not 1 <= made.image_size_px <= made.resize_px <= 8_192:
             raise UsageError(
                 f"preprocessing: image_size_px {made.image_size_px} and resize_px {made.resize_px} "
-                "must be 1 or more, the first not above the second, and at most 8192"
+                "must be 1 to 8192, and the first at most the second"
             )
         if min(made.std) <= 0 or not np.isfinite([*made.mean, *made.std]).all():
             raise UsageError("preprocessing: std must be above 0, and mean and std finite")
