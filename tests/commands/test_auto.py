@@ -233,7 +233,7 @@ def test_a_training_that_was_out_of_time_can_be_trained_longer(tmp_path, make_ph
         (("training.plan=null", "training.phases.0={method: probe, trainable: last_stage}"), "trainable would be"),
         (("training.plan=null", "training.phases.0={method: probe, max_epochs: 5}"), "max_epochs would be"),
         (("training.plan=null", "training.phases.0={method: probe, augmentation: none, views: 2}"), "the same photo"),
-        (("augmentation.policies.mild.hue=0.1",), "auto and takes standard; leave it out"),
+        (("augmentation.policies.mild.hue=0.1",), "auto and uses only standard; leave it out"),
     ],
 )
 def test_what_would_be_ignored_is_refused(tmp_path, make_photos, settings, named):
