@@ -12,7 +12,6 @@ from fieldguide.deploy.answers import Status
 from fieldguide.deploy.engines import Mirrored
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import PhotosError, UsageError
-from fieldguide.model.backbone import num_features
 from fieldguide.model.bundle import load_classifier, read_description, write_temperature
 from tests.deploy.conftest import CLASSES, PREPROCESSING
 from tests.deploy.made_up import Computes
@@ -213,7 +212,7 @@ def test_features_are_what_the_head_takes(bundle):
     made = load_predictor(bundle, "cpu", "folded")
     classifier, _ = load_classifier(bundle)
     found = made.features(SHADES)
-    assert found.dtype == np.float32 and found.shape == (5, num_features(classifier.backbone))
+    assert found.dtype == np.float32 and found.shape == (5, classifier.interface.num_features)
     with torch.inference_mode():
         logits = classifier.head(torch.from_numpy(found)).numpy()
     expected = np.stack([row for _, row, _ in load_predictor(bundle, "cpu").logits(SHADES)])
