@@ -90,4 +90,4 @@ def test_a_backbone_that_was_not_chosen_because_of_other_mistakes_is_none_itself
     for root, setting in ((photos, "training.sed=1"), (tmp_path / "nowhere", "training.seed=1")):
         with pytest.raises(UsageError) as error:
             train(root, output=tmp_path / "run", weights=tmp_path / "no.pth", overrides=(*SHORT, setting), quiet=True)
-        assert "there is no file" in str(error.value) and "auto is not chosen here" not in str(error.value)
+        assert "no such file" in str(error.value) and "auto is not available here" not in str(error.value)

@@ -53,7 +53,7 @@ def test_a_bundle_that_changed_or_went_since_is_told_in_one_sentence(bundle):
         pickle.loads(content).predict(PHOTOS)
     shutil.rmtree(bundle)
     gone = pickle.loads(content)
-    with pytest.raises(UsageError, match=r"bundle: there is no such run or bundle$"):
+    with pytest.raises(UsageError, match=r"bundle: no such run or bundle$"):
         gone.predict(PHOTOS)
 
 

@@ -23,7 +23,7 @@ def test_a_network_of_timm_is_no_problem(name):
         ("resnt34", "timm has no network 'resnt34' (did you mean"),
         ("resnet34.tv_in1", "timm has resnet34, but no weights 'tv_in1'; it has"),
         ("qqqqqqqq", "timm has no network 'qqqqqqqq'"),
-        ("auto", "auto is not chosen here; name a backbone"),
+        ("auto", "auto is not available here; name a backbone"),
         ("", "timm has no network ''"),
         ("../../etc/passwd", "timm has no network"),
         ("hf-hub:somebody/something", "timm has no network"),
@@ -181,7 +181,7 @@ def test_a_hub_out_of_reach_ends_in_words_on_what_to_pass_and_never_in_random_we
     with pytest.raises(UsageError) as caught:
         backbones.hub_weights("resnet18.tv_in1k")
     text = str(caught.value)
-    assert text.startswith("model.weights: the Hub's weights of resnet18.tv_in1k cannot be had (HF_HUB_OFFLINE is set")
+    assert text.startswith("model.weights: no weights of resnet18.tv_in1k from the Hub (HF_HUB_OFFLINE is set")
     assert "pass weights FILE" in text and "weights RUN" in text and "weights none" in text
 
 
@@ -189,7 +189,7 @@ def test_a_hub_that_does_not_answer_ends_in_the_same_words(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(backbones, "_in_hub_cache", lambda source: False)
-    with pytest.raises(UsageError, match=r"cannot be had \(no answer from the Hub: .*; pass weights FILE"):
+    with pytest.raises(UsageError, match=r"from the Hub \(no answer from the Hub: .*; pass weights FILE"):
         backbones.hub_weights("resnet18.tv_in1k")
 
 
@@ -199,7 +199,7 @@ def test_an_error_on_the_way_from_the_hub_ends_in_the_same_words(monkeypatch):
 
     monkeypatch.setattr(backbones, "_in_hub_cache", lambda source: True)
     monkeypatch.setattr(backbones.timm, "create_model", break_off)
-    with pytest.raises(UsageError, match=r"cannot be had \(RuntimeError\); pass weights FILE"):
+    with pytest.raises(UsageError, match=r"from the Hub \(RuntimeError\); pass weights FILE"):
         backbones.hub_weights("resnet18.tv_in1k")
 
 

@@ -174,7 +174,7 @@ def test_a_network_that_uses_a_convolution_beside_its_normalisation_is_refused()
 
     model = Classifier(OwnBackbone(Beside()), nn.Linear(3, 2))
     before = as_built(model)
-    with pytest.raises(UsageError, match="batch_norm is folded"):
+    with pytest.raises(UsageError, match="batch_norm cannot be folded in this backbone"):
         set_batch_norm(model, "folded", SIZE)
     assert isinstance(model.backbone.norm, nn.BatchNorm2d)
     assert all(torch.allclose(value, before[name], atol=1e-6) for name, value in as_built(model).items())

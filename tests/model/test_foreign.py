@@ -32,7 +32,7 @@ def test_a_file_that_would_keep_the_reader_busy_for_years_is_given_up(tmp_path, 
     nested = b")" + b"q\x00h\x00\x86" * 200  # a pair of a pair of ...; its hash takes 2 ** 200 steps
     (tmp_path / "a.pth").write_bytes(in_torchs_old_format(b"}" + nested + b"K\x01s"))
     monkeypatch.setattr(foreign, "SECONDS", 4.0)
-    with pytest.raises(UsageError, match=r"a\.pth takes over 4 s to read, so it was given up; save its state dict"):
+    with pytest.raises(UsageError, match=r"a\.pth took over 4 s to read, so reading stopped; save its state dict"):
         read_foreign(tmp_path / "a.pth")
 
 
@@ -48,5 +48,5 @@ def test_tensors_that_say_they_are_larger_than_their_file_are_refused(tmp_path):
     one = torch.zeros(1_000)
     for tensors in ({"a": torch.zeros(1).expand(10**6, 10**6)}, {str(number): one for number in range(100)}):
         torch.save(tensors, tmp_path / "a.pth")
-        with pytest.raises(UsageError, match="its tensors say that they are larger than the file"):
+        with pytest.raises(UsageError, match="its tensors claim to be larger than the file"):
             tensors_of(tmp_path / "a.pth")

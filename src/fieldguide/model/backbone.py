@@ -21,9 +21,9 @@ COMMON_MULTIPLE_PX = 32  # of the sizes that most networks take
 
 
 def problem_with_backbone(name: str) -> str | None:
-    """Why there is no such backbone, as a sentence with the nearest names; None if there is."""
+    """Why this name is not a backbone, with the nearest names; None if it is one."""
     if name == "auto":
-        return "model.backbone: auto is not chosen here; name a backbone, such as resnet50.a1_in1k"
+        return "model.backbone: auto is not available here; name a backbone, such as resnet50.a1_in1k"
     if _architecture(name) and (not _tag(name) or _tag(name) in _tags(_architecture(name))):
         return None
     base, tag = name.removeprefix("timm/").partition(".")[::2]
@@ -45,7 +45,7 @@ def make_backbone(name: str) -> Backbone:
         raise UsageError(problem)
     try:
         return TimmBackbone(name)
-    except Exception as error:  # timm's networks raise what they like for what they lack
+    except Exception as error:  # timm's networks raise errors of any kind
         raise UsageError(f"model.backbone: timm cannot build {name} with pooled features ({error})") from None
 
 
@@ -63,46 +63,43 @@ def pretrained_preprocessing(name: str) -> dict[str, Any]:
 
 
 def pretrained_on(name: str) -> str:
-    """What the Hub's weights of this name were trained on, by timm's tag: `imagenet-1k`, else the tag itself."""
+    """What the Hub's weights were trained on: `imagenet-1k`, else timm's tag."""
     tag = str(_config(name).get("tag") or _tag(name))
     steps = [piece for piece in tag.split("_") if piece.startswith("in") and piece[2:3].isdigit()]
     others = {"ssl", "swsl", "wsl", "yfcc", "laion", "openai", "jft", "clip", "dino", "webvid"}
     others |= {"swag", "seer", "m38m", "webli"}  # Instagram, merged sets, the web
     if set(steps) == {"in1k"} and not any(name in tag for name in others):
         return "imagenet-1k"
-    return tag or "nothing that timm tells"
+    return tag or "unknown"
 
 
 def problem_with_hub_weights(name: str) -> str | None:
-    """Why pretrained weights cannot be had, as a sentence that says what to pass instead; None if they can.
+    """Why there are no pretrained weights, and what to pass instead; None if there are.
 
-    Asks the Hub for an answer, unless they are in its cache on this machine: the download itself tries again for a
-    minute before it gives up, and that after all photos were read.
+    Asks the Hub unless they are in the cache: a download retries for a minute, and starts after all photos are read.
     """
     config = _config(name)
     source = config.get("hf_hub_id")
     if not source and not config.get("url"):
         return f"model.weights: timm has no pretrained weights for {name}; {INSTEAD}"
     reason = None if not source or _in_hub_cache(source) else _silence_of_hub()
-    return reason and f"model.weights: the Hub's weights of {name} cannot be had ({reason}); {INSTEAD}"
+    return reason and f"model.weights: no weights of {name} from the Hub ({reason}); {INSTEAD}"
 
 
 def hub_weights(name: str) -> dict[str, torch.Tensor]:
-    """Pretrained weights from the Hub, or from its cache on this machine.
+    """Pretrained weights from the Hub or its cache.
 
     Raises:
-        UsageError: there are none, or the Hub is out of reach; the message says what to pass instead.
+        UsageError: there are none, or the Hub does not answer.
     """
     problem = problem_with_hub_weights(name)
     if problem:
         raise UsageError(problem)
     try:
         network = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # whatever the network layer raises: the answer for the user is one
+    except Exception as error:  # whatever the network layer raises, the answer is the same
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(
-            f"model.weights: the Hub's weights of {name} cannot be had ({text[:160]}); {INSTEAD}"
-        ) from None
+        raise UsageError(f"model.weights: no weights of {name} from the Hub ({text[:160]}); {INSTEAD}") from None
     return dict(network.state_dict())
 
 
@@ -133,14 +130,14 @@ def _in_hub_cache(source: str) -> bool:
 
 
 def _silence_of_hub() -> str | None:
-    """Why the Hub is out of reach; None if it answers."""
+    """Why the Hub does not answer; None if it does."""
     import urllib.error
     import urllib.request
 
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, and they are not in the cache"
+        return "HF_HUB_OFFLINE is set and they are not in the cache"
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
     except urllib.error.HTTPError:

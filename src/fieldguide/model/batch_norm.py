@@ -114,8 +114,8 @@ def set_batch_norm(classifier: Classifier, mode: str, image_size_px: int) -> Non
         if not difference <= TOLERANCE * before.abs().max():
             unfold(classifier)
             raise UsageError(
-                "training.phases: batch_norm is folded, but this backbone's batch normalisation does not follow its "
-                "convolutions one by one; use frozen or train"
+                "training.phases: batch_norm cannot be folded in this backbone (its layers do not each follow one "
+                "convolution); use frozen or train"
             )
 
 

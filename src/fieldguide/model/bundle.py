@@ -24,7 +24,7 @@ def find_bundle(path: Path) -> Path:
     """The bundle's folder, given itself or its run.
 
     Raises:
-        UsageError: there is none, or nobody can look there; the message says what was expected.
+        UsageError: there is none, or it cannot be read.
     """
     try:
         return _found_bundle(path)
@@ -34,22 +34,22 @@ def find_bundle(path: Path) -> Path:
 
 def _found_bundle(path: Path) -> Path:
     if not path.exists():
-        raise UsageError(f"{path}: there is no such run or bundle")
+        raise UsageError(f"{path}: no such run or bundle")
     for folder in (path, path / "bundle"):
         if (folder / DESCRIPTION_FILE).is_file():
             return folder
     if (path / "folds.csv").is_file():
         raise UsageError(
-            f"{path}: is a cross-validation, with a model a fold; name one of them, such as {path / 'fold-1'}, "
-            "or train without split.folds for one model"
+            f"{path}: is a cross-validation with one model per fold; pass one of them, such as {path / 'fold-1'}, "
+            "or train without split.folds for a single model"
         )
     if (path / "recipe.yaml").is_file():
-        raise UsageError(f"{path}: this run has no model yet (no epoch was finished)")
-    raise UsageError(f"{path}: is no run and no bundle (there is no {DESCRIPTION_FILE} in it or in bundle/)")
+        raise UsageError(f"{path}: this run has no model yet (no finished epoch)")
+    raise UsageError(f"{path}: not a run or bundle (no {DESCRIPTION_FILE} in it or in bundle/)")
 
 
 def write_bundle(folder: Path, description: Description, weights: Mapping[str, torch.Tensor]) -> None:
-    """Writes a bundle; whatever happens in between, the one before or the new one can be read.
+    """Writes a bundle; whatever happens in between, the old or the new bundle can be read.
 
     The description comes first and takes the old weights' checksum as well as the new one's, then the weights, then
     the description with the new one alone.
@@ -79,16 +79,16 @@ def read_description(folder: Path) -> Description:
 
 
 def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: str | None) -> None:
-    """Adds to a bundle the temperature that was fitted for it; its weights stay as they are.
+    """Writes a fitted temperature into a bundle.
 
     Args:
         folder: the bundle.
         temperature: between 1e-6 and 1e6.
         fitted_on_n: photos.
-        note: None if it is the optimum; else why there is none and what the temperature is instead.
+        note: None if it is the optimum; else why not, and which temperature is used instead.
 
     Raises:
-        UsageError: there is no such bundle, or it is damaged.
+        UsageError: the bundle is missing or damaged.
         ValueError: the temperature is out of range.
     """
     if not is_temperature(temperature):
@@ -98,20 +98,20 @@ def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: 
 
 
 def write_preprocessing(folder: Path, preprocessing: Mapping[str, Any]) -> None:
-    """Puts another preprocessing into a bundle; its weights, and its temperature, stay as they are.
+    """Replaces the preprocessing in a bundle; weights and temperature stay.
 
     Raises:
-        UsageError: there is no such bundle, or it is damaged.
+        UsageError: the bundle is missing or damaged.
     """
     _write_description(folder, replace(read_description(folder), preprocessing=preprocessing))
 
 
 class OtherWeightsError(UsageError):
-    """Weights that the description was not written for: damaged, or of a better epoch since."""
+    """Weights that do not match the description: damaged, or from a better epoch since."""
 
 
 def read_bundle(folder: Path) -> tuple[Description, dict[str, torch.Tensor]]:
-    """Reads a bundle's description and weights, again where a training wrote a better epoch between the two.
+    """Reads a bundle's description and weights, and again if a training wrote a better epoch in between.
 
     Raises:
         UsageError: as `read_description` and `read_weights`.
@@ -131,32 +131,30 @@ def read_weights(folder: Path, description: Description) -> dict[str, torch.Tens
     """Reads a bundle's weights.
 
     Raises:
-        OtherWeightsError: not the file that the description was written for.
+        OtherWeightsError: they do not match the description.
         UsageError: missing or damaged.
     """
     path = folder / WEIGHTS_FILE
     most = 8 * sum(value.numel() for value in make_on_meta(description.architecture).state_dict().values())
     try:
         if path.stat().st_size > most + 10_000_000:
-            raise UsageError(f"{path}: is larger than the network it is said to belong to")
+            raise UsageError(f"{path}: is larger than its network can be")
         content = path.read_bytes()
         if digest(content) not in (description.weights_sha256, description.weights_sha256_before):
-            raise OtherWeightsError(
-                f"{path}: is not the file that {DESCRIPTION_FILE} was written for (its checksum differs)"
-            )
+            raise OtherWeightsError(f"{path}: does not match {DESCRIPTION_FILE} (its checksum differs)")
         return dict(load(content))
     except UsageError:
         raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except MemoryError:
-        raise UsageError(f"{path}: needs more memory than there is") from None
+        raise UsageError(f"{path}: not enough memory to read it") from None
     except Exception as error:  # safetensors' own errors, and what its Python part raises for types that torch lacks
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
 
 
 def fits(value: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether a tensor has the shape of its place, and numbers that become no others there."""
+    """Whether a tensor has the right shape and a compatible type."""
     same_kind = value.dtype == own.dtype or (value.is_floating_point() and own.is_floating_point())
     return value.shape == own.shape and same_kind
 
@@ -168,9 +166,9 @@ def load_classifier(folder: Path) -> tuple[Classifier, Description]:
         UsageError: the bundle is damaged, or its weights do not fit its network.
     """
     description, weights = read_bundle(folder)
-    own = make_on_meta(description.architecture).state_dict()  # held together before the network takes memory
+    own = make_on_meta(description.architecture).state_dict()  # compared before the network takes memory
     if own.keys() != weights.keys() or not all(fits(value, own[name]) for name, value in weights.items()):
-        raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors are not those of {description.architecture.backbone}")
+        raise UsageError(f"{folder / WEIGHTS_FILE}: its tensors do not fit {description.architecture.backbone}")
     classifier = make_classifier(description.architecture)
     classifier.load_state_dict(weights)
     return classifier.eval(), description

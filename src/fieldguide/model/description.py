@@ -26,14 +26,13 @@ class Description:
         architecture: the network.
         classes: names, in the order of the network's outputs.
         preprocessing: plain data; `data.preprocess.Preprocessing` reads it.
-        pretrained_on: what the first weights were trained on; None where nobody can tell.
+        pretrained_on: what the first weights were trained on; None if unknown.
         weights_sha256: checksum of the weights' file.
-        weights_sha256_before: of the weights that were being replaced when the writing was cut off; they belong to the
-            same network and are as good.
-        temperature: what logits are divided by before the softmax; 1 as long as none was fitted.
-        calibration: on how many photos it was fitted (`fitted_on_n`) and what must be known of it (`note`); None as
-            long as none was fitted, as in bundles of earlier versions.
-        max_megapixels: a larger photo is unreadable, as it was to the training; 200 in bundles of earlier versions.
+        weights_sha256_before: of the weights that were being replaced when writing was cut off; they are valid too.
+        temperature: what logits are divided by before the softmax; 1 until one is fitted.
+        calibration: on how many photos the temperature was fitted (`fitted_on_n`), and a `note`; None until one is
+            fitted, and in bundles of earlier versions.
+        max_megapixels: a larger photo is unreadable, as in the training; 200 in bundles of earlier versions.
     """
 
     architecture: Architecture
@@ -95,14 +94,12 @@ def from_dict(data: Any, path: Path) -> Description:
     """
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
-        raise UsageError(
-            f"{path}: is of format {str(found)[:40]}, and this version of fieldguide reads format {FORMAT}"
-        )
+        raise UsageError(f"{path}: has format {str(found)[:40]}, but this version of fieldguide reads format {FORMAT}")
     temperature = _read_temperature(data.get("temperature", 1.0), path)
     max_megapixels = _read_megapixels(data.get("max_megapixels", Description.max_megapixels), path)
     try:
         if not isinstance(data["classes"], list):
-            raise TypeError("classes is no list")
+            raise TypeError("classes is not a list")
         classes = tuple(data["classes"])
         head = data["head"]
         description = Description(
@@ -127,8 +124,8 @@ def from_dict(data: Any, path: Path) -> Description:
     _demand_sense(description, path)
     if "description_sha256" in data and data["description_sha256"] != _digest_of(data):
         raise UsageError(
-            f"{path}: was changed after fieldguide wrote it (its checksum differs), so its classes and preprocessing "
-            "may not be those of the model; take it from its run again"
+            f"{path}: was changed after fieldguide wrote it (its checksum differs). Its classes and preprocessing "
+            "may be wrong; copy it from its run again"
         )
     return description
 
@@ -136,28 +133,25 @@ def from_dict(data: Any, path: Path) -> Description:
 def _read_temperature(value: Any, path: Path) -> float:
     if not is_temperature(value):
         low, high = TEMPERATURES
-        raise UsageError(
-            f"{path}: is damaged (temperature is {str(value)[:40]}, and must be a number from {low:g} to {high:g})"
-        )
+        raise UsageError(f"{path}: is damaged (temperature is {str(value)[:40]}; must be from {low:g} to {high:g})")
     return float(value)
 
 
 def is_temperature(value: Any) -> bool:
-    """Whether it is in range, where NaN never is."""
+    """Whether it is a number in range; NaN is not."""
     return _is_number(value) and TEMPERATURES[0] <= value <= TEMPERATURES[1]
 
 
 def _read_megapixels(value: Any, path: Path) -> float:
     if not (_is_number(value) and 0 < value <= MOST_MEGAPIXELS):
         raise UsageError(
-            f"{path}: is damaged (max_megapixels is {str(value)[:40]}, and must be a number above 0 and at most "
-            f"{MOST_MEGAPIXELS:,})"
+            f"{path}: is damaged (max_megapixels is {str(value)[:40]}; must be above 0 and at most {MOST_MEGAPIXELS:,})"
         )
     return float(value)
 
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether it is a number; true is none here."""
+    """Whether it is a number; True and False are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -176,4 +170,4 @@ def _demand_sense(description: Description, path: Path) -> None:
         and (description.pretrained_on is None or isinstance(description.pretrained_on, str))
     )
     if not right:
-        raise UsageError(f"{path}: is damaged (a field has a value that no bundle of fieldguide has)")
+        raise UsageError(f"{path}: is damaged (a field has an impossible value)")

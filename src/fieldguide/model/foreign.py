@@ -1,4 +1,4 @@
-"""Weights in torch's own format, which is a kind of program: read in a process of its own with bounds.
+"""Weights in torch's own format, read in a child process with limits, because the format is a kind of program.
 
 torch's `weights_only` runs no code of the file, but a few bytes can still keep it busy for years (keys of nested
 tuples, whose hash takes twice as long a level) or ask for any amount of memory. What was read comes back as
@@ -29,7 +29,7 @@ def read_foreign(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from a .pth file, by a child process.
 
     Raises:
-        UsageError: missing, damaged, it holds more than tensors, or takes too long or too much memory.
+        UsageError: missing, damaged, with more than tensors, too slow, or too large.
     """
     with tempfile.TemporaryDirectory(prefix="fieldguide-", ignore_cleanup_errors=True) as folder:
         target = Path(folder) / "weights.safetensors"
@@ -46,16 +46,15 @@ def read_foreign(path: Path) -> dict[str, torch.Tensor]:
             )
         except subprocess.TimeoutExpired:
             raise UsageError(
-                f"model.weights: {path} takes over {seconds:,.0f} s to read, so it was given up; save its state dict "
-                "anew, best as .safetensors"
+                f"model.weights: {path} took over {seconds:,.0f} s to read, so reading stopped; save its "
+                "state dict again, best as .safetensors"
             ) from None
         if done.returncode == REFUSED:
             raise UsageError(done.stdout.decode("utf-8", "surrogateescape"))
         if done.returncode:
-            last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["it took too much memory?"]
+            last = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["too much memory?"]
             raise UsageError(
-                f"model.weights: {path} cannot be read (the process that read it ended with {done.returncode}: "
-                f"{last[0][:160]})"
+                f"model.weights: {path} cannot be read (its reader ended with {done.returncode}: {last[0][:160]})"
             )
         return dict(load_file(target))
 
@@ -64,7 +63,7 @@ def tensors_of(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from torch's format, in this process, without executing pickled code.
 
     Raises:
-        UsageError: missing, damaged, or it holds more than tensors.
+        UsageError: missing, damaged, or with more than tensors.
     """
     where = f"model.weights: {path}"
     try:
@@ -76,13 +75,13 @@ def tensors_of(path: Path) -> dict[str, torch.Tensor]:
     except UsageError:
         raise
     except MemoryError:
-        raise UsageError(f"{where} needs more memory than there is") from None
+        raise UsageError(f"{where} needs more memory than this machine has") from None
     except pickle.UnpicklingError:
         raise UsageError(
-            f"{where} holds more than tensors, or is damaged, and code from a file is never executed; "
-            "save its state dict alone, best as .safetensors"
+            f"{where} contains more than tensors, or is damaged; code from a file is never run. "
+            "Save only its state dict, best as .safetensors"
         ) from None
-    except Exception as error:  # torch.load raises what it likes on damaged input
+    except Exception as error:  # torch.load raises errors of any kind on damaged input
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UsageError(f"{where} cannot be read ({reason})") from None
 
@@ -94,8 +93,8 @@ def _demand_no_bomb(path: Path, where: str) -> None:
     with zipfile.ZipFile(path) as archive:
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise UsageError(
-                f"{where} is a compressed archive, which torch does not write and whose size nobody "
-                "knows before it is read; save the state dict anew, best as .safetensors"
+                f"{where} is a compressed archive, which torch never writes and which may be huge; "
+                "save the state dict again, best as .safetensors"
             )
 
 
@@ -106,16 +105,16 @@ def _tensors(content: Any, where: str, most_bytes: int) -> dict[str, torch.Tenso
             content = content[key]
             break
     if not isinstance(content, dict):
-        raise UsageError(f"{where} holds no state dict but a {type(content).__name__}")
+        raise UsageError(f"{where} contains a {type(content).__name__}, not a state dict")
     tensors = {
         name: value
         for name, value in content.items()
         if isinstance(name, str) and isinstance(value, torch.Tensor) and _is_plain(value)
     }
     if not tensors:
-        raise UsageError(f"{where} holds no tensors")
+        raise UsageError(f"{where} contains no tensors")
     if sum(value.numel() * value.element_size() for value in tensors.values()) > most_bytes:
-        raise UsageError(f"{where} cannot be read (its tensors say that they are larger than the file)")
+        raise UsageError(f"{where} cannot be read (its tensors claim to be larger than the file)")
     return tensors
 
 
@@ -126,7 +125,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _bound_memory(file_bytes: int) -> None:
-    """From now on this process gets no more memory than such a file needs, where the system can see to that."""
+    """Limits the memory of this process to what such a file needs, where the system can."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -136,7 +135,7 @@ def _bound_memory(file_bytes: int) -> None:
 
 
 def main(source: Path, target: Path) -> int:
-    """Reads `source` and writes `target`, or says why not; 0 or `REFUSED`."""
+    """Reads `source` and writes `target`, or prints why not; 0 or `REFUSED`."""
     torch.set_num_threads(1)
     try:
         _bound_memory(source.stat().st_size if source.is_file() else 0)

@@ -1,4 +1,4 @@
-"""Weights from the Hub, a file or an earlier run into a network; what did not fit is told, never passed over."""
+"""Weights from the Hub, a file or an earlier run into a network; names what did not fit."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,11 +24,11 @@ class LoadedWeights:
     """Where weights came from and what did not fit.
 
     Attributes:
-        source: as it was asked for.
-        pretrained_on: `none`, `imagenet-1k`, another name, or None where nobody can tell.
-        not_used: names in the file that the network has no place for.
-        not_filled: names in the backbone that stayed random.
-        head_too: whether the head came along.
+        source: as requested.
+        pretrained_on: `none`, `imagenet-1k`, another name, or None if unknown.
+        not_used: names in the file that the network does not have.
+        not_filled: names in the backbone that the file does not have; they stay random.
+        head_too: whether the head was loaded too.
     """
 
     source: str
@@ -56,7 +56,7 @@ class LoadedWeights:
 
 
 def problem_with_weights(source: str) -> str | None:
-    """Why weights cannot come from there, as far as can be told without reading them; None if they can."""
+    """Why weights cannot come from this source, checked without reading them; None if they can."""
     try:
         is_file, exists = Path(source).is_file(), Path(source).exists()
     except OSError as error:  # a name that is too long
@@ -64,7 +64,7 @@ def problem_with_weights(source: str) -> str | None:
     if source in ("hub", "none") or is_file:
         return None
     if not exists:
-        return f"model.weights: there is no file {source}; pass hub, none, a .safetensors or .pth file, or a run"
+        return f"model.weights: no such file: {source}; pass hub, none, a .safetensors or .pth file, or a run"
     try:
         find_bundle(Path(source))
     except UsageError as error:
@@ -73,9 +73,9 @@ def problem_with_weights(source: str) -> str | None:
 
 
 def what_pretrained(source: str, backbone: str) -> str | None:
-    """What weights from `source` were trained on; None where nobody can tell.
+    """What weights from `source` were trained on; None if unknown.
 
-    Of an earlier run it is what its own first weights were: which photos it was trained on itself stands in its split.
+    For an earlier run: what its first weights were trained on. Its own photos are in its split.
 
     Raises:
         UsageError: an earlier run that cannot be read.
@@ -99,7 +99,7 @@ def load_weights(classifier: Classifier, source: str, backbone: str, classes: Se
         classes: in the order of the network's outputs.
 
     Raises:
-        UsageError: the weights cannot be had, or fit less than 95 % of the backbone.
+        UsageError: there are no such weights, or they fit less than 95 % of the backbone.
     """
     if source == "none":
         return LoadedWeights(source, "none")
@@ -118,24 +118,24 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from .safetensors or from torch's format, without executing pickled code.
 
     Raises:
-        UsageError: missing, damaged, it holds no tensors, or more than tensors.
+        UsageError: missing, damaged, without tensors, or with more than tensors.
     """
     if path.suffix != ".safetensors":
         return read_foreign(path)
     try:
         found = dict(load_file(path))
     except MemoryError:
-        raise UsageError(f"model.weights: {path} needs more memory than there is") from None
+        raise UsageError(f"model.weights: not enough memory to read {path}") from None
     except Exception as error:  # safetensors' own errors, and what its Python part raises for types that torch lacks
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise UsageError(f"model.weights: {path} cannot be read ({reason})") from None
     if not found:
-        raise UsageError(f"model.weights: {path} holds no tensors")
+        raise UsageError(f"model.weights: {path} contains no tensors")
     return found
 
 
 def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Takes off the prefixes that wrappers put before every name, in any order."""
+    """Removes prefixes that wrappers add to every name."""
     while found and (prefix := next((p for p in WRAPPERS if all(name.startswith(p) for name in found)), None)):
         found = {name.removeprefix(prefix): value for name, value in found.items()}
     if any(name.startswith("backbone.") for name in found) and all(
@@ -148,7 +148,7 @@ def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _fill(
     network: torch.nn.Module, found: dict[str, torch.Tensor], source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copies what fits; names what does not."""
+    """Copies what fits; returns the names that do not."""
     own = network.state_dict()
     fitting = {name: value for name, value in found.items() if name in own and fits(value, own[name])}
     not_filled = tuple(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
@@ -156,15 +156,15 @@ def _fill(
     not_used = tuple(name for name in found if name not in fitting)
     if share < ENOUGH:
         raise UsageError(
-            f"model.weights: {source} fits {share:.0%} of the backbone, and nearly all of it must fit; "
+            f"model.weights: {source} fits only {share:.0%} of the backbone; "
             f"missing or of another shape: {_some(not_filled)}; "
-            f"in the file without a place: {_some(not_used) or 'nothing'}"
+            f"in the file but not used: {_some(not_used) or 'nothing'}"
         )
     foreign = [name for name in not_used if not name.startswith(CLASSIFIERS)]
     if sum(found[name].numel() for name in foreign) > (1 - ENOUGH) * sum(value.numel() for value in own.values()):
         raise UsageError(
-            f"model.weights: {source} is of a larger network: {_some(foreign)} have no place in this backbone; "
-            "choose the model.backbone that the weights belong to"
+            f"model.weights: {source} is for a larger network: this backbone has no {_some(foreign)}; "
+            "set model.backbone to the network of these weights"
         )
     network.load_state_dict(fitting, strict=False)
     return not_used, not_filled

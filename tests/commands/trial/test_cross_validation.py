@@ -166,7 +166,7 @@ def test_folds_that_the_minutes_ended_are_named(cross_validated, capsys):
 def test_a_fold_is_a_run_and_the_whole_says_so(cross_validated, tmp_path):
     photos, run = cross_validated
     assert evaluate(run.path / "fold-2", photos, part="val", quiet=True).figures["failed"] == []
-    sentence = "is a cross-validation, with a model a fold; name one of them, such as .*fold-1, or train without"
+    sentence = "is a cross-validation with one model per fold; pass one of them, such as .*fold-1, or train without"
     for ask in (
         lambda: run.load(),
         lambda: evaluate(run.path, photos, quiet=True),
