@@ -27,14 +27,14 @@ def test_a_lock_is_held_by_one_and_goes_with_it(tmp_path):
 
 
 CHILD = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from fieldguide.locks import held
 with held(Path(sys.argv[1]), "the run"):
     if os.fork() == 0:
         print(os.getppid(), flush=True)  # by the child, so that it has let go of the lock
-        time.sleep(600)  # a worker that outlives its parent
-    time.sleep(600)
+        signal.pause()  # a worker that outlives its parent
+    signal.pause()
 """
 
 

@@ -1,9 +1,10 @@
 """Where the figures of an evaluation are kept, and how looks at the test photos are counted."""
 
+import fcntl
 import json
 import shutil
 import signal
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,15 +105,22 @@ def test_a_stopped_run_that_was_judged_stays_counted_when_it_goes_on(trained, sm
 
 def test_looks_of_several_processes_at_once_are_all_counted(run, monkeypatch):
     """Of threads here: the lock is that of an open file, so that they wait for each other as processes do."""
-    read = RunFolder.read_result
+    read, flock, asked, first = RunFolder.read_result, fcntl.flock, threading.Semaphore(0), []
 
-    def slow(self):
-        result = read(self)
-        time.sleep(0.02)  # so that whoever does not wait has read the same count
+    def asking(*arguments):
+        asked.release()
+        return flock(*arguments)
+
+    def read_when_all_have_asked(self):
+        result = read(self)  # whoever does not wait has read the same count
+        if not first:
+            first.append(self)
+            assert all(asked.acquire(timeout=60) for _ in range(4)), "some do not ask for the lock"
         return result
 
     (run / "report.html").unlink()
-    monkeypatch.setattr(RunFolder, "read_result", slow)
+    monkeypatch.setattr("fcntl.flock", asking)
+    monkeypatch.setattr(RunFolder, "read_result", read_when_all_have_asked)
     with ThreadPoolExecutor(4) as pool:
         told = list(pool.map(lambda number: looks._keep_in_run(run, {"accuracy": number}), range(12)))
     assert told == [[]] * 12 and result_of(run)["test_evaluations"] == 12

@@ -92,7 +92,9 @@ def test_files_are_named_as_given_and_need_no_image_ending(trained, tmp_path, mo
 def test_top_adds_labels_whose_confidences_fall_and_sum_to_one(trained, tmp_path):
     photos, run = trained
     predict(run.path, [photos / "test"], tmp_path / "p.csv", top=3, quiet=True)
-    for row in rows_of(tmp_path / "p.csv"):
+    rows = rows_of(tmp_path / "p.csv")
+    assert len(rows) == 9
+    for row in rows:
         shares = [float(row[name]) for name in ("confidence", "confidence_2", "confidence_3")]
         assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=2e-6)
         assert {row["label"], row["label_2"], row["label_3"]} == {"10", "2", "cat"}

@@ -74,7 +74,7 @@ def test_another_class_of_the_same_photo_is_refused_and_counted():
 
 
 def test_no_photos_are_refused():
-    with pytest.raises(UsageError, match="no photos"):
+    with pytest.raises(UsageError, match="A and B have no evaluated photos"):
         compare_predictions(predictions([]), predictions([]))
 
 

@@ -4,6 +4,7 @@ import io
 import pytest
 
 from fieldguide.errors import UsageError
+from fieldguide.report.chosen import chosen
 from fieldguide.report.comparison import HEADER, remarks_on_test, table, to_csv, to_markdown
 
 
@@ -11,7 +12,8 @@ def result(accuracy, fingerprint="same", test=None, photos=None):
     shares = {"accuracy_low": accuracy - 0.02, "accuracy_high": accuracy + 0.02, "images": 780}
     return {
         "backbone": "resnet18", "optimizer": "adam", "parameters": {"total": 11_200_000}, "seconds": 90,
-        "validation": {"accuracy": accuracy, **shares}, "split": {"fingerprint": fingerprint},
+        "validation": {"accuracy": accuracy, **shares, "chose": chosen([3], 4, "validation_loss", "accuracy")},
+        "split": {"fingerprint": fingerprint},
         "test": None if test is None else {**shares, "accuracy": test, "images": 1562, "photos_sha256": photos},
     }  # fmt: skip
 

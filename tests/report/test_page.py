@@ -14,7 +14,7 @@ from fieldguide.report.chosen import chosen
 from fieldguide.report.page import page, percent, points
 from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import write_json
+from fieldguide.storage import read_json, write_json
 from tests.report.made_up import made_up_run, predictions, write_result
 
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "{{ 7 * 7 }} $x^2$ & co")
@@ -62,7 +62,9 @@ def test_the_answer_says_accuracy_interval_training_photos_and_that_test_was_not
 
 
 def test_a_validation_figure_says_that_it_chose_the_epoch_in_every_section_that_has_one(text: str):
-    for name, section in re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.DOTALL)[:7]:
+    sections = re.findall(r'<section id="(\w+)">(.*?)</section>', text, re.DOTALL)
+    assert [name for name, _ in sections] == SECTIONS
+    for name, section in sections[:7]:
         has_no_figure = name == "labels" and "None found among the validation photos" in section
         assert has_no_figure or "chose the epoch" in section or "also chose epoch 5 of 6" in section
 
@@ -104,7 +106,8 @@ def test_hostile_names_of_classes_and_files_are_text(tmp_path: Path):
     run.history.write_text("".join(json.dumps(epoch) + "\n" for epoch in history))
     tags = Tags(page(run))
     assert len(tags.named("script")) == 1 and not tags.named("u")
-    assert all((image["src"] or "").startswith("data:image/jpeg;base64,") for image in tags.named("img"))
+    pictures = tags.named("img")
+    assert pictures and all((image["src"] or "").startswith("data:image/jpeg;base64,") for image in pictures)
     assert not [1 for _, attributes in tags.found for name in attributes if name.startswith("on")]
     assert "49 $x^2$" not in page(run)
 
@@ -133,6 +136,23 @@ def test_of_a_soup_the_page_says_that_a_mean_of_epochs_is_kept_and_the_ring_is_t
         run.write_result(result | {"validation": validation, "soup": {"epochs": [5, 3], "is_kept": is_kept}})
         assert "6 epochs; the model is the mean of epochs 5, 3; of these, 5 is the best." in page(run)
         assert "the model is from epoch" not in page(run)
+
+
+@pytest.mark.parametrize(
+    ("kept", "why"),
+    [
+        ("one_cell", "the last feature map of this backbone is 1 x 1 at this image size."),
+        ("tokens", "the last features of this backbone are tokens"),
+        ("this backbone has no spatial features, so there are no class-activation maps", "are tokens"),  # of before
+    ],
+)
+def test_where_there_are_no_maps_the_page_says_why(tmp_path: Path, text: str, kept: str, why: str):
+    run = made_up_run(tmp_path / "run")
+    write_json(run.gallery_index, read_json(run.gallery_index) | {"no_maps": kept})
+    without = words(page(run))
+    assert without.count("There are no activation maps: ") == 1 and why in without
+    assert "evidence for ant" not in without
+    assert "There are no activation maps" not in text and "evidence for ant" in text
 
 
 def test_what_check_found_stands_in_it(tmp_path: Path):

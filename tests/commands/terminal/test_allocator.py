@@ -65,11 +65,15 @@ def test_elsewhere_than_on_glibc_nothing_happens(started, monkeypatch):
 
 
 def test_where_it_cannot_start_again_the_command_goes_on_as_it_is(started, monkeypatch):
-    def refuse(*_):
+    asked = []
+
+    def refuse(*arguments):
+        asked.append(arguments)
         raise OSError("no")
 
     monkeypatch.setattr(os, "execve", refuse)
     allocator.start_again_with_settings({})
+    assert len(asked) == 1 and started == []
 
 
 def test_every_state_is_told_apart():

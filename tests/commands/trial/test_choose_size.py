@@ -212,7 +212,9 @@ def test_each_setting_is_tried_as_a_bundle_of_it_would_serve(trained, chosen):
     photos, plain = trained
     rows = read_split(RunFolder(plain.path).split).part("val")
     paths = {row.file: photos / row.file for row in rows}
-    for tried in chosen.result["test_time"]["tried"]:
+    settings = chosen.result["test_time"]["tried"]
+    assert len(settings) == 4
+    for tried in settings:
         setting = (tried["image_size_px"], tried["crop_share"])
         made = plain.load("cpu")
         judged = judge_photos(
