@@ -346,7 +346,7 @@ def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small
         return real(*arguments)
 
     monkeypatch.setattr(trial, "train_loop", losing)
-    with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it could be read when") as error:
+    with pytest.raises(TrainingError, match=r"train/cat/004.png does not exist; it was readable when") as error:
         train(photos, output=tmp_path / "run", overrides=small, quiet=True)
     assert f"resume with fieldguide train --resume {tmp_path / 'run'}" in str(error.value)
     (photos / "train/cat/004.png").write_bytes(photo)
