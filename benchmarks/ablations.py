@@ -1,14 +1,14 @@
-"""Ablations: each part of recipe `auto`, and each part that it might have, alone against the same training without.
+"""What each part of recipe `auto` is worth: the same training with one part removed, changed or added.
 
 Usage: python benchmarks/ablations.py --photos PHOTOS --weights FILE [--parts ema cutmix ...] [--seeds 0 1 2]
        python benchmarks/ablations.py --results FILE --page EXPERIMENTS.md
-The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so that a part that costs time shows
-it in its minutes. A row is the paired difference to it, on the same validation photos, over all seeds that both have;
-the log loss is that at the run's temperature, which tells small differences sooner than an accuracy. What is there for
-macro accuracy (the mean of the classes' recalls) has a second row, by that.
-The first form runs what --results does not hold yet, a part after the other, and can be interrupted; the second runs
-nothing. No run knows of minutes, so --at-once may have several beside each other, on its own share of the cores each;
-the minutes of the table are then those of such a share.
+The training is ablations.yaml: what `auto` plans, with a fixed number of epochs, so a part that costs time shows it in
+its minutes. A row is the paired difference to that training, on the same validation photos, over all seeds that both
+have. The log loss uses the run's temperature and shows small differences sooner than accuracy. Parts that aim at macro
+accuracy (the mean of the classes' recalls) have a second row for it.
+The first form runs what is missing in --results, one part after the other. You can interrupt it and run it again. The
+second form runs nothing. No run has a time limit, so --at-once may run several side by side, each on its share of the
+cores; the minutes in the table are those of such a share.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     if options.page:
         begin, end = (mark.format(options.results.stem) for mark in (BEGIN, END))
         replace_measured(options.page, begin, end, table(results))
-        print(f"{options.page}: its table is written")
+        print(f"{options.page}: table written")
         return
     setting = {name: getattr(options, name) for name in ("backbone", "size", "epochs", "at_once")}
     results.begin(setting | look(options.photos, options.weights))
@@ -57,7 +57,7 @@ def main() -> None:
         print(f"{name}, seed {seed}: {told}", file=sys.stderr)
         failed += bool(failure)
     if failed:
-        print(f"{failed} runs failed; the same command tries them again", file=sys.stderr)
+        print(f"{failed} runs failed; run the same command to try them again", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -71,7 +71,7 @@ def _at_once(
         for ended in as_completed(begun):
             yield begun[ended], ended.result()
     except KeyboardInterrupt:
-        print("waits for what is under way, which will not count", file=sys.stderr)
+        print("waiting for the runs in progress, which will not count", file=sys.stderr)
         raise
     finally:
         pool.shutdown(cancel_futures=True)
@@ -106,7 +106,7 @@ def table(results: Results) -> list[str]:
     for (name, _, seed), line in results.runs().items():
         runs.setdefault(name, {})[seed] = line
     if BASE not in runs:
-        raise SystemExit(f"{results.path}: has no run of the training itself")
+        raise SystemExit(f"{results.path}: no run of the unchanged training")
     every = [line for lines in runs.values() for line in lines.values()]
     machines = sorted({f"{line['machine']['processor']}, {line['machine']['cores']} cores" for line in every})
     dates, commits = ({line["machine"][name] for line in every} for name in ("date", "commit"))
@@ -152,12 +152,10 @@ def _row(
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, "ablations.jsonl")
-    parser.add_argument("--epochs", type=int, default=6, help="of gradient steps, two or more")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs of gradient steps, at least 2")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
-    parser.add_argument(
-        "--at-once", type=int, default=1, metavar="N", help="runs beside each other; a core each at least"
-    )
-    parser.add_argument("--timeout", type=int, default=7_200, metavar="SECONDS", help="of a run")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="runs side by side; at least one core each")
+    parser.add_argument("--timeout", type=int, default=7_200, metavar="SECONDS", help="time limit for one run")
     options = parser.parse_args()
     if not options.page and not (options.photos and options.weights):
         parser.error("--photos and --weights are wanted to run; --page to render what was run")

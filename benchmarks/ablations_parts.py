@@ -1,4 +1,4 @@
-"""What `ablations.py` takes away from a training, changes in it or adds to it."""
+"""What `ablations.py` removes from a training, changes in it or adds to it."""
 
 import dataclasses
 from collections.abc import Callable

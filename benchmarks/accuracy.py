@@ -1,10 +1,9 @@
-"""Accuracy against minutes: fieldguide beside its peers, on the same photos, weights, split and machine.
+"""Accuracy against minutes: fieldguide and its peers on the same photos, weights, split and machine.
 
 Usage: python benchmarks/accuracy.py --photos PHOTOS --weights FILE [--minutes 1 2 5 15 40] [--seeds 0 1 2]
        python benchmarks/accuracy.py --results FILE --page docs/accuracy.md --plot docs/images/accuracy.png
-The first runs what --results does not hold yet, each run in a process of its own, and can be interrupted at any time:
-the same command goes on. The second runs nothing: it renders the results. docs/accuracy.md says how it is
-measured.
+The first form runs what is missing in --results, each run in its own process. You can interrupt it at any time; the
+same command continues. The second form runs nothing; it renders the results. docs/accuracy.md describes the method.
 """
 
 import argparse
@@ -40,7 +39,7 @@ def main() -> None:
         if cell not in results.runs():
             failed += not _run(results, cell, common, options)
     if failed:
-        print(f"{failed} runs failed; the same command tries them again", file=sys.stderr)
+        print(f"{failed} runs failed; run the same command to try them again", file=sys.stderr)
         raise SystemExit(1)
 
 
@@ -96,7 +95,7 @@ def _calibrate(
     results: Results, method: Method, common: Sequence[str], interpreter: str
 ) -> Mapping[str, object] | None:
     """A run of one epoch that is not counted: what an epoch takes, and what the process takes beside it."""
-    print(f"{method.name}, an epoch to calibrate ...", file=sys.stderr, end=" ", flush=True)
+    print(f"{method.name}, one epoch to calibrate ...", file=sys.stderr, end=" ", flush=True)
     command = methods.command(method, interpreter, common, CALIBRATION_SEED, 1)
     values, failure = run_once(command, CALIBRATION_TIMEOUT_SECONDS, results.setting)
     if failure:
@@ -105,7 +104,7 @@ def _calibrate(
         return None
     epoch = values["epoch_seconds"][-1]
     fixed = values["seconds_used"] - epoch
-    print(f"{epoch:.1f} s an epoch, {fixed:.1f} s beside it", file=sys.stderr)
+    print(f"{epoch:.1f} s an epoch, {fixed:.1f} s besides", file=sys.stderr)
     kept = {"epoch_seconds": epoch, "fixed_seconds": fixed, "other_cores": values["other_cores"]}
     results.append("calibration", {"method": method.name, **kept})
     return results.calibration(method.name)
@@ -120,9 +119,9 @@ def _options() -> argparse.Namespace:
     add_options(parser, "accuracy.jsonl")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
     parser.add_argument("--minutes", nargs="+", type=float, default=[1.0, 2.0, 5.0, 15.0, 40.0])
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave fieldguide's runs in it")
-    parser.add_argument("--timeout", type=int, default=14_400, metavar="SECONDS", help="of a run that ends by itself")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy against minutes, run nothing")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep fieldguide's runs in this folder")
+    parser.add_argument("--timeout", type=int, default=14_400, metavar="SECONDS", help="for a run that ends by itself")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw accuracy against minutes; run nothing")
     options = parser.parse_args()
     if not (options.page or options.plot) and not (options.photos and options.weights):
         parser.error("--photos and --weights are wanted to run; --page or --plot to render what was run")

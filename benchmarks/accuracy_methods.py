@@ -1,4 +1,4 @@
-"""The methods that `accuracy.py` holds against each other, and the command of one run."""
+"""The methods that `accuracy.py` compares, and the command for one run."""
 
 import dataclasses
 from collections.abc import Sequence

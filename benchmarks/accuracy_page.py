@@ -25,14 +25,14 @@ def render(results: Results, page: Path | None, plot: Path | None) -> None:
         SystemExit: there are no runs, or the page lacks the marks.
     """
     if not results.runs():
-        raise SystemExit(f"{results.path}: there are no finished runs in it")
+        raise SystemExit(f"{results.path}: no finished runs")
     if plot:
         draw(results, plot)
         print(f"{plot}: drawn")
     if page:
         image = ["![Accuracy against minutes](images/accuracy.png)", ""] if plot else []
         replace_measured(page, BEGIN, END, [*image, *measured(results)])
-        print(f"{page}: its measured part is written")
+        print(f"{page}: results written")
 
 
 def replace_measured(page: Path, begin: str, end: str, lines: Sequence[str]) -> None:
@@ -43,7 +43,7 @@ def replace_measured(page: Path, begin: str, end: str, lines: Sequence[str]) -> 
     """
     text = page.read_text(encoding="utf-8")
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise SystemExit(f"{page}: wants the marks {begin} and {end}, each once")
+        raise SystemExit(f"{page}: must contain the marks {begin} and {end}, once each")
     before, rest = text.split(begin)
     page.write_text(before + "\n".join([begin, "", *lines, "", end]) + rest.split(end)[1], encoding="utf-8")
 

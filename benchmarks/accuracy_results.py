@@ -1,7 +1,7 @@
-"""The results of `accuracy.py`: a line of JSON a run, appended at once, read again to go on.
+"""The results of `accuracy.py`: one line of JSON per run, appended at once and read again to continue.
 
-The first line, of kind `setting`, says what all runs have in common, and holds the files of val/ with their classes in
-the order of every run's predictions. Then lines of kind `calibration`, `run` and `failure`.
+The first line, of kind `setting`, says what all runs have in common, and lists the files of val/ with their classes in
+the order of every run's predictions. Then come lines of kind `calibration`, `run` and `failure`.
 """
 
 import csv
@@ -28,7 +28,7 @@ class Results:
     def setting(self) -> Line:
         """What all runs have in common."""
         if not self.lines:
-            raise SystemExit(f"{self.path}: there are no results in it")
+            raise SystemExit(f"{self.path}: no results")
         return self.lines[0]
 
     def begin(self, setting: Mapping[str, object]) -> None:
@@ -46,7 +46,7 @@ class Results:
                 name if name == "photos" else f"{name} was {self.lines[0].get(name)} and is {setting[name]}"
                 for name in differing
             )
-            raise SystemExit(f"{self.path} holds results of another setting ({told}): name another file with --results")
+            raise SystemExit(f"{self.path} has results of another setting ({told}); pass another file with --results")
 
     def append(self, kind: str, values: Mapping[str, object]) -> None:
         """Adds a line, on the disk when this returns."""
@@ -92,11 +92,11 @@ def _read(path: Path) -> list[Line]:
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError as error:
-            raise SystemExit(f"{path}, line {number}: is no JSON ({error}); take the line out") from None
+            raise SystemExit(f"{path}, line {number}: not JSON ({error}); delete this line") from None
     if rest:
-        print(f"{path}: its last line was not written to its end and is left out", file=sys.stderr)
+        print(f"{path}: the last line is cut off and ignored", file=sys.stderr)
     if lines and lines[0].get("kind") != "setting":
-        raise SystemExit(f"{path}: does not begin with a setting; these are no results of accuracy.py")
+        raise SystemExit(f"{path}: not a results file of accuracy.py (its first line is not a setting)")
     return lines
 
 
@@ -117,9 +117,9 @@ def look(photos: Path, weights: Path) -> dict[str, object]:
     files = sorted(file.relative_to(photos / "val").as_posix() for file in (photos / "val").glob("*/*"))
     train = sum(1 for file in (photos / "train").glob("*/*") if file.is_file())
     if not files or not train:
-        raise SystemExit(f"--photos {photos}: wants photos in train/CLASS/ and val/CLASS/")
+        raise SystemExit(f"--photos {photos}: must contain train/CLASS/ and val/CLASS/")
     if not weights.is_file():
-        raise SystemExit(f"--weights {weights}: there is no such file")
+        raise SystemExit(f"--weights {weights}: no such file")
     return {
         "photos": {"train": train, "files": files, "classes": [file.split("/")[0] for file in files]},
         "weights": weights.name,

@@ -1,4 +1,4 @@
-"""One run of a script of `peers/accuracy_*.py`, in a process of its own, and what it came to."""
+"""One run of a script in `peers/accuracy_*.py`, in its own process, and its result."""
 
 import argparse
 import datetime
@@ -63,10 +63,12 @@ def add_options(parser: argparse.ArgumentParser, results: str) -> None:
         results: the name of the file in `results/` that holds its runs unless another is named.
     """
     parser.add_argument("--photos", type=Path, help=PHOTOS_HELP)
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="that all start from: safetensors, timm's names")
-    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of what the weights are for")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="first weights of all methods (safetensors, timm's names)"
+    )
+    parser.add_argument("--backbone", default="resnet18.tv_in1k", help="timm's name of the network of the weights")
     parser.add_argument("--size", type=int, default=128, help="side of the network's input, in pixels")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--results", type=Path, default=side_by_side.HERE / "results" / results, metavar="FILE")
     parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="render its measured part, run nothing")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the results into this page; run nothing")

@@ -1,4 +1,4 @@
-"""The one scorer of `accuracy.py`: accuracies, their intervals, and two methods on the same photos over all seeds."""
+"""The only scorer of `accuracy.py`: accuracies, their intervals, and two methods on the same photos over all seeds."""
 
 import dataclasses
 import statistics

@@ -1,4 +1,4 @@
-"""A command run to its end: seconds by the wall, peaks of memory, what it said."""
+"""Runs a command to its end: wall-clock seconds, peak memory, output."""
 
 import contextlib
 import dataclasses

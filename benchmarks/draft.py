@@ -1,10 +1,10 @@
-"""What decoding large JPEGs at reduced size saves, and what it changes: pixels of the input, and a model's answers.
+"""What decoding large JPEGs at reduced size saves, and how much it changes the input and a model's answers.
 
 Usage: python benchmarks/draft.py --photos PHOTOS [--run RUN] [--size 1600x1200] [--count 24] [--factors 1 2 4]
-Large photos are made up in two kinds: mosaics of small photos side by side, with detail of single pixels and hard edges
-(the worst case), and small photos enlarged, with noise, as a camera's are. A factor is how many times `resize_px` both
-sides keep. Differences are against decoding at full size, after resize and centre crop: of pixels in levels of 256, and
-with RUN of the largest probability and the first label, by the plain engine.
+It makes two kinds of large photos: mosaics of small photos, with single-pixel detail and hard edges (the worst case),
+and enlarged small photos with noise, like a camera's. A factor is how many times `resize_px` both sides keep.
+Differences are against decoding at full size, after resize and centre crop: in pixel levels of 256, and with RUN also
+in the largest probability and the first label, by the plain engine.
 """
 
 import argparse

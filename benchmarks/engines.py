@@ -1,9 +1,10 @@
-"""How many images a second each engine computes here, on random images, and how far it is from the plain one.
+"""Images per second of each engine on random images, and how far its logits are from the plain engine's.
 
 Usage: python benchmarks/engines.py [resnet18.tv_in1k resnet50.tv_in1k] [--batch 32] [--engines plain folded] [--short]
-Random weights with batch statistics of their own. The engines take turns, call by call, and each figure is the median
-of its calls; `ready` is what building and the first call took. `difference` is the largest of any image's logits, in
-units of the range of its plain logits; `same label` is of random images, whose classes are close calls.
+Weights are random, with batch statistics of their own. The engines take turns, call by call; each figure is the
+median of its calls. `ready` is the time to build the engine and make the first call. `difference` is the largest of
+any image's logits, in units of the range of its plain logits. `same label` is for random images, whose classes are
+close calls.
 """
 
 import argparse
@@ -54,8 +55,8 @@ def measure(name: str, names: list[str], batch: int, side: int, calls: int, devi
         if other == "plain":
             continue
         if problem := OFFERS[other].problem(device):
-            rows.append(Row(Contestant(other, "", is_ours=True), failure=f"left out: {problem}"))
-            print(f"{name:<20} {other:<9} left out: {problem}", file=sys.stderr)
+            rows.append(Row(Contestant(other, "", is_ours=True), failure=f"skipped: {problem}"))
+            print(f"{name:<20} {other:<9} skipped: {problem}", file=sys.stderr)
             continue
         began = time.perf_counter()
         engines[other] = OFFERS[other].make(classifier, device, batch, side)
@@ -112,7 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--engines", nargs="+", choices=["plain", *OFFERS])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--output", type=Path, metavar="STEM", help="STEM.md and STEM.json are written")
-    parser.add_argument("--short", action="store_true", help="ResNet-18 without `compiled`: half a minute")
+    parser.add_argument("--short", action="store_true", help="only ResNet-18, without `compiled`: 30 seconds")
     options = parser.parse_args()
     short = options.short
     options.backbones = options.backbones or (

@@ -1,9 +1,9 @@
-"""What the mean of several runs' probabilities brings over each of them, on runs that exist.
+"""What averaging the probabilities of several runs gains over each of them, on existing runs.
 
 Usage: python benchmarks/ensemble.py RUN RUN [RUN ...] --photos PHOTOS
-The plain models judge the validation photos of the runs, which must share their split. Each member's temperature was
-fitted on these photos, as the ensemble's members' were; so the log losses flatter, but all alike. The ensemble is held
-against each run, photo by photo.
+The plain models judge the validation photos of the runs, which must share their split. All temperatures were fitted on
+these photos, so every log loss is slightly too low, equally for all. The ensemble is compared with each run, photo by
+photo.
 """
 
 import argparse

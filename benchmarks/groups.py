@@ -1,9 +1,9 @@
-"""What intervals and the paired test do where photos belong together: simulated bursts that share their fate.
+"""How intervals and the paired test behave when photos belong together: simulated bursts of photos.
 
 Usage: python benchmarks/groups.py [--draws 1000]
-A burst is right or wrong as a whole, but for a share of its photos that turn out otherwise. Of 95 % intervals the share
-that covers the truth, and of two equally good models how often the test tells them apart at 5 %; with groups, and as if
-each photo stood for itself. Seed 0: the same figures each time.
+A burst is right or wrong as a whole, except for a share of its photos. The table shows how many 95 % intervals cover
+the truth, and how often the test finds a difference at 5 % between two equally good models: with groups, and with
+each photo on its own. The seed is 0, so the figures are the same each time.
 """
 
 import argparse

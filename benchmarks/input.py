@@ -1,9 +1,9 @@
-"""Images a second that one processor core prepares for training: fused from the cache, beside the report's way.
+"""Images per second that one core prepares for training: fused from the cache, and the report's way.
 
 Usage: python benchmarks/input.py [PHOTOS] [--rounds 5] [--save FOLDER] [--short]
-Without PHOTOS, JPEG files of 500 x 375 are made up. The ways take turns on the same photos; a figure is the median of
-its rounds. The cache is filled (in a folder of its own) and read once before anything is timed, so pixels come from
-memory. Below the table stands how far the fused hue is off on these photos.
+Without PHOTOS, it makes JPEG files of 500 x 375. The ways take turns on the same photos; a figure is the median of
+its rounds. The cache (in its own folder) is filled and read once before timing, so pixels come from memory. Below the
+table: the error of the fused hue on these photos.
 """
 
 import argparse
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--sides", type=int, nargs="+", default=[256, 448], help="shorter side of the cached photos")
     parser.add_argument("--save", type=Path, help="folder for input.json and input.md")
-    parser.add_argument("--short", action="store_true", help="96 photos, two rounds: a quarter of a minute")
+    parser.add_argument("--short", action="store_true", help="96 photos, two rounds: 15 seconds")
     arguments = parser.parse_args()
     if arguments.short:
         arguments.count, arguments.rounds = min(arguments.count, 96), min(arguments.rounds, 2)

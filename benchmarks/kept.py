@@ -1,8 +1,8 @@
-"""How much more memory a training step takes a photo than its forward pass keeps: what `training/memory.py` allows for.
+"""How much more memory a training step takes per photo than its forward pass keeps; see `training/memory.py`.
 
 Usage: python benchmarks/kept.py resnet34 --batch 32
-timm's network by that name, 224 px, as `execution: fast` trains it on a CPU. Steps on two photos, then on the batch:
-how far the process's highest resident memory rises between, over the bytes that `kept_bytes_per_image` tells.
+timm's network of that name, 224 px, trained as `execution: fast` does on a CPU. It takes steps on two photos, then on
+the batch: the figure is the rise of the peak resident memory, divided by what `kept_bytes_per_image` reports.
 """
 
 import argparse

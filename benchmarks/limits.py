@@ -1,9 +1,9 @@
-"""What limits a training step on this machine: its matrix products at their best, and where the step's time goes.
+"""What limits a training step on this machine: its fastest matrix products, and where the step's time goes.
 
 Usage: python benchmarks/limits.py resnet34-adam --set execution=fast [--set FIELD=VALUE] [--trainable last_two_stages]
                                    [--batch-norm folded]
 The products are torch's, 4,096 wide, the best of six. The step is the program's own on one repeated batch, after three
-that are not counted; its operators are those of torch's profiler, summed by kind, their operations counted by torch.
+steps that do not count. Its operators are those of torch's profiler, summed by kind; torch counts their operations.
 """
 
 import argparse

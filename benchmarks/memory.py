@@ -1,13 +1,13 @@
-"""Whether a training's memory stays flat: `fieldguide train` as a child, looked at from outside while it runs.
+"""Whether a training's memory stays flat: runs `fieldguide train` as a child process and watches it.
 
 Usage: python benchmarks/memory.py PHOTOS --minutes 60 --plot memory.png --csv memory.csv -- --weights none
        python benchmarks/memory.py --made-up 20000 --minutes 6 -- --weights none
-What stands behind `--` goes to `fieldguide train` (recipe resnet34-adam). It should outlast the minutes: phase 0 goes
-on without an end, unless the arguments say otherwise; after the minutes the child gets SIGTERM, as from a cluster.
+Arguments after `--` go to `fieldguide train` (recipe resnet34-adam). The training should outlast the minutes: phase 0
+never ends unless the arguments say otherwise. After the minutes the child gets SIGTERM, as from a cluster.
 
-Every 10 s (--every): of the child and all processes below it the proportional set size (shared memory counts once), the
-part of it that is anonymous or shared memory (files that are mapped, as the cache is, are not in it), open file handles
-and the number of processes, from /proc (Linux). At the end: the most of it, its slope by least squares after the first
+Every 10 s (--every) it reads from /proc (Linux), for the child and all its processes: the proportional set size
+(shared memory counts once), its part in anonymous and shared memory (without mapped files such as the cache), open
+file handles and the number of processes. At the end it prints the peak, the slope by least squares after the first
 fifth, and whether processes, handles or shared memory are left. `--made-up N` trains on N JPEG files of 500x375.
 """
 
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=10, metavar="SECONDS")
     parser.add_argument("--csv", type=Path, default=Path("memory.csv"))
     parser.add_argument("--plot", type=Path, default=Path("memory.png"))
-    parser.add_argument("--run", type=Path, help="the run's folder, kept; without it a temporary one")
+    parser.add_argument("--run", type=Path, help="keep the run in this folder; default: a temporary folder")
     own = sys.argv[1:]
     place = own.index("--") if "--" in own else len(own)
     asked, arguments = parser.parse_args(own[:place]), own[place + 1 :]
@@ -152,11 +152,11 @@ def main() -> None:
     steady = samples[len(samples) // 5 :]
     memory, handles = [s.own_mb for s in steady], [s.handles for s in steady]
     print(f"{samples[-1].seconds / 60:.1f} minutes, {epochs} epochs, {len(samples)} samples, exit code {code}")
-    print(f"most anonymous and shared memory: {max(s.own_mb for s in samples):.0f} MB", end="")
+    print(f"peak anonymous and shared memory: {max(s.own_mb for s in samples):.0f} MB", end="")
     print(f", with mapped files {max(s.pss_mb for s in samples):.0f} MB")
     print(f"after the first fifth: {min(memory):.0f} to {max(memory):.0f} MB", end="")
     print(f", slope {slope_mb_per_hour(samples):+.1f} MB an hour")
-    print(f"file handles {handles[0]} to {handles[-1]} (most {max(handles)}), processes {steady[-1].processes}")
+    print(f"file handles {handles[0]} to {handles[-1]} (peak {max(handles)}), processes {steady[-1].processes}")
     print(f"left behind: {len(left)} processes, {len(shared)} pieces of shared memory; {asked.csv}, {asked.plot}")
     sys.exit(1 if left or shared else 0)
 

@@ -1,8 +1,8 @@
-"""How many copies of real photos the search for near duplicates finds: cut by up to 3 % a side, scaled, re-encoded.
+"""How many copies of real photos the near-duplicate search finds: cropped by up to 3 % a side, scaled, re-encoded.
 
 Usage: python benchmarks/near.py FOLDER --copies 2000
-FOLDER holds photos in any layout that fieldguide takes. Each copy is put beside all the originals, as it would be in
-another part of the same folder; found means that the copy is paired with its own original.
+FOLDER has photos in any layout that fieldguide reads. Each copy is compared with all originals, as if it were in
+another part of the same folder. It counts as found if it is paired with its own original.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Two methods of results that exist, on the same photos: of one file, or of two that were measured at different times.
+"""Compares two methods on the same photos, from one results file or from two files measured at different times.
 
 Usage: python benchmarks/paired.py FILE METHOD OTHER_FILE OTHER_METHOD [--minutes 5] [--macro]
-The files are those of accuracy.py or ablations.py. It runs nothing; how the difference and its interval are made is
-what docs/accuracy.md says of A - B.
+The files are those of accuracy.py or ablations.py. It runs nothing. docs/accuracy.md explains the difference A - B and
+its interval.
 """
 
 import argparse
@@ -37,12 +37,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, kind in (("file", Path), ("method", str), ("other_file", Path), ("other_method", str)):
         parser.add_argument(name, type=kind)
-    parser.add_argument("--minutes", type=float, help="of both; left out: of runs that end by themselves")
+    parser.add_argument("--minutes", type=float, help="minutes of both; default: runs that end by themselves")
     parser.add_argument("--macro", action="store_true", help="the mean of the classes' recalls")
     options = parser.parse_args()
     one, other = Results(options.file), Results(options.other_file)
     if one.setting["photos"] != other.setting["photos"]:
-        raise SystemExit(f"{options.file} and {options.other_file} are of other photos")
+        raise SystemExit(f"{options.file} and {options.other_file} have different photos")
     pair = (said(one, options.method, options.minutes), said(other, options.other_method, options.minutes))
     found = scores.paired(*pair, macro=options.macro)
     low, high = (f"{100 * bound:+.1f}" for bound in (found.low, found.high))

@@ -1,4 +1,4 @@
-"""What is saved says nothing of the machine's folders: a command line and a text without absolute paths."""
+"""Keeps this machine's folders out of what is saved: a command line and a text without absolute paths."""
 
 import re
 from collections.abc import Sequence

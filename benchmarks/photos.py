@@ -1,4 +1,4 @@
-"""The same photos for every contestant: so many of a folder's, or made up ones of 500x375."""
+"""The same photos for every contestant: a number of a folder's photos, or made-up ones of 500x375."""
 
 import itertools
 import random
@@ -28,7 +28,7 @@ def stage(source: Path | None, target: Path, training: int, validation: int) -> 
     known = {name for name, _ in picked}  # a class of validation alone is refused by fieldguide
     picked += itertools.islice((pair for pair in chosen if pair[0] in known), validation)
     if len(picked) < training + validation:
-        raise SystemExit(f"{source / 'train'}: holds {len(picked)} photos; {training + validation} are wanted")
+        raise SystemExit(f"{source / 'train'}: has {len(picked)} photos, but {training + validation} are needed")
     for place, (name, photo) in enumerate(picked):
         folder = target / ("train" if place < training else "val") / name
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Prediction, side by side: ResNet50 from JPEG files to a closed CSV, fieldguide beside its peers.
+"""Prediction speed of fieldguide and its peers: ResNet50 from JPEG files to a closed CSV.
 
 Usage: python benchmarks/predict.py [--photos PHOTOS] [--network resnet50] [--short]
-What is compared, what is timed and why it is fair stands in benchmarks/README.md.
+benchmarks/README.md says what is compared, what is timed and why it is fair.
 """
 
 import argparse
@@ -108,17 +108,17 @@ def _problem(folder: Path, result: Mapping[str, object], images: int) -> str:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="holds train/CLASS; left out: photos of 500x375 are made up")
+    parser.add_argument("--photos", type=Path, help="folder with train/CLASS; default: made-up photos of 500x375")
     parser.add_argument("--network", default="resnet50", choices=("resnet34", "resnet50", "resnetrs101"))
-    parser.add_argument("--images", type=int, help="photos; a multiple of the batch, for compiled networks' sake")
+    parser.add_argument("--images", type=int, help="photos; must be a multiple of the batch, for compiled networks")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--only", nargs="+", metavar="PART", help="contestants whose names hold one of these")
-    parser.add_argument("--timeout", type=int, default=1800, metavar="SECONDS", help="of one run")
-    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
-    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="STEM.md and STEM.json are written")
-    parser.add_argument("--short", action="store_true", help="few photos and contestants, once: a few minutes")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="only contestants whose name contains one of these")
+    parser.add_argument("--timeout", type=int, default=1800, metavar="SECONDS", help="time limit for one run")
+    parser.add_argument("--python", help="the interpreter; default: that of `make bench-env`")
+    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="writes STEM.md and STEM.json")
+    parser.add_argument("--short", action="store_true", help="few photos and contestants, one round: a few minutes")
     options = parser.parse_args()
     short = options.short
     options.images = options.images or (128 if short else 2048)

@@ -1,10 +1,10 @@
-"""How closely a probe is solved for, and what its head does with the classes' shares: on held-out training photos.
+"""How closely a probe is solved, and what class shares in its head change, on held-out training photos.
 
 Usage: python benchmarks/probe.py PHOTOS --weights FILE [--backbone resnet18.tv_in1k] [--size 128]
-Of the photos in PHOTOS/train a fifth, drawn by a seed, is left out; validation and test photos are not opened. A row is
-a regression on the frozen backbone's features: its strength (scikit-learn's C), the tolerance of its gradient, its
-iterations and seconds, and on the fifth the log loss and both accuracies, the last also of logits from which the
-logarithm of each class's share is taken off. The strength that a training would choose has the lowest log loss.
+A fifth of the photos in PHOTOS/train, drawn by a seed, is held out; validation and test photos are not opened. A row
+is one regression on the frozen backbone's features: its strength (scikit-learn's C), the tolerance of its gradient,
+its iterations and seconds, and the log loss and both accuracies on the fifth. The last two columns subtract the
+logarithm of each class's share from the logits. A training would choose the strength with the lowest log loss.
 """
 
 import argparse

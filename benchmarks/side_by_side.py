@@ -1,4 +1,4 @@
-"""Contestants in turn on the same photos: each in a process of its own, several rounds, one table."""
+"""Runs contestants in turn on the same photos: each in its own process, several rounds, one table."""
 
 import dataclasses
 import datetime

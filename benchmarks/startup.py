@@ -1,10 +1,10 @@
-"""Seconds from typing a command until it has ended, fieldguide beside its peers, and what its imports are spent on.
+"""Seconds from the start of a command to its end, for fieldguide and its peers, and the cost of imports.
 
 Usage: python benchmarks/startup.py [--photos PHOTOS] [--network resnet50] [--short]
-Each contestant is a process of its own, from its start to its end, with files and bytecode read before, so that nobody
-pays for the disk. A round runs all of them; every second round in the opposite order; figures are medians. Below stand
-the seconds that each library's own modules take to be imported, by one more run each with `python -X importtime`, which
-itself makes a start somewhat slower.
+Each contestant is a process, timed from start to end, with files and bytecode read before, so the disk costs nobody
+time. A round runs all of them; every second round runs in the opposite order; figures are medians. Below the table: the
+seconds to import each library's own modules, from one more run each with `python -X importtime`, which makes the start
+slightly slower.
 """
 
 import argparse
@@ -158,14 +158,14 @@ def _by_library(complaint: str) -> Counter[str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="holds train/CLASS; left out: a photo of 500x375 is made up")
+    parser.add_argument("--photos", type=Path, help="folder with train/CLASS; default: one made-up photo of 500x375")
     parser.add_argument("--network", default="resnet50", choices=("resnet34", "resnet50"))
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, help="that count; one more comes before them")
-    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS", help="of one run")
-    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
-    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="STEM.md and STEM.json are written")
-    parser.add_argument("--short", action="store_true", help="one round that counts: a minute")
+    parser.add_argument("--rounds", type=int, help="rounds that count; one more runs before them")
+    parser.add_argument("--timeout", type=int, default=300, metavar="SECONDS", help="time limit for one run")
+    parser.add_argument("--python", help="the interpreter; default: that of `make bench-env`")
+    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="writes STEM.md and STEM.json")
+    parser.add_argument("--short", action="store_true", help="only one round that counts: one minute")
     options = parser.parse_args()
     short = options.short
     options.rounds = options.rounds or (1 if short else 5)

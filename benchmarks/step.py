@@ -1,8 +1,8 @@
-"""How many photos a second a recipe trains on this machine: bare steps of the program's own loop, without loading any.
+"""Photos per second that a recipe trains on this machine: steps of the program's own loop, without loading photos.
 
 Usage: python benchmarks/step.py resnet34-adam resnet50-adam --steps 3 [--set execution=fast] [--set FIELD=VALUE]
-Each recipe's own network, input size, batch size, optimiser, precision and first phase, weights by chance. The loop
-gets one batch, made once as the program makes them and repeated; the first epoch, of one step, is not counted.
+Each recipe's own network, input size, batch size, optimiser, precision and first phase, with random weights. The loop
+repeats one batch, made once as the program makes it. The first epoch, of one step, does not count.
 """
 
 import argparse
@@ -88,8 +88,8 @@ def main() -> None:
     start_again_with_settings(os.environ)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+", help="presets or files")
-    parser.add_argument("--steps", type=int, default=3, help="of an epoch")
-    parser.add_argument("--epochs", type=int, default=3, help="their median is told, with the range")
+    parser.add_argument("--steps", type=int, default=3, help="steps in an epoch")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs; their median and range are shown")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()

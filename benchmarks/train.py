@@ -1,7 +1,7 @@
-"""Training, side by side: images a second end to end from JPEG files, fieldguide beside its peers.
+"""Training speed of fieldguide and its peers: images per second end to end from JPEG files.
 
 Usage: python benchmarks/train.py [--photos PHOTOS] [--networks resnet34 resnet50] [--short]
-What is compared, what is timed and why it is fair stands in benchmarks/README.md.
+benchmarks/README.md says what is compared, what is timed and why it is fair.
 """
 
 import argparse
@@ -68,18 +68,18 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, help="holds train/CLASS; left out: photos of 500x375 are made up")
+    parser.add_argument("--photos", type=Path, help="folder with train/CLASS; default: made-up photos of 500x375")
     parser.add_argument("--networks", nargs="+", default=None, choices=("resnet34", "resnet50", "resnetrs101"))
-    parser.add_argument("--images", type=int, help="training photos; a multiple of the batch, for everybody's sake")
-    parser.add_argument("--epochs", type=int, help="of a run, the first included")
+    parser.add_argument("--images", type=int, help="training photos; must be a multiple of the batch")
+    parser.add_argument("--epochs", type=int, help="epochs of a run, including the first")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--only", nargs="+", metavar="PART", help="contestants whose names hold one of these")
-    parser.add_argument("--timeout", type=int, default=1800, metavar="SECONDS", help="of one run")
-    parser.add_argument("--python", help="the interpreter; left out: that of `make bench-env`")
-    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="STEM.md and STEM.json are written")
-    parser.add_argument("--short", action="store_true", help="ResNet34 and few contestants, once: a few minutes")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="only contestants whose name contains one of these")
+    parser.add_argument("--timeout", type=int, default=1800, metavar="SECONDS", help="time limit for one run")
+    parser.add_argument("--python", help="the interpreter; default: that of `make bench-env`")
+    parser.add_argument("--output", type=Path, default=None, metavar="STEM", help="writes STEM.md and STEM.json")
+    parser.add_argument("--short", action="store_true", help="ResNet34, few contestants, one round: a few minutes")
     options = parser.parse_args()
     short = options.short
     options.networks = options.networks or (["resnet34"] if short else ["resnet34", "resnet50", "resnetrs101"])

@@ -1,9 +1,9 @@
-"""What the mean over a photo and its mirror image brings, on runs that exist.
+"""What averaging a photo and its mirror image gains, on existing runs.
 
 Usage: python benchmarks/views.py RUN [RUN ...] --photos PHOTOS
-Each run's bundle is judged twice on the run's own validation photos by the plain model, with one view of a photo and
-with two. The log loss is at the temperature that is fitted for that very view, each photo by one that was fitted
-without it. Then each run with two views is held against the run before it, photo by photo. The runs stay as they are.
+The plain model of each run judges the run's validation photos twice, with one view of a photo and with two. The log
+loss uses a temperature that is cross-fitted for that view. Then each run with two views is compared with the run
+before it, photo by photo. The runs do not change.
 """
 
 import argparse

@@ -24,8 +24,8 @@ IN_A_CHILD_OF_TORCHVISION = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": 
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """The options that every contestant takes; a script adds its own."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--photos", required=True, type=Path, help="holds train/CLASS and val/CLASS")
-    parser.add_argument("--backbone", required=True, help="timm's name of it, such as resnet18.tv_in1k")
+    parser.add_argument("--photos", required=True, type=Path, help="folder with train/CLASS and val/CLASS")
+    parser.add_argument("--backbone", required=True, help="timm's name, such as resnet18.tv_in1k")
     parser.add_argument("--weights", required=True, type=Path, help="safetensors, in timm's names")
     parser.add_argument("--size", required=True, type=int, help="side of the network's input, in pixels")
     parser.add_argument("--seed", required=True, type=int)
@@ -39,7 +39,7 @@ def torchvision_name(backbone: str) -> str:
     """torchvision's name of a plain ResNet of timm; exits where torchvision has no such network."""
     name, _, _ = backbone.partition(".")
     if name not in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
-        raise SystemExit(f"it takes torchvision's networks, and torchvision has no {backbone}")
+        raise SystemExit(f"torchvision has no {backbone}, and this script takes only its networks")
     return name
 
 

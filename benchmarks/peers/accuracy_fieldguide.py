@@ -19,10 +19,10 @@ from fieldguide.run_folder import RunFolder
 
 def main() -> None:
     parser = contract.arguments(__doc__)
-    parser.add_argument("--minutes", type=float, help="left out: the recipe ends by itself")
-    parser.add_argument("--recipe", help="left out: the command's default")
+    parser.add_argument("--minutes", type=float, help="default: the recipe ends by itself")
+    parser.add_argument("--recipe", help="default: that of the command")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the run there")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep the run in this folder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run = RunFolder(options.keep or Path(folder) / "run")
@@ -39,7 +39,7 @@ def main() -> None:
         asked = subprocess.run(command, env=environment, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
         sys.stderr.write(asked.stderr)
         if asked.returncode:
-            raise SystemExit(asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else "it said nothing")
+            raise SystemExit(asked.stderr.strip().splitlines()[-1] if asked.stderr.strip() else "no error message")
         began = time.perf_counter()
         said, history, result = read_predictions(run.predictions), run.read_history(), run.read_result()
         parts = [Path(file).parts for file in said.files]

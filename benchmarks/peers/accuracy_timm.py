@@ -59,7 +59,7 @@ def main() -> None:
     judged = create_dataset("", root=str(options.photos), split="val")
     names = {place: name for name, place in photos.reader.class_to_idx.items()}
     if photos.reader.class_to_idx != judged.reader.class_to_idx:
-        raise SystemExit("train/ and val/ have not the same classes")
+        raise SystemExit("train/ and val/ have different classes")
 
     model = timm.create_model(
         options.backbone,

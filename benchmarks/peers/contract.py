@@ -25,18 +25,18 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def arguments(description: str) -> argparse.ArgumentParser:
     """The options that every contestant takes; a script adds its own."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--photos", required=True, help="holds train/CLASS and val/CLASS; to predict, any photos")
+    parser.add_argument("--photos", required=True, help="folder with train/CLASS and val/CLASS; prediction takes any")
     parser.add_argument("--network", choices=NETWORKS, default="resnet50")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=3, help="the first is not counted")
-    parser.add_argument("--output", default="prediction.csv", help="where a prediction goes")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs; the first does not count")
+    parser.add_argument("--output", default="prediction.csv", help="CSV for predictions")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--fused", action="store_true", help="a fused Adam")
+    parser.add_argument("--fused", action="store_true", help="use fused Adam")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0, help="of torch; 0: its own choice")
+    parser.add_argument("--threads", type=int, default=0, help="torch's threads; 0: its own choice")
     return parser
 
 

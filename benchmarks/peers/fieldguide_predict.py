@@ -61,7 +61,7 @@ def by_the_library(options, made: Path) -> tuple[contract.Stopwatch, command.Pre
     with mock.patch.object(command, "load_runs", return_value=loaded) as loading, watch.running():
         written = command.predict(made, options.photos, options.output, engine=options.engine, quiet=True)
     if not loading.called:
-        raise SystemExit("the command loaded its model itself, within the time")
+        raise SystemExit("the command loaded its model within the timed part")
     return watch, written
 
 
@@ -69,7 +69,7 @@ def by_the_command(options, made: Path, folder: Path) -> tuple[contract.Stopwatc
     """Two processes; what the second takes longer for the photos that it has more."""
     files = sorted(Path(options.photos).iterdir())
     if len(files) <= options.batch * 2:
-        raise SystemExit(f"the difference of two commands takes more than {options.batch * 2} photos")
+        raise SystemExit(f"the difference of two commands needs more than {options.batch * 2} photos")
     python, few = [sys.executable, "-m", "fieldguide"], folder / "few"
     few.mkdir()
     for file in files[: options.batch * 2]:

@@ -76,8 +76,8 @@ def run(options, epochs: int, folder: Path) -> tuple[float, Path]:
 def main() -> None:
     parser = contract.arguments(__doc__)
     parser.add_argument("--execution", choices=("fast", "exact"), default="fast")
-    parser.add_argument("--batch-norm", help="train, frozen or folded; left out: the phase does not say")
-    parser.add_argument("--trainable", help="all, last_two_stages, last_stage or head; left out: all")
+    parser.add_argument("--batch-norm", help="train, frozen or folded; default: as in the phase")
+    parser.add_argument("--trainable", help="all, last_two_stages, last_stage or head; default: all")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--command-difference", action="store_true")
     options = parser.parse_args()

@@ -33,7 +33,7 @@ def main() -> None:
             YOLO(model_file(options.network, Path(folder), classes=CLASSES), task="classify").save("ultralytics.pt")
         shutil.move("ultralytics.pt", options.folder / "ultralytics.pt")
     except (ImportError, SystemExit) as error:  # its contestant is a row that says so
-        print(f"nothing for Ultralytics: {error}", file=sys.stderr)
+        print(f"no files for Ultralytics: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CHANNELS = {"resnet34": 512, "resnet50": 2048}
 def model_file(network: str, folder: Path, classes: int = 2) -> str:
     """A torchvision network without its head, then Ultralytics' head; the way of its own yolo11-cls-resnet18.yaml."""
     if network not in CHANNELS:
-        raise SystemExit(f"Ultralytics takes torchvision's networks, and torchvision has no {network}")
+        raise SystemExit(f"torchvision has no {network}, and Ultralytics trains only its networks")
     described = {
         "nc": classes,
         "backbone": [[-1, 1, "TorchVision", [CHANNELS[network], network, None, True, 2]]],
@@ -36,7 +36,7 @@ def model_file(network: str, folder: Path, classes: int = 2) -> str:
 
 def main() -> None:
     parser = contract.arguments(__doc__)
-    parser.add_argument("--cache", action="store_true", help="its cache of decoded photos in memory")
+    parser.add_argument("--cache", action="store_true", help="cache decoded photos in memory")
     options = parser.parse_args()
     torch_utils.NUM_THREADS = options.threads or os.cpu_count() or 1  # by itself it leaves a core to others
     LOGGER.setLevel(logging.ERROR)

@@ -73,7 +73,7 @@ def test_results_are_there_again_after_an_interruption_in_the_middle_of_a_line(t
         file.write('{"kind": "run", "meth')
     again = results(tmp_path)
     assert set(again.runs()) == {("auto", 1.0, 0), ("auto", 1.0, 1)}
-    assert "not written to its end" in capsys.readouterr().err
+    assert "the last line is cut off and ignored" in capsys.readouterr().err
     again.append("run", run(seed=2))
     assert set(results(tmp_path).runs()) == {("auto", 1.0, seed) for seed in range(3)}
 
@@ -263,7 +263,7 @@ def test_a_page_without_marks_is_left_alone(tmp_path):
 
     page = tmp_path / "page.md"
     page.write_text("text\n")
-    with pytest.raises(SystemExit, match="wants the marks"):
+    with pytest.raises(SystemExit, match="must contain the marks"):
         accuracy_page.render(begun(tmp_path, run()), page, None)
     assert page.read_text() == "text\n"
 
