@@ -33,10 +33,7 @@ Labels = npt.NDArray[np.int64]
 class Temperature:
     """The divisor of logits that makes their softmax as confident as it is right.
 
-    Attributes:
-        value: positive.
-        fitted_on_n: photos.
-        note: None if the value is the optimum; else why there is none, and what the value is instead.
+    `note` is None if the value is the optimum of `fitted_on_n` photos; else it says why, and what the value is.
     """
 
     value: float
@@ -47,12 +44,7 @@ class Temperature:
 def log_loss(logits: npt.NDArray[Any], labels: Labels) -> float:
     """Mean negative log probability of the true class, in nats; computed from logits, so never infinite.
 
-    Args:
-        logits: (photos, classes), finite.
-        labels: (photos,) indices.
-
-    Raises:
-        ValueError: no photos, or arrays that do not go together.
+    Takes (photos, classes) finite logits and (photos,) indices; raises ValueError without photos.
     """
     _demand_pairs(logits, labels)
     if len(labels) == 0:
@@ -128,17 +120,10 @@ def temperatures_without_each(
     Folds are stratified by class, if a class has a photo for each fold. Photos that belong together share a fold.
 
     Args:
-        logits: (photos, classes).
-        labels: (photos,) indices.
+        logits, labels: as for `fit_temperature`.
         folds: at least 2; fewer if there are fewer groups. A single group has no others to fit on and gets 1.
         seed: of the folds.
         groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
-
-    Returns:
-        (photos,) temperatures.
-
-    Raises:
-        ValueError: fewer than 2 folds, or arrays that do not go together.
     """
     _demand_pairs(logits, labels)
     if folds < 2:
@@ -203,18 +188,8 @@ def temperature_summary(
 ) -> dict[str, Any]:
     """The effect on these photos of a temperature that was fitted elsewhere.
 
-    Args:
-        temperature: positive.
-        logits: (photos, classes), finite; of photos that it was not fitted on.
-        labels: (photos,) indices.
-        judged: how, in words.
-        groups: (photos,) numbers; photos of one number belong together. None: each stands for itself.
-
-    Returns:
-        As `calibration_summary`, without `temperature_note` and `fitted_on_n`.
-
-    Raises:
-        ValueError: no photos, or arrays that do not go together.
+    Arguments and result are those of `calibration_summary`, without `temperature_note` and `fitted_on_n`; `judged` says
+    in words how the photos were judged.
     """
     before = logits.astype(np.float64)
     figures = _before_and_after(before, before / temperature, labels, groups)

@@ -70,9 +70,7 @@ def worth_each(
         right: (photos,).
         of: (photos,) the class that a photo counts for: its own for recall, the predicted one for precision.
         num_classes: above every number in `of`.
-        groups: (photos,) numbers; photos of one number belong together. None: single photos.
-        confidence: of the intervals, in (0, 1).
-        small: whether to account for few groups.
+        groups, confidence, small: as for `worth`; None: single photos.
 
     Returns:
         (num_classes,); the number of photos if they are single, 0 for a class without photos.
@@ -93,13 +91,7 @@ def share_interval(
 
     Franco, Little, Louis and Slud 2019, Journal of Survey Statistics and Methodology 7:334-364, compare it with others.
 
-    Args:
-        right: (photos,) at least one.
-        groups: (photos,) numbers; photos of one number belong together. None: single photos.
-        confidence: in (0, 1).
-
-    Returns:
-        Lower and upper bound, in [0, 1].
+    Takes (photos,) right ones, at least one, and groups as for `worth`; returns both bounds, in [0, 1].
     """
     if groups is None or joined_groups(groups) is None:
         return wilson(int(right.sum()), len(right), confidence)

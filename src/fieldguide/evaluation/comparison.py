@@ -24,8 +24,7 @@ class Comparison:
         n: photos.
         accuracy_a: share of them that A has right; `accuracy_a_low` and `accuracy_a_high` bound it (95 %, Wilson).
         accuracy_b: the same of B.
-        only_a: photos that only A has right.
-        only_b: photos that only B has right.
+        only_a, only_b: photos that only A, or only B, has right.
         difference: `accuracy_a` - `accuracy_b`; `difference_low` and `difference_high` bound it (95 %, Tango).
         p_value: McNemar's exact test, two-sided; with groups, their sign-flip test (`clusters.flip_test`).
         groups: how many, if photos belong together; intervals and test account for them. None: single photos.
@@ -64,10 +63,7 @@ class Comparison:
     def sentence(self, name_a: str, name_b: str, chose: Sequence[str] = ()) -> str:
         """The verdict in words, from the view of the model that is better on these photos.
 
-        Args:
-            name_a: what to call A.
-            name_b: what to call B.
-            chose: what these photos also chose ("epoch", "round", "recipe"); the sentence then says so.
+        `chose` is what these photos also chose ("epoch", "round", "recipe"); the sentence then says so.
         """
         better, other, low, high = name_a, name_b, self.difference_low, self.difference_high
         if self.only_b > self.only_a:
@@ -92,13 +88,7 @@ class Comparison:
 def compare_predictions(a: Predictions, b: Predictions, name_a: str = "A", name_b: str = "B") -> Comparison:
     """Compares two models on the same photos, paired by file name.
 
-    Classes are matched by name, so their order may differ.
-
-    Args:
-        a: of the first model.
-        b: of the second.
-        name_a: what messages call the first.
-        name_b: what messages call the second.
+    Classes are matched by name, so their order may differ. Messages call the models `name_a` and `name_b`.
 
     Raises:
         UsageError: not the same photos, or not the same classes for them, or no photos; says how many differ.
@@ -157,12 +147,7 @@ def _problem_with_pairing(a: Predictions, b: Predictions, name_a: str, name_b: s
 def mcnemar_exact(only_a: int, only_b: int) -> float:
     """McNemar's exact two-sided p-value (McNemar 1947; the binomial test of Agresti 2013, section 11.1).
 
-    Args:
-        only_a: pairs in which only the first is right.
-        only_b: pairs in which only the second is right.
-
-    Returns:
-        In (0, 1]; 1 where no pair differs.
+    Takes the pairs in which only the first, and only the second, is right; 1 if no pair differs.
     """
     if only_a + only_b == 0:
         return 1.0
@@ -195,11 +180,7 @@ def in_groups(groups: int | None) -> str:
 
 
 def selection_note(chose: Sequence[str]) -> str:
-    """The note behind a figure whose photos also chose something, such as the epoch; else empty.
-
-    Args:
-        chose: such as "epoch", "round", "recipe".
-    """
+    """The note behind a figure whose photos also chose something, such as the epoch; else empty."""
     if not chose:
         return ""
     return f"; these photos also chose {' and '.join(f'the {what}' for what in chose)}, so the figure is optimistic"

@@ -14,16 +14,7 @@ from scipy.stats import binomtest, norm, t
 def wilson(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a binomial proportion (Wilson 1927; Brown, Cai and DasGupta 2001, section 3.1.1).
 
-    Args:
-        successes: count, at most `trials`.
-        trials: count, at least 1.
-        confidence: in (0, 1).
-
-    Returns:
-        Lower and upper bound, in [0, 1].
-
-    Raises:
-        ValueError: no trials, or more successes than trials.
+    Returns both bounds, in [0, 1]; raises ValueError without trials, or with more successes than trials.
     """
     interval = binomtest(successes, trials).proportion_ci(confidence_level=confidence, method="wilson")
     return float(interval.low), float(interval.high)
@@ -37,7 +28,6 @@ def wilson_each(
     Args:
         successes: (shares,) counts, at most `trials`; fractional if trials count for less than one each.
         trials: (shares,) counts; for 0 the bounds are 0 and 1.
-        confidence: in (0, 1).
 
     Returns:
         Lower and upper bounds, each (shares,), in [0, 1].
@@ -100,12 +90,8 @@ def _tango_lower(only_a: float, only_b: float, pairs: float, z: float) -> float:
 class Spread:
     """Figures over several seeds of one recipe.
 
-    Attributes:
-        n: seeds.
-        mean: of the values.
-        deviation: standard deviation, divided by n - 1; None for one seed.
-        low: lower bound of the mean's 95 % t-interval; None for one seed.
-        high: upper bound of it; None for one seed.
+    `deviation` is the standard deviation, divided by n - 1; `low` and `high` are the mean's 95 % t-interval. All three
+    are None for one seed.
     """
 
     n: int
@@ -118,14 +104,8 @@ class Spread:
 def spread(values: Sequence[float], confidence: float = 0.95) -> Spread:
     """Mean, standard deviation and Student's t-interval of the mean.
 
-    The interval is for other seeds on the same photos. It does not cover other photos.
-
-    Args:
-        values: one figure per seed, at least one.
-        confidence: in (0, 1).
-
-    Raises:
-        ValueError: no values, or one that is not finite.
+    The interval is for other seeds on the same photos. It does not cover other photos. Raises ValueError without
+    values, or if one is not finite.
     """
     if len(values) == 0 or not np.isfinite(values).all():
         raise ValueError(f"no spread of {list(values)}")

@@ -21,17 +21,9 @@ def suspects(predictions: Predictions, temperature: float = 1.0, most: int | Non
     believes the labels it has seen. A class without photos has no threshold and is never suggested. The threshold is a
     mean, so the rule misses wrong labels on photos that are less typical than that.
 
-    Args:
-        predictions: of photos that the model was not trained on.
-        temperature: that calibrates them.
-        most: rows at most; None for all.
-
     Returns:
-        Rows with `file`, `given` and `suggested` class, `confidence` (of the suggested), `given_confidence` and
-        `threshold` (of the suggested class).
-
-    Raises:
-        ValueError: the temperature is not positive and finite.
+        At most `most` rows with `file`, `given` and `suggested` class, `confidence` (of the suggested),
+        `given_confidence` and `threshold` (of the suggested class).
     """
     probabilities, labels = predictions.probabilities(temperature), predictions.labels
     if len(labels) == 0:

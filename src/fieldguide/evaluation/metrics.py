@@ -30,9 +30,9 @@ def judge(
         groups: (photos,) numbers; photos of one number belong together. None: single photos.
 
     Returns:
-        Plain data: `images`, `groups` (how many, if photos belong together; all intervals account for it),
-        `loss` (nats), `accuracy` with `accuracy_low` and
-        `accuracy_high` (95 %, Wilson), `top5_accuracy` (None below 6 classes, and so are its bounds, named alike),
+        Plain data: `images`, `groups` (how many, if photos belong together; all intervals account for it), `loss`
+        (nats), `accuracy` with `accuracy_low` and `accuracy_high` (95 %, Wilson), `top5_accuracy` (None below 6
+        classes, and so are its bounds, named alike),
         `macro_accuracy` (mean recall of the classes that have photos) with `macro_accuracy_low` and
         `macro_accuracy_high` (95 %, stratified bootstrap), `per_class` and `confused_pairs`.
 
@@ -92,12 +92,6 @@ def class_table(
 
     A share without photos is None. If photos of a class belong together, the interval is for their effective number
     (`clusters.worth`), at least one photo, as for a single group.
-
-    Args:
-        labels: (photos,) indices of the true classes.
-        predicted: (photos,) indices of the predicted ones.
-        classes: names.
-        groups: (photos,) numbers; photos of one number belong together. None: single photos.
     """
     right = predicted == labels
     images, answers, correct = (np.bincount(of, minlength=len(classes)) for of in (labels, predicted, labels[right]))

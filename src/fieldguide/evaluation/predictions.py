@@ -46,10 +46,7 @@ class Predictions:
             raise ValueError(problem)
 
     def probabilities(self, temperature: float = 1.0) -> npt.NDArray[np.float64]:
-        """Softmax of the logits divided by `temperature`, in double precision.
-
-        Returns:
-            (photos, classes), each row summing to 1.
+        """Softmax of the logits divided by `temperature`, in double precision: (photos, classes).
 
         Raises:
             ValueError: the temperature is not positive and finite.
@@ -138,6 +135,3 @@ def _demand_names(*arrays: npt.NDArray[Any]) -> None:
             raise ValueError(f"names are {array.dtype} of shape {array.shape}")
         if any(SURROGATE.search(name) for name in array.tolist()):
             raise ValueError("a name in it is no text")
-
-
-# One wrong byte may be in the archive, its compression, an array's header (which is Python) or an array's name.

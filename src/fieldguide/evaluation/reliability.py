@@ -57,9 +57,7 @@ def reliability_table(
     """One row per bin of equal width: confidence, accuracy and number of photos.
 
     Args:
-        confidence: (photos,) probability of the likeliest class, in [0, 1].
-        correct: (photos,) whether that class is the true one.
-        bins: count.
+        confidence, correct, bins: as for `expected_calibration_error`.
         groups: (photos,) numbers; photos of one number belong together. None: single photos.
 
     Returns:
@@ -91,10 +89,8 @@ def reliability_table(
 class CoverageCurve:
     """Accuracy among the most confident photos, as more of them are answered.
 
-    Attributes:
-        coverage: (points,) share of photos answered, rising to 1.
-        accuracy: (points,) share of the answered that are right.
-        confidence: (points,) lowest confidence answered at that point.
+    Each is (points,): the share of photos answered, rising to 1; the share of these that are right; and the lowest
+    confidence answered.
     """
 
     coverage: Floats
@@ -115,13 +111,7 @@ def coverage_curve(confidence: Floats, correct: Flags, most_points: int = 200) -
 
     Photos of equal confidence are answered together, because no threshold can separate them.
 
-    Args:
-        confidence: (photos,) probability of the likeliest class.
-        correct: (photos,) whether that class is the true one.
-        most_points: at least 2; longer curves are thinned evenly, with the first and the last point kept.
-
-    Raises:
-        ValueError: no photos, fewer than 2 points, or arrays that do not go together.
+    Curves of more than `most_points`, at least 2, are thinned evenly, with the first and the last point kept.
     """
     if len(confidence) == 0 or confidence.shape != correct.shape or most_points < 2:
         raise ValueError(f"confidences {confidence.shape}, right or wrong {correct.shape}, {most_points} points")

@@ -10,13 +10,7 @@ SHOWN_FILES = 200
 
 
 def check_page(report: Mapping[str, Any], meanings: Mapping[str, str], thumbnails: Mapping[str, str]) -> str:
-    """Makes the page.
-
-    Args:
-        report: as in `--json`.
-        meanings: one sentence per kind of finding.
-        thumbnails: `data:` addresses by file; a file without one is shown by name.
-    """
+    """The page of a report as in `--json`; a file without a `data:` address in `thumbnails` is shown by name."""
     environment = Environment(
         loader=PackageLoader("fieldguide", "report"),
         autoescape=True,

@@ -61,13 +61,7 @@ class Choice:
 
 
 def choose(predictions: Predictions, probabilities: Floats, suspected: Sequence[dict[str, Any]]) -> Choice:
-    """Chooses what to show.
-
-    Args:
-        predictions: of photos that the model was not trained on.
-        probabilities: (photos, classes), calibrated.
-        suspected: likely label errors, likeliest first.
-    """
+    """Chooses what to show."""
     surest = probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions.predicted() != predictions.labels)
     worst = wrong[np.argsort(-surest[wrong], kind="stable")][:MISTAKES]

@@ -139,12 +139,7 @@ def _scale_for_rates(axes: Axes, rates: Sequence[float]) -> None:
 def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """A map over a photo: where nothing speaks for the class, the photo stands grey and dimmed.
 
-    Args:
-        photo: (height, width, 3) uint8.
-        heat: (height, width) in [0, 1].
-
-    Returns:
-        (height, width, 3) uint8.
+    Takes (height, width, 3) uint8 and (height, width) in [0, 1]; returns the shape and type of the first.
     """
     strength = MAP_STRENGTH * heat[..., None]  # (height, width, 1)
     gray = photo.mean(axis=2, keepdims=True)

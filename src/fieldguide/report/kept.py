@@ -38,16 +38,8 @@ class Kept:
     """All content of a report.
 
     Attributes:
-        name: of the run's folder.
-        result: `result.json`.
-        history: one line per epoch.
-        recipe: the recipe's text.
-        environment: machine and versions.
         split: `class`, `part` and `reason` of each photo, with its `file`.
-        predictions: of validation; None if the run kept none.
-        gallery: None if the run kept none.
-        label_errors: text of the CSV; None if the run kept none.
-        check: the findings of `check`; None if it was not run.
+        predictions, gallery, label_errors, check: None if the run kept none.
     """
 
     name: str

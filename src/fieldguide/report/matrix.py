@@ -16,10 +16,7 @@ WIDTH_PX, SMALLEST_PX, LARGEST_PX, LABEL_LETTERS = 1_080, 11, 44, 18
 class Cell:
     """One count that is not 0.
 
-    Attributes:
-        row, column: places of the actual and the predicted class.
-        count: photos.
-        share: of the photos of the actual class.
+    `row` is the place of the actual class, `column` of the predicted one; `share` is of the photos of the actual class.
     """
 
     row: int
@@ -32,13 +29,7 @@ class Cell:
 class Matrix:
     """What is drawn.
 
-    Attributes:
-        classes: names of rows and columns.
-        labels: the same, shortened to fit.
-        images: photos of each class.
-        cells: counts that are not 0.
-        cell_px: side of a cell.
-        left_out: classes that are not drawn.
+    `labels` are the classes' names, shortened to fit; `left_out` is the number of classes that are not drawn.
     """
 
     classes: tuple[str, ...]

@@ -9,13 +9,7 @@ from fieldguide.report.pairs import Pairs
 
 
 def methods_page(rows: Sequence[comparison.Row], pairs: Pairs, histories: Mapping[str, charts.Epochs]) -> str:
-    """The page.
-
-    Args:
-        rows: of `comparison.table`.
-        pairs: the runs compared two by two.
-        histories: of the runs that have one, by name in the table.
-    """
+    """The page of rows of `comparison.table`, with the histories of runs by their names in it."""
     return render(
         "methods.html.j2",
         titles=comparison.TITLES,

@@ -18,11 +18,7 @@ MOST_PAIRS = 10
 class Pair:
     """Two runs on the same validation photos.
 
-    Attributes:
-        a: name of the first run.
-        b: name of the second.
-        comparison: the figures.
-        sentence: the verdict in words, with what the photos chose.
+    `a` and `b` are their names; `sentence` is the verdict in words, with what the photos chose.
     """
 
     a: str

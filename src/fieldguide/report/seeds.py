@@ -9,14 +9,9 @@ from fieldguide.report.comparison import Row
 def seeds_row(name: str, rows: Sequence[Row], unlike: str = "") -> Row:
     """Mean, standard deviation and the mean's 95 % t-interval over seeds.
 
-    Args:
-        name: of the recipe.
-        rows: of the table, one row per seed, at least one.
-        unlike: how the trainings differ besides their seeds, for the note; empty if they do not.
-
-    Returns:
-        A row with the keys of the table. Its intervals are for other seeds on the same photos; the rows of the single
-        runs have intervals for other photos. Test figures from different photos have no mean.
+    Of one or more rows of the table, a row with the same keys; `unlike` says how the trainings differ besides their
+    seeds. Its intervals are for other seeds on the same photos; the rows of the single runs have intervals for other
+    photos. Test figures from different photos have no mean.
     """
     first, n = rows[0], len(rows)
     made: Row = {
