@@ -105,12 +105,7 @@ SIGNAL_EXIT_CODES = {"SIGHUP": 129, "SIGINT": 130, "SIGTERM": 143}
 
 
 class Interrupted(FieldguideError):
-    """A signal ended the command before there was a result.
-
-    Args:
-        signal_name: `SIGINT`, `SIGTERM` or `SIGHUP`.
-        message: what happened.
-    """
+    """A signal (`SIGINT`, `SIGTERM` or `SIGHUP`) ended the command before there was a result."""
 
     def __init__(self, signal_name: str, message: str) -> None:
         self.signal_name = signal_name

@@ -39,15 +39,8 @@ def take(handle: int, *, shared: bool = False, wait: bool = False) -> bool | Non
 def held(path: Path, what: str) -> Iterator[None]:
     """Holds a lock that no other process can hold; the file says who holds it and is removed at the end.
 
-    Where there are no locks, a holder counts if its process is alive, or if it is on another machine.
-
-    Args:
-        path: of the lock's file, whose folder exists.
-        what: that is locked, for the message.
-
-    Raises:
-        UsageError: another process holds it.
-        OSError: the file cannot be made.
+    Where there are no locks, a holder counts if its process is alive, or if it is on another machine. Raises
+    UsageError, naming `what` is locked, if another process holds it.
     """
     with _opened(path) as handle:
         holder = os.read(handle, 300).decode("utf-8", "replace").strip()

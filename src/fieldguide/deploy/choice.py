@@ -20,12 +20,7 @@ KIND = "engines"
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast an engine is.
-
-    Attributes:
-        images_per_second: once it is ready.
-        ready_seconds: to convert, compile and warm up.
-    """
+    """How fast an engine is once it is ready, and the seconds to convert, compile and warm up."""
 
     images_per_second: float
     ready_seconds: float
@@ -39,10 +34,7 @@ class Speed:
 class Speeds:
     """The measured speeds for one network on one machine; the file may be deleted at any time.
 
-    Attributes:
-        key: what the speeds depend on, as plain data.
-        folder: where they are kept; None: nowhere.
-        of: each engine's speed, by its name.
+    `key` is what they depend on, as plain data; without a `folder` they are kept nowhere.
     """
 
     key: Mapping[str, Any]

@@ -22,12 +22,7 @@ BATCH_SIZE = 64
 
 
 class Engine(abc.ABC):
-    """The interface of all engines.
-
-    Attributes:
-        batch_size: images that suit it best at once; it takes any number.
-        remarks: sentences that a user should read.
-    """
+    """The interface of all engines; `batch_size` suits it best, but it takes any number of images."""
 
     batch_size: int = BATCH_SIZE
     remarks: Sequence[str] = ()

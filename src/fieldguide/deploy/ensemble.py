@@ -20,26 +20,13 @@ class Ensemble(Answering):
 
     Each member has its own preprocessing, engine and temperature. Use it like a `Predictor`. Its logits are the
     logarithm of the mean probability, so their softmax is that mean and its own temperature is 1.
-
-    Attributes:
-        members: at least one.
-        classes: in the order of the first member.
-        temperature: 1.
-        is_calibrated: whether every member is calibrated.
+    Classes are in the order of the first member.
     """
 
     temperature = 1.0
 
     def __init__(self, members: Sequence[Predictor], names: Sequence[str]) -> None:
-        """Joins the members.
-
-        Args:
-            members: predictors.
-            names: of the members, for messages.
-
-        Raises:
-            UsageError: their classes differ; the message names the difference.
-        """
+        """Joins members of these names; raises UsageError if their classes differ, and says how."""
         demand_same_classes([member.classes for member in members], names)
         self.members = tuple(members)
         self.classes = members[0].classes

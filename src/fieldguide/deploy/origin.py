@@ -20,9 +20,7 @@ ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched fr
 class Computing:
     """What computes; it cannot be pickled.
 
-    Attributes:
-        engine: (batch, 3, height, width) inputs to (batch, num_classes) logits.
-        backbone: the same inputs to (batch, width) features; None: there is none.
+    `engine` gives (batch, num_classes) logits; `backbone`, if there is one, (batch, width) features.
     """
 
     engine: Engine
@@ -31,13 +29,7 @@ class Computing:
 
 @dataclass(frozen=True)
 class Origin:
-    """A bundle as it was when it was loaded; plain data.
-
-    Attributes:
-        folder: the bundle.
-        device, engine: as they were asked for.
-        description: what the bundle said of itself.
-    """
+    """A bundle as it was when it was loaded, with device and engine as requested; plain data."""
 
     folder: Path
     device: str

@@ -54,11 +54,7 @@ class Predictor(Answering):
 
         Args:
             engine: inputs to logits, already the mean with the mirror image where `preprocessing` asks for it.
-            classes: names, in the order of the logits.
-            preprocessing: photos to inputs.
-            max_megapixels: a larger photo is unreadable.
             temperature: None: none was fitted.
-            draft: see `load_predictor`.
             backbone: inputs to features; None: it gives none.
             origin: where both can be loaded from again.
         """

@@ -27,12 +27,7 @@ def is_zip(target: Path) -> bool:
 
 @dataclass
 class Written:
-    """What needs attention among the rows.
-
-    Attributes:
-        failed: names and reasons of the photos that could not be read.
-        unsure: how many rows have the status unsure.
-    """
+    """What needs attention among the rows: names and reasons of unreadable photos, and how many are unsure."""
 
     failed: list[tuple[str, str]]
     unsure: int = 0
@@ -50,8 +45,6 @@ def write_rows(
     Args:
         target: a CSV, or a .zip that will hold one.
         stream: names of photos with their predictions.
-        format: of `FORMATS`.
-        top: classes listed per photo.
         written: changes names of photos and classes; not used in a submission, which needs exact names.
 
     Raises:

@@ -82,17 +82,8 @@ class Serving(Engine):
     ) -> None:
         """Prepares; nothing is built before the first photo.
 
-        Args:
-            classifier: in evaluation mode.
-            device: where it computes.
-            engine: one of `NAMES`.
-            image_size_px: side of the input.
-            batch_size: images that engines with a fixed shape take at once.
-            speeds: what was measured before.
-            is_mirrored: logits of every engine are the mean over each image and its mirror image.
-
-        Raises:
-            UsageError: the engine cannot run here.
+        Engines with a fixed shape take `batch_size` images at once. If `is_mirrored`, the logits of every engine are
+        the mean over each image and its mirror image. Raises UsageError if the engine cannot run here.
         """
         demand_engine(engine, device)
         self.batch_size = batch_size

@@ -81,15 +81,8 @@ def read_description(folder: Path) -> Description:
 def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: str | None) -> None:
     """Writes a fitted temperature into a bundle.
 
-    Args:
-        folder: the bundle.
-        temperature: between 1e-6 and 1e6.
-        fitted_on_n: photos.
-        note: None if it is the optimum; else why not, and which temperature is used instead.
-
-    Raises:
-        UsageError: the bundle is missing or damaged.
-        ValueError: the temperature is out of range.
+    `note` says why a temperature is not the optimum. Raises UsageError if the bundle is missing or damaged, ValueError
+    if the temperature is not between 1e-6 and 1e6.
     """
     if not is_temperature(temperature):
         raise ValueError(f"a temperature must be between {TEMPERATURES[0]:g} and {TEMPERATURES[1]:g}: {temperature}")

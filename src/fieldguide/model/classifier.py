@@ -25,13 +25,7 @@ class Architecture:
 
 
 class Classifier(nn.Module):
-    """Images to logits: `head(backbone(images))`.
-
-    Attributes:
-        backbone: the network from images to features.
-        head: the network from features to logits.
-        interface: of the backbone, for what is asked besides features.
-    """
+    """Images to logits: `head(backbone(images))`; `interface` answers what is asked of the backbone besides."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
@@ -73,14 +67,8 @@ def demand_image_size(
 ) -> None:
     """Sends an image without content through a network on the meta device.
 
-    Args:
-        classifier: on the meta device.
-        image_size_px: side of the image.
-        backbone: its name, for the message.
-        field: which asks for that size, for the message.
-
-    Raises:
-        UsageError: the network does not take images of that size, or gives no pooled features.
+    `backbone` and `field` (which asks for that size) are for the message of the UsageError, raised if the network does
+    not take images of that size, or gives no pooled features.
     """
     try:
         features = classifier.backbone.eval()(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
@@ -103,11 +91,7 @@ def count_parameters(classifier: Classifier) -> dict[str, int]:
 
 
 def set_trainable(classifier: Classifier, part: str) -> None:
-    """Lets a part learn and freezes the rest.
-
-    Args:
-        classifier: changed in place.
-        part: `all`, `head`, `last_stage` or `last_two_stages` (each with the head).
+    """Lets a part learn and freezes the rest: `all`, `head`, `last_stage` or `last_two_stages` (each with the head).
 
     Raises:
         UsageError: the backbone's stages are not known.

@@ -23,7 +23,6 @@ class Description:
     """What a bundle says of itself.
 
     Attributes:
-        architecture: the network.
         classes: names, in the order of the network's outputs.
         preprocessing: plain data; `data.preprocess.Preprocessing` reads it.
         pretrained_on: what the first weights were trained on; None if unknown.
@@ -83,15 +82,7 @@ def _digest_of(content: Mapping[str, Any]) -> str:
 
 
 def from_dict(data: Any, path: Path) -> Description:
-    """A description from its plain data.
-
-    Args:
-        data: whatever the file contained.
-        path: of the file, for the messages.
-
-    Raises:
-        UsageError: damaged, changed by hand, or of another version.
-    """
+    """A description from whatever the file contained; raises UsageError if it is damaged or of another version."""
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else None
         raise UsageError(f"{path}: has format {str(found)[:40]}, but this version of fieldguide reads format {FORMAT}")

@@ -14,7 +14,6 @@ class Backbone(abc.ABC):
 
     Attributes:
         network: (batch, 3, height, width) float, normalised, to (batch, num_features), pooled as in pretraining.
-        num_features: width of the pooled features.
         preprocessing: of its pretraining: image_size_px, crop_share, interpolation, mean, std.
     """
 

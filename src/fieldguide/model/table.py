@@ -8,15 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class KnownBackbone:
-    """A row.
+    """A row, by timm's name; its parameters are without a classifier.
 
-    Attributes:
-        name: timm's.
-        parameters: without a classifier.
-        gmacs: giga-multiply-accumulates of a photo's forward pass at `image_size_px`.
-        image_size_px: of its pretraining.
-        top1_percent: published accuracy on ImageNet-1k's validation photos.
-        top1_size_px: where that was measured.
+    `gmacs` are giga-multiply-accumulates of a forward pass at `image_size_px`, the size of the pretraining.
+    `top1_percent` is the published accuracy on ImageNet-1k's validation photos, measured at `top1_size_px`.
     """
 
     name: str

@@ -24,11 +24,9 @@ class LoadedWeights:
     """Where weights came from and what did not fit.
 
     Attributes:
-        source: as requested.
         pretrained_on: `none`, `imagenet-1k`, another name, or None if unknown.
         not_used: names in the file that the network does not have.
         not_filled: names in the backbone that the file does not have; they stay random.
-        head_too: whether the head was loaded too.
     """
 
     source: str
