@@ -39,25 +39,21 @@ def extras_of(drawn: Drawn, side: int) -> npt.NDArray[np.float32]:
 def apply_extras(
     images: torch.Tensor, extras: torch.Tensor, names: AbstractSet[str], colour: torch.Tensor
 ) -> torch.Tensor:
-    """Changes a batch.
+    """Changes a batch (batch, 3, side, side) uint8, on its device; gives it back channels_last.
 
     Args:
-        images: (batch, 3, side, side) uint8.
         extras: (batch, 12) float32, rows of `extras_of`, on the same device.
         names: what occurs in them, of `names_of`; what does not is not computed.
         colour: (3,) uint8 of what is erased.
-
-    Returns:
-        As `images`, channels_last.
     """
     if not names.isdisjoint(WARPS):
         images = _warped(images, extras[:, 2:8])
     if not names.isdisjoint(TABLES):
         images = _looked_up(images, extras, names)
-    for name, change in (("color", _without_colour), ("sharpness", _smoothed)):
+    for name, change in (("color", _gray), ("sharpness", _smoothed)):
         if name in names:
             factor = 1 + extras[:, 1, None, None, None]
-            images = torch.where(_is(name, extras), _blend(change(images), images, factor), images)
+            images = torch.where(_is(name, extras), _blend(change(images).float(), images, factor), images)
     if "erasing" in names:
         steps = torch.arange(images.shape[-1], device=images.device)
         left, top, right, bottom = (edge[:, None] for edge in extras[:, 8:].unbind(dim=1))
@@ -136,10 +132,6 @@ def _gray(images: torch.Tensor) -> torch.Tensor:
     """(batch, 1, side, side) int32, by the whole numbers of Pillow's mode L."""
     red, green, blue = images.int().unbind(dim=1)
     return ((19_595 * red + 38_470 * green + 7_471 * blue + 32_768) >> 16)[:, None]
-
-
-def _without_colour(images: torch.Tensor) -> torch.Tensor:
-    return _gray(images).float()
 
 
 def _smoothed(images: torch.Tensor) -> torch.Tensor:

@@ -28,38 +28,23 @@ JITTERS = ("brightness", "contrast", "saturation", "hue")
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What chance drew for one photo, once.
+    """What chance drew for one photo, once."""
 
-    Attributes:
-        crop: left, top, width, height in pixels of the photo.
-        horizontal_flip, vertical_flip: whether.
-        angle: of the rotation, in degrees counter-clockwise.
-        jitters: (name of `JITTERS`, value) in their order; a factor, or for hue a share of the circle.
-        shift: right and down, in pixels of the output.
-        operation: of TrivialAugment, None without it.
-        erased: left, top, right, bottom in pixels of the output; None: nothing.
-        erased_colour: what it becomes, RGB.
-    """
-
-    crop: tuple[float, float, float, float]
+    crop: tuple[float, float, float, float]  # left, top, width, height in pixels of the photo
     horizontal_flip: bool
     vertical_flip: bool
-    angle: float
-    jitters: tuple[tuple[str, float], ...]
-    shift: tuple[int, int]
-    operation: Operation | None = None
-    erased: Box | None = None
-    erased_colour: tuple[int, int, int] = (0, 0, 0)
+    angle: float  # of the rotation, in degrees counter-clockwise
+    jitters: tuple[tuple[str, float], ...]  # (name of `JITTERS`, value); a factor, for hue a share of the circle
+    shift: tuple[int, int]  # right and down, in pixels of the output
+    operation: Operation | None = None  # of TrivialAugment, None without it
+    erased: Box | None = None  # left, top, right, bottom in pixels of the output; None: nothing
+    erased_colour: tuple[int, int, int] = (0, 0, 0)  # RGB
 
 
 def draw(policy: Policy, preprocessing: Preprocessing, width: int, height: int, seed: int) -> Drawn:
-    """Draws an augmentation from a generator of the photo's own, so that it depends on the arguments alone.
+    """Draws for a photo of a size in pixels from a generator of its own, so that it depends on the arguments alone.
 
-    Args:
-        policy: what may happen.
-        preprocessing: the output's side, and the centre crop where the policy has no crop.
-        width, height: of the photo, in pixels.
-        seed: of `photo_seed`.
+    Where the policy has no crop, it is the preprocessing's. The seed is of `photo_seed`.
     """
     chance = np.random.default_rng(seed)
     crop = center_box(width, height, preprocessing)
@@ -125,11 +110,8 @@ def _jitters(policy: Policy, chance: np.random.Generator) -> tuple[tuple[str, fl
 def warp(drawn: Drawn, side: int) -> tuple[Row, Row]:
     """The map from the output back into the photo, crop, flips, rotation and translation in one.
 
-    Points are continuous: a pixel covers [i, i + 1), its middle is at i + 0.5. The rotation is about the output's
-    middle, as Pillow's and torchvision's.
-
-    Returns:
-        Two rows of three: a point of the output, in pixels, to a point of the photo.
+    Two rows of three take a point of the output, in pixels, to a point of the photo. Points are continuous: a pixel
+    covers [i, i + 1), its middle is at i + 0.5. It rotates about the output's middle, as Pillow and torchvision do.
     """
     left, top, width, height = drawn.crop
     angle = math.radians(drawn.angle)
@@ -142,13 +124,10 @@ def warp(drawn: Drawn, side: int) -> tuple[Row, Row]:
 
 
 def colours(drawn: Drawn) -> tuple[Matrix, Matrix]:
-    """The colour transform as two matrices: `x -> direct @ x + of_mean @ mean`.
+    """The colour transform as two matrices, (3, 3) float64: `x -> direct @ x + of_mean @ mean`.
 
     `mean` is the photo's mean colour before the transform; contrast is the only jitter that needs it, and it is linear
     in it. What torchvision clips to [0, 255] between two jitters is clipped once, at the end.
-
-    Returns:
-        (3, 3) each, float64.
     """
     direct, of_mean = np.eye(3), np.zeros((3, 3))
     for name, value in drawn.jitters:

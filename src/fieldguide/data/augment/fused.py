@@ -62,25 +62,16 @@ def _augment(policy: Policy, preprocessing: Preprocessing, photo: Pixels, seed: 
 
 
 def apply(drawn: Drawn, photo: Pixels, output: Pixels) -> None:
-    """Augments a photo by what was drawn.
+    """Augments a photo (height, width, 3) uint8, which is not changed, by what was drawn for its size.
 
-    Args:
-        drawn: for a photo of this size.
-        photo: (height, width, 3) uint8; not changed.
-        output: (side, side, 3) uint8, contiguous; overwritten.
+    The output is (side, side, 3) uint8, contiguous, and overwritten.
     """
     import cv2
 
     side = output.shape[0]
     region, to_region = _region(drawn, photo, side)
-    cv2.warpAffine(
-        region,
-        to_region,
-        (side, side),
-        dst=output,
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(region, to_region, (side, side), dst=output, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     if drawn.angle:
         for beyond in _beyond(drawn, side):  # fillPoly would do all four at once, with ten times as many wrong pixels
             cv2.fillConvexPoly(output, beyond, (0, 0, 0), shift=SUBPIXEL_BITS)

@@ -34,17 +34,13 @@ def numbers_of(drawn: Drawn, side: int, width: int, height: int) -> npt.NDArray[
 def augment_batch(
     pixels: torch.Tensor, places: torch.Tensor, numbers: torch.Tensor, side: int, samples: int
 ) -> torch.Tensor:
-    """Augments a batch.
+    """Augments a batch into (batch, 3, side, side) uint8, channels_last.
 
     Args:
         pixels: (pixels, 3) uint8 of many photos, one after another, row by row.
         places: (batch, 2) int64: where each photo begins, and its width.
         numbers: (batch, 34) float32, rows of `numbers_of`.
-        side: of the images.
         samples: a pixel, on each axis.
-
-    Returns:
-        (batch, 3, side, side) uint8, channels_last.
     """
     batch, device = len(numbers), pixels.device
     numbers = numbers[:, :, None, None]  # (batch, 34, 1, 1), against (height, width)

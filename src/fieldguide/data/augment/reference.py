@@ -19,11 +19,7 @@ Augment = Callable[[Image.Image, int], Image.Image]
 def photo_seed(seed: int, epoch: int, file: str, draw: int = 0) -> int:
     """A number in [0, 2**63) that depends on these alone: on no worker, batch or process.
 
-    Args:
-        seed: the training's.
-        epoch: counted over the whole run.
-        file: the photo's name.
-        draw: how often the photo came before in this epoch.
+    Epochs are counted over the whole run; `draw` is how often the photo came before in this one.
     """
     text = (f"{seed}\0{epoch}\0{file}" + (f"\0{draw}" if draw else "")).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
@@ -32,9 +28,8 @@ def photo_seed(seed: int, epoch: int, file: str, draw: int = 0) -> int:
 def reference(policy: Policy, preprocessing: Preprocessing) -> Augment:
     """torchvision's transforms with their defaults (rotation and translation: nearest, black corners).
 
-    Returns:
-        A function from an RGB photo of any size and a seed to an RGB photo, `image_size_px` square.
-        It leaves the state of torch's generator as it was.
+    They take an RGB photo of any size and a seed, give one of `image_size_px` square, and leave torch's generator as it
+    was.
     """
     transforms = v2.Compose(_transforms(policy, preprocessing))
     return functools.partial(_augment, transforms, preprocessing if policy.crop_scale is None else None)
@@ -55,15 +50,8 @@ def _transforms(policy: Policy, preprocessing: Preprocessing) -> list[torch.nn.M
     size = preprocessing.image_size_px
     steps: list[torch.nn.Module] = []
     if policy.crop_scale is not None:
-        steps.append(
-            v2.RandomResizedCrop(
-                size,
-                scale=policy.crop_scale,
-                ratio=policy.crop_ratio,
-                interpolation=INTERPOLATION[preprocessing.interpolation],
-                antialias=True,
-            )
-        )
+        how = INTERPOLATION[preprocessing.interpolation]
+        steps.append(v2.RandomResizedCrop(size, policy.crop_scale, policy.crop_ratio, how, antialias=True))
     if policy.horizontal_flip:
         steps.append(v2.RandomHorizontalFlip(policy.horizontal_flip))
     if policy.vertical_flip:

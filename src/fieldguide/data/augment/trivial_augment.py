@@ -19,15 +19,10 @@ Row = tuple[float, float, float]
 
 
 class Operation(NamedTuple):
-    """What chance drew.
+    """What chance drew."""
 
-    Attributes:
-        name: of `OPERATIONS`.
-        strength: a shear, pixels, degrees, a share of change, bits or a threshold in [0, 1]; 0 where there is none.
-    """
-
-    name: str
-    strength: float
+    name: str  # of `OPERATIONS`
+    strength: float  # a shear, pixels, degrees, a share of change, bits or a threshold in [0, 1]; or 0
 
 
 def _up_to(most: float) -> Callable[[float], float]:
@@ -37,15 +32,10 @@ def _up_to(most: float) -> Callable[[float], float]:
 # Strengths in [0, 1] to the operation's own unit, and whether half of them have the other sign.
 RANGES: dict[str, tuple[Callable[[float], float], bool]] = {
     "identity": (_up_to(0), False),
-    "shear_x": (_up_to(MOST_SHEAR), True),
-    "shear_y": (_up_to(MOST_SHEAR), True),
-    "translate_x": (_up_to(MOST_SHIFT_PX), True),
-    "translate_y": (_up_to(MOST_SHIFT_PX), True),
+    **dict.fromkeys(("shear_x", "shear_y"), (_up_to(MOST_SHEAR), True)),
+    **dict.fromkeys(("translate_x", "translate_y"), (_up_to(MOST_SHIFT_PX), True)),
     "rotate": (_up_to(MOST_DEGREES), True),
-    "brightness": (_up_to(MOST_BLEND), True),
-    "color": (_up_to(MOST_BLEND), True),
-    "contrast": (_up_to(MOST_BLEND), True),
-    "sharpness": (_up_to(MOST_BLEND), True),
+    **dict.fromkeys(("brightness", "color", "contrast", "sharpness"), (_up_to(MOST_BLEND), True)),
     "posterize": (lambda share: 8 - round(6 * share), False),
     "solarize": (lambda share: 1 - share, False),
     "auto_contrast": (_up_to(0), False),

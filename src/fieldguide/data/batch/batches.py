@@ -10,34 +10,21 @@ import torch
 
 @dataclass(frozen=True)
 class LabelledPhoto:
-    """A photo to train on.
-
-    Attributes:
-        path: where it lies.
-        file: its name in the split; its random numbers depend on it.
-        label: index of its class.
-        content_hash: SHA-256 of its content, by which its pixels are cached.
-    """
+    """A photo to train on."""
 
     path: Path
-    file: str
-    label: int
-    content_hash: str = ""
+    file: str  # its name in the split; its random numbers depend on it
+    label: int  # index of its class
+    content_hash: str = ""  # SHA-256 of its content, by which its pixels are cached
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Photos for one step.
+    """Photos for one step."""
 
-    Attributes:
-        images: (batch, 3, height, width) uint8.
-        labels: (batch,) int64.
-        files: their names, for messages.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    files: tuple[str, ...]
+    images: torch.Tensor  # (batch, 3, height, width) uint8
+    labels: torch.Tensor  # (batch,) int64
+    files: tuple[str, ...]  # their names, for messages
 
 
 class Batches(Protocol):
@@ -48,14 +35,8 @@ class Batches(Protocol):
         """How many batches an epoch has."""
 
     def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
-        """The batches of one epoch, from a step on.
+        """The batches of one epoch, counted over the whole run, by the augmentation of that name.
 
-        Args:
-            augmentation: one of the names given.
-            epoch: counted over the whole run.
-            first_step: so many batches of the epoch are left out, and none of their photos is read.
-            balanced: draw each class equally often, in place of each photo once.
-
-        Raises:
-            PhotosError: a photo that could be read before cannot be read any more.
+        The first `first_step` batches are left out, and none of their photos is read. `balanced` draws each class
+        equally often, in place of each photo once. Raises PhotosError if a photo cannot be read any more.
         """

@@ -30,23 +30,15 @@ PIECE_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class HostBatch:
-    """A batch as numbers, made by a thread.
+    """A batch as numbers, made by a thread."""
 
-    Attributes:
-        numbers: (batch, 34) float32, a row of `numbers_of` a photo.
-        places: (batch, 2) int64: where a photo begins among the pixels, and its width.
-        pixels: (pixels, 3) uint8 of this batch, or None where the device has them.
-        extras: (batch, 12) float32, a row of `extras_of` a photo, or None where there is nothing to do.
-        names: what there is to do, of `names_of`.
-    """
-
-    numbers: torch.Tensor
-    places: torch.Tensor
-    pixels: torch.Tensor | None
+    numbers: torch.Tensor  # (batch, 34) float32, a row of `numbers_of` a photo
+    places: torch.Tensor  # (batch, 2) int64: where a photo begins among the pixels, and its width
+    pixels: torch.Tensor | None  # (pixels, 3) uint8 of this batch; None where the device has them
     labels: torch.Tensor
     files: tuple[str, ...]
-    extras: torch.Tensor | None = None
-    names: frozenset[str] = frozenset()
+    extras: torch.Tensor | None = None  # (batch, 12) float32, a row of `extras_of` a photo; None: nothing to do
+    names: frozenset[str] = frozenset()  # what there is to do, of `names_of`
 
 
 class DeviceBatches:
@@ -70,11 +62,6 @@ class DeviceBatches:
         Args:
             photos: what to train on, in a stable order.
             policies: by name; `epoch` is asked for one of them.
-            pixels: where a photo's pixels come from.
-            preprocessing: the side of the images.
-            device: where they are made.
-            seed: of the order and of every photo's random numbers.
-            batch_size: photos a step.
             most_resident_bytes: above, each batch's pixels are copied when it is made.
             workers: threads; None: few where the device has the pixels, more where it has not.
         """

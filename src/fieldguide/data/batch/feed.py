@@ -46,23 +46,14 @@ class _Settings(TypedDict):
 
 @dataclass(frozen=True)
 class Feed:
-    """Where a training's batches come from.
+    """Where a training's batches come from."""
 
-    Attributes:
-        batches: shuffled and augmented, images of the preprocessing's size.
-        waiting: counts how long the training waits for them.
-        side_px: that size.
-        make: the side of the images in px to such batches.
-        pixels: the cache's, or None where photos are decoded each time.
-        remarks: sentences that a person should read before the training.
-    """
-
-    batches: Batches
-    waiting: Waiting
-    side_px: int
-    make: Callable[[int], Batches]
-    pixels: PhotoPixels | None = None
-    remarks: tuple[str, ...] = ()
+    batches: Batches  # shuffled and augmented
+    waiting: Waiting  # counts how long the training waits for them
+    side_px: int  # of their images
+    make: Callable[[int], Batches]  # such batches of another side in px
+    pixels: PhotoPixels | None = None  # the cache's; None where photos are decoded each time
+    remarks: tuple[str, ...] = ()  # sentences that a person should read before the training
     _other: dict[int, Batches] = field(default_factory=dict)
 
     def of_size(self, side_px: int) -> Batches:
@@ -76,13 +67,10 @@ class Feed:
 
     def remarks_after(self) -> list[str]:
         """Sentences that a person should read after the training."""
-        damaged = len(self.pixels.damaged) if self.pixels else 0
-        if not damaged:
+        if not self.pixels or not self.pixels.damaged:
             return []
-        return [
-            f"the cache had {counted(damaged, 'damaged photo')}; decoded from the file instead. The next training "
-            "caches them again"
-        ]
+        damaged = counted(len(self.pixels.damaged), "damaged photo")
+        return [f"the cache had {damaged}; decoded from the file instead. The next training caches them again"]
 
 
 def can_fuse(device: torch.device) -> bool:
@@ -111,21 +99,15 @@ def make_feed(
     Args:
         photos: what to train on, in a stable order.
         policies: augmentations by name.
-        preprocessing: the side of the images, and the centre crop.
         engine: `reference` or `fused`.
         cache_side_px: bound on the shorter side of the pixels that `fused` starts from; 0: none, and no cache.
-        seed: of the order and of every photo's random numbers.
-        batch_size: photos a step.
-        max_megapixels: a larger photo is unreadable.
         device: where the training runs; a GPU augments by itself.
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         advance: called with how many more photos the cache has.
         cache: None: the user's.
         read: how a file is read that goes into the cache.
 
-    Raises:
-        PhotosError: a photo cannot be read, or is another one by now.
-        UsageError: `fused` without OpenCV on a CPU.
+    Raises PhotosError if a photo cannot be read or has changed, UsageError for `fused` without OpenCV on a CPU.
     """
     settings, side = _Settings(seed=seed, batch_size=batch_size, workers=workers), preprocessing.image_size_px
     if engine == "reference":
@@ -143,17 +125,12 @@ def make_feed(
     def cached(side_px: int) -> Batches:
         sized = preprocessing.of_size(side_px)
         if device.type == "cuda":
-            free = _free_for_photos(device)
-            return DeviceBatches(photos, policies, pixels, sized, device=device, most_resident_bytes=free, **settings)
+            most = int(SHARE_OF_DEVICE_MEMORY * torch.cuda.mem_get_info(device)[0])
+            return DeviceBatches(photos, policies, pixels, sized, device=device, most_resident_bytes=most, **settings)
         augmentations = {name: fused.fused(policy, sized) for name, policy in policies.items()}
         return FusedBatches(photos, augmentations, pixels, side_px=side_px, **settings)
 
     return Feed(cached(side), Waiting(_advice(photos, pixels)), side, cached, pixels, tuple(_remarks(photos, pixels)))
-
-
-def _free_for_photos(device: torch.device) -> int:
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(SHARE_OF_DEVICE_MEMORY * free)
 
 
 def _uncached(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> int:
@@ -161,14 +138,11 @@ def _uncached(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> int:
 
 
 def _remarks(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> list[str]:
-    left = _uncached(photos, pixels)
+    left, of = _uncached(photos, pixels), counted(len(photos), "photo")
     if not left or not pixels.side_px:
         return []
-    reason = pixels.problem or "they are too large"
-    return [
-        f"{left:,} of {counted(len(photos), 'photo')} not in the cache ({reason}); they are decoded in "
-        "each epoch, with the same result"
-    ]
+    why = pixels.problem or "they are too large"
+    return [f"{left:,} of {of} not in the cache ({why}); they are decoded in each epoch, with the same result"]
 
 
 def _advice(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> str:

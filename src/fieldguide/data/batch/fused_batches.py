@@ -38,16 +38,9 @@ class FusedBatches:
         batch_size: int,
         workers: int | None = None,
     ) -> None:
-        """Prepares batches.
+        """Prepares batches of photos in a stable order, made by `workers` threads; None: one a core.
 
-        Args:
-            photos: what to train on, in a stable order.
-            augmentations: by name; `epoch` is asked for one of them.
-            pixels: where a photo's pixels come from.
-            side_px: of the square images.
-            seed: of the order and of every photo's random numbers.
-            batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
-            workers: threads; None: one a core.
+        `epoch` is asked for one of the augmentations. The last batch may have fewer photos than others, or one more.
         """
         self.photos = photos
         self.labels = [photo.label for photo in photos]

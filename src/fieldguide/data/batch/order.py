@@ -8,15 +8,10 @@ import numpy as np
 
 
 class Turn(NamedTuple):
-    """A photo's turn in an epoch.
+    """A photo's turn in an epoch."""
 
-    Attributes:
-        photo: its place among the training photos.
-        draw: how often it came before in this epoch; its augmentation depends on it.
-    """
-
-    photo: int
-    draw: int = 0
+    photo: int  # its place among the training photos
+    draw: int = 0  # how often it came before in this epoch; its augmentation depends on it
 
 
 def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
@@ -31,18 +26,10 @@ def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
 def epoch_order(
     labels: Sequence[int], batch_size: int, seed: int, epoch: int, *, balanced: bool = False
 ) -> list[list[Turn]]:
-    """Which photos are in which batch of an epoch.
+    """The batches of an epoch, counted over the whole run; the last may have fewer photos, or one more.
 
-    Args:
-        labels: (photos,) index of each photo's class.
-        batch_size: photos a step; the last batch may have fewer, or one more.
-        seed: of the order.
-        epoch: counted over the whole run.
-        balanced: draw each class equally often, in place of each photo once. The epoch is as long; its photos come
-            from `_balanced`.
-
-    Returns:
-        The batches, each a list of turns.
+    `labels` are (photos,) indices of classes. `balanced` draws each class equally often, in place of each photo once.
+    The epoch is as long; its photos come from `_balanced`.
     """
     chance = np.random.default_rng([seed, epoch])
     if not balanced:

@@ -3,27 +3,17 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from fieldguide.data.batch.batches import Batch
+from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.errors import MachineError
 
 DEAD_WORKER = "DataLoader worker"  # torch says it in words alone
 DEAD_BEFORE_ITS_BATCH_WAS_FETCHED = (ConnectionError, EOFError, FileNotFoundError)  # of the socket to the worker
 
 
-class Restartable(Protocol):
-    """What `data.batches.TrainingBatches` is."""
-
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
-        """The batches of one epoch from a step on."""
-
-    def restart(self) -> None:
-        """Gives up the workers; the next epoch starts new ones."""
-
-
 def steady(
-    batches: Restartable,
+    batches: TrainingBatches,
     augmentation: str,
     epoch: int,
     first_step: int,
@@ -31,16 +21,9 @@ def steady(
     *,
     balanced: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch; a worker that dies is replaced, but not twice at the same batch.
+    """The batches of one epoch; a worker that dies is replaced, which `tell` hears, but not twice at the same batch.
 
-    Args:
-        batches: whose epoch.
-        augmentation, epoch, first_step, balanced: as for `epoch`.
-        tell: takes a sentence where workers were replaced.
-
-    Raises:
-        MachineError: workers died twice at the same batch.
-        PhotosError: a photo cannot be read any more.
+    Raises MachineError if workers died twice at the same batch, PhotosError if a photo cannot be read any more.
     """
     step, failed = first_step, -1
     while True:

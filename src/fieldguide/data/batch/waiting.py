@@ -11,8 +11,7 @@ MUCH = 0.05
 class Waiting:
     """Counts the seconds in which a loop waits for its next batch, and those of the loop.
 
-    Args:
-        advice: what to do where it waits much, as the end of a sentence.
+    `advice` is what to do where it waits much, as the end of a sentence.
     """
 
     def __init__(self, advice: str = "") -> None:

@@ -30,15 +30,9 @@ class TrainingBatches:
         max_megapixels: float,
         workers: int | None = None,
     ) -> None:
-        """Prepares batches.
+        """Prepares batches of photos in a stable order, by `workers` processes; None: one a core, none for few photos.
 
-        Args:
-            photos: what to train on, in a stable order.
-            augmentations: by name; `epoch` is asked for one of them.
-            seed: of the order and of every photo's random numbers.
-            batch_size: photos a step; the last batch of an epoch may have fewer, or one more.
-            max_megapixels: bound on a photo's size.
-            workers: processes that decode and augment; None: one a core, or none for few photos.
+        `epoch` is asked for one of the augmentations. The last batch may have fewer photos than others, or one more.
         """
         self.photos = photos
         self.labels = [photo.label for photo in photos]
@@ -46,11 +40,11 @@ class TrainingBatches:
         self.batch_size = batch_size
         if workers is None:
             workers = min(cores(), 16) if len(photos) >= FEW_PHOTOS else 0
-        self._sampler = _Plan()
+        self._plan: list[list[tuple[str, int, int]]] = []  # of each epoch anew
         self._make_loader: Callable[[], DataLoader[Item]] = functools.partial(
             DataLoader,
             _Augmented(photos, augmentations, max_megapixels),
-            batch_sampler=self._sampler,
+            batch_sampler=self._plan,
             num_workers=workers,
             persistent_workers=workers > 0,
             collate_fn=_collate,
@@ -69,7 +63,7 @@ class TrainingBatches:
 
     def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
         """As `Batches.epoch`."""
-        self._sampler.batches = [
+        self._plan[:] = [
             [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
             for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)[first_step:]
         ]
@@ -77,19 +71,6 @@ class TrainingBatches:
             if isinstance(made, str):
                 raise PhotosError(f"{made}; it was readable when the training began. Training stops")
             yield made
-
-
-class _Plan:
-    """A batch sampler whose batches are set anew for each epoch."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[tuple[str, int, int]]] = []
-
-    def __iter__(self) -> Iterator[list[tuple[str, int, int]]]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
 
 
 Item = tuple[torch.Tensor, int, str] | str

@@ -16,21 +16,18 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 MAX_STRETCH = 0.1
 MAX_SHIFT = 0.08  # of half a side
+LEAST_PLACEMENT = np.array([1 - MAX_STRETCH, -MAX_SHIFT, 1 - MAX_STRETCH, -MAX_SHIFT], np.float32)
+MOST_PLACEMENT = np.array([1 + MAX_STRETCH, MAX_SHIFT, 1 + MAX_STRETCH, MAX_SHIFT], np.float32)
 DETAIL_SIGMA_PX = 2.0
 BLOCK_SHARE = 8  # a block is an eighth of the side
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well pairs agree after they were aligned; each (pairs,) float32.
+    """How well pairs agree after they were aligned; each (pairs,) float32."""
 
-    Attributes:
-        detail: correlation of what is finer than the blur of `DETAIL_SIGMA_PX`, in [-1, 1].
-        difference: largest mean absolute difference of a block's gray values, in gray values of 0 to 255.
-    """
-
-    detail: Array
-    difference: Array
+    detail: Array  # correlation of what is finer than the blur of `DETAIL_SIGMA_PX`, in [-1, 1]
+    difference: Array  # largest mean absolute difference of a block's gray values, of 0 to 255
 
 
 def still(pairs: int) -> Array:
@@ -39,15 +36,9 @@ def still(pairs: int) -> Array:
 
 
 def aligned(first: Array, second: Array, placement: Array, steps: int) -> Array:
-    """Improves the placement of `second` over `first`.
+    """Improves the placement of `second` over `first`, both (pairs, side, side), by some Gauss-Newton steps.
 
-    Args:
-        first, second: (pairs, side, side) float32.
-        placement: (pairs, 4), to begin with.
-        steps: Gauss-Newton steps.
-
-    Returns:
-        (pairs, 4) float32, within the limits of this module.
+    Placements are (pairs, 4) float32, within the limits of this module.
     """
     side = first.shape[1]
     for _ in range(steps):
@@ -59,15 +50,15 @@ def aligned(first: Array, second: Array, placement: Array, steps: int) -> Array:
         rest = ((first - laid) * mask).reshape(len(mask), -1, 1)
         change = np.linalg.solve(normal, turned @ rest)[:, :, 0]
         gain = np.maximum(1 + change[:, 4:5], 0.3)
-        placement = _limited(np.asarray(placement + change[:, :4] / gain, np.float32))
+        placement = np.asarray(placement + change[:, :4] / gain, np.float32)
+        placement = np.asarray(np.clip(placement, LEAST_PLACEMENT, MOST_PLACEMENT), np.float32)
     return placement
 
 
 def laid_over(second: Array, placement: Array) -> tuple[Array, Mask]:
-    """Samples `second` where the placement puts each pixel of the first.
+    """Samples `second` where the placement puts each pixel of the first: (pairs, side, side) float32.
 
-    Returns:
-        (pairs, side, side) float32, and a mask of the same shape that is True inside of `second`.
+    The mask of the same shape is True inside of `second`.
     """
     side = second.shape[1]
     across, inside_x = _weights(placement[:, 0], placement[:, 1], side)
@@ -124,12 +115,6 @@ def _slopes(laid: Array) -> Array:
     down, across = np.gradient(laid, np.float32(2 / side), axis=(1, 2))
     made = [across * axis, across, down * axis[:, None], down, laid, np.ones_like(laid)]
     return np.stack(made, -1).reshape(len(laid), -1, 6)
-
-
-def _limited(placement: Array) -> Array:
-    low = np.array([1 - MAX_STRETCH, -MAX_SHIFT, 1 - MAX_STRETCH, -MAX_SHIFT], np.float32)
-    high = np.array([1 + MAX_STRETCH, MAX_SHIFT, 1 + MAX_STRETCH, MAX_SHIFT], np.float32)
-    return np.asarray(np.clip(placement, low, high), np.float32)
 
 
 def _centred(values: Array, mask: Mask) -> Array:

@@ -31,31 +31,18 @@ TRAITS = {
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found.
+    """What a check found."""
 
-    Attributes:
-        findings: in the order of `Kind`.
-        used: what will be train, val and test, in one sentence.
-        counts: readable photos of each class.
-        duplicates: with the groups that a split keeps together.
-    """
-
-    findings: tuple[Finding, ...]
-    used: str
-    counts: Counts
-    duplicates: Duplicates
+    findings: tuple[Finding, ...]  # in the order of `Kind`
+    used: str  # what will be train, val and test, in one sentence
+    counts: Counts  # readable photos of each class
+    duplicates: Duplicates  # with the groups that a split keeps together
 
 
 def check_photos(
     folder: PhotoFolder, facts: Sequence[Facts], advance: Callable[[float], None] = lambda _: None
 ) -> Checked:
-    """All findings, from the facts of every photo.
-
-    Args:
-        folder: as scanned.
-        facts: of all its photos (`look_at`).
-        advance: called with the share of the comparison done since the last call.
-    """
+    """All findings, from the facts of every photo; `advance` gets the share compared since the last call."""
     duplicates = find_duplicates(facts, advance)
     counts = count(folder, [entry.photo for entry in facts if not entry.reason], duplicates.file_groups)
     findings = [

@@ -19,19 +19,13 @@ IMBALANCE = 10
 
 @dataclass(frozen=True)
 class Counts:
-    """How many readable photos each class has.
-
-    Attributes:
-        train, val, test: by class.
-        units: of train; duplicates, near or exact, count once, because a split keeps them together.
-        classes: names from all parts, in natural order, also those without a readable photo.
-    """
+    """How many readable photos each class has, by class."""
 
     train: Mapping[str, int]
     val: Mapping[str, int]
     test: Mapping[str, int]
-    units: Mapping[str, int]
-    classes: tuple[str, ...]
+    units: Mapping[str, int]  # of train; duplicates, near or exact, count once, because a split keeps them together
+    classes: tuple[str, ...]  # from all parts, in natural order, also those without a readable photo
 
     @property
     def trained(self) -> list[str]:
@@ -41,20 +35,15 @@ class Counts:
 
 def count(folder: PhotoFolder, readable: Sequence[Photo], groups: Sequence[Sequence[str]]) -> Counts:
     """Counts a folder's readable photos."""
-    parts = {
-        part: Counter(photo.class_name for photo in readable if photo.part == part and photo.class_name is not None)
+    train, val, test = (
+        Counter(photo.class_name for photo in readable if photo.part == part and photo.class_name is not None)
         for part in ("train", "val", "test")
-    }
+    )
     leader = {file: group[0] for group in groups for file in group}
     units = {(photo.class_name, leader.get(photo.file, photo.file)) for photo in readable if photo.part == "train"}
     names = {photo.class_name for photo in folder.photos if photo.class_name is not None} | set(folder.empty_classes)
-    return Counts(
-        parts["train"],
-        parts["val"],
-        parts["test"],
-        Counter(name for name, _ in units if name is not None),
-        tuple(sorted(names, key=natural)),
-    )
+    of_units = Counter(name for name, _ in units if name is not None)
+    return Counts(train, val, test, of_units, tuple(sorted(names, key=natural)))
 
 
 def class_findings(folder: PhotoFolder, counts: Counts) -> Iterator[Finding]:
@@ -101,8 +90,7 @@ def layout_findings(folder: PhotoFolder) -> Iterator[Finding]:
     if folder.strays:
         message = f"photos outside class folders are ignored: {some(folder.strays)}"
         yield Finding(Kind.STRAY_PHOTOS, (), (), folder.strays, message)
-    others = other_files(folder)
-    if others:
+    if others := other_files(folder):
         yield Finding(Kind.OTHER_FILES, (), (), others, f"files without an image ending are ignored: {some(others)}")
     for remark in folder.remarks:
         if remark.topic is not Topic.CLASS_NOT_IN_TRAIN:  # that is a finding of its own, as harm
@@ -110,9 +98,9 @@ def layout_findings(folder: PhotoFolder) -> Iterator[Finding]:
 
 
 def other_files(folder: PhotoFolder) -> tuple[str, ...]:
-    """Files below the folder without an image ending, such as text. Hidden files are left out.
+    """Files below the folder without an image ending, such as text; none that is hidden or beside `train/`.
 
-    So are files beside `train/`: a README or a table of labels belongs there.
+    A README or a table of labels belongs there.
     """
     found = []
     for place, inside, names in os.walk(folder.root):

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import product
+from typing import NamedTuple
 
 from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.findings import Finding, Kind, some
@@ -14,41 +14,26 @@ from fieldguide.data.look.scan import Photo
 Photos = tuple[Photo, ...]
 
 
-class Trouble(Enum):
-    """How the same photo in two places harms."""
+class Trouble(NamedTuple):
+    """How the same photo in two places harms: the kind for the same content, and for nearly the same."""
 
-    NONE = 0
-    TWO_LABELS = 1
-    ACROSS_PARTS = 2
+    same: Kind
+    near: Kind
 
 
-SAME = {
-    Trouble.NONE: Kind.SAME_PHOTO,
-    Trouble.TWO_LABELS: Kind.SAME_PHOTO_TWO_LABELS,
-    Trouble.ACROSS_PARTS: Kind.SAME_PHOTO_ACROSS_PARTS,
-}
-NEAR = {
-    Trouble.NONE: Kind.NEAR_DUPLICATE,
-    Trouble.TWO_LABELS: Kind.NEAR_DUPLICATE_TWO_LABELS,
-    Trouble.ACROSS_PARTS: Kind.NEAR_DUPLICATE_ACROSS_PARTS,
-}
+HARMLESS = Trouble(Kind.SAME_PHOTO, Kind.NEAR_DUPLICATE)
+TWO_LABELS = Trouble(Kind.SAME_PHOTO_TWO_LABELS, Kind.NEAR_DUPLICATE_TWO_LABELS)
+ACROSS_PARTS = Trouble(Kind.SAME_PHOTO_ACROSS_PARTS, Kind.NEAR_DUPLICATE_ACROSS_PARTS)
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Photos that are more than once in a folder.
+    """Photos that are more than once in a folder."""
 
-    Attributes:
-        same: photos with the same content, two and more each.
-        near: the photos of one content, those of another that is nearly the same, and their distance (0 to 0.25).
-        groups: near and exact duplicates that a split keeps together.
-        look_alikes: groups too large for that.
-    """
-
-    same: tuple[Photos, ...]
-    near: tuple[tuple[Photos, Photos, float], ...]
-    groups: tuple[Photos, ...]
-    look_alikes: tuple[Photos, ...]
+    same: tuple[Photos, ...]  # photos with the same content, two and more each
+    near: tuple[tuple[Photos, Photos, float], ...]  # of one content, of another nearly the same, distance (0 to 0.25)
+    groups: tuple[Photos, ...]  # near and exact duplicates that a split keeps together
+    look_alikes: tuple[Photos, ...]  # groups too large for that
 
     @property
     def file_groups(self) -> list[list[str]]:
@@ -63,12 +48,7 @@ class Duplicates:
 
 
 def find_duplicates(facts: Sequence[Facts], advance: Callable[[float], None] = lambda _: None) -> Duplicates:
-    """Compares all photos that could be read.
-
-    Args:
-        facts: of the photos.
-        advance: called with the share of the work that was done since the last call.
-    """
+    """Compares all photos that could be read; `advance` gets the share of the work done since the last call."""
     by_content: dict[str, list[Facts]] = defaultdict(list)
     for entry in facts:
         if entry.print is not None:
@@ -93,7 +73,7 @@ def find_duplicates(facts: Sequence[Facts], advance: Callable[[float], None] = l
 def duplicate_findings(found: Duplicates) -> Iterator[Finding]:
     """Findings of all duplicates: a group of the same content, a pair of nearly the same."""
     for same in found.same:
-        yield _finding(SAME[_trouble(same, same)], same, f"the same file {len(same)} times: {_files(same)}")
+        yield _finding(_trouble(same, same).same, same, f"the same file {len(same)} times: {_files(same)}")
     chain_of = {photo.file: place for place, group in enumerate(found.look_alikes) for photo in group}
     chained: dict[int, list[tuple[Photos, Photos]]] = defaultdict(list)
     for first, second, distance in found.near:
@@ -115,32 +95,31 @@ def _pair(first: Photos, second: Photos, distance: float) -> Finding:
     a, b = _worst(first, second)
     others = [photo for photo in (*first, *second) if photo not in (a, b)]
     message = f"{b.file} is nearly the same photo as {a.file} (distance {distance:.3f})"
-    return _finding(NEAR[_trouble(first, second)], (a, b, *others), message)
+    return _finding(_trouble(first, second).near, (a, b, *others), message)
 
 
 def _crossing(pairs: Sequence[tuple[Photos, Photos]]) -> Iterator[Finding]:
-    """One finding for all harmful pairs of a chain that have the same kind and the same parts.
+    """One finding for all harmful pairs of a chain that have the same kind and parts; thousands would hide the rest.
 
-    A list of thousands would hide the rest. Pairs of other parts stay apart: train and val with train and test would
-    read as val and test.
+    Pairs of other parts stay apart: train and val with train and test would read as val and test.
     """
     crossing: dict[tuple[Trouble, frozenset[str]], dict[str, Photo]] = defaultdict(dict)
     for first, second in pairs:
-        if (trouble := _trouble(first, second)) is not Trouble.NONE:
+        if (trouble := _trouble(first, second)) is not HARMLESS:
             both = (*first, *second)
             crossing[trouble, frozenset(photo.part for photo in both)].update((photo.file, photo) for photo in both)
     for (trouble, _), photos in crossing.items():
         among = tuple(photos.values())
-        yield _finding(NEAR[trouble], among, f"{len(among):,} photos of a chain of look-alikes: {_files(among)}")
+        yield _finding(trouble.near, among, f"{len(among):,} photos of a chain of look-alikes: {_files(among)}")
 
 
 def _trouble(first: Photos, second: Photos) -> Trouble:
     """How two contents, or one and itself, harm."""
     labels = [{photo.class_name for photo in content} - {None} for content in (first, second)]
     if all(labels) and len(labels[0] | labels[1]) > 1:
-        return Trouble.TWO_LABELS
+        return TWO_LABELS
     crosses = len({photo.part for photo in (*first, *second)}) > 1
-    return Trouble.ACROSS_PARTS if crosses else Trouble.NONE
+    return ACROSS_PARTS if crosses else HARMLESS
 
 
 def _worst(first: Photos, second: Photos) -> tuple[Photo, Photo]:

@@ -30,17 +30,11 @@ FLAT_DEVIATION = 2.0
 
 @dataclass(frozen=True)
 class Print:
-    """What is left of a photo to compare it with others: upright and squeezed into squares.
+    """What is left of a photo to compare it with others: upright and squeezed into squares."""
 
-    Attributes:
-        gray: (96, 96) uint8, luma.
-        colour: (2, 32, 32) uint8, the chroma planes Cb and Cr; 128 is no colour.
-        phash: 64 bits, imagehash's pHash (DCT of 32 x 32, the 8 x 8 lowest frequencies against their median).
-    """
-
-    gray: Pixels
-    colour: Pixels
-    phash: int
+    gray: Pixels  # (96, 96) uint8, luma
+    colour: Pixels  # (2, 32, 32) uint8, the chroma planes Cb and Cr; 128 is no colour
+    phash: int  # 64 bits, imagehash's pHash (DCT of 32 x 32, the 8 x 8 lowest frequencies against their median)
 
     @property
     def is_flat(self) -> bool:
@@ -50,43 +44,26 @@ class Print:
 
 @dataclass(frozen=True)
 class Facts:
-    """A photo that was looked at.
-
-    Attributes:
-        photo: which.
-        content_hash: SHA-256 of the file, or an empty text where it could not be read.
-        reason: why it cannot be used, or an empty text.
-        reason_kind: `unreadable`, `empty`, `truncated`, `not_an_image`, `bomb`, or an empty text.
-        format: Pillow's name of the real format, or an empty text.
-        width, height: upright, in pixels; 0 where it was not decoded.
-        traits: of `wrong_ending tiny elongated exif_rotated grayscale cmyk sixteen_bit alpha animated`.
-        print: for the comparison, or None where it was not decoded.
-    """
+    """A photo that was looked at; texts are empty and sizes 0 where something is not known."""
 
     photo: Photo
-    content_hash: str
-    reason: str = ""
-    reason_kind: str = ""
-    format: str = ""
+    content_hash: str  # SHA-256 of the file
+    reason: str = ""  # why it cannot be used
+    reason_kind: str = ""  # `unreadable`, `empty`, `truncated`, `not_an_image` or `bomb`
+    format: str = ""  # Pillow's name of the real format
     width: int = 0
-    height: int = 0
+    height: int = 0  # width and height upright, in pixels
+    # of wrong_ending tiny elongated exif_rotated grayscale cmyk sixteen_bit alpha animated
     traits: frozenset[str] = frozenset()
-    print: Print | None = None
+    print: Print | None = None  # None where it was not decoded
 
 
 def look_at(
-    photos: Sequence[Photo],
-    max_megapixels: float,
-    advance: Callable[[int], None],
-    contents: Contents | None = None,
+    photos: Sequence[Photo], max_megapixels: float, advance: Callable[[int], None], contents: Contents | None = None
 ) -> list[Facts]:
-    """Reads, checksums and decodes every photo once; in order, on all cores.
+    """Reads, checksums and decodes every photo once, but no pixels of a larger one; in order, on all cores.
 
-    Args:
-        photos: what to look at.
-        max_megapixels: a larger photo is a bomb: its pixels are not decoded.
-        advance: called with 1 after each photo.
-        contents: keeps photos of training and validation for those who decode them next.
+    `contents` keeps photos of training and validation for those who decode them next.
     """
 
     def facts_at(photo: Photo) -> Facts:

@@ -12,34 +12,18 @@ from fieldguide.storage import printable
 
 
 class Hidden(NamedTuple):
-    """A folder with photos whose name begins with a dot.
-
-    Attributes:
-        folder: its path.
-        images: how many; None if it cannot be read.
-    """
+    """A folder with photos whose name begins with a dot."""
 
     folder: Path
-    images: int | None
-
-    def named(self, root: Path) -> str:
-        """Its path below `root`, with its number of photos."""
-        count = "cannot be read" if self.images is None else counted(self.images, "photo")
-        return f"{relative_name(self.folder, root)}/ ({count})"
+    images: int | None  # how many; None if it cannot be read
 
 
 class Below(NamedTuple):
-    """What lies below a folder.
+    """What lies below a folder."""
 
-    Attributes:
-        images: files with an image ending, sorted.
-        others: how many other files there are.
-        hidden: ignored folders that hold photos.
-    """
-
-    images: list[Path]
-    others: int
-    hidden: tuple[Hidden, ...]
+    images: list[Path]  # files with an image ending, sorted
+    others: int  # how many other files there are
+    hidden: tuple[Hidden, ...]  # ignored folders that hold photos
 
 
 def problem_with_folder(root: Path) -> str | None:
@@ -87,7 +71,8 @@ def about_hidden(folders: Sequence[Hidden], root: Path) -> list[Remark]:
     """A remark if folders below `root` were ignored because they are hidden, else none."""
     if not folders:
         return []
-    named = [one.named(root) for one in folders]
+    told = ["cannot be read" if one.images is None else counted(one.images, "photo") for one in folders]
+    named = [f"{relative_name(one.folder, root)}/ ({count})" for one, count in zip(folders, told, strict=True)]
     words = f"ignored, because their names begin with a dot: {some(named)}; rename those that you want to use"
     return [Remark(Topic.LAYOUT, words, tuple(named))]
 
@@ -116,11 +101,7 @@ def is_folder(path: Path) -> bool:
 
 
 def entries(folder: Path) -> list[Path]:
-    """The contents of a folder, sorted.
-
-    Raises:
-        PhotosError: it cannot be read.
-    """
+    """The contents of a folder, sorted; raises PhotosError if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:

@@ -9,13 +9,9 @@ Severity = Literal["harm", "note"]
 
 
 class Kind(StrEnum):
-    """A kind of finding, by the name that `--json` has.
+    """A kind of finding, by the name that `--json` has, in reading order as docs/check.md lists them.
 
-    In reading order; docs/check.md lists the same, and a test compares the two.
-
-    Attributes:
-        severity: `harm` makes a figure wrong or stops a training, `note` is good to know.
-        meaning: one sentence.
+    `harm` makes a figure wrong or stops a training, `note` is good to know; the meaning is one sentence.
     """
 
     severity: Severity
@@ -137,17 +133,11 @@ class Topic(Enum):
 
 @dataclass(frozen=True)
 class Remark:
-    """Something that a person should know about the photos before a training.
-
-    Attributes:
-        topic: what it is about.
-        sentence: for people only; remarks on the same topic and names are equal whatever their words.
-        names: of the classes or files concerned.
-    """
+    """Something that a person should know about the photos before a training."""
 
     topic: Topic
-    sentence: str = field(compare=False)
-    names: tuple[str, ...] = ()
+    sentence: str = field(compare=False)  # for people only; remarks on the same topic and names are equal
+    names: tuple[str, ...] = ()  # of the classes or files concerned
 
 
 def some(names: Sequence[str], most: int = 5) -> str:

@@ -12,8 +12,7 @@ Item = TypeVar("Item", bound=Hashable)
 def joined(groups: Iterable[Sequence[Item]]) -> list[list[Item]]:
     """Joins all groups that share an item, directly or over others (union-find).
 
-    Returns:
-        Groups without a common item, each in the order of first mention; also those of one item.
+    Gives groups without a common item, each in the order of first mention; also those of one item.
     """
     parent: dict[Item, Item] = {}
 
@@ -45,15 +44,9 @@ def problem_with_pattern(pattern: str) -> str | None:
 
 
 def groups_by_pattern(files: Iterable[str], pattern: str) -> list[list[str]]:
-    """Groups files by the part of their names that a pattern calls `group`.
+    """Groups of two and more files whose names share the part that a pattern, free of problems, calls `group`.
 
-    Args:
-        files: names with `/`; the pattern is searched in what follows the last one, so that the frames
-            of a burst stay together also where they lie in two class folders.
-        pattern: a regular expression with `(?P<group>...)`, free of problems (`problem_with_pattern`).
-
-    Returns:
-        Groups of two and more; a file that the pattern does not match is alone.
+    It is searched in what follows the last `/`, so the frames of a burst stay together also across class folders.
     """
     compiled = re.compile(pattern)
     found: dict[str, list[str]] = defaultdict(list)

@@ -11,20 +11,13 @@ from fieldguide.storage import digest
 
 @dataclass(frozen=True)
 class Inspected:
-    """A photo that was looked at.
-
-    Attributes:
-        photo: which.
-        content_hash: SHA-256 of the file, or an empty text where it could not be read.
-        reason: why it cannot be used, or an empty text.
-        width, height: upright, in pixels; 0 where it was not decoded.
-    """
+    """A photo that was looked at."""
 
     photo: Photo
-    content_hash: str
-    reason: str = ""
+    content_hash: str  # SHA-256 of the file; empty if it could not be read
+    reason: str = ""  # why it cannot be used, or empty
     width: int = 0
-    height: int = 0
+    height: int = 0  # width and height upright, in pixels; 0 if it was not decoded
 
 
 def inspect(
@@ -34,14 +27,7 @@ def inspect(
     decode_parts: Iterable[str] = ("train", "val"),
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Inspected]:
-    """Reads and checksums all photos, decodes those of `decode_parts`; in order, on all cores.
-
-    Args:
-        photos: what to look at.
-        max_megapixels: a larger photo is unreadable.
-        decode_parts: the parts whose photos must decode.
-        advance: called with 1 after each photo.
-    """
+    """Reads and checksums all photos, decodes those of `decode_parts`; in order, on all cores."""
     wanted = frozenset(decode_parts)
 
     def look(photo: Photo) -> Inspected:

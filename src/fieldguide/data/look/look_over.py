@@ -14,8 +14,6 @@ from fieldguide.data.read.contents import Contents
 from fieldguide.storage import printable
 
 PERCENT = 100
-
-
 Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -68,14 +66,7 @@ def silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], No
 def look_over(
     folder: PhotoFolder, max_megapixels: float, progress: Progress = silent, contents: Contents | None = None
 ) -> tuple[list[Facts], CheckReport]:
-    """Looks at each photo of a folder once and collects the findings; `train` begins with this, too.
-
-    Args:
-        folder: as scanned.
-        max_megapixels: a larger photo is a decompression bomb.
-        progress: such as `Screen.counting`.
-        contents: keeps what will be decoded again.
-    """
+    """Looks at each photo once and collects the findings, as `train` does first; `contents` keeps what it read."""
     with progress("looking at photos", len(folder.photos)) as advance:
         facts = look_at(folder.photos, max_megapixels, advance, contents)
     with progress("comparing photos, %", PERCENT) as advance:

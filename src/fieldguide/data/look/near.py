@@ -41,16 +41,11 @@ LARGE_SHARE = 0.05
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two photos that are nearly the same.
-
-    Attributes:
-        first, second: their places in the list that was given, first < second.
-        distance: 1 - correlation of their fine detail; 0 for the same pixels, at most 0.25.
-    """
+    """Two photos that are nearly the same."""
 
     first: int
-    second: int
-    distance: float
+    second: int  # places in the list that was given, first < second
+    distance: float  # 1 - correlation of their fine detail; 0 for the same pixels, at most 0.25
 
 
 def near_pairs(
@@ -59,14 +54,11 @@ def near_pairs(
     advance: Callable[[float], None] = lambda _: None,
     parts: Sequence[Collection[str]] | None = None,
 ) -> list[NearPair]:
-    """Finds near duplicates among prints; flat ones (nothing to compare) are left out.
+    """Finds near duplicates among prints of upright photos; flat ones (nothing to compare) are left out.
 
-    Args:
-        prints: of upright photos.
-        aspects: width / height of each.
-        advance: called with the share of the work that was done since the last call.
-        parts: those that each stands in, such as train and val. A photo is compared with its best candidates of every
-            part, so that thousands of look-alikes of its own part hide none of another. None: they are all of one part.
+    `aspects` are width / height, `parts` those that each photo is in, such as train and val (None: all in one part).
+    A photo is compared with its best candidates of every part, so that thousands of look-alikes of its own part hide
+    none of another.
     """
     places = np.array([i for i, made in enumerate(prints) if not made.is_flat], np.int64)
     if len(places) < 2:
@@ -91,15 +83,9 @@ def near_pairs(
 
 
 def groups_of(pairs: Sequence[NearPair], class_names: Sequence[str | None]) -> tuple[list[list[int]], list[list[int]]]:
-    """Joins pairs to groups.
+    """Joins pairs to groups to keep together, and groups that hold over 5 % of a class (and a handful of its photos).
 
-    Args:
-        pairs: near duplicates.
-        class_names: of every photo that the pairs' places refer to.
-
-    Returns:
-        Groups to keep together, and groups that hold over 5 % of a class (and over a handful of its
-        photos): look-alikes that one pair after the other has chained, to be named instead.
+    The latter are look-alikes that one pair after the other has chained, to be named instead.
     """
     sizes = Counter(class_names)
     kept: list[list[int]] = []

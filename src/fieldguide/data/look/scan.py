@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.data.look.files import (
@@ -28,44 +28,26 @@ NAMES_OF_PARTS = ("train", "test", "val", "dev", "eval", "holdout")  # how they 
 
 @dataclass(frozen=True)
 class Photo:
-    """One file with an image ending.
-
-    Attributes:
-        path: of the file.
-        file: its path below the folder of photos, with `/`, as valid UTF-8 (other bytes as `\\xNN`).
-        part: `train`, `val` or `test`.
-        class_name: the folder's name, or None in a test folder without classes.
-    """
+    """One file with an image ending."""
 
     path: Path
-    file: str
-    part: str
-    class_name: str | None
+    file: str  # its path below the folder of photos, with `/`, as valid UTF-8 (other bytes as `\xNN`)
+    part: str  # `train`, `val` or `test`
+    class_name: str | None  # the folder's name; None in a test folder without classes
 
 
 @dataclass(frozen=True)
 class PhotoFolder:
-    """The contents of a folder of photos.
-
-    Attributes:
-        root: the folder.
-        photos: in a stable order.
-        has_validation: whether there is a folder of validation photos.
-        test_is_labelled: whether there are test photos in class folders.
-        empty_classes: class folders of train (or of the root) without a photo.
-        others: how many files have no image ending.
-        strays: photos outside class folders, in train, in val or beside them.
-        remarks: what a person should read.
-    """
+    """The contents of a folder of photos."""
 
     root: Path
-    photos: tuple[Photo, ...]
-    has_validation: bool
-    test_is_labelled: bool
-    empty_classes: tuple[str, ...] = ()
-    others: int = 0
-    strays: tuple[str, ...] = ()
-    remarks: tuple[Remark, ...] = field(default=())
+    photos: tuple[Photo, ...]  # in a stable order
+    has_validation: bool  # there is a folder of validation photos
+    test_is_labelled: bool  # there are test photos in class folders
+    empty_classes: tuple[str, ...] = ()  # class folders of train (or of the root) without a photo
+    others: int = 0  # how many files have no image ending
+    strays: tuple[str, ...] = ()  # photos outside class folders, in train, in val or beside them
+    remarks: tuple[Remark, ...] = ()  # what a person should read
 
     @property
     def sentences(self) -> list[str]:
@@ -91,9 +73,7 @@ def natural(name: str) -> tuple[list[int | str], str]:
 def scan(root: Path) -> PhotoFolder:
     """Finds the photos of a folder that holds `train/`, or one folder per class.
 
-    Raises:
-        UsageError: there is no such folder.
-        PhotosError: the layout cannot be understood.
+    Raises UsageError if there is no such folder, PhotosError if its layout cannot be understood.
     """
     problem = problem_with_folder(root)
     if problem:
@@ -144,11 +124,7 @@ def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
 
 
 def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[Remark]:
-    """A remark if the folders look like parts: all hold the same folders and no photos of their own.
-
-    Raises:
-        PhotosError: their names say that they are parts.
-    """
+    """A remark if folders look like parts (they hold the same folders, no photos); PhotosError if named so, too."""
     shared: set[str] = set()
     for place, folder in enumerate(folders.values()):
         inside = entries(folder)
@@ -202,18 +178,15 @@ class _Collector:
     def add_classes(self, part: str, folder: Path) -> None:
         names: dict[str, Path] = {}
         for entry in entries(folder):
-            if is_folder(entry):
-                if not hidden(entry.name):
-                    name = printable(entry.name)
-                    if names.setdefault(name, entry) != entry:
-                        raise PhotosError(
-                            f"{folder}: two classes have the same printable name, {name}; rename one of them"
-                        )
-                    self._add(part, entry, name)
-                else:
-                    self.hidden += with_photos(entry)
-            else:
+            if not is_folder(entry):
                 self.add_strays([entry])
+            elif hidden(entry.name):
+                self.hidden += with_photos(entry)
+            else:
+                name = printable(entry.name)
+                if names.setdefault(name, entry) != entry:
+                    raise PhotosError(f"{folder}: two classes have the same printable name, {name}; rename one of them")
+                self._add(part, entry, name)
 
     def add_strays(self, files: Iterable[Path]) -> None:
         """Counts files outside class folders."""
@@ -228,9 +201,9 @@ class _Collector:
         inside = [entry for entry in entries(folder) if is_folder(entry) and not hidden(entry.name)]
         flat = [entry for entry in entries(folder) if not is_folder(entry) and is_image(entry)]
         unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
-        if not inside or flat or len(unknown) == len(inside):
+        foreign = len(unknown) == len(inside)
+        if not inside or flat or foreign:
             if inside:
-                foreign = len(unknown) == len(inside)
                 why = "they are not class folders" if foreign else "there are photos beside them"
                 words = f"{folder.name}/ has folders but counts as unlabelled: {why}"
                 remarks.append(Remark(Topic.LAYOUT, words, (folder.name,)))
@@ -277,9 +250,7 @@ def summary(folder: PhotoFolder) -> str:
     validation = f"{counts['val']:,} for validation" if folder.has_validation else "validation is taken from these"
     test = f", {counts['test']:,} for test" if counts["test"] else ""
     labels = "" if folder.test_is_labelled or not counts["test"] else " (without labels)"
-    notes = []
-    if folder.others:
-        notes.append(f"{folder.others:,} other files ignored")
+    ignored = f"; {folder.others:,} other files ignored" if folder.others else ""
     if folder.strays:
-        notes.append(f"{len(folder.strays):,} photos outside class folders ignored, such as {folder.strays[0]}")
-    return f"{train} to train on, {validation}{test}{labels}" + "".join(f"; {note}" for note in notes)
+        ignored += f"; {len(folder.strays):,} photos outside class folders ignored, such as {folder.strays[0]}"
+    return f"{train} to train on, {validation}{test}{labels}{ignored}"

@@ -26,7 +26,7 @@ from fieldguide.data.read.prefetch import prefetched
 from fieldguide.errors import UsageError
 from fieldguide.storage import cache_folder, remove_half_written
 
-DECODING = 1  # raise it when `photo_pixels.read_pixels` gives other pixels
+DECODING = 1  # raise it when `PhotoPixels.read` gives other pixels
 KIND = "photos"
 BOUND = "FIELDGUIDE_CACHE_GB"
 SHARE_OF_DISK = 0.25
@@ -36,11 +36,9 @@ GB = 1e9
 
 
 class Cache:
-    """The folder of packs.
+    """The folder of packs: `photos` below `FIELDGUIDE_CACHE` or the user's cache folder, unless one is given.
 
-    Args:
-        folder: where; None: `photos` below `FIELDGUIDE_CACHE` or the user's cache folder.
-        most_bytes: bound on its size; None: `FIELDGUIDE_CACHE_GB`, or a quarter of what the disk has left beside it.
+    Its bound is `FIELDGUIDE_CACHE_GB` or a quarter of what the disk has left beside it, unless one is given.
     """
 
     def __init__(self, folder: Path | None = None, most_bytes: int | None = None) -> None:
@@ -49,11 +47,7 @@ class Cache:
 
     @property
     def most_bytes(self) -> int:
-        """The bound on its size.
-
-        Raises:
-            UsageError: `FIELDGUIDE_CACHE_GB` is no number.
-        """
+        """The bound on its size; raises UsageError if `FIELDGUIDE_CACHE_GB` is no number."""
         if self._most_bytes is not None:
             return self._most_bytes
         text = os.environ.get(BOUND)
@@ -77,7 +71,11 @@ class Cache:
 
     def used_bytes(self) -> int:
         """What the packs take."""
-        return sum(_size(path) for path in self.packs())
+        total = 0
+        for path in self.packs():
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+        return total
 
     def counts(self) -> list[int]:
         """How many photos each pack holds; 0 for a damaged one."""
@@ -90,11 +88,7 @@ class Cache:
         return found
 
     def clear(self) -> int:
-        """Removes what no live process uses; how many packs stay.
-
-        Raises:
-            UsageError: the folder cannot be written.
-        """
+        """Removes what no live process uses; how many packs stay. Raises UsageError if the folder cannot be written."""
         try:
             if not self.folder.exists():
                 return 0
@@ -123,10 +117,6 @@ class Cache:
                 found.append(pack)
         return found
 
-    def new_pack(self, side_px: int) -> Path:
-        """A name that no pack has."""
-        return self.folder / f"{_kind(side_px)}{uuid.uuid4().hex[:16]}.pack"
-
     def make_room(self, needed: int) -> bool:
         """Whether so many bytes fit; packs that no live process uses go for it, the one used longest ago first."""
         most = self.most_bytes
@@ -149,15 +139,8 @@ class Cache:
     ) -> PhotoPixels:
         """Opens the pixels of photos, and decodes and keeps those that are missing, on all cores.
 
-        Args:
-            photos: their content hashes are the keys.
-            side_px: bound on the shorter side; 0: the photos' own size, and nothing is cached.
-            max_megapixels: a larger photo is unreadable.
-            advance: called with how many more photos are there.
-            read: how a file is read.
-
-        Raises:
-            PhotosError: a photo cannot be read, or is another one by now.
+        `side_px` bounds the shorter side; 0: the photos' own size, and nothing is cached. `advance` gets how many more
+        are there. Raises PhotosError if a photo cannot be read, or is another one by now.
         """
         made = PhotoPixels(side_px, max_megapixels, read, MOST_PHOTO_BYTES)
         return self._filled(made, photos, advance) if side_px else made
@@ -191,7 +174,7 @@ class Cache:
             while not made.problem and made.missing(photos):
                 with self._turn():
                     self._open(made, photos, advance)  # what others wrote before it was our turn
-                    path = self.new_pack(made.side_px)
+                    path = self.folder / f"{_kind(made.side_px)}{uuid.uuid4().hex[:16]}.pack"
                     write_pack(path, self._as_they_fit(decoded, made, advance))
                     pack = Pack(path)
                     made.add([pack])
@@ -245,10 +228,3 @@ def _free_bytes(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -13,9 +13,6 @@ class Contents:
 
     They are bytes and not pixels, because the look decodes a JPEG smaller than the caches need it, and the caches' side
     may depend on what it finds. A copy in another process is empty.
-
-    Args:
-        most_bytes: bound on their size; 0: keeps nothing.
     """
 
     def __init__(self, most_bytes: int = 0) -> None:

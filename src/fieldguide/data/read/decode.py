@@ -30,11 +30,9 @@ SMALLER = object()  # a key of an image's `info`, where it was decoded at reduce
 
 
 class UnreadableError(PhotosError):
-    """A file that is no photo; the text is the reason, without the file's name.
+    """A file that is no photo; the text is the end of a sentence that begins with the file's name.
 
-    Args:
-        reason: what is wrong, as the end of a sentence that begins with the file's name.
-        kind: `unreadable`, `empty`, `truncated`, `not_an_image` or `bomb`.
+    The kind is `unreadable`, `empty`, `truncated`, `not_an_image` or `bomb`.
     """
 
     def __init__(self, reason: str, kind: str = "unreadable") -> None:
@@ -50,8 +48,7 @@ _loading = [OneAtATime() for _ in range(61)]  # of images that callers opened, b
 def read_bytes(path: Path) -> bytes:
     """A regular file's content; tried again after errors of a device or a network, which may pass.
 
-    Raises:
-        UnreadableError: not a regular file, empty, too large, or the system refuses.
+    Raises UnreadableError if it is not a regular file, empty or too large, or the system refuses.
     """
     for pause in PAUSES_S:
         try:
@@ -94,15 +91,9 @@ def _demand_regular(status: os.stat_result) -> int:
 def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = None) -> Image.Image:
     """Decodes a photo to mode RGB, upright, its first frame, transparency on white.
 
-    Args:
-        content: a file of a format of `formats.FORMATS`.
-        max_megapixels: a larger photo is refused before its pixels take memory.
-        least_px: decode a JPEG at a half, a quarter or an eighth of its size as long as both sides keep this many
-            pixels (libjpeg scales in the frequency domain; Pillow's draft mode), said by `info[SMALLER]`. None: at
-            its own size.
-
-    Raises:
-        UnreadableError: with the reason.
+    A larger photo is refused before its pixels take memory. With `least_px`, a JPEG is decoded at a half, a quarter or
+    an eighth of its size as long as both sides keep this many pixels (libjpeg scales in the frequency domain; Pillow's
+    draft mode), said by `info[SMALLER]`. Raises UnreadableError with the reason.
     """
     with opened(content, max_megapixels, least_px) as image:
         image.load()
@@ -111,13 +102,9 @@ def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = N
 
 @contextlib.contextmanager
 def opened(content: bytes, max_megapixels: float = 200, least_px: int | None = None) -> Iterator[Image.Image]:
-    """A photo whose header is read and whose pixels are not; what goes wrong inside becomes a reason.
+    """A photo whose header is read and whose pixels are not; otherwise as `decode`.
 
-    Args:
-        content, max_megapixels, least_px: as for `decode`.
-
-    Raises:
-        UnreadableError: with the reason; also for whatever the codec raises in the body.
+    What goes wrong inside, also in the body, becomes an UnreadableError with the reason.
     """
     with _reasons():
         kind = format_of(content)
@@ -167,14 +154,9 @@ def _is_large(image: Image.Image, pixels: int) -> bool:
 def read_photo(
     path: Path, max_megapixels: float = 200, least_px: int | None = None, content_hash: str = ""
 ) -> Image.Image:
-    """A file to an RGB image; see `decode`.
+    """A file to an RGB image; see `decode`. `content_hash` is the SHA-256 of the photo expected there; empty: any.
 
-    Args:
-        path, max_megapixels, least_px: as `decode` takes them.
-        content_hash: SHA-256 in hexadecimal of the photo that is expected there; empty: any.
-
-    Raises:
-        UnreadableError: with the reason; or another photo lies there by now.
+    Raises UnreadableError with the reason, also if another photo lies there by now.
     """
     content = read_bytes(path)
     if content_hash and digest(content) != content_hash:
@@ -190,8 +172,7 @@ def photo_of(source: Path | Image.Image, max_megapixels: float = 200, content_ha
 def as_decoded(image: Image.Image) -> Image.Image:
     """A caller's image as `decode` gives one from a file: RGB, upright; the caller's is loaded and stays as it is.
 
-    Raises:
-        UnreadableError: with the reason; the file of an image that was only opened is read here.
+    Raises UnreadableError with the reason; the file of an image that was only opened is read here.
     """
     with _reasons():
         with _loading[id(image) % len(_loading)]():  # several predictors may be given the same one
@@ -255,10 +236,7 @@ def _from_deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 def upright(image: Image.Image) -> Image.Image:
     """Turns a photo by its EXIF orientation, in place, for a copy would take as much memory again; gives it back.
 
-    Broken EXIF data counts as none.
-
-    Raises:
-        MemoryError: there is too little to turn it.
+    Broken EXIF data counts as none; raises MemoryError if there is too little to turn it.
     """
     try:
         ImageOps.exif_transpose(image, in_place=True)
@@ -276,8 +254,7 @@ def shrunk(image: Image.Image, side_px: int) -> Image.Image:
 def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) -> bytes:
     """A small JPEG of a photo for a page, its longer side at most `side_px`; pixels alone, no metadata.
 
-    Raises:
-        UnreadableError: with the reason.
+    Raises UnreadableError with the reason.
     """
     with opened(content, max_megapixels, side_px) as image:
         image.load()

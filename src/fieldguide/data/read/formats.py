@@ -8,23 +8,15 @@ from fieldguide.data.read.bombs import jpeg_metadata, jpeg_scans, png_chunks, ti
 
 
 class Format(NamedTuple):
-    """An image format.
+    """An image format."""
 
-    Attributes:
-        name: what people read.
-        endings: of its files' names, in lower case.
-        starts: what its files begin with, one of these; `?` stands for any byte.
-        plugin: of Pillow, which reads it.
-        also: what that plugin calls some of these files.
-        structure: (content) to why the codec must not see such a file; None if it may.
-        size: (content, width, height, most megapixels) to why its pixels must not be decoded; None if they may.
-    """
-
-    name: str
-    endings: tuple[str, ...]
-    starts: tuple[bytes, ...]
-    plugin: str
-    also: tuple[str, ...] = ()
+    name: str  # what people read
+    endings: tuple[str, ...]  # of its files' names, in lower case
+    starts: tuple[bytes, ...]  # what its files begin with, one of these; `?` stands for any byte
+    plugin: str  # of Pillow, which reads it
+    also: tuple[str, ...] = ()  # what that plugin calls some of these files
+    # (content), and (content, width, height, most megapixels), to why the codec must not see such a file, or its
+    # pixels must not be decoded; None if they may.
     structure: Callable[[bytes], str | None] = lambda _: None
     size: Callable[[bytes, int, int, float], str | None] = lambda *_: None
 

@@ -40,12 +40,7 @@ class Pack:
     """An open pack; while it lives, nobody removes its file."""
 
     def __init__(self, path: Path) -> None:
-        """Opens and checks all but the pixels.
-
-        Raises:
-            FileNotFoundError: it went away.
-            DamagedError: it is not what was written.
-        """
+        """Opens and checks all but the pixels; raises FileNotFoundError if it went away, DamagedError if it changed."""
         self.path = path
         with path.open("rb") as file:
             if locks.take(file.fileno(), shared=True) is False or os.fstat(file.fileno()).st_nlink == 0:
@@ -59,13 +54,10 @@ class Pack:
     def _index(self) -> npt.NDArray[np.void]:
         size = len(self._map)
         start, count, crc, magic = TRAILER.unpack(self._map[size - TRAILER.size :])
-        if (
-            self._map[: len(MAGIC)] != MAGIC
-            or magic != MAGIC[:8]
-            or start + count * INDEX.itemsize + TRAILER.size != size
-        ):
+        end = start + count * INDEX.itemsize
+        if self._map[: len(MAGIC)] != MAGIC or magic != MAGIC[:8] or end + TRAILER.size != size:
             raise DamagedError("has no index at its end")
-        index = self._map[start : start + count * INDEX.itemsize]
+        index = self._map[start:end]
         if zlib.crc32(index) != crc:
             raise DamagedError("has a damaged index")
         return np.frombuffer(index, INDEX)
@@ -84,11 +76,7 @@ class Pack:
         return self._rows[content_hash][1:3]
 
     def pixels(self, content_hash: str) -> Pixels:
-        """A photo's pixels, (height, width, 3) uint8, read-only: the mapped file itself.
-
-        Raises:
-            DamagedError: they are not what was written.
-        """
+        """A photo's, (height, width, 3) uint8, read-only: the mapped file itself; raises DamagedError if changed."""
         offset, height, width, crc = self._rows[content_hash]
         flat = np.frombuffer(self._map, np.uint8, height * width * 3, offset)
         if content_hash not in self._checked:
@@ -99,14 +87,9 @@ class Pack:
 
 
 def write_pack(path: Path, photos: Iterable[tuple[str, Pixels]]) -> None:
-    """Writes a pack whole or not at all.
+    """Writes a pack of (SHA-256 of the file in hexadecimal, pixels), whole or not at all; nothing for no photos.
 
-    Args:
-        path: its name.
-        photos: (SHA-256 of the file in hexadecimal, pixels), taken one at a time; nothing is written for none.
-
-    Raises:
-        OSError: no room, or no right to write.
+    Photos are taken one at a time. Raises OSError if there is no room, or no right to write.
     """
     rows = []
     with replacing(path) as file:

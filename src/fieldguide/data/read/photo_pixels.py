@@ -39,36 +39,6 @@ def shrunk_to(image: Image.Image, side_px: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
-def read_pixels(
-    photo: Wanted, side_px: int, max_megapixels: float, read: Callable[[Path], bytes] = read_bytes
-) -> Pixels:
-    """A photo's pixels, (height, width, 3) uint8, as the cache would give them.
-
-    Raises:
-        PhotosError: it cannot be read, or is another one by now.
-    """
-    made = _pixels_up_to(None, photo, side_px, max_megapixels, read)
-    assert made is not None
-    return made
-
-
-def _pixels_up_to(
-    most_bytes: int | None, photo: Wanted, side_px: int, max_megapixels: float, read: Callable[[Path], bytes]
-) -> Pixels | None:
-    """As `read_pixels`; None, and nothing is decoded, where a photo in its own size takes more than these bytes."""
-    try:
-        content = read(photo.path)
-        if photo.content_hash and digest(content) != photo.content_hash:
-            raise PhotosError(f"{photo.file} has changed since the training began; training stops")
-        if most_bytes is not None and side_px == 0:
-            with opened(content, max_megapixels) as image:
-                if 3 * image.width * image.height > most_bytes:
-                    return None
-        return np.asarray(shrunk_to(decode(content, max_megapixels), side_px))
-    except UnreadableError as error:
-        raise PhotosError(f"{photo.file} {error}; it was readable when the training began. Training stops") from None
-
-
 class PhotoPixels:
     """The pixels of a training's photos, from the cache where they are there and from the file where not."""
 
@@ -77,11 +47,7 @@ class PhotoPixels:
     ) -> None:
         """Has no pixels yet.
 
-        Args:
-            side_px: bound on the shorter side; 0: the photos' own size.
-            max_megapixels: a larger photo is unreadable.
-            read: how a file is read.
-            most_bytes: pixels of a photo that take more are not cached.
+        `side_px` bounds the shorter side; 0: the photos' own size. Pixels of over `most_bytes` a photo are not cached.
         """
         self.side_px = side_px
         self.max_megapixels = max_megapixels
@@ -116,13 +82,9 @@ class PhotoPixels:
         """Height and width of a photo that is cached, in pixels."""
         return self._packs[content_hash].shape(content_hash)
 
-    def decoded(self, photo: Wanted) -> Pixels:
-        """From the file."""
-        return read_pixels(photo, self.side_px, self.max_megapixels, self._read)
-
     def to_cache(self, photo: Wanted) -> Pixels | None:
-        """From the file; None where it takes too much room."""
-        made = _pixels_up_to(self.most_bytes, photo, self.side_px, self.max_megapixels, self._read)
+        """From the file; None where it takes over `most_bytes`."""
+        made = self._from_file(photo, self.most_bytes)
         return None if made is None or made.nbytes > self.most_bytes else made
 
     def cached(self, photo: Wanted) -> Pixels | None:
@@ -138,13 +100,27 @@ class PhotoPixels:
         return None
 
     def read(self, photo: Wanted) -> Pixels:
-        """As `cached`, or from the file.
-
-        Raises:
-            PhotosError: it is not cached, and cannot be read or is another one by now.
-        """
+        """As `cached`, or from the file; raises PhotosError if that cannot be read, or is another one by now."""
         made = self.cached(photo)
-        return self.decoded(photo) if made is None else made
+        if made is None:
+            made = self._from_file(photo)
+            assert made is not None
+        return made
+
+    def _from_file(self, photo: Wanted, most_bytes: int | None = None) -> Pixels | None:
+        """As the cache gives them; None, and nothing is decoded, where a photo in its own size takes over the bytes."""
+        try:
+            content = self._read(photo.path)
+            if photo.content_hash and digest(content) != photo.content_hash:
+                raise PhotosError(f"{photo.file} has changed since the training began; training stops")
+            if most_bytes is not None and self.side_px == 0:
+                with opened(content, self.max_megapixels) as image:
+                    if 3 * image.width * image.height > most_bytes:
+                        return None
+            return np.asarray(shrunk_to(decode(content, self.max_megapixels), self.side_px))
+        except UnreadableError as error:
+            gone = "it was readable when the training began. Training stops"
+            raise PhotosError(f"{photo.file} {error}; {gone}") from None
 
 
 class ToJudge(Mapping[str, Path | Image.Image]):

@@ -16,13 +16,10 @@ AHEAD_A_THREAD = 4
 def prefetched(
     tasks: Iterable[Task], work: Callable[[Task], Made], threads: int | None = None, most_ahead: int | None = None
 ) -> Generator[Made, None, None]:
-    """Does tasks on threads and yields what they made in the order of the tasks.
+    """Does tasks on threads and yields what they made in the order of the tasks; what `work` raises is raised here.
 
-    Args:
-        tasks: taken one by one, only as far as they are worked on.
-        work: is called in a thread; what it raises is raised here.
-        threads: how many; None: one per core.
-        most_ahead: how many tasks are started before their turn, which bounds memory; None: a few per thread.
+    Tasks are taken one by one; at most `most_ahead` start before their turn, which bounds memory. By default one thread
+    per core, and a few tasks per thread.
     """
     threads = threads or cores()
     most_ahead = most_ahead or AHEAD_A_THREAD * threads

@@ -48,8 +48,7 @@ class Preprocessing:
     def from_dict(cls, data: Mapping[str, Any]) -> "Preprocessing":
         """From plain data; without `flips`, as earlier versions wrote it, there are none.
 
-        Raises:
-            UsageError: a field is missing, unknown or out of its limits.
+        Raises UsageError if a field is missing, unknown or out of its limits.
         """
         try:
             made = cls(
@@ -80,15 +79,7 @@ def resized_side(image_size_px: int, crop_share: float) -> int:
 
 
 def center(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resizes the shorter side and cuts out the centre, as torchvision's `Resize` and `CenterCrop` do.
-
-    Args:
-        image: RGB, any size.
-        preprocessing: what to do.
-
-    Returns:
-        RGB, `image_size_px` square.
-    """
+    """Resizes the shorter side of an RGB photo and cuts out the centre, as torchvision's Resize and CenterCrop do."""
     short, crop = preprocessing.resize_px, preprocessing.image_size_px
     resampling = RESAMPLING[preprocessing.interpolation]
     width, height = image.size

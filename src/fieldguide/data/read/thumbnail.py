@@ -14,15 +14,9 @@ JPEG_QUALITY = 80
 
 
 def seen(image: Image.Image, preprocessing: Preprocessing, side_px: int) -> Pixels:
-    """The part of a photo that the network sees, at another size, so that a map can be laid over it.
+    """The part of an RGB photo that the network sees, at another size, so that a map can be laid over it.
 
-    Args:
-        image: RGB, any size.
-        preprocessing: the network's.
-        side_px: of the square.
-
-    Returns:
-        (side_px, side_px, 3) uint8.
+    It is (side_px, side_px, 3) uint8.
     """
     resize_px = max(side_px, round(side_px * preprocessing.resize_px / preprocessing.image_size_px))
     return np.array(center(image, replace(preprocessing, image_size_px=side_px, resize_px=resize_px)))

@@ -18,15 +18,10 @@ DEALT = ("train", "val")
 
 @dataclass(frozen=True)
 class Folds:
-    """One split per fold.
+    """One split per fold."""
 
-    Attributes:
-        splits: each has its fold as `val` and all other folds as `train`; test and excluded photos stay.
-        remarks: what a person should read.
-    """
-
-    splits: tuple[Split, ...]
-    remarks: tuple[Remark, ...]
+    splits: tuple[Split, ...]  # each has its fold as `val`, all others as `train`; test and excluded photos stay
+    remarks: tuple[Remark, ...]  # what a person should read
 
     def place_of(self) -> dict[str, str]:
         """The fold that holds out each file, from 1; else `train` (in every fold), `test` or `excluded`."""
@@ -37,20 +32,13 @@ class Folds:
 
 
 def make_folds(split: Split, *, seed: int, folds: int, groups: Sequence[Sequence[str]] = ()) -> Folds:
-    """Deals the training and validation photos of a split into folds.
+    """Deals the training and validation photos of a split into folds (at least 2).
 
     Stratified: without groups, the counts of a class differ by at most one between folds. Photos of the same content
-    (SHA-256) or group are always in one fold. A fold never takes the last photos of a class. They stay in training in
-    every fold, because a model cannot name a class that it has never seen.
+    (SHA-256) or group (near duplicates, frames of a burst) are always in one fold. A fold never takes the last photos
+    of a class. They stay in training in every fold, because a model cannot name a class that it has never seen.
 
-    Args:
-        split: all photos, unreadable and leaking ones excluded; its validation photos are dealt again.
-        seed: of the dealing.
-        folds: at least 2.
-        groups: names of files that belong together: near duplicates, or frames of a burst.
-
-    Raises:
-        PhotosError: fewer photos (or groups of them) than folds.
+    Raises PhotosError if there are fewer photos (or groups of them) than folds.
     """
     rows = [row for row in split.rows if row.part in DEALT]
     units = whole_groups(sorted(rows, key=lambda row: row.file), groups)

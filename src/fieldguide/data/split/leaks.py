@@ -1,66 +1,32 @@
 """Photos that leak from one part into another, or from an earlier training: refused, left out, or reported."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
 
 from fieldguide.data.look.findings import Remark, Topic
 from fieldguide.data.look.groups import joined
+from fieldguide.data.split.partition import Row
 from fieldguide.errors import PhotosError, counted, listing
 
-
-class Placed(Protocol):
-    """A photo with its part, such as `data.split.partition.Row`."""
-
-    @property
-    def file(self) -> str:
-        """Its name below the folder of photos."""
-
-    @property
-    def part(self) -> str:
-        """`train`, `val`, `test` or `excluded`."""
-
-    @property
-    def content_hash(self) -> str:
-        """SHA-256 of the file; empty if it could not be read."""
-
-
-class Dealt(NamedTuple):
-    """What to do about leaks.
-
-    Attributes:
-        excluded: why each file is left out, by file.
-        remarks: what a person should read.
-    """
-
-    excluded: dict[str, str]
-    remarks: list[Remark]
-
-
-NOTHING = Dealt({}, [])
+Dealt = tuple[dict[str, str], list[Remark]]  # why each file is left out, and what a person should read
+NOTHING: Dealt = ({}, [])
 
 
 def _dealt(excluded: dict[str, str], topic: Topic, words: str) -> Dealt:
-    return Dealt(excluded, [Remark(topic, words, tuple(excluded))])
+    return excluded, [Remark(topic, words, tuple(excluded))]
 
 
-def same_content(rows: Sequence[Placed], leaks: str) -> Dealt:
-    """Training photos whose content is also in validation or test.
-
-    Raises:
-        PhotosError: there are some, and `leaks` is refuse.
-    """
-    elsewhere: dict[str, Placed] = {}
+def same_content(rows: Sequence[Row], leaks: str) -> Dealt:
+    """Training photos whose content is also in val or test; raises PhotosError if `leaks` is refuse."""
+    elsewhere: dict[str, Row] = {}
     for row in rows:
         if row.part in ("val", "test") and row.content_hash:
             elsewhere.setdefault(row.content_hash, row)
-    leaking = [
-        (row, elsewhere[row.content_hash]) for row in rows if row.part == "train" and row.content_hash in elsewhere
-    ]
+    leaking = [row for row in rows if row.part == "train" and row.content_hash in elsewhere]
     if not leaking:
         return NOTHING
     count = counted(len(leaking), "training photo")
     if leaks == "refuse":
-        pairs = [f"{row.file} is the same photo as {other.file}" for row, other in leaking]
+        pairs = [f"{row.file} is the same photo as {elsewhere[row.content_hash].file}" for row in leaking]
         raise PhotosError(
             f"{count} also in val or test, so the accuracy would be wrong:\n"
             + listing(pairs)
@@ -69,21 +35,17 @@ def same_content(rows: Sequence[Placed], leaks: str) -> Dealt:
     if leaks == "allow":
         words = f"{count} also in val or test, which data.leaks allows: the accuracy is too high"
         return _dealt({}, Topic.ACROSS_PARTS, words)
-    excluded = {row.file: f"same photo as {other.file}" for row, other in leaking}
+    excluded = {row.file: f"same photo as {elsewhere[row.content_hash].file}" for row in leaking}
     return _dealt(excluded, Topic.ACROSS_PARTS, f"{count} dropped: also in val or test")
 
 
 def same_group(
-    rows: Sequence[Placed], leaks: str, together: Sequence[Sequence[str]], torn: Sequence[Sequence[str]] = ()
+    rows: Sequence[Row], leaks: str, together: Sequence[Sequence[str]], torn: Sequence[Sequence[str]] = ()
 ) -> Dealt:
-    """Groups with photos both in training and in validation or test.
+    """Groups with photos both in training and in validation or test; see `make_split` for the arguments.
 
-    Args:
-        rows: all photos.
-        leaks: as for `data.split.make.make_split`.
-        together: names of files that belong together.
-        torn: names of the files of each near pair across parts, in a group or not. A photo that is only linked to such
-            a pair by look-alikes of its own part does not count: the ends of a chain may be different photos.
+    A photo that is only linked to a torn pair by look-alikes of its own part does not count: the ends of a chain may be
+    different photos.
     """
     exact = {row.content_hash for row in rows if row.part in ("val", "test")}  # `same_content` handles these
     part = {row.file: row.part for row in rows if row.part != "train" or row.content_hash not in exact}
@@ -108,16 +70,10 @@ def same_group(
     return _dealt(excluded, Topic.ACROSS_PARTS, words)
 
 
-def seen_before(rows: Sequence[Placed], leaks: str, seen: Mapping[str, str]) -> Dealt:
-    """Validation and test photos that the first weights were trained on.
+def seen_before(rows: Sequence[Row], leaks: str, seen: Mapping[str, str]) -> Dealt:
+    """Validation and test photos that the first weights were trained on; `seen` has the run by content.
 
-    Args:
-        rows: all photos.
-        leaks: as for `data.split.make.make_split`.
-        seen: the run that was trained on a content, by content.
-
-    Raises:
-        PhotosError: there are some, and `leaks` is refuse.
+    Raises PhotosError for these if `leaks` is refuse.
     """
     found = [row for row in rows if row.part in ("val", "test") and row.content_hash in seen]
     if not found:

@@ -26,28 +26,23 @@ def make_split(
     torn: Sequence[Sequence[str]] = (),
     seen: Mapping[str, str] | None = None,
 ) -> tuple[Split, list[Remark]]:
-    """Puts each photo into a part.
+    """Puts each photo into a part; gives the split and what a person should read.
 
     If the folder has no validation photos, a share of each class is set apart. This is stratified, with at least one
     photo of each class that has two. The same content (SHA-256) or group is never in two parts.
 
     Args:
         inspected: all photos; those with a reason become `excluded`.
-        seed: of the split.
-        validation_share: of each class's photos, in (0, 1).
+        seed, validation_share: of the photos that are set apart; the share of each class, in (0, 1).
         has_validation: whether the folder has validation photos already.
         leaks: what to do with a photo that is in training and elsewhere: `refuse`, `drop` (from training) or `allow`.
             `drop` also drops training photos whose group is elsewhere; the others only report these, because whether
             two photos of a group are the same is a judgement.
-        groups: names of files that belong together: near duplicates, or frames of a burst. Groups that share a file
-            are joined.
+        groups: files that belong together: near duplicates, or frames of a burst. Groups that share a file are joined.
         torn: names of the files of each near pair across parts. They count as a group in both parts, even if they are
             look-alikes, which are too many for a group. They do not keep photos together in what is set apart.
         seen: the run that was trained on a content (SHA-256), for contents that the first weights know. None of them
             is set apart for validation. In a val or test folder they are a leak; `drop` then leaves them out there.
-
-    Returns:
-        The split, and what a person should read.
 
     Raises:
         PhotosError: a leak, or too few photos to train or to validate.

@@ -22,24 +22,14 @@ WITH_GROUPS = (*HEADER, "group")  # where photos belong together
 
 @dataclass(frozen=True)
 class Row:
-    """One photo of a split.
+    """One photo of a split."""
 
-    Attributes:
-        file: its name below the folder of photos.
-        class_name: empty in a test folder without classes.
-        part: one of `PARTS`.
-        content_hash: SHA-256 of the file.
-        reason: why it is excluded, or empty.
-        group: the first of the photos that belong together, such as near duplicates or frames of a burst; empty for
-            a single photo.
-    """
-
-    file: str
-    class_name: str
-    part: str
-    content_hash: str
-    reason: str = ""
-    group: str = ""
+    file: str  # its name below the folder of photos
+    class_name: str  # empty in a test folder without classes
+    part: str  # one of `PARTS`
+    content_hash: str  # SHA-256 of the file; empty if it could not be read
+    reason: str = ""  # why it is excluded, or empty
+    group: str = ""  # the first of the photos that belong together, such as frames of a burst; empty for a single one
 
 
 @dataclass(frozen=True)
@@ -77,11 +67,7 @@ def split_csv(split: Split) -> str:
 
 
 def read_split(path: Path) -> Split:
-    """Reads a split.
-
-    Raises:
-        UsageError: missing or damaged; the message names file and line.
-    """
+    """Reads a split; raises UsageError with file and line if it is missing or damaged."""
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
         numbered = [(reader.line_num, line) for line in reader]
