@@ -57,13 +57,7 @@ class Policy(Section):
 STANDARD = Policy(rotation_degrees=15, brightness=0.1, contrast=0.1, saturation=0.1, hue=0.1)
 MILD = Policy(crop_scale=(0.25, 1.0), brightness=0.1, contrast=0.1, saturation=0.1)
 STRONG = Policy(
-    vertical_flip=0.2,
-    rotation_degrees=30,
-    brightness=0.2,
-    contrast=0.2,
-    saturation=0.2,
-    hue=0.1,
-    translation_share=0.1,
+    vertical_flip=0.2, rotation_degrees=30, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, translation_share=0.1
 )
 NONE = Policy(crop_scale=None, horizontal_flip=0)
 BUILT_IN = {"standard": STANDARD, "strong": STRONG, "mild": MILD, "none": NONE}
@@ -79,10 +73,7 @@ class Phase(Section):
         "probe: the head by logistic regression on features of the frozen backbone",
     )
     views: int | None = Field(
-        default=None,
-        ge=1,
-        le=100,
-        description="probe only: augmentations of each photo to take features of; null: 1",
+        default=None, ge=1, le=100, description="probe only: augmentations of each photo to take features of; null: 1"
     )
     augmentation: str = "standard"
     max_epochs: int = Field(default=15, ge=1, le=100_000, description="a probe has one")

@@ -93,11 +93,7 @@ def make_tools(
 
 
 def _make_batches(
-    recipe: SettledRecipe,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    feed: Feed,
-    tell: Callable[[str], None],
+    recipe: SettledRecipe, preprocessing: Preprocessing, device: torch.device, feed: Feed, tell: Callable[[str], None]
 ) -> Callable[[Stage, int, int], Iterator[DeviceBatch]]:
     """(stage, epoch, first step) to that epoch's batches on the device."""
 

@@ -64,10 +64,7 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
         "improved": under_way.improved,
         "rates": [group["lr"] for group in under_way.optimizer.param_groups],
         "schedule": under_way.schedule.memory(),
-        "convergence": {
-            "lowest": lowest if math.isfinite(lowest) else None,
-            "waited": under_way.convergence.waited,
-        },
+        "convergence": {"lowest": lowest if math.isfinite(lowest) else None, "waited": under_way.convergence.waited},
         "running": running,
     }
     if under_way.average is not None:
@@ -110,11 +107,7 @@ def plain_state(state: State) -> dict[str, Any]:
 
 
 def _plain_best(best: Best) -> dict[str, Any]:
-    return {
-        "epoch": best.epoch.epoch,
-        "validation": asdict(best.epoch.validation),
-        "soup": list(best.soup),
-    }
+    return {"epoch": best.epoch.epoch, "validation": asdict(best.epoch.validation), "soup": list(best.soup)}
 
 
 def state_of(

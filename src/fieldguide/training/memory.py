@@ -6,10 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-PROBES = (
-    2,
-    4,
-)  # photos in two test passes; the difference leaves out what does not grow, such as cast weights
+PROBES = (2, 4)  # photos in two test passes; the difference leaves out what does not grow, such as cast weights
 OVERHEAD = 1.6  # gradients, workspace, fragments: 1.2 to 1.4 for ResNets (benchmarks/kept.py), with a margin
 SHARE = 0.75  # of the free memory that a training takes
 
