@@ -46,31 +46,18 @@ UNBOUND = Outlook()
 
 @dataclass(frozen=True)
 class Assembled:
-    """Everything that a training needs.
-
-    Attributes:
-        recipe: with nothing left open.
-        model: with its first weights, on the device.
-        plan: phases and rounds.
-        tools: what the loop works with.
-        description: of the bundle.
-        parameters: total, backbone, head.
-        weights: where the first weights came from.
-        feed: the source of the batches, and how long the training waited for them.
-        to_judge: the validation photos.
-        told: the plan that was made here, in sentences; empty if the recipe had one.
-    """
+    """Everything that a training needs."""
 
     recipe: SettledRecipe
-    model: Classifier
+    model: Classifier  # with its first weights, on the device
     plan: Plan
     tools: Tools
-    description: Description
-    parameters: dict[str, int]
-    weights: LoadedWeights
-    feed: Feed
-    to_judge: ToJudge
-    told: tuple[str, ...] = ()
+    description: Description  # of the bundle
+    parameters: dict[str, int]  # total, backbone, head
+    weights: LoadedWeights  # where the first weights came from
+    feed: Feed  # the source of the batches, and how long the training waited for them
+    to_judge: ToJudge  # the validation photos
+    told: tuple[str, ...] = ()  # the plan that was made here, in sentences; empty if the recipe had one
 
 
 def assemble(
@@ -88,15 +75,11 @@ def assemble(
     """Builds all that a training needs; `plan: auto` is decided here, once.
 
     Args:
-        recipe: of `resolved`.
-        split: which photo is in which part.
         paths: where each file of the split lies.
-        device: where to train.
         workers: processes or threads that load photos; None: chosen here. Results do not depend on it.
         loaded: for a training that resumes, where its first weights came from; None: read the weights.
         tell: takes a sentence about the processes that load photos.
         advance: called with how many more photos are cached.
-        outlook: how much time is left, and the photos' size.
         read: how a file is read that goes into the cache.
 
     Raises:
@@ -129,25 +112,18 @@ def assemble(
         model=model,
         plan=plan,
         tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell),
-        description=_description(settled, described, split.classes, weights),
+        description=Description(
+            described,
+            tuple(split.classes),
+            served_preprocessing_of(settled).to_dict(),
+            weights.pretrained_on,
+            max_megapixels=settled.data.max_megapixels,
+        ),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,
         to_judge=to_judge,
         told=told,
-    )
-
-
-def _description(
-    recipe: SettledRecipe, described: Architecture, classes: Sequence[str], weights: LoadedWeights
-) -> Description:
-    """The bundle's description."""
-    return Description(
-        described,
-        tuple(classes),
-        served_preprocessing_of(recipe).to_dict(),
-        weights.pretrained_on,
-        max_megapixels=recipe.data.max_megapixels,
     )
 
 

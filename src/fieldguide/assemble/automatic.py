@@ -33,15 +33,10 @@ PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a plan has to fit.
+    """What a plan has to fit."""
 
-    Attributes:
-        seconds_left: of the command's time, at the moment of the call; None: no limit.
-        short_side_px: the median shorter side of the photos; None: unknown.
-    """
-
-    seconds_left: Callable[[], float] | None = None
-    short_side_px: int | None = None
+    seconds_left: Callable[[], float] | None = None  # of the command's time, at the moment of the call
+    short_side_px: int | None = None  # the median shorter side of the photos
 
 
 class Planner:
@@ -50,15 +45,6 @@ class Planner:
     def __init__(
         self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, images: int, validation_images: int
     ) -> None:
-        """Prepares a plan.
-
-        Args:
-            recipe: of the training.
-            model: with its first weights, on the device.
-            device: of the training.
-            images: training photos.
-            validation_images: validation photos.
-        """
         self.recipe = recipe
         self.model = model
         self.batch_size = recipe.training.batch_size or choose_batch_size(images)

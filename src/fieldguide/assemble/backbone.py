@@ -18,20 +18,12 @@ MOST_GMACS_WITHOUT_MINUTES = 8.0
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a training may cost.
+    """How much a training may cost."""
 
-    Attributes:
-        images: training photos.
-        minutes: for all passes over them; None: no limit, and then `MOST_GMACS_WITHOUT_MINUTES` a photo.
-        macs_per_second: multiply-accumulates per second of this machine in a training step, forward and backward
-            together; None only without minutes.
-        fewest_passes: so many passes over the training set must fit into the minutes.
-    """
-
-    images: int
-    minutes: float | None = None
-    macs_per_second: float | None = None
-    fewest_passes: float = 3.0
+    images: int  # training photos
+    minutes: float | None = None  # for all passes over them; None: `MOST_GMACS_WITHOUT_MINUTES` a photo
+    macs_per_second: float | None = None  # of this machine in a training step, forward and backward together
+    fewest_passes: float = 3.0  # over the training set, that must fit into the minutes
 
     def passes(self, gmacs: float) -> float | None:
         """How many passes fit at a forward pass's cost a photo; None without minutes."""
@@ -52,11 +44,6 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
     Published ImageNet accuracy is the guide: over many data sets it goes with accuracy after fine-tuning (Kornblith et
     al. 2019, arXiv 1805.08974), though not on each. Each candidate's cost is counted at
     `data.image_size_px`, or where that is null at the size of its own pretraining.
-
-    Args:
-        recipe: as it was read; one that names its backbone comes back as it is.
-        num_classes: of the classifier, whose parameters count against the rules.
-        budget: photos, minutes and speed.
 
     Returns:
         The recipe with its backbone, and a sentence that says which and why; empty if nothing was chosen. If no
@@ -105,16 +92,12 @@ def _has_room(recipe: Recipe, known: KnownBackbone, num_classes: int) -> bool:
     return count_parameters(made)["total"] < most
 
 
-def _size(recipe: Recipe, known: KnownBackbone) -> int:
-    return recipe.data.image_size_px or known.image_size_px
-
-
 def _gmacs(recipe: Recipe, known: KnownBackbone) -> float:
-    return known.gmacs_at(_size(recipe, known))
+    return known.gmacs_at(recipe.data.image_size_px or known.image_size_px)
 
 
 def _sentence(recipe: Recipe, chosen: KnownBackbone, budget: Budget, affordable: int) -> str:
-    gmacs, size = _gmacs(recipe, chosen), _size(recipe, chosen)
+    gmacs, size = _gmacs(recipe, chosen), recipe.data.image_size_px or chosen.image_size_px
     what = (
         f"model.backbone: auto is {chosen.name} ({chosen.top1_percent:.1f} % published on ImageNet, "
         f"{chosen.parameters / 1e6:.1f} M parameters, {gmacs:.1f} GMACs a photo at {size} px)"

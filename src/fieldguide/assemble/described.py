@@ -57,11 +57,7 @@ def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
 
 
 def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.device) -> tuple[Recipe, str]:
-    """A recipe whose `model.backbone: auto` is replaced, by rules, minutes and this machine; and a sentence why.
-
-    Raises:
-        UsageError: the rules allow none.
-    """
+    """A recipe whose `model.backbone: auto` is replaced, by rules, minutes and this machine; and a sentence why."""
     if recipe.model.backbone != AUTO:
         return recipe, ""
     minutes = recipe.training.max_minutes
@@ -81,11 +77,7 @@ def resolved(recipe: Recipe, device: torch.device = CPU) -> ResolvedRecipe:
 
 
 def demand_no_contradiction(recipe: Recipe) -> None:
-    """Checks what was filled in against what was asked for, so that a run's own recipe can always be read again.
-
-    Raises:
-        UsageError: every contradiction, one line each.
-    """
+    """Checks what was filled in against what was asked for, so that a run's own recipe can always be read again."""
     if found := contradictions(recipe):
         raise UsageError(*dict.fromkeys(each.message for each in found))
 
@@ -99,12 +91,7 @@ def architecture(recipe: ResolvedRecipe, num_classes: int) -> Architecture:
 def hold_against_rules(
     recipe: ResolvedRecipe, num_classes: int, other_photos: int = 0, unknown: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The verdict on a recipe, before anything is trained.
-
-    Args:
-        recipe: of `resolved`.
-        num_classes: of the classifier.
-        other_photos, unknown: as for `verdict`.
+    """The verdict on a recipe, before anything is trained; `other_photos` and `unknown` are as for `verdict`.
 
     Raises:
         UsageError: a rule is broken, the backbone does not take images of that size, or it lacks the part that a phase
@@ -148,10 +135,7 @@ def preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
 
 
 def served_preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
-    """What the bundle says: the training's preprocessing, with what differs at test time.
-
-    An `auto` size or crop share is the training's until one is chosen.
-    """
+    """The training's preprocessing with what differs at test time, where `auto` is the training's until chosen."""
     data, made = recipe.data, preprocessing_of(recipe)
     size = data.test_size_px if isinstance(data.test_size_px, int) else made.image_size_px
     share = data.test_crop_share if isinstance(data.test_crop_share, float) else data.crop_share

@@ -1,6 +1,6 @@
 """The probe of a training: features of the frozen backbone, then a head fitted to them."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -13,7 +13,7 @@ from fieldguide.model.classifier import Classifier
 from fieldguide.training.plan import Stage
 from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
-from fieldguide.training.tools import HowToGoOn, TrainingBatch
+from fieldguide.training.tools import Batches, FitProbe, HowToGoOn
 
 VIEW = 1_000_003  # epochs between the random numbers of two views of a photo
 Bias = npt.NDArray[np.float32]
@@ -21,21 +21,19 @@ UNSEEN = -30.0  # the logit of a class none of whose photos was reached in time
 
 
 def make_probe(
-    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
+    batches: Batches,
     features_of: Callable[[nn.Module, torch.Tensor], torch.Tensor],
     batches_a_view: int,
     num_classes: int,
     seed: int,
     group_of: Mapping[str, str],
     log_prior: torch.Tensor | None,
-) -> Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]:
+) -> FitProbe:
     """Makes `training.tools.Tools.probe`.
 
     Args:
-        batches: (stage, epoch, first step) to batches on the device.
         features_of: (backbone, images) to (images, features) float32 on the CPU.
         batches_a_view: how many it takes to see all photos once.
-        num_classes: of the head, which is one linear layer.
         seed: of the photos on which the strength is chosen.
         group_of: files to the name of their group, for files that belong together.
         log_prior: (num_classes,) subtracted from the head's logits. The fitted head knows how frequent each class is;
@@ -63,7 +61,7 @@ def _features(
     stage: Stage,
     epoch: int,
     goes: HowToGoOn,
-    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]],
+    batches: Batches,
     batches_a_view: int,
 ) -> tuple[Features, Labels, list[str], int] | None:
     """(rows, features), (rows,), the files of a view and the number of views; None if told to stop.

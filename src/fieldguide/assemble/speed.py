@@ -36,14 +36,6 @@ class Speed:
     """Measures a network, whose weights stay as they are; nothing is measured before it is needed."""
 
     def __init__(self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, batch_size: int) -> None:
-        """Prepares to measure.
-
-        Args:
-            recipe: of the training.
-            model: with its first weights, on the device.
-            device: of the training.
-            batch_size: photos a step.
-        """
         self.recipe = recipe
         self.model = model
         self.device = device
@@ -67,11 +59,8 @@ class Speed:
 
     def forward(self, side_px: int) -> float:
         """Seconds per photo in evaluation mode, measured once per side."""
-        if side_px not in self._forward:
-            self._forward[side_px] = self._measured_forward(side_px)
-        return self._forward[side_px]
-
-    def _measured_forward(self, side_px: int) -> float:
+        if side_px in self._forward:
+            return self._forward[side_px]
         model, images = self._copy(side_px), self._images(side_px, MEASURED_PHOTOS)
         model.eval()
 
@@ -79,7 +68,8 @@ class Speed:
             with torch.inference_mode(), self._precision():
                 model(images)
 
-        return self._timed(run) / len(images)
+        self._forward[side_px] = self._timed(run) / len(images)
+        return self._forward[side_px]
 
     def part_step(self, side_px: int) -> float | None:
         """As `step`, for the last two stages; None if timm does not list them."""
@@ -99,9 +89,8 @@ class Speed:
         optimizer = make_optimizer_of(self.recipe)(model, 1e-6)
         labels = torch.zeros(len(images), dtype=torch.int64, device=self.device)
         settings = StepSettings(0.0, None, self._precision)
-        return (
-            BESIDE_THE_STEP * self._timed(lambda: train_step(model, optimizer, images, labels, settings)) / len(images)
-        )
+        seconds = self._timed(lambda: train_step(model, optimizer, images, labels, settings))
+        return BESIDE_THE_STEP * seconds / len(images)
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         asked = self.recipe.training.precision
@@ -136,12 +125,7 @@ class Speed:
 
 
 def macs_per_second(recipe: Recipe, device: torch.device) -> float:
-    """Multiply-accumulates per second in a training step here, forward and backward, on a small ResNet of the table.
-
-    Args:
-        recipe: as it was read; its precision and execution are measured.
-        device: of the training.
-    """
+    """Multiply-accumulates per second in a training step here, forward and backward, on a small ResNet of the table."""
     known = next(entry for entry in known_backbones() if entry.name.startswith(MEASURED_BACKBONE))
     measured = recipe.model.model_copy(update={"backbone": known.name, "weights": "none"})
     own = backbones.pretrained_preprocessing(known.name)

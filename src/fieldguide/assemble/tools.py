@@ -31,8 +31,8 @@ from fieldguide.training.parameter_groups import Rates, parameter_groups
 from fieldguide.training.plan import Stage
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
 from fieldguide.training.state import Scores
-from fieldguide.training.step import MicroBatch, StepSettings
-from fieldguide.training.tools import Tools
+from fieldguide.training.step import MicroBatch, Precision, StepSettings
+from fieldguide.training.tools import Batches, Tools
 
 Paths = dict[str, Path]
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
@@ -85,7 +85,7 @@ def make_tools(
             feed.batches.steps_per_epoch,
             len(label_of),
             training.seed,
-            _group_of(split),
+            {row.file: row.group for row in split.part("train") if row.group},
             logit_adjustment(split) if training.imbalance != "none" and _probe_is_all(recipe) else None,
         ),
         draw_mix=mixing.draw,
@@ -94,9 +94,7 @@ def make_tools(
 
 def _make_batches(
     recipe: SettledRecipe, preprocessing: Preprocessing, device: torch.device, feed: Feed, tell: Callable[[str], None]
-) -> Callable[[Stage, int, int], Iterator[DeviceBatch]]:
-    """(stage, epoch, first step) to that epoch's batches on the device."""
-
+) -> Batches:
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
         # a probe holds out photos to choose its strength, so none may come twice
@@ -126,9 +124,7 @@ def _at_once(recipe: SettledRecipe) -> int:
     return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
 
 
-def _make_features_of(
-    at_once: int, precision: Callable[[], contextlib.AbstractContextManager[object]]
-) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
+def _make_features_of(at_once: int, precision: Precision) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
     def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:
         pieces = images.tensor_split(list(range(at_once, len(images), at_once)))
         with torch.inference_mode(), precision():
@@ -143,12 +139,8 @@ def _probe_is_all(recipe: SettledRecipe) -> bool:
     return all(phase.method == "probe" for phase in training.phases) and not training.rounds.max_rounds
 
 
-def _group_of(split: Split) -> dict[str, str]:
-    return {row.file: row.group for row in split.part("train") if row.group}
-
-
 def make_optimizer_of(recipe: ResolvedRecipe) -> MakeOptimizer:
-    """(network, rate) to the recipe's optimiser."""
+    """Makes the recipe's optimiser."""
     training = recipe.training
     rates = Rates(training.layer_decay, training.head_learning_rate_factor, training.weight_decay_on == "all")
 
@@ -168,13 +160,10 @@ def make_optimizer_of(recipe: ResolvedRecipe) -> MakeOptimizer:
 
 
 def logit_adjustment(split: Split) -> torch.Tensor:
-    """Added to the logits in the training's loss, so that rare classes count as much as frequent ones.
+    """(classes,) float32: the logarithm of each class's share of the training photos; added to the loss's logits.
 
     Menon et al. 2021, "Long-tail learning via logit adjustment", arXiv 2007.07314, section 4.2, with tau 1: the
     network then learns logits for classes that are equally frequent.
-
-    Returns:
-        (classes,) float32: the logarithm of each class's share of the training photos.
     """
     counts = Counter(row.class_name for row in split.part("train"))
     images = torch.tensor([counts[name] for name in split.classes], dtype=torch.float32)
@@ -211,7 +200,7 @@ def _load(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     load_as_built(model, weights)
 
 
-def autocast(is_bfloat16: bool, device: torch.device) -> Callable[[], contextlib.AbstractContextManager[object]]:
+def autocast(is_bfloat16: bool, device: torch.device) -> Precision:
     """What a forward pass runs under."""
     return (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if is_bfloat16 else contextlib.nullcontext
 
@@ -245,7 +234,7 @@ def _make_evaluation(
     to_judge: ToJudge,
     preprocessing: Preprocessing,
     device: torch.device,
-    precision: Callable[[], contextlib.AbstractContextManager[object]],
+    precision: Precision,
 ) -> Callable[[nn.Module], Scores]:
     def load(row: Row) -> torch.Tensor:
         photo = photo_of(to_judge[row.file], recipe.data.max_megapixels, row.content_hash)

@@ -21,24 +21,14 @@ from fieldguide.recipe.yaml_text import dump, file_text, mapping
 
 @dataclasses.dataclass(frozen=True)
 class Draft:
-    """A recipe and the mistakes in it.
+    """A recipe and the mistakes in it."""
 
-    Attributes:
-        name: of the preset, or of the file without its ending.
-        recipe: without the fields that were wrong, so that more can be checked; `demand` returns it if none were.
-        problems: every mistake, one sentence each.
-    """
-
-    name: str
-    recipe: Recipe
-    problems: tuple[str, ...]
+    name: str  # of the preset, or of the file without its ending
+    recipe: Recipe  # without the fields that were wrong, so that more can be checked
+    problems: tuple[str, ...]  # every mistake, one sentence each
 
     def demand(self) -> Recipe:
-        """The recipe.
-
-        Raises:
-            UsageError: all mistakes, one line each.
-        """
+        """The recipe; raises UsageError with all mistakes, one line each."""
         if self.problems:
             raise UsageError(*self.problems)
         return self.recipe
@@ -51,11 +41,7 @@ def preset_names() -> list[str]:
 
 
 def preset_text(name: str) -> str:
-    """A preset's YAML with its comments.
-
-    Raises:
-        UsageError: there is no such preset; the message suggests the nearest name.
-    """
+    """A preset's YAML with its comments; raises UsageError that suggests the nearest name."""
     known = preset_names()
     if name not in known:
         raise UsageError(

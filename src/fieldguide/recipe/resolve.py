@@ -32,7 +32,6 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
     """Fills in every default. A recipe without `training.plan: auto` comes back as a `PlannedRecipe`.
 
     Args:
-        recipe: as it was read.
         pretrained_preprocessing: the backbone's own `image_size_px`, `crop_share`, `interpolation`, `mean` and `std`,
             used where the recipe says null.
         can_fuse: whether this machine can compute fused augmentations; if not, null means reference.
@@ -68,10 +67,7 @@ def with_sizes(recipe: ResolvedRecipe, image_size_px: int, batch_size: int) -> S
 
 
 def with_plan(recipe: SizedRecipe, phases: Sequence[Phase], rounds: Rounds) -> PlannedRecipe:
-    """The recipe with these phases and rounds, and only the augmentations that they use.
-
-    The minutes limited the plan; once it is made, the recipe has none.
-    """
+    """The recipe with these phases and rounds, only the augmentations they use, and no minutes: the plan is made."""
     training, size = recipe.training, recipe.data.image_size_px
     rounds = _as(ResolvedRounds, rounds, augmentation=rounds.augmentation or phases[-1].augmentation)
     if training.plan == "auto":
@@ -90,14 +86,7 @@ def with_plan(recipe: SizedRecipe, phases: Sequence[Phase], rounds: Rounds) -> P
 
 
 def settle(recipe: PlannedRecipe, *, bfloat16: bool, compile: bool, micro_batch_size: int) -> SettledRecipe:
-    """The recipe with every `auto` replaced by what it means on this machine.
-
-    Args:
-        recipe: with its plan.
-        bfloat16: whether to compute in bf16.
-        compile: whether compiling pays.
-        micro_batch_size: what fits, at most the batch.
-    """
+    """The recipe with every `auto` replaced by what it means here; `compile`: it pays, `micro_batch_size`: it fits."""
     training = recipe.training
     made = _as(
         lives.SettledTraining,
@@ -128,12 +117,7 @@ def largest_size_px(recipe: Recipe) -> tuple[str, int]:
 
 
 def planned_mixing(recipe: Recipe, phases: Sequence[Phase]) -> dict[str, float]:
-    """MixUp and CutMix for a plan with so many epochs that the network would overfit.
-
-    Args:
-        recipe: if it sets an alpha, even to 0, it keeps it, and the other is 0.
-        phases: of the plan.
-    """
+    """MixUp and CutMix where a plan's epochs would overfit; an alpha that is set, even to 0, stays, the other is 0."""
     training, epochs = recipe.training, sum(phase.max_epochs for phase in phases if phase.method == "gradient")
     if training.mixup_alpha is not None or training.cutmix_alpha is not None:
         return {"mixup_alpha": training.mixup_alpha or 0.0, "cutmix_alpha": training.cutmix_alpha or 0.0}

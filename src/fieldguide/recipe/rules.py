@@ -13,25 +13,15 @@ PRETRAINING = ("any", "imagenet-1k", "none")  # each stricter than the one befor
 
 @dataclass(frozen=True)
 class Member:
-    """A model of an ensemble.
+    """A model of an ensemble."""
 
-    Attributes:
-        name: for people.
-        backbone: as timm names it.
-        parameters: of backbone and head together, counted.
-        pretrained_on: as for `verdict`.
-        rules: of its run's recipe; None if unknown, for a bundle without its run.
-        photos: checksums of all photos in its run's folder; empty if unknown.
-        before: checksums of the photos that earlier runs trained its first weights on; None if unknown.
-    """
-
-    name: str
-    backbone: str
-    parameters: int
-    pretrained_on: str | None
-    rules: Rules | None
-    photos: frozenset[str] = frozenset()
-    before: frozenset[str] | None = frozenset()
+    name: str  # for people
+    backbone: str  # as timm names it
+    parameters: int  # of backbone and head together, counted
+    pretrained_on: str | None  # as for `verdict`
+    rules: Rules | None  # of its run's recipe; None: unknown, as for a bundle without its run
+    photos: frozenset[str] = frozenset()  # checksums of all photos in its run's folder; empty if unknown
+    before: frozenset[str] | None = frozenset()  # of those that earlier runs trained its first weights on, if known
 
 
 def verdict(
@@ -40,7 +30,6 @@ def verdict(
     """Checks a model against the recipe's rules.
 
     Args:
-        recipe: with its rules.
         parameters: of backbone and head together, counted.
         pretrained_on: what the weights were trained on: `none`, `imagenet-1k`, another name, or None if
             unknown (a file); for an earlier run, what that one started from.
@@ -105,9 +94,6 @@ def _beyond(weights: str, photos: int, rule: str, allowed: str) -> str:
 
 def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
     """Checks the models of an ensemble against the rules of all their runs: the strictest of each holds for all.
-
-    Args:
-        members: whose parameters are summed.
 
     Returns:
         As `verdict`, with the sum of `parameters`; `backbones` has a list of patterns for each run with that rule.

@@ -21,11 +21,7 @@ CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndTok
 
 
 def file_text(path: Path) -> str:
-    """A recipe's file.
-
-    Raises:
-        UsageError: it cannot be read, is too large or is not text.
-    """
+    """A recipe's file; raises UsageError if it cannot be read, is too large or is not text."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
@@ -40,11 +36,7 @@ def file_text(path: Path) -> str:
 
 
 def parse(text: str, where: str) -> Any:
-    """YAML to plain data.
-
-    Raises:
-        UsageError: what is wrong with it, after `where`.
-    """
+    """YAML to plain data; raises UsageError that says what is wrong with it, after `where`."""
     try:
         _refuse_tangles(text)
         _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))

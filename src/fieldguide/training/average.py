@@ -17,10 +17,6 @@ class Average:
     It covers every trainable floating-point parameter and every floating-point buffer, batch normalisation statistics
     included. Frozen parameters and counters stay the network's. It refers to the network's current tensors, so each
     stage needs its own average: the next one may fold batch normalisation.
-
-    Attributes:
-        weights: by their names in the network's state, on its device.
-        steps: how many were taken.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -40,10 +36,7 @@ class Average:
 
     @contextmanager
     def loaded(self) -> Iterator[None]:
-        """Puts the average into the network; on exit its own weights are back, bit for bit.
-
-        Before the first step there is no average, and the network keeps its own weights.
-        """
+        """Puts the average, from the first step on, into the network; on exit its own weights are back, bit for bit."""
         if not self.steps:
             yield
             return
@@ -56,11 +49,7 @@ class Average:
             torch._foreach_copy_(live, own)
 
     def restore(self, weights: Mapping[str, torch.Tensor], steps: int) -> None:
-        """Continues a saved average.
-
-        Raises:
-            ValueError: it belongs to another network or stage.
-        """
+        """Continues a saved average; raises ValueError if it belongs to another network or stage."""
         shapes = {name: value.shape for name, value in self.weights.items()}
         if shapes != {name: value.shape for name, value in weights.items()} or steps < 0:
             raise ValueError("the moving average belongs to other weights")

@@ -25,17 +25,11 @@ ENLARGED = 2.0  # enlarging a photo helps up to this factor
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds per photo of a square image on this machine.
+    """Seconds per photo of a square image on this machine."""
 
-    Attributes:
-        side_px: of the image.
-        forward: in evaluation mode.
-        step: forward, backward and update of the whole network.
-    """
-
-    side_px: int
-    forward: float
-    step: float
+    side_px: int  # of the image
+    forward: float  # in evaluation mode
+    step: float  # forward, backward and update of the whole network
 
     def at(self, side_px: int) -> "Costs":
         """The costs at another side; they grow with the number of pixels."""
@@ -45,45 +39,27 @@ class Costs:
 
 @dataclass(frozen=True)
 class Task:
-    """The training to plan.
+    """The training to plan."""
 
-    Attributes:
-        images: training photos.
-        validation_images: validation photos.
-        is_pretrained: whether the weights are pretrained.
-        can_probe: whether the head is one linear layer, which a probe can fit.
-        head_parameters: fitting the head takes longer with more.
-    """
-
-    images: int
+    images: int  # training photos
     validation_images: int
     is_pretrained: bool
-    can_probe: bool
-    head_parameters: int = 0
+    can_probe: bool  # whether the head is one linear layer
+    head_parameters: int = 0  # fitting the head takes longer with more
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan that fits.
+    """The plan that fits."""
 
-    Attributes:
-        probe: whether a probe fits the head first.
-        part: what is trained after the probe.
-        epochs: of that part; 0: only the probe.
-        rounds: after these epochs, at most.
-        round_epochs: of one round.
-        probe_seconds, epoch_seconds: expected.
-        probe_share: share of the training photos that the probe has time for, at most 1.
-    """
-
-    probe: bool
-    part: Part
-    epochs: int
-    rounds: int
-    round_epochs: int
-    probe_seconds: float
+    probe: bool  # whether a probe fits the head first
+    part: Part  # what is trained after the probe
+    epochs: int  # of that part; 0: only the probe
+    rounds: int  # after these epochs, at most
+    round_epochs: int  # of one round
+    probe_seconds: float  # expected, as those of an epoch
     epoch_seconds: float
-    probe_share: float = 1.0
+    probe_share: float = 1.0  # share of the training photos that the probe has time for, at most 1
 
     @property
     def seconds(self) -> float:
@@ -123,7 +99,6 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
 
     Args:
         costs: at the training's image size.
-        task: the training.
         seconds: left for training and its validations; None: no limit.
         part_step: measures the seconds per photo of a step of the last two stages; None: cannot be measured.
     """
@@ -161,7 +136,6 @@ def reserve_seconds(
 
     Args:
         forward: seconds per photo in evaluation mode.
-        validation_images: how many are judged.
         views: per photo, averaged by the bundle.
         soup_candidates: each needs one more validation, also when time runs out.
         tried: extra judgings to choose size and crop; see `judgings_to_choose`.
@@ -173,9 +147,7 @@ def reserve_seconds(
 def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = None) -> float:
     """The most that choosing test size and crop can cost, in judgings at the training's size.
 
-    Args:
-        size, crop: which of them is chosen.
-        crop_share: the training's, which is always tried.
+    The training's own `crop_share` is always tried.
     """
     if not (size or crop):
         return 0.0

@@ -26,24 +26,16 @@ MOST_TOLD = 300  # characters shown of what is wrong
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A training between two steps.
+    """A training between two steps."""
 
-    Attributes:
-        tensors: `model.NAME`, `best.NAME` (left out if the model is the best), `optimizer.PLACE.NAME`, `average.NAME`
-            with a moving average, and `soup.EPOCH.NAME` of candidates that are not the best.
-        plain: everything else, ready for JSON.
-    """
-
+    # `model.NAME`, `best.NAME` (left out if the model is the best), `optimizer.PLACE.NAME`, `average.NAME` with a
+    # moving average, and `soup.EPOCH.NAME` of candidates that are not the best
     tensors: Tensors
-    plain: dict[str, Any]
+    plain: dict[str, Any]  # everything else, ready for JSON
 
 
 def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
-    """The training's state between two steps.
-
-    Raises:
-        NotFinite: a weight is not finite, so resuming would fail.
-    """
+    """The training's state between two steps; raises NotFinite if a weight is not, so resuming would fail."""
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     if state.best is not None and not _is_best(model, state, under_way):
         tensors |= {f"best.{name}": value for name, value in state.best.weights.items()}
@@ -116,13 +108,7 @@ def state_of(
     best_weights: Tensors | None,
     candidates: Mapping[int, Tensors] = MappingProxyType({}),
 ) -> State:
-    """The state that `plain_state` described.
-
-    Args:
-        plain: from `plain_state`.
-        plan: of the training; it gives the stages that ended.
-        best_weights: of the best epoch; None: no epoch ended.
-        candidates: from `candidates_of`.
+    """The state that `plain_state` described; the weights are from `best_weights_of` and `candidates_of`.
 
     Raises:
         UsageError: it is damaged, or belongs to another plan.
@@ -208,11 +194,7 @@ def best_weights_of(snapshot: Snapshot) -> Tensors | None:
 
 
 def candidates_of(snapshot: Snapshot) -> dict[int, Tensors]:
-    """A CPU copy of each candidate's weights by its epoch, without the best one.
-
-    Raises:
-        UsageError: a tensor's name holds no epoch.
-    """
+    """A CPU copy of each candidate's weights by its epoch, without the best one; raises UsageError for odd names."""
     found: dict[int, Tensors] = {}
     for name, value in part_of(snapshot.tensors, f"{CANDIDATE}.").items():
         epoch, _, own = name.partition(".")
@@ -228,11 +210,7 @@ def part_of(tensors: Mapping[str, torch.Tensor], prefix: str) -> Tensors:
 
 
 def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
-    """Restores a network and a newly made stage to what `capture` saved.
-
-    Raises:
-        UsageError: the snapshot belongs to another network or stage.
-    """
+    """Restores a network and a newly made stage to what `capture` saved; raises UsageError if they do not fit."""
     try:
         plain = snapshot.plain["under_way"]
         model.load_state_dict(part_of(snapshot.tensors, "model."))

@@ -37,27 +37,15 @@ OPTIMIZER_TENSORS = 4  # per parameter, at most: two moments, amsgrad's third, a
 
 @dataclass(frozen=True)
 class Found:
-    """The newest whole checkpoint in a folder.
+    """The newest whole checkpoint in a folder."""
 
-    Attributes:
-        snapshot: without tensors once the training is done. None: there is none.
-        is_done: whether it was written at the end of the training.
-        damaged: one sentence per newer checkpoint that was skipped.
-    """
-
-    snapshot: Snapshot | None
-    is_done: bool
-    damaged: tuple[str, ...]
+    snapshot: Snapshot | None  # without tensors once the training is done
+    is_done: bool  # whether it was written at the end of the training
+    damaged: tuple[str, ...]  # one sentence per newer checkpoint that was skipped
 
 
 class Checkpoints(Callback):
-    """Saves a training into a folder.
-
-    Args:
-        folder: created with the first checkpoint.
-        every_minutes: time until the next one is due.
-        beside: more numbers to save, which the loop does not know.
-    """
+    """Saves a training into a folder, made with the first checkpoint; `beside` gives numbers the loop does not know."""
 
     def __init__(
         self, folder: Path, every_minutes: float, beside: Callable[[], Mapping[str, list[float]]] = dict
@@ -103,11 +91,7 @@ class Checkpoints(Callback):
         return sorted(int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal())
 
     def newest(self, model: nn.Module) -> Found:
-        """The newest whole checkpoint.
-
-        Args:
-            model: gives the shapes that its tensors must have.
-        """
+        """The newest whole checkpoint whose tensors have the shapes of this network."""
         damaged: list[str] = []
         for number in reversed(self.numbers()):
             try:
@@ -208,12 +192,7 @@ def _candidates(body: Mapping[str, Any]) -> int:
 
 
 def _demand_sizes(path: Path, model: nn.Module, candidates: int) -> None:
-    """Checks the file's size and header against the network, before any tensor takes memory.
-
-    Raises:
-        UsageError: it belongs to another network.
-        ValueError: the header is damaged.
-    """
+    """Checks the file's size and header against the network, before any tensor takes memory."""
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     values = sum(math.prod(shape) for shape in own.values())
     size = path.stat().st_size

@@ -31,24 +31,15 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True)
 class Stopped:
-    """What stopped a training before its end; only the fields of its cause are set.
-
-    Attributes:
-        cause: what kind of thing it was.
-        signal: its name, such as `SIGTERM`.
-        what: was not finite: `loss`, `validation loss`, or the name of a weight.
-        epoch, step: where that was found, from 1; 0: not in a step.
-        photos: names in that step's batch.
-        message: of an error, or of a callback that failed.
-    """
+    """What stopped a training before its end; only the fields of its cause are set."""
 
     cause: Cause
-    signal: str = ""
-    what: str = ""
-    epoch: int = 0
-    step: int = 0
-    photos: tuple[str, ...] = ()
-    message: str = ""
+    signal: str = ""  # its name, such as `SIGTERM`
+    what: str = ""  # was not finite: `loss`, `validation loss`, or the name of a weight
+    epoch: int = 0  # where that was found, from 1
+    step: int = 0  # from 1; 0: not in a step
+    photos: tuple[str, ...] = ()  # names in that step's batch
+    message: str = ""  # of an error, or of a callback that failed
 
     @property
     def is_spoilt(self) -> bool:
@@ -78,13 +69,7 @@ class Stopped:
 
 
 class NotFinite(NotFiniteError):
-    """A loss or a weight that is not finite.
-
-    Args:
-        what: `loss`, `validation loss`, or the name of a weight.
-        epoch, step: from 1; step 0: not in a step.
-        photos: names in that step's batch.
-    """
+    """A loss or a weight that is not finite; arguments as in `Stopped`."""
 
     def __init__(self, what: str, epoch: int, step: int = 0, photos: Sequence[str] = ()) -> None:
         self.stopped = Stopped(Cause.NOT_FINITE, what=what, epoch=epoch, step=step, photos=tuple(photos))

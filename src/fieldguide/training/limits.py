@@ -7,12 +7,7 @@ from fieldguide.training.state import State
 
 
 class Limits:
-    """The plan's limits; extra epochs that a person asked for have none.
-
-    Args:
-        plan: with `max_seconds` and `max_epochs`.
-        state: whose epochs count, those of earlier processes too; `out_of_time` is set in it.
-    """
+    """The plan's limits over the epochs of all processes; extra epochs that a person asked for have none."""
 
     def __init__(self, plan: Plan, state: State) -> None:
         self._plan, self._state = plan, state
@@ -23,7 +18,7 @@ class Limits:
         self._began -= seconds
 
     def is_out_of_time(self) -> bool:
-        """Asked where there is more to do, since a training that just fitted was not cut.
+        """Whether time is up; asked only where there is more to do, since a training that just fits is not cut.
 
         Something is always trained: it is asked after the first step, and between epochs only if there is one.
         """

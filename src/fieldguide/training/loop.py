@@ -38,12 +38,9 @@ def train(
     stop: Callable[[], Stopped | None],
     saved: Saved | None = None,
 ) -> State:
-    """Trains `model` by `plan`.
+    """Trains `model` by `plan`, in place; at the end it holds the best weights, if an epoch ended.
 
     Args:
-        model: changed in place; at the end it holds the best weights, if an epoch ended.
-        plan: phases and rounds.
-        tools: data, optimiser, schedule.
         observers: are told what happens, and asked to save after each epoch, when due, and where it is stopped.
         stop: asked after each step; anything but None ends the training there.
         saved: what to resume; None: start from the beginning.

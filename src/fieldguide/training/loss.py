@@ -11,12 +11,9 @@ Loss = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 
 
 def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """The mean cross-entropy in nats, with label smoothing (Szegedy et al. 2016, arXiv 1512.00567, section 7).
+    """The mean cross-entropy in nats of (batch, classes) logits, with label smoothing.
 
-    Args:
-        logits: (batch, classes) float32.
-        labels: (batch,) int64.
-        label_smoothing: the share of the target that is spread over all classes, in [0, 1).
+    Szegedy et al. 2016, arXiv 1512.00567, section 7: that share of the target, in [0, 1), is spread over all classes.
     """
     return functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
@@ -37,10 +34,8 @@ def loss_of(
     """The mean loss of a batch, in float32.
 
     Args:
-        logits: (batch, classes).
         labels, partners: (batch,) int64, the photos' classes and those of the photos they are mixed with.
         name: of `LOSSES`.
-        label_smoothing: in [0, 1).
         logit_adjustment: (classes,) float32, added to the logits here and nowhere else (Menon et al. 2021, arXiv
             2007.07314, section 4.2), so that rare classes weigh as much.
         mix: how the photos are mixed; the loss is then against both classes, by their shares.

@@ -1,26 +1,17 @@
 """How many photos fit through a network at once: memory kept for the backward pass against free memory."""
 
-import contextlib
-from collections.abc import Callable
-
 import torch
 from torch import nn
+
+from fieldguide.training.step import Precision
 
 PROBES = (2, 4)  # photos in two test passes; the difference leaves out what does not grow, such as cast weights
 OVERHEAD = 1.6  # gradients, workspace, fragments: 1.2 to 1.4 for ResNets (benchmarks/kept.py), with a margin
 SHARE = 0.75  # of the free memory that a training takes
 
 
-def kept_bytes_per_image(
-    model: nn.Module, image_size_px: int, precision: Callable[[], contextlib.AbstractContextManager[object]]
-) -> float:
-    """Bytes per photo that a forward pass keeps for the backward pass; what does not grow is not counted.
-
-    Args:
-        model: on its device; its statistics and torch's random state stay unchanged.
-        image_size_px: of its input.
-        precision: the context of the training's forward pass.
-    """
+def kept_bytes_per_image(model: nn.Module, image_size_px: int, precision: Precision) -> float:
+    """Bytes per photo that a forward pass keeps for the backward pass; `precision` is the context of the pass."""
     modes = {layer: layer.training for layer in model.modules()}
     model.eval()  # batch normalisation keeps its input in both modes; in this one its statistics stay unchanged
     few, more = (_kept_bytes(model, count, image_size_px, precision) for count in PROBES)
@@ -29,12 +20,7 @@ def kept_bytes_per_image(
     return (more - few) / (PROBES[1] - PROBES[0])
 
 
-def _kept_bytes(
-    model: nn.Module,
-    photos: int,
-    image_size_px: int,
-    precision: Callable[[], contextlib.AbstractContextManager[object]],
-) -> int:
+def _kept_bytes(model: nn.Module, photos: int, image_size_px: int, precision: Precision) -> int:
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,13 +35,7 @@ def _kept_bytes(
 
 
 def fitting(batch_size: int, bytes_per_image: float, available: int | None) -> int:
-    """The most photos that fit at once: the batch, a half, a quarter, ... of it; at least 2.
-
-    Args:
-        batch_size: of a step.
-        bytes_per_image: from `kept_bytes_per_image`.
-        available: free bytes; None: unknown, so the whole batch.
-    """
+    """The most photos that fit at once in the free bytes (None: unknown): the batch, a half, a quarter; at least 2."""
     fits = batch_size if available is None else int(SHARE * available / (OVERHEAD * bytes_per_image))
     size = batch_size
     while size > max(2, fits):

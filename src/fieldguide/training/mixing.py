@@ -15,15 +15,10 @@ class Mix:
 
     Batches are in random order, so the partner is random. The first photo's partner is the last, as in torchvision's
     `v2.MixUp` and `v2.CutMix`. A single photo is its own partner.
-
-    Attributes:
-        share: of the photo in the image, in [0, 1] (lambda in both papers); the rest is the partner's.
-        box: left, top, right, bottom in pixels of what is pasted from the partner (CutMix); None: each pixel is a
-            weighted mean of both photos (MixUp).
     """
 
-    share: float
-    box: tuple[int, int, int, int] | None = None
+    share: float  # of the photo in the image, in [0, 1] (lambda in both papers); the rest is the partner's
+    box: tuple[int, int, int, int] | None = None  # CutMix: left, top, right, bottom in px; MixUp (None): weighted mean
 
     def images(self, photos: torch.Tensor) -> torch.Tensor:
         """Mixes photos, (batch, 3, height, width) float32; the result has the same shape, the input is unchanged."""
@@ -50,16 +45,11 @@ class Mixing:
 
     MixUp: Zhang et al. 2018, arXiv 1710.09412, section 2. CutMix: Yun et al. 2019, arXiv 1905.04899, section 3.1. One
     share per batch, as in both papers' programs. If both have an alpha, half of the mixed batches are of each kind.
-
-    Attributes:
-        mixup_alpha, cutmix_alpha: the share is drawn from Beta(alpha, alpha); 0: off.
-        probability: that a batch is mixed.
-        seed: the training's.
     """
 
-    mixup_alpha: float
+    mixup_alpha: float  # the share is drawn from Beta(alpha, alpha); 0: off
     cutmix_alpha: float
-    probability: float
+    probability: float  # that a batch is mixed
     seed: int
 
     def draw(self, epoch: int, step: int, height: int, width: int) -> Mix | None:
@@ -75,15 +65,9 @@ class Mixing:
 
 
 def cut(share: float, across: float, down: float, height: int, width: int) -> Mix:
-    """CutMix's box (section 3.1, equation 2), clipped to the image.
+    """CutMix's box (section 3.1, equation 2) around (across, down), each in [0, 1) of the size, clipped to the image.
 
-    Args:
-        share: what the photo would keep if the box were not clipped.
-        across, down: the box's centre, in [0, 1) of width and height.
-        height, width: of the images, in pixels.
-
-    Returns:
-        The box, and the photo's share of the pixels after clipping.
+    `share` is what the photo would keep if the box were not clipped; the mix has its share after clipping.
     """
     side = math.sqrt(1 - share)
     wide, high = int(width * side), int(height * side)

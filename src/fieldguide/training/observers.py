@@ -15,25 +15,15 @@ from fieldguide.training.under_way import UnderWay
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a run is about to train.
+    """What a run is about to train."""
 
-    Attributes:
-        folder: the run.
-        recipe_name: a preset, or the name of a file.
-        recipe: resolved, as plain data.
-        classes: their names, in the order of the network's outputs.
-        photos: how many, by part (`train`, `val`, ...).
-        device: that it trains on.
-        epochs_done: 0 in a new run; in a resumed one, the epochs before this process.
-    """
-
-    folder: Path
-    recipe_name: str
-    recipe: Mapping[str, Any]
-    classes: Sequence[str]
-    photos: Mapping[str, int]
+    folder: Path  # the run
+    recipe_name: str  # a preset, or the name of a file
+    recipe: Mapping[str, Any]  # resolved, as plain data
+    classes: Sequence[str]  # their names, in the order of the network's outputs
+    photos: Mapping[str, int]  # how many, by part (`train`, `val`, ...)
     device: str
-    epochs_done: int
+    epochs_done: int  # 0 in a new run; in a resumed one, the epochs before this process
 
 
 class Callback:
@@ -84,16 +74,10 @@ class Callback:
 
 
 class Observers:
-    """Tells all of them.
+    """Tells all of them; `own` are parts of this program, and an error in one is an error of the training.
 
-    Args:
-        own: parts of this program; an error in one of them is an error of the training.
-        callbacks: of the caller. If one raises an exception, none of them is told any more, and the training stops
-            after its step as on a signal, with all saved.
-
-    Attributes:
-        error: what a callback raised; None: none did.
-        stopped: the same as a reason to stop.
+    If a callback of the caller raises an exception, none of them is told any more, and the training stops after its
+    step as on a signal, with all saved; `error` and `stopped` say so.
     """
 
     def __init__(self, own: Sequence[Callback], callbacks: Sequence[Callback] = ()) -> None:

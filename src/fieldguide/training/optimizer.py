@@ -22,13 +22,10 @@ def make_optimizer(
     fused: bool = False,
     groups: Sequence[Group] | None = None,
 ) -> torch.optim.Optimizer:
-    """Builds an optimiser over every parameter of `model` that requires a gradient.
+    """Builds an optimiser over every parameter of `model` that requires a gradient; each group has its own rate.
 
     Args:
-        model: its parameters.
-        learning_rate: at the start; each group has its share of it.
         kind: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019) or `sgd`.
-        momentum: of sgd.
         weight_decay: of all three; adam adds it to the gradient, adamw subtracts it from the weights.
         fused: one kernel for all parameters; the same update except for rounding.
         groups: from `parameter_groups`; None: one rate for all.
@@ -45,11 +42,8 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer
     if kind == "sgd":
         optimizer = torch.optim.SGD(made, lr=learning_rate, momentum=momentum, fused=fused)
-    elif kind == "adamw":
-        optimizer = torch.optim.AdamW(made, lr=learning_rate, fused=fused)
     else:
-        assert kind == "adam", kind
-        optimizer = torch.optim.Adam(made, lr=learning_rate, fused=fused)
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[kind](made, lr=learning_rate, fused=fused)
     assert_complete(model, optimizer)
     return optimizer
 

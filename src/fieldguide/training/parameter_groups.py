@@ -12,41 +12,27 @@ HEAD = "head."
 class Rates:
     """How the rate differs between layers.
 
-    Attributes:
-        layer_decay: each stage of the backbone learns at this times the rate of the one after it (Howard and Ruder
-            2018, arXiv 1801.06146, section 3.2; Clark et al. 2020, arXiv 2003.10555, appendix A).
-        head_factor: the head learns at this times the rate of the backbone's last stage.
-        decays_all: whether weight decay includes biases and the scale and shift of normalisation.
+    Layer decay: Howard and Ruder 2018, arXiv 1801.06146, section 3.2; Clark et al. 2020, arXiv 2003.10555, appendix A.
     """
 
-    layer_decay: float = 1.0
-    head_factor: float = 1.0
-    decays_all: bool = True
+    layer_decay: float = 1.0  # each stage of the backbone learns at this times the rate of the one after it
+    head_factor: float = 1.0  # the head learns at this times the rate of the backbone's last stage
+    decays_all: bool = True  # whether weight decay includes biases and the scale and shift of normalisation
 
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters with one rate.
-
-    Attributes:
-        parameters: each is in one group only.
-        share: of the stage's rate.
-        decays: whether weight decay applies.
-    """
+    """Parameters with one rate."""
 
     parameters: list[nn.Parameter]
-    share: float
-    decays: bool
+    share: float  # of the stage's rate
+    decays: bool  # whether weight decay applies
 
 
 def parameter_groups(model: nn.Module, stages: Sequence[Sequence[str]], rates: Rates) -> list[Group]:
-    """All trainable parameters, grouped by their share of the rate.
+    """All trainable parameters, each in one group, by their share of the rate; the head's names start with `head.`.
 
-    Args:
-        model: the names of the head's parameters start with `head.`.
-        stages: names of the other parameters, from the stem to the last stage; a parameter in none of them gets the
-            last stage's rate.
-        rates: how they differ.
+    `stages` are names of the other parameters, from the stem to the last stage, whose rate a parameter in none gets.
     """
     depth = {name: len(stages) - 1 - place for place, stage in enumerate(stages) for name in stage}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}

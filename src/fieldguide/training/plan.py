@@ -21,27 +21,16 @@ class Stage(ResolvedPhase):
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole training.
+    """The whole training."""
 
-    Attributes:
-        phases: in order; each but the first starts from the best model so far.
-        rounds: after the phases.
-        max_epochs: in all stages together; None: no limit.
-        best_by: `validation_loss` or `validation_accuracy`.
-        max_seconds: in all epochs together; the epoch ends when they are used up. None: no limit.
-        ema_decay: of the moving average, which is judged and kept instead of the weights; None: no average.
-        soup_candidates: how many of the best epochs are kept for a greedy soup at the end; 0: no soup.
-        metric: the accuracy used, `accuracy` or `macro_accuracy`.
-    """
-
-    phases: tuple[Stage, ...]
-    rounds: ResolvedRounds
-    max_epochs: int | None
-    best_by: str
-    max_seconds: float | None = None
-    ema_decay: float | None = None
-    soup_candidates: int = 0
-    metric: str = "accuracy"
+    phases: tuple[Stage, ...]  # each but the first starts from the best model so far
+    rounds: ResolvedRounds  # after the phases
+    max_epochs: int | None  # in all stages together
+    best_by: str  # `validation_loss` or `validation_accuracy`
+    max_seconds: float | None = None  # in all epochs together; the epoch ends when they are used up
+    ema_decay: float | None = None  # of the moving average, which is judged and kept instead of the weights
+    soup_candidates: int = 0  # how many of the best epochs are kept for a greedy soup at the end; 0: no soup
+    metric: str = "accuracy"  # or `macro_accuracy`
 
     def most_epochs(self) -> int:
         """The most epochs it can have."""
@@ -80,13 +69,11 @@ class More:
 
 
 def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) -> Stage | None:
-    """The next stage; None when the training is done.
-
-    A round without a better model is the last one. Extra epochs come after that.
-    """
+    """The next stage, or None; a round without a better model is the last, and extra epochs come after that."""
     for number, extension in enumerate(more, start=1):
         if extension.after_stages == len(ended):
-            return _further(plan, ended[-1].stage, number, extension.epochs)
+            epochs = extension.epochs  # all are trained, since a person asked for them
+            return _round(plan, ended[-1].stage, f"more epochs {number}", epochs, epochs)
     if more and len(ended) > more[0].after_stages:
         return None
     if len(ended) < len(plan.phases):
@@ -95,11 +82,6 @@ def next_stage(plan: Plan, ended: Sequence[Ended], more: Sequence[More] = ()) ->
     if done >= rounds.max_rounds or (done and not last.improved):
         return None
     return _round(plan, last.stage, f"round {done + 1}", rounds.max_epochs, rounds.patience_epochs)
-
-
-def _further(plan: Plan, last: Stage, number: int, epochs: int) -> Stage:
-    """Like a further round, but all of its epochs are trained, since a person asked for them."""
-    return _round(plan, last, f"more epochs {number}", epochs, epochs)
 
 
 def _round(plan: Plan, last: Stage, name: str, max_epochs: int, patience_epochs: int) -> Stage:
@@ -119,14 +101,14 @@ def _round(plan: Plan, last: Stage, name: str, max_epochs: int, patience_epochs:
     )
 
 
+@dataclass
 class Convergence:
     """Notices when the validation loss stops improving."""
 
-    def __init__(self, min_improvement: float, patience_epochs: int) -> None:
-        self.min_improvement = min_improvement
-        self.patience_epochs = patience_epochs
-        self.lowest = float("inf")
-        self.waited = 0
+    min_improvement: float
+    patience_epochs: int
+    lowest: float = float("inf")
+    waited: int = 0
 
     @property
     def is_reached(self) -> bool:

@@ -22,19 +22,12 @@ TOLERANCE_OF_ALL = 0.03  # of all entries together: with more classes each entry
 
 @dataclass(frozen=True)
 class Probe:
-    """A linear layer on raw features.
+    """A linear layer on raw features."""
 
-    Attributes:
-        weight: (num_classes, features) float32.
-        bias: (num_classes,) float32.
-        inverse_strength: C of scikit-learn, on standardised features.
-        held_out: rows used to choose it; 0: it was not chosen.
-    """
-
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
-    inverse_strength: float
-    held_out: int
+    weight: npt.NDArray[np.float32]  # (num_classes, features)
+    bias: npt.NDArray[np.float32]  # (num_classes,)
+    inverse_strength: float  # C of scikit-learn, on standardised features
+    held_out: int  # rows used to choose it; 0: it was not chosen
 
     def logits(self, features: Features) -> npt.NDArray[np.float32]:
         """(rows, features) to (rows, num_classes)."""
@@ -52,12 +45,10 @@ def fit_probe(
 
     Args:
         features: (rows, features); several views list the same photos in the same order, view after view.
-        labels: (rows,) in [0, num_classes); every class has a row.
-        num_classes: two or more.
+        labels: (rows,) in [0, num_classes); every class has a row, and there are two or more.
         seed: chooses the held-out photos.
         views: rows per photo; all views of a photo are held out together.
-        groups: (photos,) numbers, in the order of a view; photos with one number are held out together. None: no
-            groups.
+        groups: (photos,) numbers, in the order of a view; photos with one number are held out together.
     """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 
@@ -11,8 +11,8 @@ from fieldguide.training.plan import Stage
 from fieldguide.training.state import Scores
 
 
-class Schedule(Protocol):
-    """Changes an optimiser's rate before a step or after an epoch."""
+class Schedule:
+    """Changes an optimiser's rate before a step or after an epoch; each method does nothing by itself."""
 
     def before_step(self, step: int) -> None:
         """Called with the step's number within the stage, from 0."""
@@ -21,7 +21,8 @@ class Schedule(Protocol):
         """Called with the epoch's validation figures."""
 
     def memory(self) -> dict[str, float]:
-        """What it remembers between epochs; the rates are in the optimiser."""
+        """What it remembers between epochs; the rates are in the optimiser, or follow from the step alone."""
+        return {}
 
     def restore(self, memory: Mapping[str, float]) -> None:
         """Restores what `memory` gave."""
@@ -30,52 +31,27 @@ class Schedule(Protocol):
 MakeSchedule = Callable[[torch.optim.Optimizer, Stage, int], Schedule]
 
 
-class Constant:
+class Constant(Schedule):
     """The same rate throughout."""
 
-    def before_step(self, step: int) -> None:
-        """Leaves the rate."""
 
-    def after_epoch(self, validation: Scores) -> None:
-        """Leaves the rate."""
-
-    def memory(self) -> dict[str, float]:
-        """Nothing: the rate follows from the step alone."""
-        return {}
-
-    def restore(self, memory: Mapping[str, float]) -> None:
-        """Nothing to take back."""
-
-
-class Plateau:
+class Plateau(Schedule):
     """torch's ReduceLROnPlateau, stepped after each epoch."""
 
     def __init__(
         self,
         optimizer: torch.optim.Optimizer,
-        metric: str,
+        metric: str,  # `validation_accuracy` or `validation_loss`
         factor: float,
         patience_epochs: int,
-        accuracy: str = "accuracy",
+        accuracy: str = "accuracy",  # what `validation_accuracy` is: this, or `macro_accuracy`
     ) -> None:
-        """Wraps the scheduler.
-
-        Args:
-            optimizer: its rates are lowered.
-            metric: `validation_accuracy` or `validation_loss`.
-            factor: of the rate.
-            patience_epochs: epochs without improvement before the rate is lowered.
-            accuracy: used for `validation_accuracy`: `accuracy` or `macro_accuracy`.
-        """
         self.metric = metric
         self.accuracy = accuracy
         mode: Literal["max", "min"] = "max" if metric == "validation_accuracy" else "min"
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             optimizer, mode=mode, factor=factor, patience=patience_epochs
         )
-
-    def before_step(self, step: int) -> None:
-        """Leaves the rate."""
 
     def after_epoch(self, validation: Scores) -> None:
         """Lowers the rate after more than `patience_epochs` without improvement."""
@@ -97,7 +73,7 @@ class Plateau:
             self.scheduler.last_epoch = int(memory["last_epoch"])
 
 
-class Cosine:
+class Cosine(Schedule):
     """Linear warm-up, then half a cosine that reaches zero after the last step (Loshchilov and Hutter 2017, eq. 5)."""
 
     def __init__(
@@ -119,13 +95,3 @@ class Cosine:
             return (step + 1) / (self.warmup_steps + 1)
         done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
         return 0.5 * (1 + math.cos(math.pi * done))
-
-    def after_epoch(self, validation: Scores) -> None:
-        """Leaves the rate."""
-
-    def memory(self) -> dict[str, float]:
-        """Nothing: the rate follows from the step alone."""
-        return {}
-
-    def restore(self, memory: Mapping[str, float]) -> None:
-        """Nothing to take back."""

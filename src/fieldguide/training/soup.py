@@ -9,19 +9,14 @@ import torch
 from fieldguide.training.state import Best, Epoch, Scores, Soup, State
 
 Weights = dict[str, torch.Tensor]
-IsBetter = Callable[[Scores, Scores], bool]
+IsBetter = Callable[[Scores, Scores], bool]  # whether the first figures are better than the second
 
 
 def take_candidate(state: State, epoch: Epoch, weights: Callable[[], Weights], most: int, is_better: IsBetter) -> None:
-    """Keeps an epoch's model if it is among the best.
+    """Keeps an epoch's model if it is among the `most` best.
 
-    Args:
-        state: its `candidates` hold at most `most` models, best first, the earlier one first on a tie; an earlier best
-            model is the first candidate.
-        epoch: that just ended.
-        weights: returns a CPU copy; called only if they are kept.
-        most: how many are kept, each as large as the network.
-        is_better: whether the first figures are better than the second.
+    The candidates are best first, the earlier one first on a tie; an earlier best model is the first candidate.
+    `weights` returns a CPU copy, called only if they are kept.
     """
     before = state.candidates or [best for best in [state.best] if best is not None]
     place = sum(not is_better(epoch.validation, other.epoch.validation) for other in before)
@@ -37,20 +32,16 @@ def take_candidate(state: State, epoch: Epoch, weights: Callable[[], Weights], m
 def greedy_soup(
     candidates: Sequence[Best], evaluate: Callable[[Weights], Scores | None], is_better: IsBetter
 ) -> tuple[Soup, Weights] | None:
-    """Wortsman et al. 2022 (arXiv 2203.05482), section 2, recipe 1.
+    """Wortsman et al. 2022 (arXiv 2203.05482), section 2, recipe 1; None if told to stop.
 
     Starting with the best, each candidate joins the mean if validation gets no worse. Batch normalisation statistics
     are averaged like weights, not recomputed; counters are the best candidate's. The mean is evaluated as it would be
-    kept, so a mean whose statistics do not fit its weights loses.
+    kept, so a mean whose statistics do not fit its weights loses. The best candidate is evaluated again, because during
+    training its batch normalisation may have been folded.
 
     Args:
         candidates: best first, at least one; in memory there are also the mean and one attempt.
         evaluate: weights to validation figures; None: told to stop.
-        is_better: whether the first figures are better than the second.
-
-    Returns:
-        The soup and its weights; None if told to stop. The best candidate is evaluated again, because during training
-        its batch normalisation may have been folded.
     """
     best, *others = candidates
     soup, epochs = best.weights, [best.epoch.epoch]
@@ -71,14 +62,9 @@ def greedy_soup(
 
 
 def make_soup(state: State, evaluate: Callable[[Weights], Scores | None], is_better: IsBetter) -> None:
-    """Makes the soup at the end of a training; it replaces the best model if it is better.
-
-    Args:
-        state: afterwards without candidates and with the soup; unchanged if `evaluate` was told to stop.
-        evaluate, is_better: as for `greedy_soup`.
-    """
+    """Makes the soup at the end of a training; it replaces the best model if it is better."""
     made = greedy_soup(state.candidates, evaluate, is_better)
-    if made is None:
+    if made is None:  # told to stop: the candidates stay
         return
     state.soup, weights = made
     if state.soup.is_kept:

@@ -13,21 +13,13 @@ from fieldguide.training.plan import Ended, More, Plan
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts over photos; divided only once, at the end.
-
-    Attributes:
-        images: how many photos.
-        loss_sum: cross-entropy in nats, summed.
-        correct: how many were right.
-        class_images: photos per class; empty if not counted by class.
-        class_correct: right answers per class.
-    """
+    """Counts over photos; divided only once, at the end."""
 
     images: int
-    loss_sum: float
+    loss_sum: float  # cross-entropy in nats
     correct: int
-    class_images: tuple[int, ...] = ()
-    class_correct: tuple[int, ...] = ()
+    class_images: tuple[int, ...] = ()  # photos per class; empty if not counted by class
+    class_correct: tuple[int, ...] = ()  # right answers per class
 
     @property
     def loss(self) -> float:
@@ -42,9 +34,8 @@ class Scores:
     @property
     def macro_accuracy(self) -> float | None:
         """Mean recall of the classes that have photos, in [0, 1]; None if not counted by class."""
-        recalls = [
-            right / images for images, right in zip(self.class_images, self.class_correct, strict=True) if images
-        ]
+        pairs = zip(self.class_images, self.class_correct, strict=True)
+        recalls = [right / images for images, right in pairs if images]
         return math.fsum(recalls) / len(recalls) if recalls else None
 
     def accuracy_by(self, metric: str) -> float:
@@ -73,48 +64,30 @@ def is_better(new: Scores, old: Scores, plan: Plan) -> bool:
 
 @dataclass(frozen=True)
 class Step:
-    """A finished step.
+    """A finished step."""
 
-    Attributes:
-        epoch, step: from 1; steps within the epoch.
-        images: in its batch.
-        learning_rate: of the stage; a layer may learn at a share of it.
-        loss: mean over the batch, of what is minimised.
-        correct: right answers, under augmentation and dropout.
-    """
-
-    epoch: int
-    step: int
-    images: int
-    learning_rate: float
-    loss: float
-    correct: int
+    epoch: int  # from 1
+    step: int  # from 1, within the epoch
+    images: int  # in its batch
+    learning_rate: float  # of the stage; a layer may learn at a share of it
+    loss: float  # mean over the batch, of what is minimised
+    correct: int  # right answers, under augmentation and dropout
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's record: a line of `history.jsonl`.
+    """One epoch's record: a line of `history.jsonl`."""
 
-    Attributes:
-        epoch: counted from 1 over the whole training.
-        stage_number: counted from 1.
-        learning_rate: of its first step.
-        training: running figures, under augmentation and dropout; for mixed images see `train_step`.
-        seconds: including validation.
-        images_per_second: without validation.
-        best: whether its model became the best.
-    """
-
-    epoch: int
-    stage_number: int
+    epoch: int  # from 1 over the whole training
+    stage_number: int  # from 1
     kind: str
     stage: str
-    learning_rate: float
-    training: Scores
+    learning_rate: float  # of its first step
+    training: Scores  # running figures, under augmentation and dropout; for mixed images see `train_step`
     validation: Scores
-    seconds: float
-    images_per_second: float
-    best: bool
+    seconds: float  # including validation
+    images_per_second: float  # without validation
+    best: bool  # whether its model became the best
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -123,36 +96,22 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Best:
-    """The best model so far, or one of the best.
+    """The best model so far, or one of the best."""
 
-    Attributes:
-        epoch: that made it; for a soup its best epoch, with the soup's validation figures.
-        weights: a CPU copy, as the network is built.
-        soup: the epochs it is the mean of; empty: no soup.
-    """
-
-    epoch: Epoch
-    weights: dict[str, torch.Tensor]
-    soup: tuple[int, ...] = ()
+    epoch: Epoch  # that made it; for a soup its best epoch, with the soup's validation figures
+    weights: dict[str, torch.Tensor]  # a CPU copy, as the network is built
+    soup: tuple[int, ...] = ()  # the epochs it is the mean of; empty: no soup
 
 
 @dataclass(frozen=True)
 class Soup:
-    """The outcome of a greedy soup.
+    """The outcome of a greedy soup."""
 
-    Attributes:
-        candidates: their epochs, best first.
-        epochs: those that joined, in this order.
-        before: validation figures of the best candidate alone, as the network is built.
-        after: validation figures of the mean.
-        is_kept: whether the mean was better and became the model.
-    """
-
-    candidates: tuple[int, ...]
-    epochs: tuple[int, ...]
-    before: Scores
-    after: Scores
-    is_kept: bool
+    candidates: tuple[int, ...]  # their epochs, best first
+    epochs: tuple[int, ...]  # those that joined, in this order
+    before: Scores  # validation figures of the best candidate alone, as the network is built
+    after: Scores  # validation figures of the mean
+    is_kept: bool  # whether the mean was better and became the model
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -171,29 +130,17 @@ class Halved:
 
 @dataclass
 class State:
-    """Where the training stands.
+    """Where the training stands."""
 
-    Attributes:
-        history: every finished epoch.
-        ended: every finished stage.
-        best: None before the first epoch ended.
-        more: extra epochs requested after the plan was done.
-        stopped: why it ended early; None: it did not.
-        halved: each time memory ran out.
-        out_of_time: whether time ran out before the plan's end.
-        candidates: for a soup, best first, `best` among them; empty without a soup, and once it is made.
-        soup: its outcome; None before the end.
-    """
-
-    history: list[Epoch] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-    best: Best | None = None
-    more: list[More] = field(default_factory=list)
-    stopped: Stopped | None = None
-    halved: list[Halved] = field(default_factory=list)
-    out_of_time: bool = False
-    candidates: list[Best] = field(default_factory=list)
-    soup: Soup | None = None
+    history: list[Epoch] = field(default_factory=list)  # every finished epoch
+    ended: list[Ended] = field(default_factory=list)  # every finished stage
+    best: Best | None = None  # None before the first epoch ended
+    more: list[More] = field(default_factory=list)  # extra epochs requested after the plan was done
+    stopped: Stopped | None = None  # why it ended early
+    halved: list[Halved] = field(default_factory=list)  # each time memory ran out
+    out_of_time: bool = False  # whether time ran out before the plan's end
+    candidates: list[Best] = field(default_factory=list)  # for a soup, best first, `best` among them, until it is made
+    soup: Soup | None = None  # None before the end
 
     @property
     def is_spoilt(self) -> bool:
@@ -203,23 +150,15 @@ class State:
 
 @dataclass
 class Running:
-    """The current epoch.
+    """The current epoch."""
 
-    Attributes:
-        steps: how many are done.
-        images, loss_sum, correct: over these steps, under augmentation and dropout.
-        learning_rate: of the first step.
-        seconds: spent on it by earlier processes.
-        began: when this process started on it, by `time.perf_counter`.
-    """
-
-    steps: int = 0
-    images: int = 0
+    steps: int = 0  # how many are done
+    images: int = 0  # in these steps; the sums, too, are over them, under augmentation and dropout
     loss_sum: float = 0.0
     correct: int = 0
-    learning_rate: float = 0.0
-    seconds: float = 0.0
-    began: float = field(default_factory=time.perf_counter)
+    learning_rate: float = 0.0  # of the first step
+    seconds: float = 0.0  # spent on it by earlier processes
+    began: float = field(default_factory=time.perf_counter)  # when this process started on it
 
     def elapsed(self) -> float:
         """Seconds spent on the epoch so far, by all processes."""

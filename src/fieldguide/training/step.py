@@ -14,20 +14,16 @@ from fieldguide.training.mixing import Mix, before
 from fieldguide.training.state import Running, Step
 from fieldguide.world import is_out_of_memory
 
+Precision = Callable[[], contextlib.AbstractContextManager[object]]  # a context: autocast, or none
 FEWEST = 2  # photos at once; batch normalisation needs two
 
 
 @dataclass
 class MicroBatch:
-    """How many photos go through the network at once; a step's gradient is still over all of its photos.
+    """How many photos go through the network at once; a step's gradient is still over all of its photos."""
 
-    Attributes:
-        photos: at most this many at once; of an odd batch in pairs, three go together.
-        was_halved: memory ran out in the last step; reset once it is reported.
-    """
-
-    photos: int
-    was_halved: bool = False
+    photos: int  # at most this many at once; of an odd batch in pairs, three go together
+    was_halved: bool = False  # memory ran out in the last step; reset once it is reported
 
     def pieces(self, images: torch.Tensor, *labels: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
         """A batch in as few pieces of nearly equal size as possible, none of a single photo."""
@@ -45,23 +41,14 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class StepSettings:
-    """The settings of a step.
+    """The settings of a step."""
 
-    Attributes:
-        label_smoothing: of the loss, in [0, 1).
-        gradient_clip_norm: gradients are scaled down to this norm; None: no clipping.
-        precision: the context of the forward pass (autocast, or none).
-        micro_batch: how many photos go through the network at once.
-        logit_adjustment: (classes,) float32 on the device, added to the logits in the loss alone; None: nothing is.
-        loss: a name in `LOSSES`.
-    """
-
-    label_smoothing: float
-    gradient_clip_norm: float | None
-    precision: Callable[[], contextlib.AbstractContextManager[object]]
+    label_smoothing: float  # in [0, 1)
+    gradient_clip_norm: float | None  # gradients are scaled down to this norm
+    precision: Precision  # of the forward pass
     micro_batch: MicroBatch = field(default_factory=lambda: MicroBatch(2**31))
-    logit_adjustment: torch.Tensor | None = None
-    loss: str = "cross_entropy"
+    logit_adjustment: torch.Tensor | None = None  # (classes,) float32 on the device, added in the loss alone
+    loss: str = "cross_entropy"  # a name in `LOSSES`
 
 
 def train_step(
@@ -72,15 +59,7 @@ def train_step(
     settings: StepSettings,
     mix: Mix | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Forward, backward, update.
-
-    Args:
-        model: images to logits; changed in place.
-        optimizer: over the trainable parameters.
-        images: (batch, 3, height, width) float32, normalised.
-        labels: (batch,) int64.
-        settings: loss, clipping, precision.
-        mix: how the batch's photos are mixed; None: not mixed.
+    """Forward, backward, update, of (batch, 3, height, width) float32 normalised images and (batch,) int64 labels.
 
     Returns:
         The mean loss and the number of right answers, as tensors on the device, so that nothing waits for them. For
@@ -172,11 +151,7 @@ class OnDevice:
         return len(self._steps) >= (self.MOST_STEPS if self._steps[-1][0].is_cuda else 1)
 
     def collect(self, running: Running, epoch: int) -> list[Step]:
-        """Adds the steps to the epoch's sums, and returns them; this waits for the device.
-
-        Raises:
-            NotFinite: a loss is not finite.
-        """
+        """Adds the steps to the epoch's sums, waiting for the device; returns them, or raises NotFinite."""
         if not self._steps:
             return []
         losses = torch.stack([loss for loss, *_ in self._steps]).tolist()
@@ -192,10 +167,7 @@ class OnDevice:
 
 
 def training_mode(module: nn.Module) -> None:
-    """Training mode, but evaluation mode for every part that is entirely frozen.
-
-    Frozen parts then keep their batch normalisation statistics and use no dropout.
-    """
+    """Training mode; parts that are entirely frozen keep their statistics and use no dropout."""
     module.train()
     for child in module.children():
         parameters = list(child.parameters())

@@ -34,35 +34,24 @@ class TrainingBatch(Protocol):
         """Names of the photos, for messages."""
 
 
+Batches = Callable[[Stage, int, int], Iterator[TrainingBatch]]  # (stage, epoch, first step): its batches from there on
+# (network, stage, epoch, asked after each batch): fits the head; its figures on the training photos, None if stopped
+FitProbe = Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]
+
+
 @dataclass(frozen=True)
 class Tools:
-    """All that the loop knows of the outside.
+    """All that the loop knows of the outside."""
 
-    Attributes:
-        batches: (stage, epoch, first step) to that epoch's batches from that step on.
-        steps_per_epoch: how many there are.
-        evaluate: a network to its validation figures.
-        make_optimizer: (network, rate) to an optimiser.
-        make_schedule: (optimiser, stage, steps an epoch) to a schedule.
-        prepare: prepares the network for a stage: trainable parts, batch normalisation.
-        weights: a CPU copy of a network's weights as it is built, even if a stage folded it.
-        load: puts such weights into a network.
-        step: loss, clipping, precision.
-        seed_step: called with (epoch, step) before each step; dropout depends on it alone.
-        probe: (network, stage, epoch, called after each batch to ask how to go on) fits the head and gives its figures
-            on the training photos; None if told to stop.
-        draw_mix: (epoch, step, height, width of its images) to how its photos are mixed; None: not mixed.
-    """
-
-    batches: Callable[[Stage, int, int], Iterator[TrainingBatch]]
+    batches: Batches
     steps_per_epoch: int
-    evaluate: Callable[[nn.Module], Scores]
+    evaluate: Callable[[nn.Module], Scores]  # on the validation photos
     make_optimizer: MakeOptimizer
     make_schedule: MakeSchedule
-    prepare: Callable[[nn.Module, Stage], None]
-    weights: Callable[[nn.Module], dict[str, torch.Tensor]]
-    load: Callable[[nn.Module, dict[str, torch.Tensor]], None]
+    prepare: Callable[[nn.Module, Stage], None]  # for a stage: trainable parts, batch normalisation
+    weights: Callable[[nn.Module], dict[str, torch.Tensor]]  # a CPU copy as it is built, even if a stage folded it
+    load: Callable[[nn.Module, dict[str, torch.Tensor]], None]  # puts such weights into a network
     step: StepSettings
-    seed_step: Callable[[int, int], None]
-    probe: Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None] = lambda *_: None
-    draw_mix: Callable[[int, int, int, int], Mix | None] = lambda *_: None
+    seed_step: Callable[[int, int], None]  # before each (epoch, step); dropout depends on it alone
+    probe: FitProbe = lambda *_: None
+    draw_mix: Callable[[int, int, int, int], Mix | None] = lambda *_: None  # for (epoch, step, height, width)

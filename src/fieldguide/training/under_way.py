@@ -13,23 +13,16 @@ from fieldguide.training.state import Running
 
 @dataclass
 class UnderWay:
-    """A stage, with all that changes in it besides the network.
-
-    Attributes:
-        epochs: so many of it are done.
-        improved: whether one of them made a new best model.
-        running: the epoch after these.
-        average: of the weights over the stage's steps; None: there is none.
-    """
+    """A stage, with all that changes in it besides the network."""
 
     stage: Stage
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     convergence: Convergence
-    epochs: int = 0
-    improved: bool = False
-    running: Running = field(default_factory=Running)
-    average: Average | None = None
+    epochs: int = 0  # so many of it are done
+    improved: bool = False  # whether one of them made a new best model
+    running: Running = field(default_factory=Running)  # the epoch after these
+    average: Average | None = None  # of the weights over the stage's steps
 
     def judged(self) -> AbstractContextManager[None]:
         """Within it the network holds what validation judges: the average, where there is one."""
