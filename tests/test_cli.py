@@ -123,7 +123,7 @@ def test_a_place_that_can_only_be_read_is_told_in_one_line(capsys):
 
     assert exit_code_of(command) == 2
     assert capsys.readouterr().err == (
-        "error: /mnt/x: cannot be written (Read-only file system); choose a place that can be\n"
+        "error: /mnt/x: cannot be written (Read-only file system); choose a writable place\n"
     )
 
 
