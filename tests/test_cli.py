@@ -141,7 +141,7 @@ def test_recipes_are_listed_shown_and_copied(tmp_path):
     assert text.startswith("# Method 4 of the report")
     assert fieldguide("recipes", "show", tmp_path / "mine.yaml").stdout.startswith(text.rstrip())
     again = fieldguide("recipes", "copy", "resnet50-sgd", tmp_path / "mine.yaml")
-    assert again.returncode == 2 and "nothing is overwritten" in again.stderr
+    assert again.returncode == 2 and "is not overwritten" in again.stderr
     assert fieldguide("recipes", "show", "resnet5-sgd").returncode == 2
 
 
