@@ -12,17 +12,10 @@ from fieldguide.storage import CACHE_PLACE, is_there
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """The state of the cache.
+    """The state of the cache: `packs` are files with photos in them, `most_bytes` is the limit.
 
-    Attributes:
-        folder: of the decoded photos.
-        packs, photos: number of files, and of photos in them.
-        used_bytes: their size.
-        most_bytes: the limit.
-        in_use: files kept because a process uses them; None if nothing was cleared.
-        engines_folder: where `predict` keeps the speeds of its engines.
-        engines: number of networks and sizes with known speeds.
-        forgotten: whether the speeds were deleted.
+    `in_use` counts files kept because a process uses them (None: nothing was cleared); `engines` counts networks and
+    sizes with known speeds, and `forgotten` says whether the speeds were deleted.
     """
 
     folder: Path
@@ -55,15 +48,7 @@ class CacheFacts:
 
 
 def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
-    """Shows the cache, after clearing it if asked.
-
-    Args:
-        clear: delete the decoded photos, except those that a process is using.
-        forget_engines: delete the measured engine speeds; `predict` measures them again.
-
-    Raises:
-        UsageError: the limit in the environment is not a number, or a folder cannot be read or written.
-    """
+    """Shows the cache, after deleting the decoded photos that no process uses, or the speeds of engines, if asked."""
     photos, engines = Cache(), Kept.of_user()
     is_there(photos.folder)  # raises if it cannot be looked at
     in_use = photos.clear() if clear else None

@@ -10,11 +10,7 @@ GIB = 2**30
 
 
 def env(device: world.Device = "auto") -> Iterator[tuple[str, str]]:
-    """Names and values to show.
-
-    Raises:
-        UsageError: no such device.
-    """
+    """Names and values to show; raises UsageError if there is no such device."""
     chosen = world.choose_device(device)
     machine = world.describe_machine(chosen)
     available = world.available_bytes(chosen)

@@ -147,13 +147,9 @@ def _remarks(photos: Sequence[Photo], part: str, known: Known, classes: Sequence
 
 
 def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, screen: Screen) -> Evaluation:
-    """Writes the figures to `json_file`, and those of a test into the run.
+    """Writes the figures to `json_file`, and those of a test into the run; adds remarks about that.
 
-    Returns:
-        The same evaluation, with remarks about that.
-
-    Raises:
-        UsageError: the file cannot be written; the run has the figures anyway.
+    Raises UsageError if the file cannot be written; the run has the figures anyway.
     """
     problem = None
     if json_file is not None:

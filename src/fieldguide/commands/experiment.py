@@ -44,12 +44,7 @@ MOST_SEED = 2**63
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of an experiment.
-
-    Attributes:
-        recipe_name: of its recipe.
-        recipe: with the seed of the trial.
-    """
+    """One training of an experiment; its recipe has the seed of the trial."""
 
     recipe_name: str
     recipe: ResolvedRecipe

@@ -140,11 +140,7 @@ def _write(
 
 
 def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Screen) -> None:
-    """Checks the options against the model, and warns of what it cannot do.
-
-    Raises:
-        UsageError: `top` is more than there are classes.
-    """
+    """Warns of what the model cannot do; raises UsageError if `top` is more than there are classes."""
     for sentence in loaded.sentences():
         screen.warn(sentence)
     if top > len(loaded.predictor.classes):
@@ -174,13 +170,7 @@ def _served(predictor: Answering, images_per_second: float) -> str:
 
 
 class Inputs(NamedTuple):
-    """What is to be predicted.
-
-    Attributes:
-        photos: with the names their rows will have, in a stable order.
-        others: how many other files there are in the folders.
-        remarks: sentences about folders that were skipped.
-    """
+    """What is to be predicted: photos with the names of their rows, in a stable order, and how many other files."""
 
     photos: list[tuple[str, Path]]
     others: int
@@ -188,11 +178,7 @@ class Inputs(NamedTuple):
 
 
 def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
-    """Finds all photos.
-
-    Raises:
-        UsageError: no photos, or paths that do not exist, each named.
-    """
+    """Finds all photos; raises UsageError if there are none, or that names each path that does not exist."""
     if isinstance(images, str | Path):
         images = [images]
     missing = [problem for path in images if (problem := _problem_with_input(Path(path)))]
@@ -256,11 +242,7 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
 
 
 def _demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> None:
-    """Refuses two rows with the same name.
-
-    Raises:
-        UsageError: both photos of each are named.
-    """
+    """Raises UsageError that names both photos of each two rows with the same name."""
     first: dict[str, Path] = {}
     doubles = []
     for name, path in inputs:

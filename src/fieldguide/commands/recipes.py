@@ -16,11 +16,7 @@ def list_recipes() -> list[tuple[str, str]]:
 
 
 def copy_recipe(name: str, file: str | Path) -> Path:
-    """Copies a preset with its comments to a new file.
-
-    Raises:
-        UsageError: no such preset, or the file exists or cannot be written.
-    """
+    """Copies a preset with its comments; raises UsageError if the file exists or cannot be written."""
     text, target = preset_text(name), Path(file)
     try:
         if target.exists():
@@ -32,15 +28,7 @@ def copy_recipe(name: str, file: str | Path) -> Path:
 
 
 def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
-    """What a recipe builds: the head's layers with shapes, parameters, and what each phase trains.
-
-    Args:
-        recipe: any.
-        num_classes: of the classifier.
-
-    Raises:
-        UsageError: there is no such backbone.
-    """
+    """What a recipe builds: the head's layers with shapes, parameters, and what each phase trains."""
     from fieldguide import assemble
     from fieldguide.model import backbone as backbones
     from fieldguide.model.classifier import count_parameters, describe_head, make_on_meta
@@ -86,11 +74,7 @@ def _trainable(recipe: ResolvedRecipe, model: object) -> Sequence[str]:
 
 
 def show_recipe(name_or_file: str, num_classes: int = 100) -> str:
-    """A recipe's text, and what it builds.
-
-    Raises:
-        UsageError: no such recipe, or mistakes in it.
-    """
+    """A recipe's text, and what it builds; raises UsageError for mistakes in it."""
     recipe = read_recipe(name_or_file)
     is_preset = name_or_file in preset_names()
     text = preset_text(name_or_file) if is_preset else Path(name_or_file).read_text(encoding="utf-8")

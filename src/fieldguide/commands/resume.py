@@ -77,11 +77,7 @@ def _resume_folds(
     screen: Screen,
     callbacks: Sequence[Callback],
 ) -> Run:
-    """Keeps finished folds, resumes an unfinished one, and trains the others.
-
-    Raises:
-        UsageError: it is finished, or photos would be in other folds than when it began.
-    """
+    """Keeps finished folds, resumes an unfinished one, and trains the others."""
     if recipe.training.more_epochs is not None:
         raise UsageError(f"--resume {run.path}: a cross-validation takes no training.more_epochs; leave it out")
     if run.is_finished:

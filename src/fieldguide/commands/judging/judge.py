@@ -20,12 +20,7 @@ from fieldguide.evaluation.predictions import Predictions
 
 @dataclass(frozen=True)
 class Judged:
-    """The output of a predictor for labelled photos.
-
-    Attributes:
-        predictions: logits and labels of the readable photos.
-        failed: file and reason for each of the others.
-    """
+    """The output of a predictor for the readable labelled photos; file and reason for each of the others."""
 
     predictions: Predictions
     failed: tuple[dict[str, str], ...]
@@ -48,17 +43,10 @@ def judge_photos(
     photos: Mapping[str, Path | Image],
     advance: Callable[[int], None] = lambda _: None,
 ) -> Judged:
-    """The output of a predictor for labelled photos.
+    """The output of a predictor for photos (pixels or paths, by file) with classes that the model knows.
 
-    Args:
-        predictor: the model.
-        rows: photos with classes that the model knows, and groups.
-        photos: pixels or path of each photo, by file.
-        advance: called with 1 after each photo.
-
-    Raises:
-        PhotosError: none could be read.
-        UsageError: the outputs of the model are not finite.
+    `advance` is called with 1 after each photo. Raises PhotosError if none could be read, UsageError if the outputs of
+    the model are not finite.
     """
     index = {name: place for place, name in enumerate(predictor.classes)}
     judged, labels, found, failed = [], [], [], []
@@ -88,18 +76,11 @@ def judge_photos(
 def calibration_of(
     predictor: Answering, predictions: Predictions, part: str, *, fitted_on_these: bool | None
 ) -> dict[str, Any]:
-    """The effect of the bundle's temperature on photos.
+    """The effect of the bundle's temperature on the photos of a part, as `evaluation.calibration.temperature_summary`.
 
-    Args:
-        predictor: with its temperature.
-        predictions: of the photos.
-        part: their name.
-        fitted_on_these: whether the temperature was fitted on any of them; None if unknown. Unless False, figures after
-            calibration are cross-fitted: each photo with a temperature fitted without it. For an ensemble, which fits
-            none, this is about the temperatures of its members.
-
-    Returns:
-        As `evaluation.calibration.temperature_summary`.
+    `fitted_on_these`: whether the temperature was fitted on any of them; None if unknown. Unless False, figures after
+    calibration are cross-fitted: each photo with a temperature fitted without it. For an ensemble, which fits none,
+    this is about the temperatures of its members.
     """
     logits, labels, groups = predictions.logits, predictions.labels, predictions.groups
     was = "may have been" if fitted_on_these is None else "was"

@@ -14,20 +14,15 @@ from fieldguide.errors import listing
 class Known:
     """Photos that the run knows already, by content.
 
-    Attributes:
-        trained: one line for each that is among its training photos.
-        in_validation: how many are among its validation photos; None if unknown.
+    `trained` has one line for each that is among its training photos; `in_validation` counts those among its validation
+    photos (None: unknown).
     """
 
     trained: tuple[str, ...]
     in_validation: int | None
 
     def was_fitted_on(self, part: str) -> bool | None:
-        """Whether a temperature was fitted on any of them; None if unknown. Unknown test photos count as new.
-
-        Args:
-            part: that they are evaluated as.
-        """
+        """Whether a temperature was fitted on any of them; None if unknown. Unknown test photos count as new."""
         if self.in_validation is None and part != "test":
             return None
         return bool(self.in_validation)
@@ -53,13 +48,10 @@ class Known:
 def known_photos(
     photos: Sequence[Inspected], part: str, splits: Sequence[Split | None], before: Collection[str] = ()
 ) -> Known:
-    """The photos that any of several runs knows.
+    """The photos that any of several runs knows; checksums are not needed for `train`.
 
-    Args:
-        photos: with checksums; not needed for `train`.
-        part: that they are evaluated as.
-        splits: of each run; None for a bundle without its run.
-        before: contents that the first weights of the runs were trained on.
+    A split is None for a bundle without its run; `before` are contents that the first weights of the runs were trained
+    on.
     """
     known = [split for split in splits if split is not None]
     if not known:
@@ -79,11 +71,8 @@ def rows_to_judge(
 ) -> list[Row]:
     """Photos as `judge_photos` takes them, with groups from the runs' splits and for equal content.
 
-    Args:
-        photos: with their classes.
-        part: that they are evaluated as.
-        looked_at: the same photos with checksums; without it they are matched by name.
-        splits: of each run; None for a bundle without its run.
+    `looked_at` are the same photos with checksums; without it they are matched by name. A split is None for a bundle
+    without its run.
     """
     content = {entry.photo.file: entry.content_hash for entry in looked_at}
     known = [row for split in splits if split is not None for row in split.rows if row.group]

@@ -10,11 +10,7 @@ from fieldguide.errors import UsageError, counted, listing
 
 
 def read_labels(path: Path) -> dict[str, str]:
-    """Labels of test photos: name in the first column, class in the second; the first line is a heading.
-
-    Raises:
-        UsageError: missing, damaged, or a name with two classes.
-    """
+    """Class by name, from the second and first column below a heading; raises UsageError if the CSV is damaged."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = [line for line in csv.reader(file) if line]
@@ -34,8 +30,7 @@ def read_labels(path: Path) -> dict[str, str]:
 def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> PhotoFolder:
     """The same folder with classes for its test photos.
 
-    Raises:
-        UsageError: no flat test folder, photos without a label, or a label for two photos.
+    Raises UsageError if there is no flat test folder, a photo has no label, or a label fits two photos.
     """
     test = folder.part("test")
     if not test or folder.test_is_labelled:

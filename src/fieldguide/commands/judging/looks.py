@@ -22,11 +22,7 @@ def keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
-    """Counts in a run's result that it was evaluated on test photos, and writes the figures if there are any.
-
-    Returns:
-        What could not be done.
-    """
+    """Counts an evaluation on test photos in a run's result, with any figures; returns what could not be done."""
     short = {key: value for key, value in (figures or {}).items() if key not in ("per_class", "confused_pairs")}
     try:
         run = run_of(path)

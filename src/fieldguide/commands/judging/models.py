@@ -24,12 +24,9 @@ ALLOW = "--allow-broken-rules"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A predictor and where it came from.
+    """A predictor of one run or several, and the paths of the runs and bundles, as given.
 
-    Attributes:
-        predictor: of one run, or of several.
-        paths: of the runs and bundles, as given.
-        verdict: of `recipe.rules.verdict_on_ensemble` for several; None for one, whose training checked its rules.
+    `verdict` is that of `recipe.rules.verdict_on_ensemble` for several; None for one, whose training checked its rules.
     """
 
     predictor: Answering
@@ -58,15 +55,9 @@ class Loaded:
 def load_runs(
     runs: Runs, device: Device, engine: str, *, draft: bool = False, allow_broken_rules: bool = False
 ) -> Loaded:
-    """Loads a run, or several as an ensemble.
+    """Loads a run or a bundle, or several as an ensemble, which may break a run's rule if that is allowed.
 
-    Args:
-        runs: a run or a bundle, or several.
-        device, engine, draft: as for `load_predictor`.
-        allow_broken_rules: continue if the ensemble breaks a run's rule.
-
-    Raises:
-        UsageError: as `load_predictor`; for several also a repeated run, different classes, or a broken rule.
+    Raises UsageError as `load_predictor`; for several also for a repeated run, different classes, or a broken rule.
     """
     paths = paths_of(runs)
     if len(paths) == 1:
@@ -88,11 +79,7 @@ def load_runs(
 
 
 def paths_of(runs: Runs) -> tuple[Path, ...]:
-    """One or several paths as several.
-
-    Raises:
-        UsageError: there is none.
-    """
+    """One or several paths as several; raises UsageError if there is none."""
     paths = (Path(runs),) if isinstance(runs, str | Path) else tuple(map(Path, runs))
     if not paths:
         raise UsageError("no run is given")
@@ -122,11 +109,7 @@ def looks_like_run(path: Path) -> bool:
 
 
 def runs_and_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """The arguments of `predict`: runs first, of which there is at least one, then photos.
-
-    Raises:
-        UsageError: there are no photos, or a run comes after them.
-    """
+    """The arguments of `predict`: runs first, of which there is at least one, then photos; else raises UsageError."""
     count = next((place for place, path in enumerate(paths) if place and not looks_like_run(path)), len(paths))
     runs, images = list(paths[:count]), list(paths[count:])
     if not images:
@@ -137,11 +120,7 @@ def runs_and_images(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def runs_and_photos(paths: Sequence[Path]) -> tuple[list[Path], Path]:
-    """The arguments of `evaluate`: runs, then the folder of photos.
-
-    Raises:
-        UsageError: there is no folder of photos.
-    """
+    """The arguments of `evaluate`: runs, then the folder of photos; else raises UsageError."""
     if len(paths) < 2 or looks_like_run(paths[-1]):
         raise UsageError("PHOTOS is missing: fieldguide evaluate RUN... PHOTOS")
     return list(paths[:-1]), paths[-1]

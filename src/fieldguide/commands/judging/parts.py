@@ -14,14 +14,10 @@ ALL = "all"
 
 
 def choose_part(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple[str, list[Photo], list[str]]:
-    """Which photos to evaluate.
+    """Which photos to evaluate: the part's name, its photos, and remarks.
 
-    Returns:
-        The part's name, its photos, and remarks.
-
-    Raises:
-        UsageError: the part asked for does not exist, or is empty.
-        PhotosError: some photos of the run's split have changed.
+    Raises UsageError if the part asked for does not exist or is empty, PhotosError if some photos of the run's split
+    have changed.
     """
     if part is None and folder.test_is_labelled:
         part = "test"
@@ -56,10 +52,8 @@ def _of_run(folder: PhotoFolder, split: Split | None, part: str | None) -> tuple
 class _Met:
     """Photos of a folder that are in a part of the run's split, by name and content.
 
-    Attributes:
-        photos: with the same name and content; with the same name if a content is unknown.
-        others: how many have such a name but another content; if any, `photos` is empty.
-        remarks: what a person should know about `photos`.
+    Their names and contents are the same; only their names if a content is unknown. `others` counts those with such a
+    name but another content; if any, `photos` is empty.
     """
 
     photos: list[Photo]
@@ -68,11 +62,7 @@ class _Met:
 
 
 def _met(folder: PhotoFolder, split: Split | None, part: str) -> _Met:
-    """The photos of a part of the split that the folder has.
-
-    Raises:
-        PhotosError: some photos have changed and others have not.
-    """
+    """The photos of a part of the split that the folder has; raises PhotosError if only some of them have changed."""
     rows = {} if split is None else {row.file: row for row in split.part(part)}
     named = [photo for photo in folder.photos if photo.file in rows and photo.class_name is not None]
     # nothing is decoded, so no size is too large
@@ -103,11 +93,7 @@ def _remarks_on_all(split: Split | None, met: _Met) -> list[str]:
 
 
 def common_split(splits: Sequence[Split | None], folder: PhotoFolder, part: str | None) -> Split | None:
-    """The split of all runs.
-
-    Raises:
-        UsageError: the splits differ, and the folder has no part of its own to evaluate.
-    """
+    """The split of all runs; raises UsageError if they differ and the folder has no part of its own to evaluate."""
     if len({None if split is None else split.fingerprint() for split in splits}) == 1:
         return splits[0]
     own = {"test": folder.test_is_labelled, "val": folder.has_validation, "train": False}
@@ -120,11 +106,7 @@ def common_split(splits: Sequence[Split | None], folder: PhotoFolder, part: str 
 
 
 def demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root: Path) -> None:
-    """Checks that the model knows all classes of the photos.
-
-    Raises:
-        PhotosError: it does not know some; they are named.
-    """
+    """Raises PhotosError that names the photos' classes that the model does not know."""
     unknown = sorted({photo.class_name or "" for photo in photos} - set(classes), key=natural)
     if unknown:
         raise PhotosError(

@@ -15,11 +15,9 @@ from fieldguide.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of earlier trainings.
+    """What is known of earlier trainings; remarks on weights whose training photos are unknown.
 
-    Attributes:
-        before: what each source of weights was trained on; nothing for the Hub or a plain file of weights.
-        remarks: on weights whose training photos are unknown.
+    `before` says what each source of weights was trained on; nothing for the Hub or a plain file of weights.
     """
 
     before: Mapping[str, Before] = field(default_factory=dict)
@@ -36,14 +34,7 @@ class Seen:
 
 
 def seen_by_weights(sources: Iterable[str]) -> Seen:
-    """What weights of an earlier run or bundle were trained on, and what that run started from.
-
-    Args:
-        sources: `model.weights` of recipes.
-
-    Raises:
-        UsageError: a run whose split is damaged.
-    """
+    """What weights of an earlier run or bundle (`model.weights`) were trained on, and what that run started from."""
     found: dict[str, Before] = {}
     remarks = []
     for source in dict.fromkeys(sources):
@@ -67,15 +58,10 @@ def seen_by_weights(sources: Iterable[str]) -> Seen:
 
 
 def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) -> list[Remark]:
-    """Each photo is held out by some fold, so earlier trainings must know none; a remark if `leaks` allows it.
+    """Each photo is held out by some fold, so raises PhotosError if earlier trainings know any; a remark if `leaks`
+    allows it.
 
-    Args:
-        seen: by the first weights.
-        hash_of: the content of each photo, by its name.
-        leaks: of the recipe.
-
-    Raises:
-        PhotosError: there are some, and `leaks` is not allow.
+    `hash_of` has the content of each photo, by its name.
     """
     found = [file for file, content in hash_of.items() if content in seen.by]
     if not found:
@@ -104,9 +90,5 @@ def write_seen(run: RunFolder, seen: Seen) -> None:
 
 
 def read_seen(run: RunFolder) -> frozenset[str]:
-    """The contents that a run's first weights were trained on.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
+    """The contents that a run's first weights were trained on."""
     return read_before(run).contents

@@ -11,11 +11,9 @@ UNKNOWN = "unknown: "  # in the file, before weights with unknown photos; any ot
 
 @dataclass(frozen=True)
 class Before:
-    """What weights were trained on, including all earlier trainings.
+    """What weights were trained on, including all earlier trainings: contents are SHA-256 of the files.
 
-    Attributes:
-        contents: of the known photos (SHA-256 of the file).
-        unknown: earlier weights whose photos are unknown: a file, or a bundle without its run.
+    `unknown` are earlier weights whose photos are unknown: a file, or a bundle without its run.
     """
 
     contents: frozenset[str] = frozenset()
@@ -30,11 +28,7 @@ def write_before(run: RunFolder, before: Before) -> None:
 
 
 def read_before(run: RunFolder) -> Before:
-    """What a run's first weights were trained on; runs of earlier versions have only contents.
-
-    Raises:
-        UsageError: the file cannot be read.
-    """
+    """What a run's first weights were trained on (old versions kept only contents); raises UsageError if unreadable."""
     if not run.seen_before.is_file():
         return Before()
     try:

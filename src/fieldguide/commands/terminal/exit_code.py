@@ -68,11 +68,7 @@ def _tell(text: str) -> None:
 
 
 def _flush(stream: TextIO) -> None:
-    """Flushes here, so that a reader who has gone is noticed here and changes no exit code; a full disk does.
-
-    Raises:
-        OSError: the disk is full.
-    """
+    """Flushes here, so that a reader who has gone is noticed and changes no exit code; a full disk raises OSError."""
     try:
         stream.flush()
     except OSError as error:

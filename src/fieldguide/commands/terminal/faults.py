@@ -11,11 +11,8 @@ from fieldguide.world import is_out_of_memory
 
 @contextlib.contextmanager
 def explained(run: RunFolder) -> Iterator[None]:
-    """Turns faults of the machine and a second signal into messages; what was saved is kept.
-
-    Raises:
-        MachineError: a full, read-only or missing disk, no memory, a dead worker.
-        Interrupted: stopped at once.
+    """Turns faults of the machine (MachineError) and a second signal (Interrupted) into messages that say how to
+    resume.
     """
     try:
         yield

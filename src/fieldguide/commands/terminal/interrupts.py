@@ -1,7 +1,4 @@
-"""Signals during a training: the step is finished and all is saved; a second SIGINT stops at once.
-
-A prediction has nothing to save; its half-written output is removed.
-"""
+"""Signals during a training: the step is finished and all is saved; a second SIGINT stops at once."""
 
 import contextlib
 import signal
@@ -18,9 +15,8 @@ EXIT_CODES = SIGNAL_EXIT_CODES  # SIGHUP: the terminal went away
 class Interrupts:
     """Notes signals within its `with` block; elsewhere, and outside the main thread, they act as usual.
 
-    Attributes:
-        received: the name of the last signal, or an empty text.
-        at_once: whether a signal stops at once, because there is no step to finish.
+    `received` is the name of the last signal, or empty; `at_once` makes a signal stop at once, as there is no step to
+    finish.
     """
 
     def __init__(self) -> None:
@@ -55,14 +51,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def ending_at_once(what: str) -> Iterator[None]:
-    """Within it, any of the signals raises an error, so that nothing half-written stays.
-
-    Args:
-        what: the consequence, as the end of a sentence.
-
-    Raises:
-        Interrupted: a signal came.
-    """
+    """Any signal raises Interrupted, so that nothing half-written stays; `what` is the consequence, in words."""
     with Interrupts() as interrupts:
         interrupts.at_once = True
         try:

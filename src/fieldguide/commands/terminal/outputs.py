@@ -15,15 +15,10 @@ DEEPEST = 2  # files of a run are in its folder or one folder below
 def demand_free_outputs(
     outputs: Mapping[str, Output], photos: Iterable[Path] = (), others: Mapping[str, Output] | None = None
 ) -> None:
-    """Checks the outputs against the inputs, before anything is computed. Links are followed.
+    """Checks the outputs by option (`--json`; None: not wanted) against the inputs. Links are followed.
 
-    Args:
-        outputs: options (`--json`) with their files; None: not wanted.
-        photos: the command's photos.
-        others: other inputs by what they are called ("the labels").
-
-    Raises:
-        UsageError: an output is a photo, another input, a file of a run or bundle, or another output; all are named.
+    `others` are inputs besides the photos, by what they are called ("the labels"). Raises UsageError that names each
+    output that is a photo, another input, a file of a run or bundle, or another output.
     """
     wanted = {option: Path(path) for option, path in outputs.items() if path is not None}
     read = {what: Path(path) for what, path in (others or {}).items() if path is not None}

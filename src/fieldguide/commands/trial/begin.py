@@ -30,26 +30,14 @@ def run_trial(
     seconds: float | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """One training from recipe, split and folder to a result.
+    """One training from recipe, split and folder to a result, within `seconds` from now on; None: the recipe's minutes.
 
-    Its arguments are plain data that pickles, and it leaves no global state behind, so that it can run in another
-    process: there it gives the same run, bit for bit.
+    Its arguments are plain data that pickles (`show` is one of `SCREENS`; callbacks must pickle, too), and it leaves no
+    global state behind, so that it can run in another process: there it gives the same run, bit for bit.
 
-    Args:
-        name: the recipe's.
-        recipe: what to train.
-        prepared: photos and split.
-        folder: of the run; must not exist yet.
-        device: as the user named it.
-        show: one of `SCREENS`.
-        workers: processes that load photos; None: chosen by the machine.
-        seconds: time limit from now on; None: the recipe's.
-        callbacks: are told what happens; for another process they must pickle, too.
-
-    Raises:
-        UsageError: a rule is broken, the weights do not fit, or another process uses the folder; nothing was written.
-        TrainingError: the loss was not finite before an epoch ended, or a callback failed.
-        MachineError: the disk is full, there is no memory; what was saved is kept.
+    Raises UsageError and writes nothing if a rule is broken, the weights do not fit, or another process uses the
+    folder; TrainingError if the loss was not finite before an epoch ended, or a callback failed; MachineError if the
+    disk or the memory is full (what was saved is kept).
     """
     run, screen = RunFolder(folder), SCREENS[show]()
     chosen_device = world.choose_device(device)
@@ -91,12 +79,9 @@ def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:
 
 
 def seconds_for(minutes: float | None, began: float | None = None, trainings: int = 1) -> float | None:
-    """The share of one training in what is left of the minutes; None: no limit.
+    """The share of one of several trainings (itself included) in what is left of the command's minutes; None: no limit.
 
-    Args:
-        minutes: of the whole command.
-        began: when they began, by `time.monotonic()`; None: now.
-        trainings: how many share what is left, this one included.
+    The minutes began at `began` by `time.monotonic()`; None: now.
     """
     if minutes is None:
         return None

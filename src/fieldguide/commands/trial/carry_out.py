@@ -92,10 +92,8 @@ def write_rest_of_beginning(trial: Trial) -> None:
 def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
     """Trains, judges the bundle that was written, and leaves result and report.
 
-    Raises:
-        Interrupted: a signal came before the first epoch ended; all steps are saved.
-        TrainingError: an error came before the first epoch ended, or a callback failed.
-        KeyboardInterrupt: a second SIGINT in the training, or any signal after it.
+    Raises Interrupted or TrainingError if a signal or an error came before the first epoch ended, TrainingError if a
+    callback failed, and KeyboardInterrupt at a second SIGINT in the training or any signal after it.
     """
     epochs = saved.state.history if saved else []
     most = trial.assembled.plan.most_epochs() + sum(more.epochs for more in (saved.state.more if saved else ()))
@@ -119,11 +117,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
 
 
 def demand_no_failed_callback(observers: Observers, what_now: str) -> None:
-    """Ends a run if one of its callbacks failed.
-
-    Raises:
-        TrainingError: a callback failed; its own exception is the cause.
-    """
+    """Raises TrainingError if a callback failed; its own exception is the cause."""
     if observers.error is not None:
         assert observers.stopped is not None
         raise TrainingError(f"{observers.stopped.sentence()}; {what_now}") from observers.error
@@ -163,11 +157,7 @@ def _beginning(trial: Trial, saved: Saved | None) -> Beginning:
 
 
 def _say_what_stopped_it(trial: Trial, state: State, stopped: Stopped) -> None:
-    """Says what is kept and what to do.
-
-    Raises:
-        Interrupted, TrainingError: no epoch ended, so there is no model to judge.
-    """
+    """Says what is kept and what to do; raises if no epoch ended, so that there is no model to judge."""
     if state.best is None:
         _give_up(trial, state, stopped)
     assert state.best is not None
@@ -187,11 +177,7 @@ def _out_of_time(state: State) -> str:
 
 
 def _give_up(trial: Trial, state: State, stopped: Stopped) -> None:
-    """Ends a run in which no epoch ended, so that there is no model.
-
-    Raises:
-        Interrupted, TrainingError: always.
-    """
+    """Raises Interrupted or TrainingError, because no epoch ended, so that there is no model."""
     told = stopped.sentence()
     if stopped.signal:
         raise Interrupted(

@@ -45,22 +45,9 @@ def settle_size(
 ) -> dict[str, Any]:
     """Chooses size and crop if the recipe says `auto`, writes them into the run's bundle, and says so.
 
-    Ignores what the bundle said before, so a resumed run chooses the same.
-
-    Args:
-        run: with its bundle, whose temperature must be fitted afterwards.
-        recipe: of the training.
-        rows: the validation photos.
-        photos: pixels or path of each photo, by file.
-        device: as the user named it.
-        screen: where to show it.
-        seconds: time limit; None: none.
-
-    Returns:
-        `test_time` of `result.json`.
-
-    Raises:
-        PhotosError, UsageError: as `judge_photos`, for the setting of the training.
+    Ignores what the bundle said before, so a resumed run chooses the same; the temperature must be fitted afterwards.
+    `rows` are the validation photos, `seconds` is the time limit. Returns `test_time` of `result.json`; raises as
+    `judge_photos`, for the setting of the training.
     """
     start = start_of(recipe)
     served = assemble.served_preprocessing_of(recipe)
@@ -89,16 +76,10 @@ def start_of(recipe: SizedRecipe) -> Setting:
 
 
 def sizes_to_try(recipe: SizedRecipe, size: int, shorter_side: float, num_classes: int) -> tuple[list[int], str]:
-    """Larger sizes than that of the training, if network and photos allow them.
+    """Larger sizes than that of the training (`size`), if network and photos allow them.
 
-    Args:
-        recipe: of the training.
-        size: of the training, in px.
-        shorter_side: median of the photos, in px.
-        num_classes: of the network.
-
-    Returns:
-        Sizes in px, smallest first, and the end of a sentence if none is left.
+    Takes the photos' median shorter side; returns sizes in px, smallest first, and the end of a sentence if none is
+    left.
     """
     if recipe.data.test_size_px != AUTO:
         return [], ""

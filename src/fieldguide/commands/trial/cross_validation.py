@@ -40,10 +40,7 @@ TrainFold = Callable[[Split, RunFolder, Sequence[Remark]], dict[str, Any]]
 class OutOfFold:
     """The prediction for each photo, by the model that was not trained on it.
 
-    Attributes:
-        predictions: of all readable photos.
-        fold: (photos,) from 1.
-        failed: file and reason for each photo that could not be read.
+    `fold` is (photos,) from 1; `failed` has file and reason for each photo that could not be read.
     """
 
     predictions: Predictions
@@ -63,22 +60,13 @@ def cross_validate(
 ) -> dict[str, Any]:
     """Trains one new model per fold, and judges each photo by the model that was not trained on it.
 
-    Args:
-        name: of the recipe.
-        recipe: with `split.folds`.
-        prepared: all photos; training and validation are dealt into folds.
-        run: output; each fold becomes a run in it. If it has folds already, they are resumed.
-        screen: where to show it.
-        train_fold: trains a split into a run with these remarks, and returns the run's result.
-        device: as the user named it.
+    Training and validation photos are dealt into folds, and each fold becomes a run in `run`; folds that are there
+    already are resumed. `train_fold` trains a split into a run with these remarks, and returns the run's result.
 
-    Returns:
-        `result.json`: as of a run, with the out-of-fold figures as `validation`, and `folds`. If a fold was stopped,
-        that fold's result with its number; then no `result.json` is written.
-
-    Raises:
-        PhotosError: fewer photos than folds; or photos have changed since the folds were dealt.
-        FieldguideError: as one training raises; finished folds stay.
+    Returns `result.json`: as of a run, with the out-of-fold figures as `validation`, and `folds`. If a fold was
+    stopped, that fold's result with its number; then no `result.json` is written. Raises PhotosError if there are fewer
+    photos than folds, or photos have changed since the folds were dealt; else as one training raises (finished folds
+    stay).
     """
     assert recipe.split.folds is not None, "a recipe without folds is trained once"
     split, remarks = prepared.split, prepared.remarks
@@ -130,12 +118,9 @@ def settled_as_first_fold(recipe: ResolvedRecipe, run: RunFolder) -> ResolvedRec
 
 
 def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
-    """The logits that each fold's run kept for the photos it was not trained on.
+    """The logits that each fold's run kept for the photos it was not trained on; raises UsageError if they are damaged.
 
     Without the fold's temperature, which was fitted on these same photos.
-
-    Raises:
-        UsageError: a fold's predictions are damaged.
     """
     classes = folds.splits[0].classes
     kept, failed, fold_of = [], [], []
@@ -159,11 +144,7 @@ def gather_out_of_fold(folds: Folds, run: RunFolder) -> OutOfFold:
 def _begin_or_go_on(
     name: str, recipe: ResolvedRecipe, prepared: Prepared, folds: Folds, run: RunFolder, device: str
 ) -> None:
-    """Writes what the folds share; when resuming, checks that the photos are dealt as before.
-
-    Raises:
-        PhotosError: photos have changed, so the folds would differ.
-    """
+    """Writes what the folds share; when resuming, raises PhotosError if the photos would be dealt in another way."""
     text = folds_csv(folds)
     if run.can_go_on:
         if read_request(run).split_sha256 != digest(text.encode()):

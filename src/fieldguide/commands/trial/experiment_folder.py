@@ -20,8 +20,7 @@ SPLIT_FILE = "split.csv"
 def outputs_of(folder: Path) -> list[RunFolder]:
     """The folders that must be free: this one, or none if it holds an experiment to resume.
 
-    Raises:
-        UsageError: it is a file, or an experiment that cannot be written.
+    Raises UsageError if it is a file, or an experiment that cannot be written.
     """
     if is_there(folder) and not folder.is_dir():
         raise UsageError(f"-o {folder}: is a file; choose another name for the experiment folder")
@@ -34,11 +33,7 @@ def outputs_of(folder: Path) -> list[RunFolder]:
 
 
 def demand_same_split(path: Path, split: Split) -> None:
-    """Writes the split if there is none yet.
-
-    Raises:
-        UsageError: there is another one.
-    """
+    """Writes the split if there is none yet; raises UsageError if there is another one."""
     if not path.exists():
         write_split(path, split)
     elif read_split(path).fingerprint() != split.fingerprint():
@@ -46,11 +41,7 @@ def demand_same_split(path: Path, split: Split) -> None:
 
 
 def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
-    """Compares a trial's recipe with the one that it began with.
-
-    Raises:
-        UsageError: they differ.
-    """
+    """Raises UsageError if the recipe is not the one that the trial began with."""
 
     def fields(text: str) -> list[str]:
         return [line for line in text.splitlines() if not line.startswith("#")]
@@ -69,9 +60,6 @@ def with_backbone_of_before(
     """The overrides with the backbone that `auto` was when this recipe's trials began, and a sentence about it.
 
     It is not chosen again, because this machine may now measure slightly faster or slower.
-
-    Raises:
-        UsageError: a trial's recipe cannot be read.
     """
     draft = read_draft(recipe, overrides, weights)
     if draft.problems or draft.recipe.model.backbone != AUTO:

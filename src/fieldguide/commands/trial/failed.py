@@ -17,11 +17,7 @@ def note_failure(run: RunFolder, recipe: Recipe, name: str, error: NotFiniteErro
 
 
 def why_failed(run: RunFolder) -> str | None:
-    """Why a training would fail again; None if it is finished or can resume.
-
-    Raises:
-        UsageError: its files cannot be read.
-    """
+    """Why a training would fail again, None if it is finished or can resume; raises UsageError if it cannot be read."""
     if run.is_finished:
         return None
     if run.result.is_file() and is_spoilt(result := run.read_result()):

@@ -48,19 +48,10 @@ def go_on(
     minutes: float | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """The rest of a training, with the photos, split and recipe that it began with.
+    """The rest of a training, with the recipe, photos and split that it began with.
 
-    Args:
-        request: what it began with.
-        recipe, prepared: as when it began.
-        run: its folder.
-        device: as the user named it.
-        show: one of `SCREENS`.
-        minutes: time limit that it shares with the other folds; None: the recipe's.
-        callbacks: are told what happens.
-
-    Raises:
-        UsageError: its checkpoints are damaged, or another process is using it.
+    `show` is one of `SCREENS`, `minutes` a time limit shared with the other folds; None: the recipe's. Raises
+    UsageError if the checkpoints are damaged, or another process is using the run.
     """
     screen = SCREENS[show]()
     chosen_device, split = world.choose_device(device), prepared.split
@@ -134,8 +125,7 @@ def _saved(found: Found, trial: Trial) -> Saved | None:
 def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> None:
     """Adds a further stage; asked again while it runs, it is the same stage.
 
-    Raises:
-        UsageError: the training, or other extra epochs, are not finished yet.
+    Raises UsageError if the training, or other extra epochs, are not finished yet.
     """
     if not is_done:
         if not state.more or state.more[-1].epochs != epochs or len(state.ended) > state.more[-1].after_stages:

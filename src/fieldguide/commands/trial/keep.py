@@ -33,15 +33,9 @@ LABEL_ERRORS_HEADER = ("file", "given", "suggested", "confidence", "given_confid
 def keep_for_report(
     run: RunFolder, predictions: Predictions, photos: Mapping[str, Path | Image], device: str = "auto"
 ) -> None:
-    """Writes likely label errors, thumbnails and activation maps into a run that has its model.
+    """Writes likely label errors, thumbnails and activation maps of the validation photos into a run with its bundle.
 
     Each file appears whole or not at all. The index of the gallery comes last, so it never names a missing picture.
-
-    Args:
-        run: with a bundle.
-        predictions: of the validation photos, as kept in the run.
-        photos: pixels or path of each photo, by file.
-        device: `auto`, `cpu` or `cuda:N`.
     """
     temperature = fit_temperature(predictions.logits, predictions.labels).value
     probabilities = predictions.probabilities(temperature)

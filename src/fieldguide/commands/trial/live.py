@@ -18,19 +18,9 @@ WAITED = "waited_for_data"  # in a checkpoint: seconds waited, seconds in all
 
 @dataclass(frozen=True)
 class Trial:
-    """All parts of one training.
+    """All parts of one training; its run is locked by this process.
 
-    Attributes:
-        name: the recipe's.
-        recipe: as it is carried out.
-        prepared: photos and split.
-        run: its folder, locked by this process.
-        device: as the user named it.
-        assembled: the live objects.
-        rules: the verdict on the rules.
-        screen: where to show it.
-        seconds_left: returns the time left in seconds; None: no limit.
-        callbacks: of the caller.
+    `rules` is the verdict on the rules; `seconds_left` returns the time left in seconds (None: no limit).
     """
 
     name: str

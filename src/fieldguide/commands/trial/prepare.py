@@ -36,15 +36,9 @@ from fieldguide.storage import problem_with_output_folder
 class Prepared:
     """Photos that were checked and put into parts.
 
-    Attributes:
-        folder: the photos.
-        split: which photo is in which part.
-        remarks: what a person should read.
-        groups: names of files that belong in one part.
-        check: what `fieldguide check` found, as plain data.
-        short_side_px: median of the photos' shorter sides; None if they were not read.
-        seen: what the first weights were trained on.
-        contents: of the photos, for those who decode them next.
+    `groups` are names of files that belong in one part; `check` is what `fieldguide check` found, as plain data;
+    `short_side_px` is the median of the photos' shorter sides (None: not read); `seen` is what the first weights were
+    trained on.
     """
 
     folder: PhotoFolder
@@ -73,17 +67,8 @@ def demand_request(
 ) -> tuple[str, ResolvedRecipe]:
     """Checks everything in a request before any photo is read, and chooses the backbone if it is `auto`.
 
-    Args:
-        root: the photos.
-        recipe, overrides, weights, device: as of `train`.
-        outputs: the folders of the runs.
-        tell: takes a sentence about the chosen backbone.
-
-    Returns:
-        The recipe's name and the resolved recipe.
-
-    Raises:
-        UsageError: all mistakes, one per line.
+    `outputs` are the folders of the runs; `tell` takes a sentence about the chosen backbone. Returns the recipe's name
+    and the resolved recipe; raises UsageError with all mistakes.
     """
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
     chosen_device, wrong_device = _device(device)
@@ -144,17 +129,10 @@ def _device(name: str) -> tuple[torch.device, str | None]:
 
 
 def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequence[str] = ()) -> Prepared:
-    """Finds, reads, checks and splits the photos.
+    """Finds, reads, checks and splits the photos; `weights` are others that trainings on this split start from.
 
-    Args:
-        root: the photos.
-        recipe: what will be trained.
-        screen: where to show it.
-        weights: other weights that trainings on this split start from.
-
-    Raises:
-        PhotosError: an empty class, unreadable photos that the recipe does not exclude, a leak, too few photos.
-        UsageError: the weights are a run whose split is damaged.
+    Raises PhotosError for an empty class, unreadable photos that the recipe does not exclude, a leak or too few photos;
+    UsageError if the weights are a run whose split is damaged.
     """
     folder = _scanned(root, recipe, screen)
     seen = seen_by_weights([recipe.model.weights, *weights])

@@ -7,12 +7,7 @@ from fieldguide.training.state import Epoch, State
 
 
 class Recorder(Callback):
-    """Keeps history and bundle of a run.
-
-    Args:
-        run: its folder.
-        description: of the bundle.
-    """
+    """Keeps history and bundle of a run."""
 
     def __init__(self, run: RunFolder, description: Description) -> None:
         self._run, self._description = run, description

@@ -30,19 +30,11 @@ HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # do n
 
 @dataclass(frozen=True)
 class Request:
-    """What was requested.
+    """What was requested; `photos` is absolute, `recipe` and `weights` (the source of the first weights) are plain
+    data.
 
-    Attributes:
-        photos: the folder, absolute.
-        recipe_name: for people.
-        recipe: resolved, as plain data.
-        split_sha256: of `split.csv`, or of `folds.csv` where it is a cross-validation.
-        remarks: sentences about the photos.
-        rules: the verdict on the rules.
-        weights: the source of the first weights, as plain data.
-        device: as the user named it.
-        is_cross_validation: whether the folder holds one run per fold.
-        plan: the plan when it began, in sentences.
+    `split_sha256` is of `split.csv`, or of `folds.csv` where it is a cross-validation: then the folder holds one run
+    per fold. `rules` is the verdict on the rules, `plan` the plan when it began, in sentences.
     """
 
     photos: str
@@ -63,11 +55,7 @@ def write_request(run: RunFolder, request: Request) -> None:
 
 
 def read_request(run: RunFolder) -> Request:
-    """What was requested when the run began.
-
-    Raises:
-        UsageError: there is nothing to resume, or it is damaged.
-    """
+    """What was requested when the run began; raises UsageError if there is nothing to resume, or it is damaged."""
     if not is_there(run.path):
         raise UsageError(f"--resume {run.path}: no such run")
     if not run.can_go_on:
@@ -90,11 +78,7 @@ def read_request(run: RunFolder) -> Request:
 
 
 def demand_same_recipe(run: RunFolder, request: Request, overrides: Overrides) -> ResolvedRecipe:
-    """The run's recipe with harmless changes.
-
-    Raises:
-        UsageError: fields have changed since the run began, each named.
-    """
+    """The run's recipe with harmless changes; raises UsageError that names each other field that has changed."""
     if not run.recipe.exists():  # killed before it was written
         write_recipe(run, Recipe.model_validate(request.recipe), request.recipe_name)
     recipe = read_draft(run.recipe, overrides).demand()
@@ -136,9 +120,7 @@ def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRecipe, screen: Screen) -> Prepared:
     """The run's photos and split, after checking each training and validation photo.
 
-    Raises:
-        UsageError: the split was changed.
-        PhotosError: photos have changed or are missing, each named.
+    Raises UsageError if the split was changed; PhotosError if photos have changed or are missing, each named.
     """
     if not run.split.exists():  # killed before it was written
         prepared = prepare(root, recipe, screen)

@@ -17,12 +17,8 @@ from fieldguide.training.state import Soup, State
 def result_of(trial: Trial, state: State, judged: dict[str, Any]) -> dict[str, Any]:
     """Figures, counts and verdicts of a training that has a model, as plain data.
 
-    Test evaluations stay counted when the training resumes; their figures are dropped, being of another model.
-
-    Args:
-        trial: that ended.
-        state: at its end.
-        judged: `validation`, `calibration` and `test_time`.
+    `judged` has `validation`, `calibration` and `test_time`. Test evaluations stay counted when the training resumes;
+    their figures are dropped, being of another model.
     """
     assert state.best is not None
     training, split, best = trial.recipe.training, trial.split, state.best.epoch

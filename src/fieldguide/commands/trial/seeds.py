@@ -16,14 +16,8 @@ def means_of_seeds(
 ) -> tuple[list[comparison.Row], list[str]]:
     """One row per recipe with the mean over its seeds, if several finished.
 
-    Args:
-        rows: of the table, one row per run.
-        runs: that finished, by name.
-        failed: names of those that did not.
-        recipe_of: the recipe of each name.
-
-    Returns:
-        The rows, and sentences about means of trainings that differ in more than the seed.
+    `failed` names the runs that did not finish, and `recipe_of` has the recipe of each name. Also returns sentences
+    about means of trainings that differ in more than the seed.
     """
     found, told = [], []
     for name in dict.fromkeys(recipe_of[run] for run in runs):
@@ -42,10 +36,7 @@ def means_of_seeds(
 
 
 def _unlike(runs: Sequence[Run]) -> list[str]:
-    """How the trainings of a recipe differ besides their seeds.
-
-    They do if the first seed was lost and planned again, or if some ran out of time.
-    """
+    """How the trainings of a recipe differ: the first seed was lost and planned again, or some ran out of time."""
     fields = [_fields(read_draft(RunFolder(run.path).recipe).demand(), run.result) for run in runs]
     differ = [field for field in fields[0] if any(other[field] != fields[0][field] for other in fields)]
     cut = sum(bool(run.result.get("out_of_time")) for run in runs)

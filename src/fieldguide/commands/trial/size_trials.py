@@ -27,13 +27,9 @@ Losses = Mapping[str, float]
 class Choice:
     """The chosen setting, and the others.
 
-    Attributes:
-        setting: image size in px and crop share.
-        tried: mean loss of each tried setting, that of the training first; in nats, each at its best temperature,
-            because the bundle gets its own in the end.
-        taken: whether another setting was better beyond noise.
-        photos: of validation, used for the choice.
-        sentence: all this in words; empty if there was nothing to choose.
+    `tried` has the mean loss of each tried setting, that of the training first: in nats, each at its best temperature,
+    because the bundle gets its own in the end. `taken`: whether another setting was better beyond noise. `photos`
+    counts those of validation that were used. `sentence` is empty if there was nothing to choose.
     """
 
     setting: Setting
@@ -61,10 +57,8 @@ def with_setting(preprocessing: Preprocessing, setting: Setting) -> Preprocessin
 class Tries:
     """Tries settings on photos while there is time.
 
-    Attributes:
-        losses: loss of each photo by file, per tried setting.
-        left_out: settings without time to try.
-        failed: settings that the network could not compute, with the reason.
+    `losses` has the loss of each photo by file, per tried setting; `left_out` the settings without time to try;
+    `failed` those that the network could not compute, with the reason.
     """
 
     def __init__(
@@ -117,13 +111,7 @@ def choose(tries: Tries, start: Setting, sizes: Sequence[int], shares: Sequence[
     """Chooses the size first, at the crop of `start`; then the crop, at the best size (both by mean loss).
 
     Another setting is taken only if its loss is lower beyond noise: the mean paired difference is more than one
-    standard error above 0.
-
-    Args:
-        tries: tries a setting.
-        start: the setting to keep otherwise.
-        sizes: others, in px.
-        shares: other crops; empty: only that of `start`.
+    standard error above 0. `sizes` (px) and `shares` are the others to try.
     """
     others = [(size, start[1]) for size in sizes]
     if not others and not shares:

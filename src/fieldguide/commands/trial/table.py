@@ -20,11 +20,7 @@ def write_tables(
     markdown_file: str | Path | None,
     json_file: str | Path | None,
 ) -> None:
-    """Writes table and comparisons to the given files.
-
-    Raises:
-        UsageError: a file cannot be written.
-    """
+    """Writes table and comparisons to the given files; raises UsageError if one cannot be written."""
     on_test = comparison.remarks_on_test(rows)
     compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": [*on_test, *pairs.remarks]}
     wanted: list[tuple[str | Path | None, Callable[[Path], None]]] = [
