@@ -54,15 +54,6 @@ def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
     in_use = photos.clear() if clear else None
     if forget_engines:
         engines.clear()
-    counts = photos.counts()
-    return CacheFacts(
-        folder=photos.folder,
-        packs=len(counts),
-        photos=sum(counts),
-        used_bytes=photos.used_bytes(),
-        most_bytes=photos.most_bytes,
-        in_use=in_use,
-        engines_folder=engines.folder,
-        engines=len(engines.files()),
-        forgotten=forget_engines,
-    )
+    counts, used, most = photos.counts(), photos.used_bytes(), photos.most_bytes
+    place, known = engines.folder, len(engines.files())
+    return CacheFacts(photos.folder, len(counts), sum(counts), used, most, in_use, place, known, forget_engines)

@@ -32,8 +32,7 @@ def check(
 
     Args:
         photos: a folder with `train/CLASS/` or `CLASS/` in it.
-        json_file: where to write the findings as JSON; None: nowhere.
-        html_file: where to write a page with thumbnails; None: nowhere.
+        json_file, html_file: where to write the findings as JSON, or as a page with thumbnails; None: nowhere.
         max_megapixels: a larger photo is a decompression bomb.
         progress: such as `Screen.counting`; called with a description and a total.
 
@@ -48,23 +47,6 @@ def check(
     folder = scan(Path(photos))
     demand_free_outputs({"--json": json_file, "--html": html_file}, (photo.path for photo in folder.photos))
     _, report = look_over(folder, max_megapixels, progress)
-    _write(report, folder, max_megapixels, json_file, html_file)
-    return report
-
-
-def show(report: CheckReport, screen: Screen) -> None:
-    """Shows the result on one screen."""
-    for line in check_lines(report.plain(), screen.console.width):
-        screen.say(line.text, line.style)
-
-
-def _write(
-    report: CheckReport,
-    folder: PhotoFolder,
-    max_megapixels: float,
-    json_file: str | Path | None,
-    html_file: str | Path | None,
-) -> None:
     try:
         if json_file is not None:
             write_json(Path(json_file), report.plain())
@@ -74,6 +56,13 @@ def _write(
             write_text(Path(html_file), check_page(report.plain(), meanings, thumbnails))
     except OSError as error:
         raise UsageError(f"{error.filename or html_file}: cannot be written ({error.strerror or error})") from None
+    return report
+
+
+def show(report: CheckReport, screen: Screen) -> None:
+    """Shows the result on one screen."""
+    for line in check_lines(report.plain(), screen.console.width):
+        screen.say(line.text, line.style)
 
 
 def _pictured(findings: Sequence[Finding]) -> list[str]:

@@ -36,25 +36,23 @@ def compare(
         One row per run, with the keys of `report.comparison.HEADER`.
 
     Raises:
-        UsageError: a run is missing or unfinished (all are named), the splits differ, or a file would replace a run's
-            file or another output.
+        UsageError: runs are missing or unfinished, the splits differ, or an output is a run's file or another output.
     """
     results: list[tuple[str, dict[str, Any]]] = []
     problems: list[str] = []
-    names = _short_names([Path(run) for run in runs])
-    for run, name in zip(runs, names, strict=True):
+    folders, places = [RunFolder(Path(run)) for run in runs], [Path(run).resolve() for run in runs]
+    differ = len({place.name for place in places}) == len(places)
+    names = [place.name if differ else str(folder.path) for place, folder in zip(places, folders, strict=True)]
+    for folder, name in zip(folders, names, strict=True):
         try:
-            results.append((name, RunFolder(Path(run)).read_finished_result()))
+            results.append((name, folder.read_finished_result()))
         except UsageError as error:
             problems += error.problems
-    places = [Path(run).resolve() for run in runs]
     problems += [f"{run}: given twice" for i, run in enumerate(runs) if places[i] in places[:i]]
     if problems:
         raise UsageError(*problems)
-    outputs = {"--csv": csv_file, "--markdown": markdown_file, "--json": json_file, "--html": html_file}
-    demand_free_outputs(outputs)
+    demand_free_outputs({"--csv": csv_file, "--markdown": markdown_file, "--json": json_file, "--html": html_file})
     rows = comparison.table(results)
-    folders = [RunFolder(Path(run)) for run in runs]
     pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])
     show(rows, pairs, Screen(quiet=quiet))
     write_tables(rows, pairs, csv_file, markdown_file, json_file)
@@ -66,16 +64,9 @@ def compare(
 def _write_page(rows: Sequence[comparison.Row], pairs: Pairs, runs: Mapping[str, RunFolder], path: Path) -> None:
     from fieldguide.report.methods_page import methods_page  # matplotlib and Jinja2, not for every table
 
-    content = methods_page(
-        rows, pairs, {name: run.read_history() for name, run in runs.items() if run.history.exists()}
-    )
+    histories = {name: run.read_history() for name, run in runs.items() if run.history.exists()}
+    content = methods_page(rows, pairs, histories)
     try:
         write_text(path, content)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-def _short_names(runs: Sequence[Path]) -> list[str]:
-    """The names of the folders if they differ, else the paths."""
-    own = [run.resolve().name for run in runs]
-    return own if len(set(own)) == len(own) else [str(run) for run in runs]

@@ -5,14 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fieldguide.commands.judging.judge import (
-    Judged,
-    calibration_of,
-    calibration_sentence,
-    interval_and_n,
-    judge_photos,
-    macro_sentence,
-)
+from fieldguide.commands.judging import judge
 from fieldguide.commands.judging.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
 from fieldguide.commands.judging.labels import labels_of_nothing, read_labels, with_labels
 from fieldguide.commands.judging.looks import keep_in_runs
@@ -87,8 +80,8 @@ def evaluate(
         its evaluations on test photos. Figures of several runs have `ensemble`; `loss` is that of mean probabilities.
 
     Raises:
-        UsageError: wrong paths, a `json_file` that would replace a photo, labels or a run's file, or no such part; for
-            several runs also different classes or splits, or a broken rule.
+        UsageError: wrong paths or part, or a `json_file` that is a photo, the labels or a run's file; for several runs
+            also different classes or splits, or a broken rule.
         PhotosError: classes that the model does not know, or no readable photo.
     """
     screen, root = Screen(quiet=quiet), Path(photos)
@@ -107,7 +100,7 @@ def evaluate(
     remarks += _remarks(wanted, chosen, known, predictor.classes)
     rows = rows_to_judge(wanted, chosen, looked_at, splits)
     with screen.counting("evaluating", len(rows)) as advance:
-        judged = judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
+        judged = judge.judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
     figures = _figures(judged, loaded, chosen, known, looked_at)
     remarks += predictor.remarks
     if engine != PLAIN:
@@ -118,9 +111,11 @@ def evaluate(
     return _keep(evaluation, loaded, json_file, screen)
 
 
-def _figures(judged: Judged, loaded: Loaded, part: str, known: Known, looked_at: Sequence[Inspected]) -> dict[str, Any]:
+def _figures(
+    judged: judge.Judged, loaded: Loaded, part: str, known: Known, looked_at: Sequence[Inspected]
+) -> dict[str, Any]:
     fitted = known.was_fitted_on(part)
-    calibration = calibration_of(loaded.predictor, judged.predictions, part, fitted_on_these=fitted)
+    calibration = judge.calibration_of(loaded.predictor, judged.predictions, part, fitted_on_these=fitted)
     figures = {"part": part, **judged.figures(), "calibration": calibration, **loaded.described()}
     return figures | ({"photos_sha256": sha256_of_test(looked_at)} if part == "test" else {})
 
@@ -137,13 +132,11 @@ def _demand_options(part: str | None, labels: str | Path | None, json_file: str 
 def _remarks(photos: Sequence[Photo], part: str, known: Known, classes: Sequence[str]) -> list[str]:
     """What a person should know about the figures."""
     found = []
-    missing = sorted(set(classes) - {photo.class_name for photo in photos}, key=natural)
-    if missing:
+    if missing := sorted(set(classes) - {photo.class_name for photo in photos}, key=natural):
         found.append(f"{counted(len(missing), 'class')} without a photo here: {', '.join(missing[:10])}")
     if part == "train":
         found.append("these are training photos: the figures say nothing about new photos")
-    found += known.remarks(part)
-    return found
+    return found + known.remarks(part)
 
 
 def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, screen: Screen) -> Evaluation:
@@ -189,12 +182,11 @@ def show(evaluation: Evaluation, screen: Screen) -> None:
         screen.warn(f"{counted(len(lines), 'photo')} unreadable; not counted:\n{listing(lines)}")
     top5 = "" if figures["top5_accuracy"] is None else f", top-5 {figures['top5_accuracy']:.4f}"
     screen.say(
-        f"{evaluation.part} accuracy {figures['accuracy']:.4f} ({interval_and_n(figures)}), "
-        f"{macro_sentence(figures)}{top5}, "
-        f"loss {figures['loss']:.4f}",
+        f"{evaluation.part} accuracy {figures['accuracy']:.4f} ({judge.interval_and_n(figures)}), "
+        f"{judge.macro_sentence(figures)}{top5}, loss {figures['loss']:.4f}",
         style="bold",
     )
-    screen.say(calibration_sentence(figures["calibration"]))
+    screen.say(judge.calibration_sentence(figures["calibration"]))
 
 
 def _share(value: float | None) -> str:

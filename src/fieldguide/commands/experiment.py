@@ -8,16 +8,9 @@ from typing import Any
 from fieldguide import assemble
 from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial import experiment_folder
 from fieldguide.commands.trial.begin import run_trial
 from fieldguide.commands.trial.carry_out import Run
-from fieldguide.commands.trial.experiment_folder import (
-    SPLIT_FILE,
-    demand_same_split,
-    demand_same_trial,
-    free_name,
-    outputs_of,
-    with_backbone_of_before,
-)
 from fieldguide.commands.trial.failed import note_failure, why_failed
 from fieldguide.commands.trial.go_on import finished_before, go_on
 from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
@@ -121,7 +114,7 @@ def experiment(
     starts = [made.model.weights for made in chosen.values()]
     prepared = prepare(root, next(iter(chosen.values())), screen, starts)
     folder.mkdir(parents=True, exist_ok=True)
-    demand_same_split(folder / SPLIT_FILE, prepared.split)
+    experiment_folder.demand_same_split(folder / experiment_folder.SPLIT_FILE, prepared.split)
     shared, runs, failed = _Shared(prepared, device, screen, callbacks), dict[str, Run](), dict[str, str]()
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
@@ -202,10 +195,11 @@ def _read_recipes(
         raise UsageError("give at least one --recipe")
     found: dict[str, ResolvedRecipe] = {}
     problems: list[str] = []
-    outputs = outputs_of(folder)
+    outputs = experiment_folder.outputs_of(folder)
     for recipe in recipes:
         try:
-            own, told = with_backbone_of_before(folder, recipe, overrides, None if weights is None else str(weights))
+            start = None if weights is None else str(weights)
+            own, told = experiment_folder.with_backbone_of_before(folder, recipe, overrides, start)
             name, chosen = demand_request(root, recipe, own, weights, device, outputs, screen.say)
         except UsageError as error:
             problems += error.problems
@@ -229,7 +223,7 @@ def _finish_or_fail(trial: Trial, first: RunFolder | None, run: RunFolder, share
     """The run of the trial; or why it always fails, found now or in an earlier call."""
     why = why_failed(run)
     if why is not None:
-        demand_same_trial(run, trial.recipe)
+        experiment_folder.demand_same_trial(run, trial.recipe)
     else:
         try:
             ended = _finish_trial(trial, first, run, shared)
@@ -251,13 +245,13 @@ def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared:
     """The run of the trial: as it is if finished, else resumed, else trained as the first seed was."""
     prepared, screen = shared.prepared, shared.screen
     if run.is_finished:
-        demand_same_trial(run, trial.recipe)
+        experiment_folder.demand_same_trial(run, trial.recipe)
         finished = finished_before(run, screen)
     elif run.can_go_on:
         finished = _go_on(trial, run, shared)
     else:
         if run.path.exists() and not is_empty(run.path):
-            aside = free_name(run.path)
+            aside = experiment_folder.free_name(run.path)
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot be resumed: renamed to {aside}; the trial starts over")
         settled = trial if first is None else _settled_as(trial, first, screen)
@@ -285,8 +279,8 @@ def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Sc
 def _go_on(trial: Trial, run: RunFolder, shared: _Shared) -> Run:
     request = read_request(run)
     recipe = demand_same_recipe(run, request, ())
-    demand_same_trial(run, trial.recipe)
+    experiment_folder.demand_same_trial(run, trial.recipe)
     if run.split.exists():
-        demand_same_split(run.split, shared.prepared.split)
+        experiment_folder.demand_same_split(run.split, shared.prepared.split)
     asked = request, recipe, shared.prepared, run, shared.device, shared.screen.name
     return go_on(*asked, callbacks=shared.callbacks)

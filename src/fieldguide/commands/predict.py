@@ -116,27 +116,17 @@ def _write(
     screen: Screen,
 ) -> Predicted:
     predictor, began = loaded.predictor, time.perf_counter()
-    nothing = f"{target} was not written"
-    with screen.counting("predicting", len(inputs)) as advance, ending_at_once(nothing):
-        predictions = predictor.stream(
-            [path for _, path in inputs], top=top, unsure_below=unsure_below, batch_size=predictor.engine_batch_size
-        )
+    paths, at_once = [path for _, path in inputs], predictor.engine_batch_size
+    with screen.counting("predicting", len(inputs)) as advance, ending_at_once(f"{target} was not written"):
+        predictions = predictor.stream(paths, top=top, unsure_below=unsure_below, batch_size=at_once)
         rows = _with_names(inputs, predictions, advance)
         found = write_rows(target, rows, format, top, no_formula if spreadsheet_safe else str)
     speed = len(inputs) / max(time.perf_counter() - began, 1e-9)
     _warn(found, predictor, screen)
     unsure = "" if unsure_below is None else f", {found.unsure:,} of them unsure (confidence below {unsure_below:g})"
     screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}{_served(predictor, speed)}")
-    return Predicted(
-        target,
-        len(inputs),
-        tuple(found.failed),
-        found.unsure,
-        predictor.served_by,
-        speed,
-        predictor.decoded_smaller,
-        loaded.broken_rules,
-    )
+    by, smaller = predictor.served_by, predictor.decoded_smaller
+    return Predicted(target, len(inputs), tuple(found.failed), found.unsure, by, speed, smaller, loaded.broken_rules)
 
 
 def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Screen) -> None:
@@ -162,10 +152,9 @@ def _warn(found: Written, predictor: Answering, screen: Screen) -> None:
 def _served(predictor: Answering, images_per_second: float) -> str:
     """Speed and engine, and how many photos were decoded at reduced size."""
     speed = f"{images_per_second:,.0f}" if images_per_second >= 9.5 else f"{images_per_second:.2g}"
-    smaller = predictor.decoded_smaller
-    decoded = (
-        f"; {counted(smaller, 'large JPEG')} decoded at reduced size (engine plain uses full size)" if smaller else ""
-    )
+    decoded = ""
+    if smaller := predictor.decoded_smaller:
+        decoded = f"; {counted(smaller, 'large JPEG')} decoded at reduced size (engine plain uses full size)"
     return f"; {speed} images/s by {predictor.served_by}{decoded}" if predictor.served_by else ""
 
 
@@ -225,9 +214,8 @@ def _demand_options(output: Path, top: int, format: str, unsure_below: float | N
     if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
         problems.append(f"--unsure-below {unsure_below}: {problem}")
     if unsure_below is not None and format == "submission":
-        problems.append(
-            "--unsure-below: --format submission has no status column; leave one of them out, or choose --format csv"
-        )
+        no_status = "--format submission has no status column; leave one of them out, or choose --format csv"
+        problems.append(f"--unsure-below: {no_status}")
     if spreadsheet_safe and format == "submission":
         problems.append(
             "--spreadsheet-safe: changes names, and --format submission needs exact ones; leave one of them out, "

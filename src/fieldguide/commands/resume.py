@@ -1,20 +1,16 @@
 """`fieldguide train --resume`: resumes a run from its last checkpoint, or trains it longer."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.go_on import finished_before, go_on
-from fieldguide.commands.trial.prepare import prepare
+from fieldguide.commands.trial.prepare import Prepared, prepare
 from fieldguide.commands.trial.request import Request, demand_same_recipe, read_request, same_photos
 from fieldguide.data.look.files import problem_with_folder
-from fieldguide.data.look.findings import Remark
-from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides
@@ -85,27 +81,16 @@ def _resume_folds(
     prepared = prepare(root, recipe, screen)
     minutes = recipe.training.max_minutes  # a plan removes them from the folds' own recipes
 
-    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[Remark]) -> dict[str, Any]:
-        of_fold = replace(prepared, split=split, remarks=tuple(remarks))
+    def train_fold(of_fold: Prepared, fold: RunFolder) -> Run:
         if fold.is_finished:
-            return finished_before(fold, screen).result
+            return finished_before(fold, screen)
         if not fold.can_go_on:
-            settled = settled_as_first_fold(recipe, run)
             seconds = seconds_for(minutes, trainings=recipe.split.folds or 1)  # shared as when it began
-            return run_trial(
-                request.recipe_name,
-                settled,
-                of_fold,
-                fold.path,
-                device,
-                screen.name,
-                seconds=seconds,
-                callbacks=callbacks,
-            ).result
+            new = request.recipe_name, settled_as_first_fold(recipe, run), of_fold, fold.path, device, screen.name
+            return run_trial(*new, seconds=seconds, callbacks=callbacks)
         asked = read_request(fold)
         saving = f"training.checkpoint_every_minutes={recipe.training.checkpoint_every_minutes}"
         own = demand_same_recipe(fold, asked, (saving,))  # values for `auto` are not measured again
-        return go_on(asked, own, of_fold, fold, device, screen.name, minutes=minutes, callbacks=callbacks).result
+        return go_on(asked, own, of_fold, fold, device, screen.name, minutes=minutes, callbacks=callbacks)
 
-    result = cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)
-    return Run(run.path, result)
+    return cross_validate(request.recipe_name, recipe, prepared, run, screen, train_fold, device=device)

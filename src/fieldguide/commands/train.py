@@ -2,17 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
-from fieldguide.data.look.findings import Remark
-from fieldguide.data.split.partition import Split
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides, listed
@@ -76,9 +72,7 @@ def train(
         return run_one(chosen, prepared, run, 1)
     waiting = iter(range(chosen.split.folds, 0, -1))  # how many folds share what is left of the minutes
 
-    def train_fold(split: Split, fold: RunFolder, remarks: Sequence[Remark]) -> dict[str, Any]:
-        of_fold = replace(prepared, split=split, remarks=tuple(remarks))
-        return run_one(settled_as_first_fold(chosen, run), of_fold, fold, next(waiting)).result
+    def train_fold(of_fold: Prepared, fold: RunFolder) -> Run:
+        return run_one(settled_as_first_fold(chosen, run), of_fold, fold, next(waiting))
 
-    result = cross_validate(name, chosen, prepared, run, screen, train_fold, device=device)
-    return Run(run.path, result)
+    return cross_validate(name, chosen, prepared, run, screen, train_fold, device=device)

@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 from fieldguide import PhotosError, UsageError, evaluate, experiment, resume
-from fieldguide.commands.judging.seen import read_seen, seen_by_weights
+from fieldguide.commands.judging.seen import seen_by_weights
+from fieldguide.commands.judging.seen_before import read_before
 from fieldguide.data.split.partition import read_split
 from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
@@ -38,7 +39,7 @@ def test_another_seed_sets_apart_only_what_the_run_before_was_not_trained_on(fir
     assert hashes(again, "val") == hashes(run, "val")
     shown = " ".join(capsys.readouterr().out.split())
     assert "20 photos stay in training, because" in shown and "was trained on them" in shown
-    assert read_seen(RunFolder(again.path)) == hashes(run, "train")
+    assert read_before(RunFolder(again.path)).contents == hashes(run, "train")
     assert not RunFolder(run.path).seen_before.exists()
 
 
@@ -146,7 +147,7 @@ def test_a_bundle_that_left_its_run_is_unverified_in_every_run_that_follows(firs
     assert second.result["rules"]["unverified"] == [told] and told in " ".join(capsys.readouterr().out.split())
     third = train(photos, output=tmp_path / "c", overrides=settings, weights=second.path, quiet=True)
     assert third.result["rules"]["unverified"] == [told]
-    assert read_seen(RunFolder(third.path)) == hashes(second, "train")
+    assert read_before(RunFolder(third.path)).contents == hashes(second, "train")
 
 
 def test_a_trial_has_nothing_to_do_with_the_weights_of_another_trial(first, tmp_path, make_photos):
@@ -159,7 +160,7 @@ def test_a_trial_has_nothing_to_do_with_the_weights_of_another_trial(first, tmp_
     overrides = [setting for setting in settings if not setting.startswith("rules")]
     found = experiment(others, recipes, tmp_path / "t", overrides=overrides, quiet=True)
     assert found.exit_code == 0 and len(found.rows) == 2
-    seen = [read_seen(RunFolder(tmp_path / "t" / name)) for name in ("alone", "further")]
+    seen = [read_before(RunFolder(tmp_path / "t" / name)).contents for name in ("alone", "further")]
     assert seen == [frozenset(), hashes(run, "train")]
 
 
@@ -170,7 +171,7 @@ def test_a_run_that_goes_on_does_not_need_the_run_before(first, tmp_path):
     shutil.rmtree(copy)
     longer = resume(again.path, overrides=("training.more_epochs=1",), quiet=True)
     assert longer.result["epochs"] == again.result["epochs"] + 1
-    assert read_seen(RunFolder(again.path)) == hashes(run, "train")
+    assert read_before(RunFolder(again.path)).contents == hashes(run, "train")
 
 
 def test_an_experiment_that_leaves_test_photos_out_judges_them_once(first, tmp_path):

@@ -61,9 +61,8 @@ def judge_photos(
         found.append(logits)
     assert rows, "there is nothing to judge"
     if not found:
-        raise PhotosError(
-            f"none of the {len(rows):,} photos can be read, such as {failed[0]['file']}: {failed[0]['reason']}"
-        )
+        first = f"{failed[0]['file']}: {failed[0]['reason']}"
+        raise PhotosError(f"none of the {len(rows):,} photos can be read, such as {first}")
     stacked = np.stack(found)  # (photos, classes)
     broken = int((~np.isfinite(stacked)).any(axis=1).sum())
     if broken:

@@ -31,15 +31,11 @@ class Known:
         """What this means for the figures of a part."""
         found = []
         if self.trained:
-            found.append(
-                f"the model was trained on {len(self.trained):,} of these photos, so the figures are too high:\n"
-                f"{listing(self.trained)}"
-            )
+            known = f"the model was trained on {len(self.trained):,} of these photos, so the figures are too high"
+            found.append(f"{known}:\n{listing(self.trained)}")
         if self.in_validation and part == "test":
-            found.append(
-                f"{self.in_validation:,} of these photos are also in validation, which chose the epoch and the "
-                "temperature, so the figures are optimistic"
-            )
+            chose = "validation, which chose the epoch and the temperature, so the figures are optimistic"
+            found.append(f"{self.in_validation:,} of these photos are also in {chose}")
         elif self.in_validation:
             found.append("the epoch was chosen on these photos, so the figures are optimistic")
         return found

@@ -21,9 +21,8 @@ def read_labels(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=2):
         if len(line) < 2 or found.setdefault(line[0], line[1]) != line[1]:
-            raise UsageError(
-                f"--labels {path}: line {number}: class missing, or conflicts with an earlier line: {line}"
-            )
+            wrong = f"class missing, or conflicts with an earlier line: {line}"
+            raise UsageError(f"--labels {path}: line {number}: {wrong}")
     return found
 
 

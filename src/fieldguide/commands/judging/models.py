@@ -59,7 +59,9 @@ def load_runs(
 
     Raises UsageError as `load_predictor`; for several also for a repeated run, different classes, or a broken rule.
     """
-    paths = paths_of(runs)
+    paths = (Path(runs),) if isinstance(runs, str | Path) else tuple(map(Path, runs))
+    if not paths:
+        raise UsageError("no run is given")
     if len(paths) == 1:
         if allow_broken_rules:
             raise UsageError(f"{ALLOW}: is only for several runs; leave it out")
@@ -76,14 +78,6 @@ def load_runs(
         raise UsageError(*verdict["broken"], f"leave a run out, or allow it with {ALLOW}")
     predictors = [load_predictor(path, device, engine, draft=draft) for path in paths]
     return Loaded(Ensemble(predictors, names), paths, verdict)
-
-
-def paths_of(runs: Runs) -> tuple[Path, ...]:
-    """One or several paths as several; raises UsageError if there is none."""
-    paths = (Path(runs),) if isinstance(runs, str | Path) else tuple(map(Path, runs))
-    if not paths:
-        raise UsageError("no run is given")
-    return paths
 
 
 def run_of(path: Path) -> RunFolder | None:

@@ -80,15 +80,10 @@ def demand_no_fold_was_seen(seen: Seen, hash_of: Mapping[str, str], leaks: str) 
 def seen_by_runs(paths: Iterable[Path]) -> frozenset[str]:
     """The contents that the first weights of these runs were trained on; a bundle without its run adds none."""
     runs = (run_of(path) for path in paths)
-    return frozenset(content for run in runs if run is not None for content in read_seen(run))
+    return frozenset(content for run in runs if run is not None for content in read_before(run).contents)
 
 
 def write_seen(run: RunFolder, seen: Seen) -> None:
     """Keeps it with a run, for trainings that start from it; writes no file if there is nothing to keep."""
     unknown = [source for before in seen.before.values() for source in before.unknown]
     write_before(run, Before(frozenset(seen.by), tuple(dict.fromkeys(unknown))))
-
-
-def read_seen(run: RunFolder) -> frozenset[str]:
-    """The contents that a run's first weights were trained on."""
-    return read_before(run).contents

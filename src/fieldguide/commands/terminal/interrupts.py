@@ -9,8 +9,6 @@ from types import FrameType, TracebackType
 from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted
 from fieldguide.training.ends import Cause, Stopped
 
-EXIT_CODES = SIGNAL_EXIT_CODES  # SIGHUP: the terminal went away
-
 
 class Interrupts:
     """Notes signals within its `with` block; elsewhere, and outside the main thread, they act as usual.
@@ -30,7 +28,7 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
-            for name in EXIT_CODES:
+            for name in SIGNAL_EXIT_CODES:  # SIGHUP: the terminal went away
                 number = getattr(signal, name, None)  # not every system has SIGHUP
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
                     self._before[number] = signal.signal(number, self._note)

@@ -41,8 +41,7 @@ def _doubles(wanted: Mapping[str, Path]) -> list[str]:
     """Options that name the same file."""
     options, found = list(wanted), []
     for place, option in enumerate(options):
-        same = next((other for other in options[:place] if _is_same(wanted[option], wanted[other])), None)
-        if same is not None:
+        if same := next((other for other in options[:place] if _is_same(wanted[option], wanted[other])), None):
             found.append(f"{same} and {option} {wanted[option]}: are the same file; choose two files")
     return found
 

@@ -36,16 +36,10 @@ class TrainingDisplay(Callback):
         self.stage: Stage | None = None
         self.epochs = list(epochs)
         self.epoch_began = time.perf_counter()
-        self.images_done = 0
-        self.images_before = 0
+        self.images_done = self.images_before = 0
         self.is_live = screen.is_live
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._progress = Progress(*columns, console=screen.console)
+        text, note = TextColumn("{task.description}"), TextColumn("{task.fields[note]}")
+        self._progress = Progress(text, BarColumn(), MofNCompleteColumn(), note, console=screen.console)
         self._task: TaskID = self._progress.add_task("", total=images_per_epoch, note="")
         self._live = Live(console=screen.console, refresh_per_second=4, get_renderable=self._render)
 
@@ -65,17 +59,10 @@ class TrainingDisplay(Callback):
         """Before a stage's first epoch."""
         self.stage = stage
         start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
+        augmented, most = f"{stage.augmentation} augmentation", counted(stage.max_epochs, "epoch")
+        how = f"{augmented}, learning rate {stage.learning_rate:g}, at most {most}, {stage.trainable} trainable"
         if stage.method == "probe":
-            how = (
-                f"fit the head by logistic regression on features of the frozen backbone, "
-                f"{stage.augmentation} augmentation"
-            )
-        else:
-            most = counted(stage.max_epochs, "epoch")
-            how = (
-                f"{stage.augmentation} augmentation, learning rate {stage.learning_rate:g}, at most {most}, "
-                f"{stage.trainable} trainable"
-            )
+            how = f"fit the head by logistic regression on features of the frozen backbone, {augmented}"
         if not self.is_live:
             self.screen.say(f"{stage.label}{start}: {how}")
         self._begin_epoch()
@@ -83,9 +70,8 @@ class TrainingDisplay(Callback):
     def stage_resumes(self, stage: Stage, state: State, running: Running) -> None:
         """Where a saved training resumes within a stage."""
         self.stage = stage
-        self.screen.say(
-            f"{stage.label} resumes in epoch {len(state.history) + 1}, after {counted(running.steps, 'step')}"
-        )
+        epoch, steps = len(state.history) + 1, counted(running.steps, "step")
+        self.screen.say(f"{stage.label} resumes in epoch {epoch}, after {steps}")
         self._begin_epoch()
         self.images_before = self.images_done = running.images
 
@@ -116,10 +102,7 @@ class TrainingDisplay(Callback):
         """After a stage's last epoch."""
         dropped = "" if ended.improved else "; no better model, so the earlier one stays"
         text = f"{ended.stage.label}: {counted(ended.epochs, 'epoch')}, {ended.sentence()}{dropped}"
-        if self.is_live:
-            self._live.console.print(text, markup=False)
-        else:
-            self.screen.say(text)
+        self._tell(text)
 
     def halved(self, halved: Halved) -> None:
         """After a step that ran out of memory."""
@@ -127,10 +110,13 @@ class TrainingDisplay(Callback):
             f"warning: out of memory in epoch {halved.epoch}, step {halved.step}; the step was repeated. From now on "
             f"{halved.photos} photos go through the network at once; the batch size stays the same"
         )
+        self._tell(text, "yellow")
+
+    def _tell(self, text: str, style: str | None = None) -> None:
         if self.is_live:
-            self._live.console.print(text, style="yellow", markup=False)
+            self._live.console.print(text, style=style, markup=False)
         else:
-            self.screen.say(text, style="yellow")
+            self.screen.say(text, style)
 
     def _begin_epoch(self) -> None:
         self.epoch_began, self.images_done, self.images_before = time.perf_counter(), 0, 0
@@ -152,17 +138,8 @@ class TrainingDisplay(Callback):
 
     def _render(self) -> Group:
         table = Table(box=None, padding=(0, 2, 0, 0))
-        for column in (
-            "epoch",
-            "stage",
-            "rate",
-            "training loss",
-            "accuracy",
-            "validation loss",
-            self._accuracy,
-            "images/s",
-            "",
-        ):
+        losses = ("training loss", "accuracy", "validation loss", self._accuracy)
+        for column in ("epoch", "stage", "rate", *losses, "images/s", ""):
             table.add_column(column, justify="left" if column == "stage" else "right")
         for epoch in self.epochs[-SHOWN_EPOCHS:]:
             table.add_row(

@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fieldguide import assemble, world
+from fieldguide import assemble
 from fieldguide.commands.terminal.faults import explained
 from fieldguide.commands.terminal.screen import SCREENS
 from fieldguide.commands.trial.announce import announce
 from fieldguide.commands.trial.carry_out import Run, carry_out, write_beginning
-from fieldguide.commands.trial.live import Trial
+from fieldguide.commands.trial.live import Trial, assembled
 from fieldguide.commands.trial.prepare import Prepared
-from fieldguide.data.split.partition import Split
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback
@@ -40,35 +39,17 @@ def run_trial(
     disk or the memory is full (what was saved is kept).
     """
     run, screen = RunFolder(folder), SCREENS[show]()
-    chosen_device = world.choose_device(device)
     left = seconds_left(seconds_for(recipe.training.max_minutes) if seconds is None else seconds)
     prepared = replace(prepared, seen=prepared.seen.only(recipe.model.weights))
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes), *_beyond_the_folder(prepared))
-    paths = {photo.file: photo.path for photo in prepared.folder.photos}
-    with explained(run), screen.counting("caching photos", cached_photos(prepared.split)) as advance:
-        assembled = assemble.assemble(
-            recipe,
-            prepared.split,
-            paths,
-            chosen_device,
-            workers,
-            tell=screen.warn,
-            advance=advance,
-            outlook=assemble.Outlook(left, prepared.short_side_px),
-            read=prepared.contents.again,
-        )
-    prepared.contents.clear()
-    trial = Trial(name, assembled.recipe, prepared, run, device, assembled, rules, screen, left, callbacks)
+    with explained(run):
+        made = assembled(recipe, prepared, device, screen, assemble.Outlook(left, prepared.short_side_px), workers)
+    trial = Trial(name, made.recipe, prepared, run, device, made, rules, screen, left, callbacks)
     announce(trial)
     with explained(run), run.held():
         run.demand_nothing_in_it()
         write_beginning(trial)
         return carry_out(trial)
-
-
-def cached_photos(split: Split) -> int:
-    """How many photos a fast training caches."""
-    return len(split.part("train")) + len(split.part("val"))
 
 
 def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:
@@ -83,10 +64,8 @@ def seconds_for(minutes: float | None, began: float | None = None, trainings: in
 
     The minutes began at `began` by `time.monotonic()`; None: now.
     """
-    if minutes is None:
-        return None
     gone = 0.0 if began is None else time.monotonic() - began
-    return (60 * minutes - gone) / trainings
+    return None if minutes is None else (60 * minutes - gone) / trainings
 
 
 def seconds_left(seconds: float | None) -> Callable[[], float] | None:

@@ -3,12 +3,12 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fieldguide import world
 from fieldguide.commands.judging.seen import write_seen
 from fieldguide.commands.terminal.faults import how_to_go_on
-from fieldguide.commands.terminal.interrupts import EXIT_CODES, Interrupts
+from fieldguide.commands.terminal.interrupts import Interrupts
 from fieldguide.commands.terminal.training_display import TrainingDisplay
 from fieldguide.commands.trial.judge_run import judge_and_write
 from fieldguide.commands.trial.live import Trial
@@ -17,7 +17,7 @@ from fieldguide.commands.trial.request import Request, write_recipe, write_reque
 from fieldguide.commands.trial.result import report_result, soup_sentence
 from fieldguide.data.split.partition import split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import Interrupted, NotFiniteError, TrainingError, counted
+from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, NotFiniteError, TrainingError, counted
 from fieldguide.storage import digest, write_json
 from fieldguide.training.ends import Stopped
 from fieldguide.training.loop import Saved
@@ -42,7 +42,7 @@ class Run:
     def exit_code(self) -> int:
         """0; 129, 130 or 143 if a signal ended it; 1 if something else did."""
         stopped = self.result["stopped"]
-        return 0 if stopped is None else EXIT_CODES.get(stopped.get("signal"), 1)
+        return 0 if stopped is None else SIGNAL_EXIT_CODES.get(stopped.get("signal"), 1)
 
     def __repr__(self) -> str:
         """`Run(runs/a, validation accuracy 0.9123)`."""
@@ -57,7 +57,6 @@ class Run:
 
 def write_beginning(trial: Trial) -> None:
     """Writes a run's first files. The request comes first; once it is there, the run can resume."""
-    run = trial.run
     request = Request(
         photos=str(trial.prepared.folder.root.resolve()),
         recipe_name=trial.name,
@@ -69,7 +68,7 @@ def write_beginning(trial: Trial) -> None:
         device=trial.device,
         plan=trial.assembled.told,
     )
-    write_request(run, request)
+    write_request(trial.run, request)
     write_rest_of_beginning(trial)
 
 
@@ -112,7 +111,11 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
     except BaseException as error:
         observers.run_failed(error)
         raise
-    _report(trial, result)
+    feed = trial.assembled.feed
+    for sentence in feed.remarks_after():
+        trial.screen.warn(sentence)
+    trial.screen.say(feed.waiting.sentence())
+    report_result(trial.run, result, trial.screen)
     return Run(trial.run.path, result)
 
 
@@ -160,7 +163,6 @@ def _say_what_stopped_it(trial: Trial, state: State, stopped: Stopped) -> None:
     """Says what is kept and what to do; raises if no epoch ended, so that there is no model to judge."""
     if state.best is None:
         _give_up(trial, state, stopped)
-    assert state.best is not None
     trial.screen.warn(f"{stopped.sentence()}; the best model so far, of epoch {state.best.epoch.epoch}, is kept")
     trial.screen.warn(_what_now(trial, state))
 
@@ -176,13 +178,12 @@ def _out_of_time(state: State) -> str:
     return f"out of time after {what}; {kept} is kept"
 
 
-def _give_up(trial: Trial, state: State, stopped: Stopped) -> None:
+def _give_up(trial: Trial, state: State, stopped: Stopped) -> NoReturn:
     """Raises Interrupted or TrainingError, because no epoch ended, so that there is no model."""
     told = stopped.sentence()
     if stopped.signal:
-        raise Interrupted(
-            stopped.signal, f"{told} before the first epoch ended, so there is no model yet; {how_to_go_on(trial.run)}"
-        )
+        early = f"{told} before the first epoch ended, so there is no model yet"
+        raise Interrupted(stopped.signal, f"{early}; {how_to_go_on(trial.run)}")
     trial.run.remove_without_checkpoint()
     kind = NotFiniteError if stopped.is_spoilt else TrainingError
     raise kind(f"{told}\n{_what_now(trial, state)}" if trial.run.can_go_on else told)
@@ -197,11 +198,3 @@ def _what_now(trial: Trial, state: State) -> str:
         f"resuming would fail again; start a new run{start[0]} with another setting, such as: fieldguide train PHOTOS "
         f"{start[1]}--set training.learning_rate={rate:g} -o ANOTHER"
     )
-
-
-def _report(trial: Trial, result: dict[str, Any]) -> None:
-    feed = trial.assembled.feed
-    for sentence in feed.remarks_after():
-        trial.screen.warn(sentence)
-    trial.screen.say(feed.waiting.sentence())
-    report_result(trial.run, result, trial.screen)

@@ -83,9 +83,8 @@ def sizes_to_try(recipe: SizedRecipe, size: int, shorter_side: float, num_classe
     """
     if recipe.data.test_size_px != AUTO:
         return [], ""
-    wanted = sorted({MULTIPLE_PX * round(size * factor / MULTIPLE_PX) for factor in TEST_SIZE_FACTORS})
-    wanted = [px for px in wanted if size < px <= MOST_ENLARGED * shorter_side]
-    share = start_of(recipe)[1]
+    share, sizes = start_of(recipe)[1], {MULTIPLE_PX * round(size * by / MULTIPLE_PX) for by in TEST_SIZE_FACTORS}
+    wanted = [px for px in sorted(sizes) if size < px <= MOST_ENLARGED * shorter_side]
     wanted = [px for px in wanted if resized_side(px, share) <= MOST_RESIZED_PX]
     if not wanted:
         return [], f"; the photos are too small for a larger size (median shorter side {shorter_side:g} px)"
@@ -106,8 +105,7 @@ def shorter_side_px(rows: Sequence[Row], photos: Mapping[str, Path | Image], rec
     """The median over at most `MOST_LOOKED_AT` evenly picked photos, from their headers."""
     step = max(1, len(rows) // MOST_LOOKED_AT)
     found = []
-    for row in rows[::step]:
-        photo = photos[row.file]
+    for photo in (photos[row.file] for row in rows[::step]):
         try:
             if not isinstance(photo, Path):
                 found.append(min(photo.size))

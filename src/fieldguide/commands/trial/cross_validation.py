@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,14 @@ import numpy.typing as npt
 from fieldguide import assemble
 from fieldguide.commands.terminal.faults import explained, how_to_go_on
 from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.keep import label_errors_csv
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request, read_request, write_recipe, write_request
 from fieldguide.commands.trial.result import report_folds
 from fieldguide.data.look.findings import Remark
 from fieldguide.data.split.folds import Folds, folds_csv, make_folds
-from fieldguide.data.split.partition import Split, group_numbers
+from fieldguide.data.split.partition import group_numbers
 from fieldguide.errors import NotFiniteError, PhotosError, counted, listing
 from fieldguide.evaluation.calibration import log_loss
 from fieldguide.evaluation.intervals import spread
@@ -33,7 +34,7 @@ from fieldguide.run_folder import RunFolder
 from fieldguide.storage import csv_line, digest, write_text
 
 HEADER = ("file", "class", "predicted", "confidence", "fold")
-TrainFold = Callable[[Split, RunFolder, Sequence[Remark]], dict[str, Any]]
+TrainFold = Callable[[Prepared, RunFolder], Run]
 
 
 @dataclass(frozen=True)
@@ -57,45 +58,47 @@ def cross_validate(
     train_fold: TrainFold,
     *,
     device: str,
-) -> dict[str, Any]:
+) -> Run:
     """Trains one new model per fold, and judges each photo by the model that was not trained on it.
 
     Training and validation photos are dealt into folds, and each fold becomes a run in `run`; folds that are there
-    already are resumed. `train_fold` trains a split into a run with these remarks, and returns the run's result.
+    already are resumed. `train_fold` trains the photos, split and remarks of a fold into a run.
 
-    Returns `result.json`: as of a run, with the out-of-fold figures as `validation`, and `folds`. If a fold was
-    stopped, that fold's result with its number; then no `result.json` is written. Raises PhotosError if there are fewer
-    photos than folds, or photos have changed since the folds were dealt; else as one training raises (finished folds
-    stay).
+    The result is as of a run, with the out-of-fold figures as `validation`, and `folds`. If a fold was stopped, it is
+    that fold's result with its number, and no `result.json` is written. Raises PhotosError if there are fewer photos
+    than folds, or photos have changed since the folds were dealt; else as one training raises (finished folds stay).
     """
     assert recipe.split.folds is not None, "a recipe without folds is trained once"
-    split, remarks = prepared.split, prepared.remarks
-    folds = make_folds(split, seed=recipe.split.seed, folds=recipe.split.folds, groups=prepared.groups)
-    new = [remark for remark in folds.remarks if remark not in remarks]
+    folds = make_folds(prepared.split, seed=recipe.split.seed, folds=recipe.split.folds, groups=prepared.groups)
+    new = [remark for remark in folds.remarks if remark not in prepared.remarks]
     for remark in new:
         screen.warn(remark.sentence)
-    everything = (*remarks, *new)
     with explained(run), run.held():
         _begin_or_go_on(name, recipe, prepared, folds, run, device)
-        return _train_folds(recipe, folds, everything, run, screen, train_fold)
+        prepared = replace(prepared, remarks=(*prepared.remarks, *new))
+        results = _train_folds(folds, prepared, run, screen, train_fold)
+        if results[-1]["stopped"]:
+            return Run(run.path, {**results[-1], "fold": len(results)})
+        out_of_fold = gather_out_of_fold(folds, run)
+        _write_out_of_fold(out_of_fold, run)
+        result = _result(recipe, folds, results, out_of_fold, prepared.remarks)
+        run.write_result(result)
+        report_folds(run, result, screen)
+        return Run(run.path, result)
 
 
 def _train_folds(
-    recipe: ResolvedRecipe,
-    folds: Folds,
-    remarks: Sequence[Remark],
-    run: RunFolder,
-    screen: Screen,
-    train_fold: TrainFold,
-) -> dict[str, Any]:
+    folds: Folds, prepared: Prepared, run: RunFolder, screen: Screen, train_fold: TrainFold
+) -> list[dict[str, Any]]:
+    """The result of each fold, up to one that was stopped."""
     results: list[dict[str, Any]] = []
     try:
-        for number, of_fold in enumerate(folds.splits, start=1):
+        for number, split in enumerate(folds.splits, start=1):
             screen.say(f"\nfold {number} of {len(folds.splits)}", style="bold")
-            result = train_fold(of_fold, run.fold(number), remarks)
+            result = train_fold(replace(prepared, split=split), run.fold(number)).result
             if result["stopped"]:
                 _say_what_stays(run, results, len(folds.splits), screen, is_spoilt(result))
-                return {**result, "fold": number}
+                return [*results, result]
             results.append(result)
     except BaseException as error:
         if not any(run.fold(number).can_go_on for number in range(1, len(folds.splits) + 1)):
@@ -103,12 +106,7 @@ def _train_folds(
         if run.path.exists():
             _say_what_stays(run, results, len(folds.splits), screen, isinstance(error, NotFiniteError))
         raise
-    out_of_fold = gather_out_of_fold(folds, run)
-    _write_out_of_fold(out_of_fold, run)
-    result = _result(recipe, folds, results, out_of_fold, remarks)
-    run.write_result(result)
-    report_folds(run, result, screen)
-    return result
+    return results
 
 
 def settled_as_first_fold(recipe: ResolvedRecipe, run: RunFolder) -> ResolvedRecipe:
@@ -151,10 +149,9 @@ def _begin_or_go_on(
             raise PhotosError(_what_changed(run, text))
     else:
         run.demand_nothing_in_it()
-        root = str(prepared.folder.root.resolve())
-        data = recipe.model_dump(mode="json")
-        asked = Request(root, name, data, digest(text.encode()), prepared.sentences, {}, {}, device, True)
-        write_request(run, asked)
+        root, data = str(prepared.folder.root.resolve()), recipe.model_dump(mode="json")
+        shared = digest(text.encode())
+        write_request(run, Request(root, name, data, shared, prepared.sentences, {}, {}, device, True))
     if not run.recipe.exists():
         write_recipe(run, recipe, name)
     write_text(run.folds, text)
@@ -174,14 +171,9 @@ def _what_changed(run: RunFolder, text: str) -> str:
 def _say_what_stays(
     run: RunFolder, results: Sequence[Mapping[str, Any]], folds: int, screen: Screen, spoilt: bool
 ) -> None:
-    how = (
-        f"resuming would fail again in fold {len(results) + 1}; start a new run with another -o and another setting, "
-        "such as a tenth of training.learning_rate"
-    )
-    screen.warn(
-        f"cross-validation stopped: {len(results)} of {folds} folds finished, kept in {run.path}; "
-        f"{how if spoilt else how_to_go_on(run)}"
-    )
+    another = "start a new run with another -o and another setting, such as a tenth of training.learning_rate"
+    how = f"resuming would fail again in fold {len(results) + 1}; {another}" if spoilt else how_to_go_on(run)
+    screen.warn(f"cross-validation stopped: {len(results)} of {folds} folds finished, kept in {run.path}; {how}")
 
 
 def _write_out_of_fold(found: OutOfFold, run: RunFolder) -> None:
@@ -245,15 +237,8 @@ def _spread_over_folds(found: OutOfFold, results: Sequence[Mapping[str, Any]]) -
         mine = found.fold == number
         images, correct = int(mine.sum()), int(right[mine].sum())
         accuracy = correct / images if images else None
-        each.append(
-            {
-                "fold": number,
-                "images": images,
-                "accuracy": accuracy,
-                "best_epoch": result["best_epoch"],
-                "epochs": result["epochs"],
-                "out_of_time": result.get("out_of_time", False),  # a fold of an earlier version has none
-            }
-        )
+        trained = {"best_epoch": result["best_epoch"], "epochs": result["epochs"]}
+        cut = result.get("out_of_time", False)  # a fold of an earlier version has none
+        each.append({"fold": number, "images": images, "accuracy": accuracy, **trained, "out_of_time": cut})
     over = spread([row["accuracy"] for row in each if row["accuracy"] is not None])
     return {"n": over.n, "mean": over.mean, "deviation": over.deviation, "each": each}

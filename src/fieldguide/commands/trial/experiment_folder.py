@@ -49,9 +49,8 @@ def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
     there = assemble.resolved(read_draft(run.recipe).demand())
     alike = (recipe, settled_as(recipe, there))  # a trial that failed early has the recipe as requested
     if fields(to_yaml(there)) not in [fields(to_yaml(each)) for each in alike]:
-        raise UsageError(
-            f"{run.path}: was trained with another recipe or other --set; choose another -o or move it away"
-        )
+        what_now = "was trained with another recipe or other --set; choose another -o or move it away"
+        raise UsageError(f"{run.path}: {what_now}")
 
 
 def with_backbone_of_before(

@@ -7,9 +7,9 @@ from fieldguide import assemble, world
 from fieldguide.commands.terminal.faults import explained
 from fieldguide.commands.terminal.screen import SCREENS, Screen
 from fieldguide.commands.trial.announce import announce
-from fieldguide.commands.trial.begin import cached_photos, seconds_for, seconds_left
+from fieldguide.commands.trial.begin import seconds_for, seconds_left
 from fieldguide.commands.trial.carry_out import Run, carry_out, write_rest_of_beginning
-from fieldguide.commands.trial.live import WAITED, Trial
+from fieldguide.commands.trial.live import WAITED, Trial, assembled
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request
 from fieldguide.errors import UsageError, counted
@@ -54,24 +54,17 @@ def go_on(
     UsageError if the checkpoints are damaged, or another process is using the run.
     """
     screen = SCREENS[show]()
-    chosen_device, split = world.choose_device(device), prepared.split
     bound = recipe.training.max_minutes if minutes is None else minutes
     outlook = assemble.Outlook(seconds_left(seconds_for(bound, trainings=recipe.split.folds or 1)))
     with explained(run), run.held():
         checkpoints = Checkpoints(run.checkpoints, recipe.training.checkpoint_every_minutes)
-        found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(split.classes))))
+        found = checkpoints.newest(make_on_meta(assemble.architecture(recipe, len(prepared.split.classes))))
         _demand_whole(found, run, screen)
-        paths = {photo.file: photo.path for photo in prepared.folder.photos}
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
-        with screen.counting("caching photos", cached_photos(split)) as advance:
-            assembled = assemble.assemble(
-                recipe, split, paths, chosen_device, loaded=loaded, tell=screen.warn, advance=advance, outlook=outlook
-            )
-        assembled = replace(assembled, told=tuple(request.plan))
-        rules, left = dict(request.rules), outlook.seconds_left
-        trial = Trial(
-            request.recipe_name, assembled.recipe, prepared, run, device, assembled, rules, screen, left, callbacks
-        )
+        made = assembled(recipe, prepared, device, screen, outlook, loaded=loaded)
+        made = replace(made, told=tuple(request.plan))
+        name, rules, left = request.recipe_name, dict(request.rules), outlook.seconds_left
+        trial = Trial(name, made.recipe, prepared, run, device, made, rules, screen, left, callbacks)
         write_rest_of_beginning(trial)
         _compare_machines(trial)
         announce(trial)
@@ -117,8 +110,7 @@ def _saved(found: Found, trial: Trial) -> Saved | None:
     run.write_history([epoch.to_dict() for epoch in state.history])
     if state.best is not None and not found.is_done:
         write_bundle(run.bundle, trial.assembled.description, state.best.weights)
-    done = counted(len(state.history), "epoch")
-    trial.screen.say(f"{run.path}: resuming after {done}")
+    trial.screen.say(f"{run.path}: resuming after {counted(len(state.history), 'epoch')}")
     return Saved(state, snapshot if "under_way" in snapshot.plain else None)
 
 
@@ -148,9 +140,8 @@ def _ask_for_more(state: State, epochs: int, is_done: bool, trial: Trial) -> Non
 
 
 def _not_finished(run: RunFolder) -> UsageError:
-    return UsageError(
-        f"--resume {run.path}: is not finished, so you cannot add epochs yet; resume it first: {run.command_to_go_on()}"
-    )
+    why = "is not finished, so you cannot add epochs yet"
+    return UsageError(f"--resume {run.path}: {why}; resume it first: {run.command_to_go_on()}")
 
 
 def _set_results_aside(state: State, run: RunFolder) -> None:

@@ -22,29 +22,19 @@ from fieldguide.training.state import State
 
 def judge_and_write(trial: Trial, state: State) -> dict[str, Any]:
     """Settles the test size, judges the bundle, and writes result and report."""
-    run = trial.run
-    test_time = settle_size(
-        run,
-        trial.recipe,
-        trial.split.part("val"),
-        trial.assembled.to_judge,
-        trial.device,
-        trial.screen,
-        seconds=0 if state.stopped else _seconds_to_try(trial),  # a person who stopped it is waiting
-    )
-    judged = _judge(run, trial.split, trial.assembled.to_judge, trial.device) | {"test_time": test_time}
+    run, rows, photos, device = trial.run, trial.split.part("val"), trial.assembled.to_judge, trial.device
+    seconds = None if trial.seconds_left is None else max(0.0, trial.seconds_left() - RESERVE)  # all but the report's
+    if state.stopped:
+        seconds = 0  # a person who stopped it is waiting
+    test_time = settle_size(run, trial.recipe, rows, photos, device, trial.screen, seconds)
+    judged = _judge(run, trial.split, photos, device) | {"test_time": test_time}
     draw_curves(run)
     trial.screen.say("drawing the report")
-    keep_for_report(run, read_predictions(run.predictions), trial.assembled.to_judge, trial.device)
+    keep_for_report(run, read_predictions(run.predictions), photos, device)
     result = result_of(trial, state, judged)
     run.write_result(result)
     write_report(run.path)
     return result
-
-
-def _seconds_to_try(trial: Trial) -> float | None:
-    """Seconds for choosing the test size and judging: what is left, except for the report."""
-    return None if trial.seconds_left is None else max(0.0, trial.seconds_left() - RESERVE)
 
 
 def _judge(run: RunFolder, split: Split, photos: ToJudge, device: str) -> dict[str, Any]:
@@ -53,8 +43,7 @@ def _judge(run: RunFolder, split: Split, photos: ToJudge, device: str) -> dict[s
     answers = judged.predictions
     write_predictions(run.predictions, answers)
     calibration = calibration_summary(answers.logits, answers.labels, groups=answers.groups)
-    write_temperature(
-        run.bundle, calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
-    )
+    fit = calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
+    write_temperature(run.bundle, *fit)
     figures = {key: value for key, value in judged.figures().items() if key not in ("per_class", "confused_pairs")}
     return {"validation": figures, "calibration": calibration}

@@ -43,8 +43,7 @@ def keep_for_report(
     write_text(run.label_errors, label_errors_csv(suspected))
     choice = choose(predictions, probabilities, suspected)
     shown, why = _draw_gallery(run, choice.files(), predictions, probabilities, photos, world.choose_device(device))
-    no_maps = why.name.lower() if why else ""
-    write_json(run.gallery_index, choice.to_dict() | {"photos": shown, "no_maps": no_maps})
+    write_json(run.gallery_index, {**choice.to_dict(), "photos": shown, "no_maps": why.name.lower() if why else ""})
     _remove_what_is_not_shown(run, shown)
 
 
@@ -87,9 +86,9 @@ def _draw_gallery(
         maps = {} if why else _maps(classifier, piece, predictions, preprocessing, device)
         for j, shown in enumerate(piece):
             name = f"{len(drawn) + 1:03d}"
-            drawn[predictions.files[shown.row]] = _write_pictures(
-                run, name, shown, {part: found[j] for part, found in maps.items()}
-            ) | _facts(shown.row, predictions, probabilities[shown.row])
+            pictures = _write_pictures(run, name, shown, {part: found[j] for part, found in maps.items()})
+            facts = _facts(shown.row, predictions, probabilities[shown.row])
+            drawn[predictions.files[shown.row]] = pictures | facts
     return drawn, why
 
 
@@ -121,8 +120,7 @@ def _maps(
     images = normalize(torch.stack([shown.network_input for shown in piece]).to(device), preprocessing)
     rows, found = [shown.row for shown in piece], {}
     for part, classes in (("predicted", predictions.predicted()), ("actual", predictions.labels)):
-        maps = activation_maps(classifier, images, classes[rows])
-        if maps is not None:
+        if (maps := activation_maps(classifier, images, classes[rows])) is not None:
             found[part] = maps
     return found
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fieldguide import assemble
+from fieldguide import assemble, world
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.data.split.partition import Split
-from fieldguide.recipe.lives import SettledRecipe
+from fieldguide.model.weights import LoadedWeights
+from fieldguide.recipe.lives import ResolvedRecipe, SettledRecipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.observers import Callback
@@ -45,3 +46,21 @@ class Trial:
         waiting = self.assembled.feed.waiting
         minutes = self.recipe.training.checkpoint_every_minutes
         return Checkpoints(self.run.checkpoints, minutes, lambda: {WAITED: waiting.told()})
+
+
+def assembled(
+    recipe: ResolvedRecipe,
+    prepared: Prepared,
+    device: str,
+    screen: Screen,
+    outlook: assemble.Outlook,
+    workers: int | None = None,
+    loaded: LoadedWeights | None = None,
+) -> assemble.Assembled:
+    """Builds the live objects, and shows how many photos of training and validation a fast one has cached."""
+    split, chosen, read = prepared.split, world.choose_device(device), prepared.contents.again
+    paths, tell = {photo.file: photo.path for photo in prepared.folder.photos}, screen.warn
+    with screen.counting("caching photos", len(split.part("train")) + len(split.part("val"))) as advance:
+        made = assemble.assemble(recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, read)
+    prepared.contents.clear()
+    return made

@@ -86,10 +86,9 @@ def demand_request(
     problems += assemble.problems_with_machine(made, chosen_device)
     found = [problem_with_folder(root), wrong_device]
     found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
+    if draft.recipe.split.group_pattern is not None:
+        found.append(problem_with_pattern(draft.recipe.split.group_pattern))
     problems += [problem for problem in found if problem]
-    pattern = draft.recipe.split.group_pattern
-    if pattern is not None and (problem := problem_with_pattern(pattern)):
-        problems.append(problem)
     if problems:
         raise UsageError(*problems)
     resolved = assemble.resolved(made, chosen_device)
@@ -147,8 +146,7 @@ def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequenc
         *_deal_with_unreadable(facts, recipe.data.unreadable),
         *_told_by_check(checked),
     ]
-    named = _groups_by_name(folder, recipe.split.group_pattern, screen)
-    groups = [*checked.groups, *named]
+    groups = [*checked.groups, *_groups_by_name(folder, recipe.split.group_pattern, screen)]
     split, more = make_split(
         [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts],
         seed=recipe.split.seed,
@@ -162,16 +160,9 @@ def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequenc
     for remark in (*remarks, *more):
         screen.warn(remark.sentence)
     sides = sorted(min(f.width, f.height) for f in facts if f.width)
-    return Prepared(
-        folder,
-        split,
-        (*folder.remarks, *remarks, *more),
-        tuple(groups),
-        checked.plain(),
-        sides[len(sides) // 2] if sides else None,
-        seen,
-        contents,
-    )
+    side = sides[len(sides) // 2] if sides else None
+    told = (*folder.remarks, *remarks, *more)
+    return Prepared(folder, split, told, tuple(groups), checked.plain(), side, seen, contents)
 
 
 def _room_for_contents(recipe: Recipe) -> Contents:
@@ -205,12 +196,9 @@ def _moot_settings(folder: PhotoFolder, recipe: Recipe) -> list[Remark]:
 
     A run's recipe has every field, so a field that was set to its default looks like one that was not set.
     """
-    split = recipe.split
-    settings = [
-        ("validation_share", split.validation_share, VALIDATION_SHARE),
-        ("seed", split.seed, recipe.training.seed),
-    ]
-    moot = [f"split.{name} {value}" for name, value, default in settings if value != default]
+    share, seed = recipe.split.validation_share, recipe.split.seed
+    moot = [f"split.validation_share {share}"] if share != VALIDATION_SHARE else []
+    moot += [f"split.seed {seed}"] if seed != recipe.training.seed else []
     if not folder.has_validation or not moot:
         return []
     words = f"{' and '.join(moot)} {'have' if moot[1:] else 'has'} no effect: the photos of val/ are the validation"
@@ -228,12 +216,10 @@ def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[Remar
             "Remove them, or train without them: --set data.unreadable=exclude"
         )
     told = []
-    if broken:
-        words = f"{counted(len(broken), 'photo')} unreadable; excluded:\n{_reasons(broken)}"
-        told.append(Remark(Topic.UNREADABLE, words, tuple(broken)))
-    if tested:
-        words = f"{counted(len(tested), 'test photo')} unreadable; not counted:\n{_reasons(tested)}"
-        told.append(Remark(Topic.UNREADABLE, words, tuple(tested)))
+    for files, what, fate in ((broken, "photo", "excluded"), (tested, "test photo", "not counted")):
+        if files:
+            words = f"{counted(len(files), what)} unreadable; {fate}:\n{_reasons(files)}"
+            told.append(Remark(Topic.UNREADABLE, words, tuple(files)))
     return told
 
 

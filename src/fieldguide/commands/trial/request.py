@@ -99,21 +99,17 @@ def demand_same_recipe(run: RunFolder, request: Request, overrides: Overrides) -
 
 def write_recipe(run: RunFolder, recipe: Recipe, name: str) -> None:
     """Writes the resolved recipe."""
-    write_text(
-        run.recipe, to_yaml(recipe, f"fieldguide train PHOTOS --recipe recipe.yaml -o RUN\nResolved from {name}")
-    )
+    heading = f"fieldguide train PHOTOS --recipe recipe.yaml -o RUN\nResolved from {name}"
+    write_text(run.recipe, to_yaml(recipe, heading))
 
 
 def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Every leaf by its full name; an empty section is a leaf."""
-    inside: Sequence[tuple[Any, Any]] = ()
-    if isinstance(tree, Mapping):
-        inside = list(tree.items())
-    elif isinstance(tree, list):
-        inside = list(enumerate(tree))
-    if not inside:
+    inside = dict(enumerate(tree)) if isinstance(tree, list) else tree
+    if not isinstance(inside, Mapping) or not inside:
         yield name, tree
-    for key, value in inside:
+        return
+    for key, value in inside.items():
         yield from _fields(value, f"{name}.{key}" if name else str(key))
 
 
@@ -128,9 +124,8 @@ def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRe
             raise PhotosError(f"{root}: photos have changed since {run.path} began; start a new run with another -o")
         return prepared
     if file_digest(run.split) != request.split_sha256:
-        raise UsageError(
-            f"{run.split}: has changed since this run began; restore it, or start a new run with another -o"
-        )
+        what_now = "restore it, or start a new run with another -o"
+        raise UsageError(f"{run.split}: has changed since this run began; {what_now}")
     split, folder = read_split(run.split), scan(root)
     demand_same_files(run, split, folder, recipe.data.max_megapixels, screen)
     check = read_json(run.check) if run.check.exists() else {}
@@ -157,6 +152,5 @@ def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_meg
             f"{folder.root}: {counted(len(wrong), 'photo')} changed since {run.path} began:\n{listing(wrong)}\n"
             "Restore them to resume, or start a new run with another -o"
         )
-    new = [photo.file for photo in folder.photos if photo.file not in known]
-    if new:
+    if new := [photo.file for photo in folder.photos if photo.file not in known]:
         screen.warn(f"{counted(len(new), 'photo')} added after this run began; ignored:\n{listing(new)}")

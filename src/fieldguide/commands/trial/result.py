@@ -93,14 +93,9 @@ def _stage(ended: Ended) -> dict[str, Any]:
 
 def _probe(state: State) -> dict[str, Any] | None:
     """The figures of the probe's head; None without a probe."""
-    found = [
-        epoch
-        for epoch in state.history
-        if epoch.stage_number <= len(state.ended) and state.ended[epoch.stage_number - 1].stage.method == "probe"
-    ]
-    if not found:
-        return None
-    return {"training": found[0].training.to_dict(), "validation": found[0].validation.to_dict()}
+    probes = [number for number, ended in enumerate(state.ended, start=1) if ended.stage.method == "probe"]
+    epoch = next((epoch for epoch in state.history if epoch.stage_number in probes), None)
+    return None if epoch is None else {"training": epoch.training.to_dict(), "validation": epoch.validation.to_dict()}
 
 
 def soup_sentence(soup: Soup, best_by: str, metric: str) -> str:
@@ -114,11 +109,9 @@ def soup_sentence(soup: Soup, best_by: str, metric: str) -> str:
     if values[0] == values[1] and figure != "loss":  # the loss decided
         before, after = f"{before} and loss {soup.before.loss:.4f}", f"{after} and loss {soup.after.loss:.4f}"
     mean = f"greedy soup of {count}: the mean of epochs {', '.join(map(str, soup.epochs))} has validation {after}, "
-    end = (
-        "the mean is the model; its figure is optimistic, because validation chose it"
-        if soup.is_kept
-        else "the mean is not better; that epoch is kept"
-    )
+    end = "the mean is the model; its figure is optimistic, because validation chose it"
+    if not soup.is_kept:
+        end = "the mean is not better; that epoch is kept"
     return f"{mean}{best} {before}; {end}"
 
 
@@ -126,8 +119,7 @@ def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> Non
     """Says how good the model is, and where it is."""
     validation = result["validation"]
     screen.say(
-        f"validation accuracy {validation['accuracy']:.4f} "
-        f"({interval_and_n(validation)}; "
+        f"validation accuracy {validation['accuracy']:.4f} ({interval_and_n(validation)}; "
         f"chosen on these photos: {validation['chose']['text']}, so it is optimistic), {macro_sentence(validation)}",
         style="bold",
     )
@@ -156,8 +148,7 @@ def report_folds(run: RunFolder, result: dict[str, Any], screen: Screen) -> None
     deviation = "" if folds["deviation"] is None else f", standard deviation {folds['deviation']:.4f}"
     screen.say(f"mean over {folds['n']} folds {folds['mean']:.4f}{deviation}")
     screen.say(
-        f"out-of-fold accuracy {validation['accuracy']:.4f} "
-        f"({interval_and_n(validation)}; "
+        f"out-of-fold accuracy {validation['accuracy']:.4f} ({interval_and_n(validation)}; "
         f"each photo by the model that was not trained on it; chosen on these photos: {validation['chose']['text']}, "
         "so it is optimistic)",
         style="bold",

@@ -26,9 +26,8 @@ def means_of_seeds(
             continue
         unlike = _unlike([run for key, run in runs.items() if recipe_of[key] == name])
         lost = sum(recipe_of[key] == name for key in failed)
-        unlike += (
-            [f"{lost} of {lost + len(own)} failed with a loss that is not finite, and are left out"] if lost else []
-        )
+        if lost:
+            unlike.append(f"{lost} of {lost + len(own)} failed with a loss that is not finite, and are left out")
         how = f"these trainings differ in more than the seed ({'; '.join(unlike)})"
         found.append(seeds_row(name, own, how if unlike else ""))
         told += [f"{found[-1]['method']}: {how}"] if unlike else []

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from fieldguide.commands.terminal.outputs import Output
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.errors import UsageError, shown
 from fieldguide.report import comparison
@@ -13,20 +14,14 @@ from fieldguide.report.pairs import Pairs
 from fieldguide.storage import write_json, write_text
 
 
-def write_tables(
-    rows: Sequence[comparison.Row],
-    pairs: Pairs,
-    csv_file: str | Path | None,
-    markdown_file: str | Path | None,
-    json_file: str | Path | None,
-) -> None:
+def write_tables(rows: Sequence[comparison.Row], pairs: Pairs, csv: Output, markdown: Output, json: Output) -> None:
     """Writes table and comparisons to the given files; raises UsageError if one cannot be written."""
     on_test = comparison.remarks_on_test(rows)
     compared = {"pairs": [pair.as_dict() for pair in pairs.pairs], "remarks": [*on_test, *pairs.remarks]}
-    wanted: list[tuple[str | Path | None, Callable[[Path], None]]] = [
-        (csv_file, lambda path: write_text(path, comparison.to_csv(rows))),
-        (markdown_file, lambda path: write_text(path, comparison.to_markdown(rows, [*on_test, *pairs.sentences]))),
-        (json_file, lambda path: write_json(path, {"rows": list(rows), "comparisons": compared})),
+    wanted: list[tuple[Output, Callable[[Path], None]]] = [
+        (csv, lambda path: write_text(path, comparison.to_csv(rows))),
+        (markdown, lambda path: write_text(path, comparison.to_markdown(rows, [*on_test, *pairs.sentences]))),
+        (json, lambda path: write_json(path, {"rows": list(rows), "comparisons": compared})),
     ]
     for path, write in wanted:
         if path is None:
