@@ -75,16 +75,12 @@ def assemble(
     """Builds all that a training needs; `plan: auto` is decided here, once.
 
     Args:
-        paths: where each file of the split lies.
         workers: processes or threads that load photos; None: chosen here. Results do not depend on it.
         loaded: for a training that resumes, where its first weights came from; None: read the weights.
-        tell: takes a sentence about the processes that load photos.
-        advance: called with how many more photos are cached.
         read: how a file is read that goes into the cache.
 
     Raises:
-        UsageError: the weights cannot be loaded or do not fit, the backbone's batch normalisation cannot be folded, or
-            no compiler is there any more.
+        UsageError: the weights cannot be loaded or do not fit, batch normalisation cannot be folded, or no compiler.
         PhotosError: a photo that is not cached cannot be read, or has changed.
     """
     if recipe.training.compile == "always" and not can_compile(device):
