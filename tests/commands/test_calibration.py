@@ -132,7 +132,7 @@ def test_a_bundle_of_an_earlier_version_is_evaluated_as_not_calibrated(trained, 
     del data["description_sha256"]
     (run / "bundle/model.json").write_text(json.dumps(data))
     found = evaluate(run, trained[0], part="test", quiet=True).figures["calibration"]
-    assert found["temperature"] == 1 and found["judged"].startswith("as it is")
+    assert found["temperature"] == 1 and found["judged"].startswith("not calibrated")
     assert found["log_loss_before"] == found["log_loss_after"]
 
 

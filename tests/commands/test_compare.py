@@ -167,5 +167,5 @@ def test_a_number_of_seeds_that_makes_no_sense_is_refused(trained, tmp_path, see
 def test_a_run_is_not_compared_with_itself(trained):
     from fieldguide import UsageError, compare
 
-    with pytest.raises(UsageError, match="stands twice"):
+    with pytest.raises(UsageError, match="given twice"):
         compare([trained[1].path, f"{trained[1].path}/"], quiet=True)

@@ -59,7 +59,10 @@ def test_a_run_that_cannot_be_written_loses_no_figure_and_it_is_told(trained, ru
     shown = " ".join(capsys.readouterr().out.split())
     assert json.loads((tmp_path / "f.json").read_text()) == found.figures and found.exit_code == 0
     assert found.remarks[-1].startswith(f"{run}: cannot keep these figures") and "Permission denied" in shown
-    assert shown.index("test accuracy") < shown.index("keeps neither") and (run / "result.json").read_bytes() == before
+    assert (
+        shown.index("test accuracy") < shown.index("cannot keep these figures")
+        and (run / "result.json").read_bytes() == before
+    )
     monkeypatch.setattr(looks, "write_report", refusing(UsageError("report.html: cannot be written")))
     found = evaluate(run, trained[0], quiet=True)
     assert "report.html: not updated with these figures" in found.remarks[-1]

@@ -84,7 +84,7 @@ def test_two_cross_validations_of_the_same_photos_are_compared_photo_by_photo(cr
     assert len(compare([cross_validated[1].path, other], **files, quiet=True)) == 2
     (pair,) = json.loads((tmp_path / "t.json").read_text())["comparisons"]["pairs"]
     assert pair["n"] == 16 and pair["difference"] == 0
-    assert "Without curves" in (tmp_path / "t.html").read_text()
+    assert "No curves" in (tmp_path / "t.html").read_text()
 
 
 def test_each_photo_is_predicted_once_by_the_model_of_its_fold(cross_validated):
