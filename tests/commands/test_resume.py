@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from fieldguide import MachineError, PhotosError, UsageError, evaluate, experiment, resume
 from fieldguide.commands import resume as resume_command
-from fieldguide.commands import train as train_command
 from fieldguide.commands.trial import carry_out as trial
+from fieldguide.commands.trial import go_on as go_on_module
 from fieldguide.commands.trial import judge_run
 from fieldguide.errors import Interrupted, TrainingError
 from fieldguide.report.write import report
@@ -417,9 +417,9 @@ def test_a_missing_report_of_a_finished_run_is_written_and_no_figure_is_lost(tra
 
 
 def test_a_signal_in_the_last_validation_ends_it_with_its_exit_code(trained, tmp_path, small, monkeypatch):
-    real = Checkpoints.finish
+    real = Checkpoints.training_done
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="stopped at once by SIGTERM") as error:
-        patched.setattr(Checkpoints, "finish", lambda *all: (signal.raise_signal(signal.SIGTERM), real(*all)))
+        patched.setattr(Checkpoints, "training_done", lambda *all: (signal.raise_signal(signal.SIGTERM), real(*all)))
         train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
     assert error.value.exit_code == 143
     resume(tmp_path / "run", quiet=True)
@@ -448,14 +448,14 @@ def test_folds_that_go_on_share_the_minutes_as_when_they_began(tmp_path, make_ph
     overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
     at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
     assert train(photos, output=tmp_path / "run", overrides=overrides, minutes=50, quiet=True).exit_code == 143
-    shares, real = [], train_command.seconds_left
+    shares, real = [], resume_command.seconds_for
 
-    def seconds_left(minutes, began, trainings=1):
+    def seconds_for(minutes, began=None, trainings=1):
         shares.append((minutes, trainings))
         return real(minutes, began, trainings)
 
-    for module in (train_command, resume_command):
-        monkeypatch.setattr(module, "seconds_left", seconds_left)
+    for module in (resume_command, go_on_module):
+        monkeypatch.setattr(module, "seconds_for", seconds_for)
     assert resume(tmp_path / "run", quiet=True).exit_code == 0
     assert shares == [(50, 2), (50, 2)]  # the fold that goes on, and the one that had not begun
 
