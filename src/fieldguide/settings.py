@@ -1,7 +1,4 @@
-"""An augmentation, a phase and the rounds: parts of a recipe that data and training use as they are.
-
-They are defined once, here, so that no room needs a copy. This file imports no room.
-"""
+"""An augmentation, a phase and the rounds, which recipe, data and training share; this file imports no room."""
 
 from typing import Annotated, Any, Literal
 

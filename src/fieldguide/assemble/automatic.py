@@ -72,7 +72,9 @@ class Planner:
         """A recipe of `with_sizes` with its phases and rounds, and the plan in sentences."""
         planned = self._plan(recipe.data.image_size_px, outlook)
         phases = _phases(planned, self.speed.batch_norm, self.task)
-        made = with_plan(recipe, phases, _rounds(planned))
+        epochs = planned.round_epochs  # none is cut short, since the cosine ends at 0
+        rounds = Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)
+        made = with_plan(recipe, phases, rounds)
         told = told_plan(planned, made, self.task)
         if recipe.data.test_flips == "horizontal":
             told += ("tested on each photo and its mirror image",)
@@ -88,9 +90,7 @@ class Planner:
         return plan_epochs(costs, self.task, left, lambda: self.speed.part_step(side))
 
     def _seconds_left(self, forward: float, outlook: Outlook) -> float | None:
-        if outlook.seconds_left is None:
-            return None
-        return outlook.seconds_left() - self.reserve_seconds(forward)
+        return None if outlook.seconds_left is None else outlook.seconds_left() - self.reserve_seconds(forward)
 
     def reserve_seconds(self, forward: float) -> float:
         """Seconds the command needs after the last step, at this cost of a forward pass."""
@@ -120,11 +120,6 @@ def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
             )
         )
     return found
-
-
-def _rounds(planned: Planned) -> Rounds:
-    epochs = planned.round_epochs
-    return Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)  # the cosine ends at 0
 
 
 def _sides(model: Classifier, backbone: str, short_side_px: int | None) -> list[int]:

@@ -68,12 +68,10 @@ def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.d
 def resolved(recipe: Recipe, device: torch.device = CPU) -> ResolvedRecipe:
     """The recipe with its defaults filled in; its paths are absolute."""
     made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone), can_fuse=can_fuse(device))
-    weights = made.model.weights
-    if weights not in ("hub", "none"):
-        made = made.model_copy(
-            update={"model": made.model.model_copy(update={"weights": str(Path(weights).resolve())})}
-        )
-    return made
+    if made.model.weights in ("hub", "none"):
+        return made
+    model = made.model.model_copy(update={"weights": str(Path(made.model.weights).resolve())})
+    return made.model_copy(update={"model": model})
 
 
 def demand_no_contradiction(recipe: Recipe) -> None:

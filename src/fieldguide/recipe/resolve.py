@@ -1,7 +1,4 @@
-"""From a recipe as it was read to one with nothing left open, step by step; the types are in `lives.py`.
-
-The run's `recipe.yaml` is the last one, so it gives the same training again.
-"""
+"""From a recipe as it was read, step by step, to one with nothing left open; the types are in `lives.py`."""
 
 from collections.abc import Sequence
 from typing import Any, TypeVar

@@ -66,30 +66,22 @@ def _of_trainings_before(
     recipe: Recipe, pretrained_on: str | None, other_photos: int, unknown: Sequence[str]
 ) -> tuple[list[str], list[str]]:
     """Rules that the earlier training of the weights breaks, and rules that cannot be verified for it."""
-    rules, weights, broken, unverified = recipe.rules, recipe.model.weights, [], []
+    weights, broken, unverified = recipe.model.weights, [], []
     told = ", ".join(unknown) or weights
-    if rules.pretraining == "imagenet-1k":
+    demands: dict[str, tuple[str, str]] = {}  # what to verify of the weights, and what is allowed, by rule
+    if recipe.rules.pretraining == "imagenet-1k":
+        demands["pretraining"] = f"that {told} was trained only on ImageNet-1k", "only imagenet-1k is"
+    if recipe.rules.external_data == "none":
+        demands["external_data"] = f"which photos {told} was trained on", "only the folder's own photos are"
+    for rule, (what, allowed) in demands.items():
         if pretrained_on is None or unknown:
-            unverified.append(
-                f"rules.pretraining: cannot verify that {told} was trained only on ImageNet-1k; check it yourself"
-            )
+            unverified.append(f"rules.{rule}: cannot verify {what}; check it yourself")
         if other_photos:
-            broken.append(_beyond(weights, other_photos, "rules.pretraining", "only imagenet-1k is"))
-    if rules.external_data == "none":
-        if pretrained_on is None or unknown:
-            unverified.append(
-                f"rules.external_data: cannot verify which photos {told} was trained on; check it yourself"
+            broken.append(
+                f"rules.{rule}: {weights} was trained on {counted(other_photos, 'photo')} outside this folder, but "
+                f"{allowed} allowed; start from other weights (model.weights) or change the rule"
             )
-        if other_photos:
-            broken.append(_beyond(weights, other_photos, "rules.external_data", "only the folder's own photos are"))
     return broken, unverified
-
-
-def _beyond(weights: str, photos: int, rule: str, allowed: str) -> str:
-    return (
-        f"{rule}: {weights} was trained on {counted(photos, 'photo')} outside this folder, but {allowed} "
-        "allowed; start from other weights (model.weights) or change the rule"
-    )
 
 
 def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
@@ -103,7 +95,8 @@ def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
     most = [(rules.max_parameters, name) for name, rules in ruled if rules.max_parameters is not None]
     broken = _too_many(members, parameters, *min(most)) if most else []
     for member in members:
-        broken += _problem_with_backbone(member, ruled)
+        against = [name for name, rules in ruled if not _allows_backbone(rules, member.backbone)]
+        broken += [f"rules.backbones: {name} does not allow {member.backbone} of {member.name}" for name in against[:1]]
     pretraining, asked_by = max(
         ((rules.pretraining, name) for name, rules in ruled),
         key=lambda pair: PRETRAINING.index(pair[0]),
@@ -146,13 +139,6 @@ def _too_many(members: Sequence[Member], parameters: int, most: int, asked_by: s
     ]
 
 
-def _problem_with_backbone(member: Member, ruled: Sequence[tuple[str, Rules]]) -> list[str]:
-    against = [name for name, rules in ruled if not _allows_backbone(rules, member.backbone)]
-    if not against:
-        return []
-    return [f"rules.backbones: {against[0]} does not allow {member.backbone} of {member.name}"]
-
-
 def _problem_with_pretraining(member: Member, allowed: str, asked_by: str) -> tuple[str, bool]:
     """A sentence, or an empty one; and whether it is certain: for weights from a file it is not."""
     if allowed == "any":
@@ -170,17 +156,14 @@ def _problem_with_pretraining(member: Member, allowed: str, asked_by: str) -> tu
 
 def _other_photos(members: Sequence[Member]) -> list[str]:
     """For each run that allows no external data, the others that may have been trained on photos outside its folder."""
-    found = []
-    for strict in members:
-        if strict.rules is None or strict.rules.external_data == "any":
-            continue
-        for other in members:
-            if other is not strict and not _is_within(other, strict.photos):
-                found.append(
-                    f"rules.external_data: {strict.name} allows none, but {other.name} may have been trained on photos "
-                    "outside its folder; check it yourself"
-                )
-    return found
+    return [
+        f"rules.external_data: {strict.name} allows none, but {other.name} may have been trained on photos outside its "
+        "folder; check it yourself"
+        for strict in members
+        if strict.rules is not None and strict.rules.external_data != "any"
+        for other in members
+        if other is not strict and not _is_within(other, strict.photos)
+    ]
 
 
 def _is_within(member: Member, photos: frozenset[str]) -> bool:

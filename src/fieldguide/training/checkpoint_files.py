@@ -67,9 +67,8 @@ class Checkpoints(Callback):
             OSError: it cannot be written; earlier ones are unchanged.
         """
         snapshot = capture(model, state, under_way)
-        self._write(
-            snapshot.plain, to_bytes({name: value.cpu().contiguous() for name, value in snapshot.tensors.items()})
-        )
+        tensors = {name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}
+        self._write(snapshot.plain, to_bytes(tensors))
         self._last = time.monotonic()
 
     def training_done(self, state: State) -> None:
@@ -119,8 +118,7 @@ class Checkpoints(Callback):
                 orphan.unlink()
 
     def _read(self, number: int, model: nn.Module) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None]:
-        path = self._json(number)
-        body = _read_body(path)
+        body = _read_body(self._json(number))
         if body["tensors"] is None:
             return body, None
         path = self._tensors(number)

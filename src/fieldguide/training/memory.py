@@ -11,7 +11,7 @@ SHARE = 0.75  # of the free memory that a training takes
 
 
 def kept_bytes_per_image(model: nn.Module, image_size_px: int, precision: Precision) -> float:
-    """Bytes per photo that a forward pass keeps for the backward pass; `precision` is the context of the pass."""
+    """Bytes per photo that a forward pass in this precision keeps for the backward pass; the model stays unchanged."""
     modes = {layer: layer.training for layer in model.modules()}
     model.eval()  # batch normalisation keeps its input in both modes; in this one its statistics stay unchanged
     few, more = (_kept_bytes(model, count, image_size_px, precision) for count in PROBES)
