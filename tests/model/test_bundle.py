@@ -206,7 +206,7 @@ def test_megapixels_that_no_recipe_can_say_are_refused(bundle, value):
 
 def test_a_description_of_gigabytes_is_not_read(bundle):
     os.truncate(bundle[0] / "model.json", 2**32)
-    with pytest.raises(UsageError, match=r"model\.json: .*4,294,967,296 bytes, and at most 67,108,864 are read"):
+    with pytest.raises(UsageError, match=r"model\.json: .*4,294,967,296 bytes; at most 67,108,864 are read"):
         load_classifier(bundle[0])
 
 
