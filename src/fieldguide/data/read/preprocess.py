@@ -59,6 +59,8 @@ class Preprocessing:
                 std=_three(data["std"]),
                 flips=_flips(data.get("flips", "none")),
             )
+        except UsageError:  # a ValueError, with its own words
+            raise
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"preprocessing: {error} is missing or not a number") from None
         if made.interpolation not in RESAMPLING:
