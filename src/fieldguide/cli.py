@@ -29,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 recipes_app = typer.Typer(
-    help="List, show or copy the recipes that come with fieldguide.",
+    help="List, show or copy the built-in recipes (presets).",
     epilog="Example: fieldguide recipes show resnet50-adam",
     rich_markup_mode=None,
     no_args_is_help=False,
@@ -56,15 +56,16 @@ def _show_version(wanted: bool) -> None:
 
 Device = Annotated[str, _option("DEVICE", "auto, cpu or cuda:N", "--device")]
 Engine = Annotated[
-    str, _option("NAME", "auto (the fastest), plain (as trained), folded, compiled, openvino", "--engine")
+    str, _option("NAME", "plain (exact, as trained), folded, compiled, openvino; auto: the fastest", "--engine")
 ]
 Settings = Annotated[list[str] | None, _option("FIELD=VALUE", "change a recipe field; repeatable", "--set")]
-Weights = Annotated[str | None, _option("X", "start from: hub, none, a file or a run", "--weights")]
-Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")]
+Weights = Annotated[str | None, _option("X", "start from: hub (pretrained), none (random), file or run", "--weights")]
+PHOTOS = "folder that contains CLASS/ or train/CLASS/ folders"
+Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help=PHOTOS)]
 AllowBrokenRules = Annotated[
-    bool, typer.Option("--allow-broken-rules", help="continue if the ensemble breaks a run's rule")
+    bool, typer.Option("--allow-broken-rules", help="continue if the ensemble breaks a rule of a run's recipe")
 ]
-RUNS = "runs or bundles; several form an ensemble"
+RUNS = "runs or bundles (RUN/bundle); several form an ensemble"
 
 
 def _command(function: Callable[P, int | None]) -> Callable[P, None]:
@@ -106,16 +107,14 @@ def check(
 @app.command(epilog="Example: fieldguide train photos -o runs/first --minutes 10")
 @_command
 def train(
-    photos: Annotated[
-        Path | None, typer.Argument(metavar="PHOTOS", help="folder with train/CLASS/ or CLASS/ in it")
-    ] = None,
+    photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help=PHOTOS)] = None,
     output: Annotated[Path | None, _option("RUN", "folder for the run; must not exist yet", "-o", "--output")] = None,
     recipe: Annotated[str | None, _option("NAME|FILE", f"preset or YAML file; default {DEFAULT_RECIPE}")] = None,
     settings: Settings = None,
     weights: Weights = None,
     device: Annotated[str | None, _option("DEVICE", "auto, cpu or cuda:N", "--device")] = None,
     minutes: Annotated[float | None, _option("N", "time limit for the whole command, in minutes")] = None,
-    resume: Annotated[Path | None, _option("RUN", "continue this run from its last saved step")] = None,
+    resume: Annotated[Path | None, _option("RUN", "continue this run from its last checkpoint")] = None,
 ) -> int:
     """Train a classifier, or resume a run (--resume RUN)."""
     if resume is not None:
@@ -135,7 +134,7 @@ def train(
     return run(photos, recipe, output, overrides=settings, weights=weights, device=device, **limits).exit_code
 
 
-@app.command(epilog="Example: fieldguide evaluate runs/first photos --json figures.json")
+@app.command(epilog="Example: fieldguide evaluate runs/first photos --json metrics.json")
 @_command
 def evaluate(
     paths: Annotated[
@@ -143,12 +142,12 @@ def evaluate(
     ],
     part: Annotated[str | None, _option("PART", "test, val or train; default: test if labelled, else val")] = None,
     labels: Annotated[Path | None, _option("FILE", "CSV of image,label for a test/ without class folders")] = None,
-    json: Annotated[Path | None, _file("the figures")] = None,
+    json: Annotated[Path | None, _file("accuracy and the other metrics")] = None,
     device: Device = "auto",
     engine: Engine = "plain",
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
-    """Measure a trained classifier on labelled photos."""
+    """Measure a classifier's accuracy on labelled photos."""
     from fieldguide.commands.evaluate import evaluate as judge
     from fieldguide.commands.judging.models import runs_and_photos
 
@@ -163,14 +162,14 @@ def predict(
     paths: Annotated[
         list[Path], typer.Argument(metavar="RUN... IMAGES...", help=f"{RUNS}; then photos or folders of photos")
     ],
-    output: Annotated[Path, _option("FILE", "CSV to write; with --format submission also .zip", "-o", "--output")],
+    output: Annotated[Path, _option("FILE", "CSV to write, or .zip with --format submission", "-o", "--output")],
     top: Annotated[int, _option("N", "classes listed per photo")] = 1,
-    format: Annotated[str, _option("FORMAT", "csv, or submission (columns image_name,pred_label)")] = "csv",
+    format: Annotated[str, _option("FORMAT", "csv, or submission (for a competition: image_name,pred_label)")] = "csv",
     unsure_below: Annotated[
-        float | None, _option("SHARE", "mark predictions below this as unsure, such as 0.8")
+        float | None, _option("CONFIDENCE", "mark less confident predictions as unsure, such as 0.8")
     ] = None,
     spreadsheet_safe: Annotated[
-        bool, typer.Option("--spreadsheet-safe", help="put ' before names that look like formulas")
+        bool, typer.Option("--spreadsheet-safe", help="put ' before names that a spreadsheet would take for formulas")
     ] = False,
     device: Device = "auto",
     engine: Engine = "auto",
@@ -192,12 +191,12 @@ def experiment(
     photos: Photos,
     output: Annotated[Path, _option("FOLDER", "folder for the runs and the table", "-o", "--output")],
     recipe: Annotated[list[str], _option("NAME|FILE", "recipe to train; repeatable")],
-    seeds: Annotated[int, _option("N", "seeds per recipe; the table adds mean and spread")] = 1,
+    seeds: Annotated[int, _option("N", "runs per recipe, one seed each; adds mean and standard deviation")] = 1,
     settings: Settings = None,
     weights: Weights = None,
     device: Device = "auto",
 ) -> int:
-    """Train several recipes on one split and compare them."""
+    """Train several recipes on the same split and compare them."""
     from fieldguide.commands.experiment import experiment as run
 
     return run(photos, recipe, output, seeds=seeds, overrides=settings or (), weights=weights, device=device).exit_code
@@ -210,9 +209,9 @@ def compare(
     csv: Annotated[Path | None, _file("the table")] = None,
     markdown: Annotated[Path | None, _file("the table")] = None,
     html: Annotated[Path | None, _file("a page with table and curves")] = None,
-    json: Annotated[Path | None, _file("rows and paired comparisons")] = None,
+    json: Annotated[Path | None, _file("the table and the paired tests")] = None,
 ) -> None:
-    """Compare runs in one table and test which is better."""
+    """Compare runs in one table, with a significance test per pair."""
     from fieldguide.commands.compare import compare as show
 
     show(runs, csv_file=csv, markdown_file=markdown, json_file=json, html_file=html)
@@ -221,7 +220,7 @@ def compare(
 @app.command(epilog="Example: fieldguide report runs/first")
 @_command
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")]) -> None:
-    """Write a run's report.html again, without model or photos."""
+    """Rebuild a run's report.html; model and photos are not needed."""
     from fieldguide.commands.report import report as write
 
     path = write(run)
@@ -231,7 +230,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a 
 @app.command(epilog="Example: fieldguide env")
 @_command
 def env(device: Device = "auto") -> None:
-    """Show this machine, versions and what `auto` chooses."""
+    """Show this machine, versions and what `auto` settings become."""
     from fieldguide.commands.env import env as tell
 
     for name, value in tell(device):
@@ -241,12 +240,12 @@ def env(device: Device = "auto") -> None:
 @app.command(epilog="Example: fieldguide cache --clear")
 @_command
 def cache(
-    clear: Annotated[bool, typer.Option("--clear", help="delete decoded photos that no training is using")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="delete cached photos that no training is using")] = False,
     forget_engines: Annotated[
-        bool, typer.Option("--forget-engines", help="delete the measured speeds of predict's engines")
+        bool, typer.Option("--forget-engines", help="delete engine speeds; the next predict measures again")
     ] = False,
 ) -> None:
-    """Show or clear cached photos and engine speeds."""
+    """Show or clear cached photos and speeds of prediction engines."""
     from fieldguide.commands.cache import cache as look
 
     print("\n".join(look(clear=clear, forget_engines=forget_engines).sentences()))
@@ -255,7 +254,7 @@ def cache(
 @recipes_app.callback()
 @_command
 def list_recipes(context: typer.Context) -> None:
-    """List, show or copy the recipes that come with fieldguide."""
+    """List, show or copy the built-in recipes (presets)."""
     if context.invoked_subcommand is not None:
         return
     from fieldguide.commands.recipes import list_recipes as listed
@@ -268,7 +267,7 @@ def list_recipes(context: typer.Context) -> None:
 @_command
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a preset or a YAML file")],
-    classes: Annotated[int, typer.Option(metavar="N", min=2, help="number of classes, to count parameters")] = 100,
+    classes: Annotated[int, typer.Option(metavar="N", min=2, help="number of classes, for the parameter count")] = 100,
 ) -> None:
     """Show a recipe and the model it builds."""
     from fieldguide.commands.recipes import show_recipe
@@ -280,7 +279,7 @@ def show(
 @_command
 def copy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="a preset")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="new YAML file")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file to create")],
 ) -> None:
     """Copy a recipe to a file you can edit."""
     from fieldguide.commands.recipes import copy_recipe
