@@ -186,13 +186,13 @@ def test_a_time_that_is_too_short_for_anything_still_leaves_a_judged_model(tmp_p
 
 def test_minutes_bound_every_fold_that_follows_the_plan_of_the_first(tmp_path, make_photos, weights, monkeypatch):
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
-    shares, real = [], train_command.seconds_left
+    shares, real = [], train_command.seconds_for
 
-    def seconds_left(minutes, began, trainings=1):
+    def seconds_for(minutes, began=None, trainings=1):
         shares.append((minutes, trainings))
         return real(minutes, began, trainings)
 
-    monkeypatch.setattr(train_command, "seconds_left", seconds_left)
+    monkeypatch.setattr(train_command, "seconds_for", seconds_for)
     monkeypatch.setattr("fieldguide.training.budget.MOST_EPOCHS", 2)
     settings = (*AT_32_PX, "split.folds=2")
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=20, quiet=True)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from fieldguide.commands.check import check, show
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.data.look.findings import Finding
+from fieldguide.data.look.findings import Finding, Kind
 from fieldguide.data.look.look_over import CheckReport
 from fieldguide.errors import PhotosError, UsageError
 from fieldguide.report.check_screen import check_lines
@@ -169,7 +169,9 @@ def test_the_screen_shows_use_bars_findings_by_kind_and_the_verdict(photos):
 
 def test_many_classes_and_findings_fit_on_a_screen():
     classes = tuple({"name": f"{number}", "train": number + 1, "val": 0, "test": 0} for number in range(300))
-    findings = tuple(Finding("truncated", "train", ("1",), (f"{n}.jpg",), f"{n}.jpg is cut off") for n in range(500))
+    findings = tuple(
+        Finding(Kind.TRUNCATED, ("train",), ("1",), (f"{n}.jpg",), f"{n}.jpg is cut off") for n in range(500)
+    )
     lines = [line.text for line in check_lines(CheckReport("x", "used", findings, classes, ()).plain())]
     assert len(lines) < 60
     assert "... and 260 more classes with 41 to 300 photos" in lines

@@ -24,7 +24,8 @@ def labelled(folder, labels):
 @pytest.mark.parametrize("name", ["000.png", "000"])
 def test_a_label_that_could_be_two_photos_is_refused_with_both(folder, name):
     with pytest.raises(
-        UsageError, match=rf"labels\.csv: 1 name could .*\n  {name}: test/s1/000.png and test/s2/000.pn"
+        UsageError,
+        match=rf"labels\.csv: 1 name fits? more than one photo:\n  {name}: test/s1/000.png and test/s2/000.pn",
     ):
         labelled(folder, {name: "a"})
 

@@ -74,7 +74,7 @@ def test_evaluate_tells_photos_that_the_run_before_was_trained_on(first, tmp_pat
     shutil.copytree(others, tmp_path / "new" / "train")
     shutil.copytree(photos, tmp_path / "new" / "test")
     told = evaluate(second.path, tmp_path / "new", quiet=True).remarks
-    (trained,) = (remark for remark in told if "were trained on" in remark)
+    (trained,) = (remark for remark in told if "the model was trained on" in remark)
     assert trained.startswith("the model was trained on 22 of these photos")  # 20 by the first, and 2 that validated it
     assert "known to the run of its first weights" in trained
 

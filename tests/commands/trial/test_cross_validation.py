@@ -17,6 +17,7 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial import carry_out as trial
 from fieldguide.commands.trial import cross_validation as command
 from fieldguide.commands.trial import judge_run
+from fieldguide.commands.trial.result import report_folds
 from fieldguide.data.split import folds as dealing
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import Interrupted, NotFiniteError
@@ -158,7 +159,7 @@ def test_folds_that_the_minutes_ended_are_named(cross_validated, capsys):
     _, run = cross_validated
     result = RunFolder(run.path).read_result()
     result["folds"]["each"][1]["out_of_time"] = True
-    command._report(RunFolder(run.path), result, Screen())
+    report_folds(RunFolder(run.path), result, Screen())
     shown = " ".join(capsys.readouterr().out.split())
     assert "1 of 3 folds ran out of time (2)" in shown
 
