@@ -1,4 +1,4 @@
-"""The files of a run. The only one that knows their names."""
+"""The files of a run. No other file knows their names."""
 
 import contextlib
 import json
@@ -43,7 +43,7 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
-        """A line an epoch."""
+        """One line per epoch."""
         return self.path / "history.jsonl"
 
     @property
@@ -58,12 +58,12 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """The last two saved steps."""
+        """The last two checkpoints."""
         return self.path / "checkpoint"
 
     @property
     def bundle(self) -> Path:
-        """What is needed to use the model."""
+        """All that is needed to use the model."""
         return self.path / "bundle"
 
     @property
@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def predictions(self) -> Path:
-        """What the model said about each validation photo."""
+        """The logits of each validation photo."""
         return self.path / "predictions.npz"
 
     @property
@@ -98,17 +98,17 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """The page that tells all this."""
+        """The page that shows all this."""
         return self.path / "report.html"
 
     @property
     def failed(self) -> Path:
-        """Of an experiment's trial that came to no model: why it would come to none again."""
+        """For an experiment's trial without a model: why it would fail again."""
         return self.path / "failed.txt"
 
     @property
     def counting(self) -> Path:
-        """A lock, there only while a look at the test photos is counted."""
+        """A lock, present only while an evaluation on test photos is counted."""
         return self.path / ".counting.lock"
 
     @property
@@ -118,7 +118,7 @@ class RunFolder:
 
     @property
     def out_of_fold(self) -> Path:
-        """Of a cross-validation: what each photo is taken for by the model that never saw it."""
+        """Of a cross-validation: the prediction for each photo by the model that never saw it."""
         return self.path / "out_of_fold.csv"
 
     @property
@@ -131,9 +131,9 @@ class RunFolder:
         return RunFolder(self.path / f"fold-{number}")
 
     def owns(self, name: str) -> bool:
-        """Whether this is a run, and `name` that of a file or folder in it which a training writes, there or not yet.
+        """Whether this is a run, and `name` names a file or folder that a training writes into it, now or later.
 
-        A fold of a cross-validation is none, for it is a run of its own.
+        A fold of a cross-validation does not count: it is a run of its own.
         """
         if not any(file.is_file() for file in (self.recipe, self.request, self.result)):
             return False
@@ -146,7 +146,7 @@ class RunFolder:
         return name in {path.name for path in own} or name.startswith(("result.before-", "report.before-"))
 
     def problem_with_making(self) -> str | None:
-        """Why a new run cannot go there, as far as the folder itself tells; None if it can."""
+        """Why the folder cannot take a new run; None if it can."""
         try:
             return self._problem_with_making()
         except OSError as error:  # a name that is too long, a folder that cannot be entered
@@ -192,7 +192,7 @@ class RunFolder:
             yield
 
     def demand_nothing_in_it(self) -> None:
-        """Once more while it is held, for another process may have been quicker.
+        """Checks again while the lock is held: another process may have been quicker.
 
         Raises:
             UsageError: there is a run in it.
@@ -206,13 +206,13 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
 
     def remove_without_checkpoint(self) -> None:
-        """Takes the folder away again, if neither a model nor a saved step is in it: then nothing is lost."""
+        """Removes the folder if it has neither a model nor a checkpoint, so nothing is lost."""
         if not self.path.exists() or any(self.path.glob("**/model.json")) or any(self.path.glob("**/checkpoint/*")):
             return
         shutil.rmtree(self.path)
 
     def set_result_aside(self, number: int) -> Path:
-        """The result of a training that goes on beyond its end gets a name of its own; so does its report.
+        """Before a finished training is trained longer, its result and report get names of their own.
 
         Args:
             number: how often it went on beyond its end, from 1.
@@ -224,7 +224,7 @@ class RunFolder:
         return aside
 
     def write_history(self, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Writes a line an epoch; the file is whole at any time."""
+        """Writes one line per epoch; the file is never half written."""
         write_text(self.history, "".join(json.dumps(epoch, allow_nan=False) + "\n" for epoch in epochs))
 
     def read_history(self) -> list[dict[str, Any]]:
@@ -258,7 +258,7 @@ class RunFolder:
         return as_now(result, self.result)
 
     def read_finished_result(self) -> dict[str, Any]:
-        """The figures of a training that came to its own end, or to that of its minutes.
+        """The figures of a training that ended by itself, or with its minutes.
 
         Raises:
             UsageError: this is not a finished run, or its training was stopped.
@@ -272,7 +272,7 @@ class RunFolder:
         return result
 
     def test_evaluations(self) -> int:
-        """How often models of this run were judged on test photos, by its results; a damaged one has none."""
+        """How often models of this run were judged on test photos; a damaged result counts 0."""
         most = 0
         for path in (self.result, *self.path.glob("result.before-*.json")):
             with contextlib.suppress(UsageError):
