@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fieldguide import Callback, TrainingError, resume
+from fieldguide import Callback, TrainingError, UsageError, resume
 from fieldguide.run_folder import RunFolder
 from tests.commands.by_the_report import train
 from tests.torture.runner import differences
@@ -68,6 +68,17 @@ def test_a_callback_that_fails_ends_the_run_with_an_error_and_the_rest_is_the_sa
     assert resume(tmp_path / "run", quiet=True, callbacks=[again]).exit_code == 0
     assert differences(trained[1].path, tmp_path / "run") == []
     assert again.beginning.epochs_done == (2 if event == "epoch 2" else 0)
+
+
+@pytest.mark.parametrize("callbacks", [Tracker(), [Tracker], ["Tracker"]])
+def test_callbacks_that_are_no_list_of_callback_objects_are_refused_before_anything_is_written(
+    trained, tmp_path, callbacks
+):
+    with pytest.raises(UsageError, match=r"callbacks.* fieldguide\.Callback|callbacks must be a list"):
+        train(trained[0], output=tmp_path / "run", quiet=True, callbacks=callbacks)
+    with pytest.raises(UsageError, match="callbacks"):
+        resume(trained[1].path, quiet=True, callbacks=callbacks)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_callback_that_fails_at_the_end_leaves_a_complete_run(trained, tmp_path, small):

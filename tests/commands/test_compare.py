@@ -24,6 +24,12 @@ def runs(trained, tmp_path):
     return [tmp_path / "good", tmp_path / "bad"]
 
 
+def test_a_single_run_in_place_of_a_list_is_refused_and_not_read_letter_by_letter(runs):
+    for single in (runs[0], str(runs[0])):
+        with pytest.raises(UsageError, match="compare takes a list of runs; put a single one into"):
+            compare(single, quiet=True)
+
+
 def test_below_the_table_stands_which_run_beats_which(runs, tmp_path, capsys):
     compare(runs, markdown_file=tmp_path / "t.md", json_file=tmp_path / "t.json")
     shown, text = capsys.readouterr().out, (tmp_path / "t.md").read_text()

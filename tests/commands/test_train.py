@@ -416,3 +416,8 @@ def test_a_recipe_built_in_python_with_overrides_in_a_mapping_trains_as_the_same
     assert kept.training.max_minutes == 60 and kept.training.phases[0].max_epochs == 4
     with pytest.raises(UsageError, match="did you mean max_epochs"):
         fieldguide.train(photos, built, tmp_path / "no", overrides={"training": {"max_epoch": 1}}, quiet=True)
+
+
+def test_minutes_that_are_no_number_are_refused_as_a_wrong_field_is(trained, tmp_path):
+    with pytest.raises(UsageError, match=r"training.max_minutes: input should be a valid number.*not 'ten'"):
+        train(trained[0], output=tmp_path / "run", minutes="ten", quiet=True)

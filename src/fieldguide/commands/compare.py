@@ -38,6 +38,8 @@ def compare(
     Raises:
         UsageError: runs are missing or unfinished, the splits differ, or an output is a run's file or another output.
     """
+    if isinstance(runs, str | Path):  # a string would be read letter by letter
+        raise UsageError("compare takes a list of runs; put a single one into [ ]")
     results: list[tuple[str, dict[str, Any]]] = []
     problems: list[str] = []
     folders, places = [RunFolder(Path(run)) for run in runs], [Path(run).resolve() for run in runs]

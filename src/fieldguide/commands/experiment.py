@@ -28,7 +28,7 @@ from fieldguide.report.pairs import pair_runs
 from fieldguide.result_format import is_spoilt
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_empty
-from fieldguide.training.observers import Callback
+from fieldguide.training.observers import Callback, demand_callbacks
 from fieldguide.world import Device
 
 MOST_SEEDS = 1_000
@@ -106,6 +106,7 @@ def experiment(
         PhotosError: problems with the photos.
     """
     screen, root, folder, device = Screen(quiet=quiet), Path(photos), Path(output), str(device)
+    demand_callbacks(callbacks)
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
     chosen = _read_recipes(root, recipes, overrides, weights, device, folder, screen)

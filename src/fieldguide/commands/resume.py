@@ -15,7 +15,7 @@ from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides
 from fieldguide.run_folder import RunFolder
-from fieldguide.training.observers import Callback
+from fieldguide.training.observers import Callback, demand_callbacks
 from fieldguide.world import Device
 
 
@@ -46,6 +46,7 @@ def resume(
         Interrupted, TrainingError, MachineError: as `train`.
     """
     screen, folder = Screen(quiet=quiet), RunFolder(Path(run))
+    demand_callbacks(callbacks)
     request = read_request(folder)
     recipe = demand_same_recipe(folder, request, overrides)
     root, device = Path(photos or request.photos), str(device or request.device)

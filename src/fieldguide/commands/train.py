@@ -14,7 +14,7 @@ from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides, listed
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
-from fieldguide.training.observers import Callback
+from fieldguide.training.observers import Callback, demand_callbacks
 from fieldguide.world import Device
 
 
@@ -59,8 +59,9 @@ def train(
     began = time.monotonic() if began is None else began
     screen, device = Screen(quiet=quiet), str(device)
     root, run = Path(photos), RunFolder(Path(output))
+    demand_callbacks(callbacks)
     if minutes is not None:
-        overrides = (*listed(overrides), f"training.max_minutes={minutes:g}")
+        overrides = (*listed(overrides), {"training.max_minutes": minutes})
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run], screen.say)
     prepared = prepare(root, chosen, screen)
 

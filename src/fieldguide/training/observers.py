@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from fieldguide.errors import UsageError
 from fieldguide.training.ends import Cause, Stopped
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, Halved, Running, State, Step
@@ -71,6 +72,14 @@ class Callback:
 
     def run_failed(self, error: BaseException) -> None:
         """In place of `run_done`, where an error ends the run."""
+
+
+def demand_callbacks(callbacks: object) -> None:
+    """Raises UsageError unless it is a list of `Callback` objects: before anything is written."""
+    if not isinstance(callbacks, Sequence):
+        raise UsageError("callbacks must be a list of Callback objects; put a single one into [ ]")
+    if wrong := [each for each in callbacks if not isinstance(each, Callback)]:
+        raise UsageError(f"callbacks: {wrong[0]!r} is not an object of a subclass of fieldguide.Callback")
 
 
 class Observers:
