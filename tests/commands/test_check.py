@@ -89,7 +89,9 @@ def test_names_and_metadata_of_photos_are_text_on_the_page_and_run_nothing(tmp_p
         exif = Image.Exif()
         exif[0x010E] = "<script>alert(4)</script>"  # the image's description
         for place in (2 * number, 2 * number + 1):
-            scene(2 * number).save(folder / f"{name.replace('/', '∕')}{place}.jpg", exif=exif, comment=b"<script>alert(5)")
+            scene(2 * number).save(
+                folder / f"{name.replace('/', '∕')}{place}.jpg", exif=exif, comment=b"<script>alert(5)"
+            )
         (folder / "broken<svg onload=alert(6)>.jpg").write_bytes(b"<svg onload='alert(7)'/>")
     check(tmp_path / "photos", html_file=tmp_path / "found.html")
     page = (tmp_path / "found.html").read_text(encoding="utf-8")

@@ -100,7 +100,7 @@ def predict(
 def _announce(inputs: "Inputs", loaded: Loaded, screen: Screen) -> None:
     for remark in inputs.remarks:
         screen.warn(remark)
-    skipped = f" ({inputs.others:,} other files skipped)" if inputs.others else ""
+    skipped = f" ({counted(inputs.others, 'other file')} skipped)" if inputs.others else ""
     together = f" with the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
     screen.say(f"predicting {counted(len(inputs.photos), 'photo')}{together}{skipped}")
 

@@ -19,7 +19,7 @@ from fieldguide.data.look.files import (
     with_photos,
 )
 from fieldguide.data.look.findings import Remark, Topic, some
-from fieldguide.errors import PhotosError, UsageError
+from fieldguide.errors import PhotosError, UsageError, counted
 from fieldguide.storage import printable
 
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -250,7 +250,7 @@ def summary(folder: PhotoFolder) -> str:
     validation = f"{counts['val']:,} for validation" if folder.has_validation else "validation is taken from these"
     test = f", {counts['test']:,} for test" if counts["test"] else ""
     labels = "" if folder.test_is_labelled or not counts["test"] else " (without labels)"
-    ignored = f"; {folder.others:,} other files ignored" if folder.others else ""
+    ignored = f"; {counted(folder.others, 'other file')} ignored" if folder.others else ""
     if folder.strays:
         ignored += f"; {len(folder.strays):,} photos outside class folders ignored, such as {folder.strays[0]}"
     return f"{train} to train on, {validation}{test}{labels}{ignored}"
