@@ -123,8 +123,8 @@ def test_of_folds_a_class_with_one_photo_is_told_once(tmp_path, make_photos, rew
     prepared = preparing.prepare(root, recipe, Screen(quiet=True))
     told = []
 
-    def train_fold(split, run, remarks):
-        told.extend(remarks)
+    def train_fold(prepared, run):
+        told.extend(prepared.remarks)
         raise EOFError
 
     with pytest.raises(EOFError):

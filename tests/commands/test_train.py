@@ -139,9 +139,9 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(trained, tmp_path, small, workers):
     photos, run = trained
-    recipe = command.assemble.resolved(read_recipe("resnet34-adam", small))
+    recipe = assemble.resolved(read_recipe("resnet34-adam", small))
     screen = Screen(quiet=True)
-    prepared = command.prepare(photos, recipe, screen)
+    prepared = preparing.prepare(photos, recipe, screen)
     other = command.run_trial("x", recipe, prepared, tmp_path / "run", "cpu", "quiet", workers=workers)
     assert same_weights(other.path, run.path)
 
@@ -300,7 +300,7 @@ def test_each_preset_builds_its_model_and_trains_two_steps(preset, tmp_path, mak
     run = train(photos, recipe=preset, output=tmp_path / "run", overrides=small, weights="none", quiet=True)
     backbone, total = PRESETS[preset]
     assert run.result["parameters"]["backbone"] == backbone and run.result["training"]["images"] == 5
-    lines = make_on_meta(command.assemble.architecture(read_recipe(run.path / "recipe.yaml"), 100))
+    lines = make_on_meta(assemble.architecture(assemble.resolved(read_recipe(run.path / "recipe.yaml")), 100))
     assert sum(p.numel() for p in lines.parameters()) == total
     assert run.result["optimizer"] == preset.rpartition("-")[2] and run.result["execution"] == "exact"
 

@@ -37,6 +37,9 @@ def test_every_kind_of_photo_gives_the_same_pixels(tmp_path):
         for kind in kinds:
             np.testing.assert_array_equal(image_of(kind), PIXELS)
     np.testing.assert_array_equal(image_of(PIXELS[..., 0]), PIXELS[..., :1].repeat(3, axis=2))
+    opaque = np.dstack([PIXELS, np.full(PIXELS.shape[:2], 255, np.uint8)])
+    np.testing.assert_array_equal(image_of(opaque), PIXELS)
+    np.testing.assert_array_equal(image_of(opaque * np.uint8([1, 1, 1, 0])), 255)  # what is transparent is white
 
 
 @pytest.mark.parametrize(

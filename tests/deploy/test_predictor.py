@@ -148,6 +148,12 @@ def test_a_threshold_out_of_range_is_refused_before_any_photo(threshold):
         predictor().stream(SHADES, unsure_below=threshold)
 
 
+@pytest.mark.parametrize("top", [0, -1])
+def test_no_class_at_all_cannot_be_listed(top):
+    with pytest.raises(UsageError, match=f"top {top}: must be 1 or more"):
+        predictor().predict(SHADES, top=top)
+
+
 def test_a_bundle_keeps_its_temperature_and_its_weights(bundle):
     weights, before = (bundle / "model.safetensors").read_bytes(), load_predictor(bundle, "cpu")
     assert before.temperature == 1 and not before.is_calibrated

@@ -108,13 +108,7 @@ def assemble(
         model=model,
         plan=plan,
         tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell),
-        description=Description(
-            described,
-            tuple(split.classes),
-            served_preprocessing_of(settled).to_dict(),
-            weights.pretrained_on,
-            max_megapixels=settled.data.max_megapixels,
-        ),
+        description=_describe(settled, described, split, weights),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,
@@ -151,6 +145,16 @@ def _settled(recipe: PlannedRecipe, model: Classifier, images: int, device: torc
     steps = images // training.batch_size
     pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast" and can_compile(device)
     return settle(recipe, bfloat16=is_bfloat16, compile=pays, micro_batch_size=size)
+
+
+def _describe(recipe: SettledRecipe, described: Architecture, split: Split, weights: LoadedWeights) -> Description:
+    return Description(
+        described,
+        tuple(split.classes),
+        served_preprocessing_of(recipe).to_dict(),
+        weights.pretrained_on,
+        max_megapixels=recipe.data.max_megapixels,
+    )
 
 
 def make_plan(recipe: PlannedRecipe) -> Plan:

@@ -109,8 +109,8 @@ class Answering(abc.ABC):
 
         Args:
             images: each a path; the bytes of a file, or a file opened with mode "rb"; a PIL image (turned by its EXIF
-                orientation, as files are); an array, (height, width, 3) RGB or (height, width) gray, uint8; or a torch
-                tensor, (3, height, width) RGB, uint8 or floats in [0, 1].
+                orientation, as files are); an array, (height, width, 3) RGB, (height, width, 4) RGBA or (height, width)
+                gray, uint8; or a torch tensor, (3, height, width) RGB, uint8 or floats in [0, 1].
             top: classes listed in `Prediction.top`.
             batch_size: photos computed at once.
             unsure_below: in (0, 1]; a prediction with less confidence is `unsure`. None: no limit.
@@ -119,7 +119,7 @@ class Answering(abc.ABC):
             One prediction per photo, in their order.
 
         Raises:
-            UsageError: a single photo instead of several, or `unsure_below` out of range.
+            UsageError: a single photo instead of several, or `top` or `unsure_below` out of range.
         """
         demand_several(images, "predict")
         return list(self.stream(images, top=top, batch_size=batch_size, unsure_below=unsure_below))
@@ -134,6 +134,8 @@ class Answering(abc.ABC):
     ) -> Iterator[Prediction]:
         """As `predict`, one prediction after the other, for any number of photos in bounded memory."""
         demand_threshold(unsure_below)
+        if top < 1:
+            raise UsageError(f"top {top}: must be 1 or more")
         answers = self.logits(images, batch_size=batch_size)
         return _predictions(answers, self.classes, self.temperature, top, unsure_below)
 
@@ -213,7 +215,7 @@ def _predictions(
             continue
         probabilities = _softmax(logits, temperature)
         # sorted by logits, since a small temperature rounds all probabilities but the first to 0
-        order = np.argsort(-logits, kind="stable")[: max(1, top)]
+        order = np.argsort(-logits, kind="stable")[:top]
         best = tuple((classes[i], float(probabilities[i])) for i in order)
         status = Status.UNSURE if best[0][1] < (unsure_below or 0.0) else Status.OK
         yield Prediction(name, best[0][0], best[0][1], status, best)

@@ -26,7 +26,7 @@ class OpenFile(Protocol):
 
 Photo = str | Path | bytes | bytearray | memoryview | OpenFile | Image.Image | npt.NDArray[np.uint8] | torch.Tensor
 LAYOUTS = {
-    "array": "arrays must be (height, width, 3) RGB or (height, width) gray, uint8",
+    "array": "arrays must be (height, width, 3) RGB, (height, width, 4) RGBA or (height, width) gray, uint8",
     "tensor": "tensors must be (3, height, width) RGB, uint8 or floats in [0, 1]",
 }
 _reading = OneAtATime()  # several members of an ensemble may read one open file

@@ -101,8 +101,8 @@ class TrainingDisplay(Callback):
     def stage_done(self, ended: Ended) -> None:
         """After a stage's last epoch."""
         dropped = "" if ended.improved else "; no better model, so the earlier one stays"
-        text = f"{ended.stage.label}: {counted(ended.epochs, 'epoch')}, {ended.sentence()}{dropped}"
-        self._tell(text)
+        self._progress.update(self._task, visible=False)  # no further epoch, until another stage begins
+        self._tell(f"{ended.stage.label}: {counted(ended.epochs, 'epoch')}, {ended.sentence()}{dropped}")
 
     def halved(self, halved: Halved) -> None:
         """After a step that ran out of memory."""
@@ -122,7 +122,9 @@ class TrainingDisplay(Callback):
         self.epoch_began, self.images_done, self.images_before = time.perf_counter(), 0, 0
         stage = self.stage.label if self.stage else ""
         description = f"{stage}, epoch {len(self.epochs) + 1}"
-        self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="")
+        self._progress.reset(
+            self._task, total=self.images_per_epoch, description=description, note="", visible=True
+        )
 
     @property
     def _accuracy(self) -> str:

@@ -62,7 +62,7 @@ def cross_validate(
     """Trains one new model per fold, and judges each photo by the model that was not trained on it.
 
     Training and validation photos are dealt into folds, and each fold becomes a run in `run`; folds that are there
-    already are resumed. `train_fold` trains the photos, split and remarks of a fold into a run.
+    already are resumed. `train_fold` trains what was prepared for a fold into a run.
 
     The result is as of a run, with the out-of-fold figures as `validation`, and `folds`. If a fold was stopped, it is
     that fold's result with its number, and no `result.json` is written. Raises PhotosError if there are fewer photos
