@@ -296,7 +296,7 @@ def test_fast_execution_trains_too(photos, tmp_path, small):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_each_preset_builds_its_model_and_trains_two_steps(preset, tmp_path, make_photos):
     photos = make_photos(tmp_path / "photos", {"train/a": 3, "train/b": 2, "val/a": 1, "val/b": 1})
-    small = ("data.image_size_px=64", "training.batch_size=3", "training.max_epochs=1")
+    small = ("data.image_size_px=32", "training.batch_size=3", "training.max_epochs=1")
     run = train(photos, recipe=preset, output=tmp_path / "run", overrides=small, weights="none", quiet=True)
     backbone, total = PRESETS[preset]
     assert run.result["parameters"]["backbone"] == backbone and run.result["training"]["images"] == 5
