@@ -7,6 +7,7 @@ from pydantic_core import PydanticCustomError
 
 Trainable = Literal["all", "head", "last_stage", "last_two_stages"]
 BatchNorm = Literal["train", "frozen", "folded"]
+Flips = Literal["none", "horizontal"]  # at test time
 Method = Literal["gradient", "probe"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=100)]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fieldguide.assemble import probing
 from fieldguide.assemble.probing import _features, _numbers, make_probe
 from fieldguide.assemble.tools import _make_features_of
 from fieldguide.model.classifier import Classifier
@@ -15,20 +16,21 @@ from tests.model.own_backbone import OwnBackbone
 PHOTOS = ("a", "b", "c", "d", "e")
 
 
-def features(views, answers):
+def features(views, answers, labels=(0, 0, 0, 0, 0)):
     """What `_features` makes of five photos in batches of two, and what it asked."""
     asked, answers = [], iter(answers)
 
     def batches(stage, epoch, first_step):
         for start in (0, 2, 4):
             files = PHOTOS[start : start + 2]
-            yield SimpleNamespace(images=torch.ones(len(files), 3), labels=torch.zeros(len(files)), files=files)
+            own = torch.tensor(labels[start : start + 2])
+            yield SimpleNamespace(images=torch.ones(len(files), 3), labels=own, files=files)
 
     def goes(photos, is_more):
         asked.append((photos, is_more))
         return next(answers)
 
-    return _features(lambda images: images, SimpleNamespace(views=views), 1, goes, batches, 3), asked
+    return _features(lambda images: images, SimpleNamespace(views=views), 1, goes, batches, 3, len(set(labels))), asked
 
 
 def test_it_asks_after_each_batch_and_says_where_none_is_to_come():
@@ -41,9 +43,20 @@ def test_it_asks_after_each_batch_and_says_where_none_is_to_come():
     ("done", "rows", "views"),
     [(2, 4, 1), (3, 5, 1), (5, 5, 1), (6, 10, 2), (8, 10, 2)],  # batches of three views, three a view
 )
-def test_where_the_time_is_up_a_view_that_is_whole_stays(done, rows, views):
+def test_where_the_time_is_up_a_view_that_is_whole_stays(monkeypatch, done, rows, views):
+    monkeypatch.setattr(probing, "PHOTOS_A_CLASS", 1)
     found, asked = features(3, ["on"] * (done - 1) + ["enough"])
     assert (len(found[0]), found[3], len(asked)) == (rows, views, done)
+
+
+def test_where_the_time_is_up_it_goes_on_until_it_has_a_few_photos_of_each_class(monkeypatch):
+    monkeypatch.setattr(probing, "PHOTOS_A_CLASS", 2)
+    found, asked = features(3, ["enough"] * 2, labels=(0, 1, 0, 1, 1))
+    assert found[1].tolist() == [0, 1, 0, 1] and len(asked) == 2
+    assert features(3, ["enough", "stop"], labels=(0, 1, 0, 1, 1))[0] is None
+    monkeypatch.setattr(probing, "PHOTOS_A_CLASS", 3)  # more than there are
+    found, asked = features(3, ["enough"] * 3, labels=(0, 1, 0, 1, 1))
+    assert (len(found[0]), found[3], len(asked)) == (5, 1, 3)
 
 
 def test_told_to_stop_there_are_none():

@@ -59,7 +59,7 @@ def test_the_training_itself_is_what_auto_plans():
 
     planned = Planned(True, "all", 6, 0, 1, 1.0, 1.0)
     auto = read_recipe("auto", ["model.backbone=resnet18.tv_in1k", "data.image_size_px=128", "training.batch_size=64"])
-    phases = tuple(_phases(planned, "folded", Task(100, 10, True, True)))
+    phases = tuple(_phases(planned, "folded", Task(100, 10, 4, True, True)))
     training = assemble.resolved(auto).training
     written = auto.model_copy(
         update={

@@ -3,6 +3,9 @@
 import base64
 
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from fieldguide.commands.terminal.training_display import TrainingDisplay
 from tests.commands.by_the_report import train
@@ -86,3 +89,12 @@ def at_step(monkeypatch):
         monkeypatch.setattr(TrainingDisplay, "step_done", step_done)
 
     return arrange
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of weights for a backbone whose statistics fit its photos no better and no worse than others."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
+    return path

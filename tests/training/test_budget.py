@@ -7,8 +7,13 @@ from fieldguide.training.budget import (
     FILLED,
     MEASURED_HEAD,
     MOST_EPOCHS,
+    MOST_TO_JUDGE,
     OPEN_ROUNDS,
+    PICTURE,
+    RESERVE,
+    SLOWER_AS_BUILT,
     Costs,
+    Judging,
     Task,
     candidate_sides,
     choose_batch_size,
@@ -16,11 +21,10 @@ from fieldguide.training.budget import (
     has_no_time_for_steps,
     judgings_to_choose,
     plan_epochs,
-    reserve_seconds,
 )
 
 COSTS = Costs(128, forward=0.002, step=0.005)
-TASK = Task(images=5_000, validation_images=500, is_pretrained=True, can_probe=True)
+TASK = Task(images=5_000, validation_images=500, num_classes=20, is_pretrained=True, can_probe=True)
 
 
 def planned(seconds, task=TASK, part=None, costs=COSTS):
@@ -51,7 +55,7 @@ def test_without_a_bound_there_are_rounds_and_no_measure_of_a_part():
     assert found.epochs and found.rounds == OPEN_ROUNDS and found.probe
 
 
-@pytest.mark.parametrize("task", [Task(5_000, 500, False, True), Task(5_000, 500, True, False)])
+@pytest.mark.parametrize("task", [Task(5_000, 500, 20, False, True), Task(5_000, 500, 20, True, False)])
 def test_where_nothing_can_be_probed_something_is_trained_however_short_the_time(task):
     found = planned(1, task)
     assert not found.probe and found.epochs == 1 and found.probe_seconds == 0
@@ -75,11 +79,40 @@ def test_the_largest_size_that_leaves_time_for_epochs_is_taken():
     assert choose_side(sides, COSTS, TASK, None) == 224
 
 
-def test_costs_grow_with_the_pixels_and_judging_with_the_photos():
+def test_costs_grow_with_the_pixels():
     assert COSTS.at(256).step == pytest.approx(4 * COSTS.step)
-    assert reserve_seconds(0.002, 1_000) - reserve_seconds(0.002, 0) > 2
-    assert reserve_seconds(0.002, 1_000, views=2) - reserve_seconds(0.002, 1_000) == pytest.approx(4)
-    assert reserve_seconds(0.002, 1_000, soup_candidates=3) - reserve_seconds(0.002, 1_000) == pytest.approx(6)
+
+
+def test_what_comes_after_the_steps_has_its_time_kept():
+    judging = Judging(1_000, 0.002, slower=2.0)
+    reserve = judging.reserve(600, 1, 1_000)
+    assert reserve - Judging(0, 0.002).reserve(600, 1, 0) == pytest.approx(2 + 4 + 2)  # epoch, judging, pictures
+    assert judging.reserve(600, 2, 1_000) - reserve == pytest.approx(4)
+    assert judging.reserve(600, 1, 100) - reserve == pytest.approx(-0.9 * 2)
+    assert Judging(1_000, 0.002, 2.0, soup_candidates=3).reserve(600, 1, 1_000) - reserve == pytest.approx(6)
+    assert Judging(1_000, 0.002, 2.0, tried=3).reserve(600, 2, 1_000) - judging.reserve(600, 2, 1_000) == pytest.approx(
+        24
+    )
+
+
+@pytest.mark.parametrize("seconds", [1, 20, 84, 120, 300])
+def test_however_many_validation_photos_there_are_more_than_half_of_the_time_stays_for_training(seconds):
+    judging = Judging(10_000, 1 / 60, SLOWER_AS_BUILT)  # 217 s for all of them
+    views, choosing = judging.views(seconds), judging.choosing(seconds, 81, steps=True)
+    assert views == 1 and choosing == 1_000
+    assert judging.reserve(seconds, views, choosing) == pytest.approx(
+        RESERVE + PICTURE * 10_000 + choosing / 60 + max(0.15 * seconds, min(0.4 * seconds, 1.3 * 1_000 / 60))
+    )
+    fixed = RESERVE + PICTURE * 10_000 + choosing / 60
+    assert judging.reserve(seconds, views, choosing) - fixed <= MOST_TO_JUDGE * seconds + 1e-9
+
+
+def test_mirrors_and_all_photos_are_left_out_only_where_time_is_short():
+    judging = Judging(1_000, 0.01, slower=1.5)  # 10 s a pass, 30 s with mirrors
+    assert [judging.views(seconds) for seconds in (None, 150, 149)] == [2, 2, 1]
+    assert [judging.choosing(seconds, 20, steps=False) for seconds in (None, 200, 199)] == [1_000, 1_000, 200]
+    assert judging.choosing(100, 200, steps=False) == 400 and judging.choosing(100, 20, steps=True) == 1_000
+    assert Judging(300, 1.0).choosing(10, 20, steps=True) == 300
 
 
 def test_choosing_size_and_crop_on_validation_has_its_time_kept():
@@ -90,7 +123,6 @@ def test_choosing_size_and_crop_on_validation_has_its_time_kept():
     assert judgings_to_choose(size=False, crop=True, crop_share=0.9) == 4
     more = judgings_to_choose(size=True, crop=True, crop_share=0.95)
     assert more == pytest.approx(judgings_to_choose(size=True, crop=False) + 2 * 1.5**2)
-    assert reserve_seconds(0.002, 1_000, views=2, tried=3) - reserve_seconds(0.002, 1_000, views=2) == pytest.approx(24)
 
 
 def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():
@@ -100,7 +132,7 @@ def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():
             assert planned(seconds, costs=cheapest, part=2 * COSTS.forward).epochs == 0
     assert has_no_time_for_steps(COSTS.forward, TASK, 20) and not has_no_time_for_steps(COSTS.forward, TASK, 60)
     assert not has_no_time_for_steps(COSTS.forward, TASK, None)
-    assert not has_no_time_for_steps(COSTS.forward, Task(5_000, 500, False, True), 1), (
+    assert not has_no_time_for_steps(COSTS.forward, Task(5_000, 500, 20, False, True), 1), (
         "without a probe something learns"
     )
 

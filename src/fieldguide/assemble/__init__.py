@@ -21,6 +21,7 @@ from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
 from fieldguide.assemble.tools import Paths, autocast, make_tools
+from fieldguide.assemble.tools import in_proportion as in_proportion
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
 from fieldguide.data.read.cache import Cache
@@ -87,7 +88,7 @@ def assemble(
         raise UsageError(NO_COMPILER)
     described = architecture(recipe, len(split.classes))
     model, weights = _network(recipe, described, split.classes, device, loaded)
-    planner = Planner(recipe, model, device, len(split.part("train")), len(split.part("val")))
+    planner = Planner(recipe, model, device, split)
     sized = recipe if isinstance(recipe, SizedRecipe) else planner.with_sizes(outlook)
     demand_no_contradiction(sized)
     preprocessing = preprocessing_of(sized)
@@ -97,9 +98,7 @@ def assemble(
     to_judge = _to_judge(sized, split, paths, advance, read)
     planned, told = (sized, ()) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
     plan = make_plan(planned)
-    if outlook.seconds_left is not None:
-        after = planner.reserve_seconds(planner.speed.forward(preprocessing.image_size_px))
-        plan = replace(plan, max_seconds=max(0.0, outlook.seconds_left() - after))
+    plan = replace(plan, max_seconds=planner.most_seconds(planned, outlook))
     # after the feed, since photos in a GPU's memory leave less of it
     settled = _settled(planned, model, plan.most_epochs() * len(split.part("train")), device)
     demand_no_contradiction(settled)
@@ -108,7 +107,13 @@ def assemble(
         model=model,
         plan=plan,
         tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell),
-        description=_describe(settled, described, split, weights),
+        description=Description(
+            described,
+            tuple(split.classes),
+            served_preprocessing_of(settled).to_dict(),
+            weights.pretrained_on,
+            max_megapixels=settled.data.max_megapixels,
+        ),
         parameters=count_parameters(model),
         weights=weights,
         feed=feed,
@@ -145,16 +150,6 @@ def _settled(recipe: PlannedRecipe, model: Classifier, images: int, device: torc
     steps = images // training.batch_size
     pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast" and can_compile(device)
     return settle(recipe, bfloat16=is_bfloat16, compile=pays, micro_batch_size=size)
-
-
-def _describe(recipe: SettledRecipe, described: Architecture, split: Split, weights: LoadedWeights) -> Description:
-    return Description(
-        described,
-        tuple(split.classes),
-        served_preprocessing_of(recipe).to_dict(),
-        weights.pretrained_on,
-        max_megapixels=recipe.data.max_megapixels,
-    )
 
 
 def make_plan(recipe: PlannedRecipe) -> Plan:

@@ -3,20 +3,25 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from fieldguide.assemble.probing import PHOTOS_A_CLASS
 from fieldguide.assemble.speed import MEASURED_SIDE_PX, Speed
+from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError, counted, duration
 from fieldguide.model import backbone as backbones
 from fieldguide.model.classifier import Classifier, demand_image_size
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import PROBE, with_plan, with_sizes
 from fieldguide.recipe.schema import AUTO
-from fieldguide.settings import BatchNorm, Phase, Rounds
+from fieldguide.settings import BatchNorm, Flips, Phase, Rounds
 from fieldguide.training.budget import (
+    SLOWER_AS_BUILT,
+    SLOWER_IN_FP32,
     Costs,
+    Judging,
     Planned,
     Task,
     candidate_sides,
@@ -25,9 +30,10 @@ from fieldguide.training.budget import (
     has_no_time_for_steps,
     judgings_to_choose,
     plan_epochs,
-    reserve_seconds,
 )
 
+VIEWS = {"none": 1, "horizontal": 2}
+FLIPS: dict[int, Flips] = {1: "none", 2: "horizontal"}
 PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
 
 
@@ -38,77 +44,109 @@ class Outlook:
     seconds_left: Callable[[], float] | None = None  # of the command's time, at the moment of the call
     short_side_px: int | None = None  # the median shorter side of the photos
 
+    def seconds(self) -> float | None:
+        """The time left; None: no limit."""
+        return None if self.seconds_left is None else self.seconds_left()
+
 
 class Planner:
     """Plans a training by what its network costs here; measures only when it must."""
 
-    def __init__(
-        self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, images: int, validation_images: int
-    ) -> None:
+    def __init__(self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, split: Split) -> None:
         self.recipe = recipe
         self.model = model
+        images = len(split.part("train"))
         self.batch_size = recipe.training.batch_size or choose_batch_size(images)
         self.speed = Speed(recipe, model, device, self.batch_size)
         self.task = Task(
             images,
-            validation_images,
+            len(split.part("val")),
+            len(split.classes),
             is_pretrained=recipe.model.weights != "none",
             can_probe=recipe.model.head == "linear" and not recipe.model.head_dropout,
             head_parameters=sum(parameter.numel() for parameter in model.head.parameters()),
         )
 
     def with_sizes(self, outlook: Outlook) -> SizedRecipe:
-        """The recipe with batch size and image size, chosen here if they are open."""
-        return with_sizes(self.recipe, self.recipe.data.image_size_px or self._side(outlook), self.batch_size)
+        """The recipe with batch size, image size and the cache's size, chosen here if they are open.
+
+        A probe sees a photo once, so where there is no time for more, a cache would only delay it.
+        """
+        side = self.recipe.data.image_size_px or self._side(outlook)
+        is_short = outlook.seconds_left is not None and self._has_no_time_for_steps(side, outlook)
+        return with_sizes(self.recipe, side, self.batch_size, caches=not is_short)
 
     def _side(self, outlook: Outlook) -> int:
         sides = _sides(self.model, self.recipe.model.backbone, outlook.short_side_px)
         if outlook.seconds_left is None or len(sides) == 1:
             return sides[-1]
         costs = self.speed.costs(MEASURED_SIDE_PX if MEASURED_SIDE_PX in sides else sides[0])
-        return choose_side(sides, costs, self.task, self._seconds_left(costs.forward, outlook))
+        left, task, _ = self._outlook(costs.forward, outlook, steps=True)
+        return choose_side(sides, costs, task, left)
 
     def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...]]:
         """A recipe of `with_sizes` with its phases and rounds, and the plan in sentences."""
-        planned = self._plan(recipe.data.image_size_px, outlook)
+        planned, choosing, views = self._plan(recipe.data.image_size_px, outlook)
         phases = _phases(planned, self.speed.batch_norm, self.task)
         epochs = planned.round_epochs  # none is cut short, since the cosine ends at 0
         rounds = Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)
-        made = with_plan(recipe, phases, rounds)
+        part = None if choosing == self.task.validation_images else choosing
+        made = with_plan(recipe, phases, rounds, FLIPS[views], part)
         told = told_plan(planned, made, self.task)
-        if recipe.data.test_flips == "horizontal":
+        if views > 1:
             told += ("tested on each photo and its mirror image",)
+        if part is not None:
+            what = "the epoch is chosen" if planned.epochs else "the probe is validated"
+            told += (f"{what} on {part:,} of {self.task.validation_images:,} validation photos, stratified by class",)
         return made, told
 
-    def _plan(self, side: int, outlook: Outlook) -> Planned:
+    def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int, int]:
+        """The plan, how many photos choose the epoch, and in how many views a photo is judged at the end."""
         forward = self.speed.forward(side)
-        seconds = self._seconds_left(forward, outlook)
-        if has_no_time_for_steps(forward, self.task, seconds):  # so they need not be measured
-            return plan_epochs(Costs(side, forward, math.inf), self.task, seconds, lambda: None)
+        if self._has_no_time_for_steps(side, outlook):  # so they need not be measured
+            left, task, views = self._outlook(forward, outlook, steps=False)
+            return plan_epochs(Costs(side, forward, math.inf), task, left, lambda: None), task.validation_images, views
         costs = self.speed.costs(side)
-        left = self._seconds_left(forward, outlook)
-        return plan_epochs(costs, self.task, left, lambda: self.speed.part_step(side))
+        left, task, views = self._outlook(forward, outlook, steps=True)
+        return plan_epochs(costs, task, left, lambda: self.speed.part_step(side)), task.validation_images, views
 
-    def _seconds_left(self, forward: float, outlook: Outlook) -> float | None:
-        return None if outlook.seconds_left is None else outlook.seconds_left() - self.reserve_seconds(forward)
+    def _has_no_time_for_steps(self, side: int, outlook: Outlook) -> bool:
+        left, task, _ = self._outlook(self.speed.forward(side), outlook, steps=False)
+        return has_no_time_for_steps(self.speed.forward(side), task, left)
 
-    def reserve_seconds(self, forward: float) -> float:
-        """Seconds the command needs after the last step, at this cost of a forward pass."""
-        views = 2 if self.recipe.data.test_flips == "horizontal" else 1
-        candidates, data = self.recipe.training.soup_candidates or 0, self.recipe.data
+    def _outlook(self, forward: float, outlook: Outlook, *, steps: bool) -> tuple[float | None, Task, int]:
+        """Seconds for training, the task, and views: as the recipe says, else what fits into the time left."""
+        seconds, judging = outlook.seconds(), self._judging(self.recipe, forward)
+        part = self.recipe.training.validation_photos or judging.choosing(seconds, self.task.num_classes, steps=steps)
+        views = VIEWS.get(self.recipe.data.test_flips) or judging.views(seconds)
+        task = replace(self.task, validation_images=min(part, judging.images))
+        left = None if seconds is None else seconds - judging.reserve(seconds, views, task.validation_images)
+        return left, task, views
+
+    def most_seconds(self, recipe: PlannedRecipe, outlook: Outlook) -> float | None:
+        """How long the epochs of this plan may take together; None: as long as they need."""
+        if (seconds := outlook.seconds()) is None:
+            return None
+        judging = self._judging(recipe, self.speed.forward(recipe.data.image_size_px))
+        choosing = min(recipe.training.validation_photos or judging.images, judging.images)
+        return max(0.0, seconds - judging.reserve(seconds, VIEWS[recipe.data.test_flips], choosing))
+
+    def _judging(self, recipe: ResolvedRecipe, forward: float) -> Judging:
+        data = recipe.data
         chooses_size, chooses_crop = data.test_size_px == AUTO, data.test_crop_share == AUTO
-        tried = judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share)
-        return reserve_seconds(forward, self.task.validation_images, views, candidates, tried)
+        return Judging(
+            self.task.validation_images,
+            forward,
+            SLOWER_IN_FP32 if self.speed.is_bfloat16 else SLOWER_AS_BUILT,
+            recipe.training.soup_candidates or 0,
+            judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
+        )
 
 
 def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
     found = []
     if planned.probe:
-        found.append(
-            Phase(
-                name=PROBE, method="probe", augmentation="none", max_epochs=1, trainable="head", batch_norm=batch_norm
-            )
-        )
+        found.append(Phase(name=PROBE, method="probe", augmentation="none", batch_norm=batch_norm))
     if planned.epochs:
         found.append(
             Phase(
@@ -139,9 +177,8 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
     """The plan in two or three lines."""
     lines = []
     if planned.probe:
-        takes = duration(planned.probe_seconds)
-        if planned.probe_share < 1:
-            some = max(1, round(planned.probe_share * task.images))
+        takes, some = duration(planned.probe_seconds), round(planned.probe_share * task.images)
+        if (some := max(some, PHOTOS_A_CLASS * task.num_classes)) < task.images:
             lines.append(f"probe on frozen features of about {some:,} photos; all {task.images:,} would take {takes}")
         else:
             lines.append(f"probe on frozen features, about {takes}")

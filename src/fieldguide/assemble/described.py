@@ -24,7 +24,7 @@ from fieldguide.model.classifier import (
 )
 from fieldguide.model.weights import problem_with_weights, what_pretrained
 from fieldguide.recipe.contradictions import contradictions
-from fieldguide.recipe.lives import ResolvedRecipe, SizedRecipe
+from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import AUTO, Recipe
@@ -132,7 +132,7 @@ def preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
     )
 
 
-def served_preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
+def served_preprocessing_of(recipe: PlannedRecipe) -> Preprocessing:
     """The training's preprocessing with what differs at test time, where `auto` is the training's until chosen."""
     data, made = recipe.data, preprocessing_of(recipe)
     size = data.test_size_px if isinstance(data.test_size_px, int) else made.image_size_px

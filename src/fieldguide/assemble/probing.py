@@ -15,9 +15,9 @@ from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
 from fieldguide.training.tools import Batches, FitProbe, HowToGoOn
 
+PHOTOS_A_CLASS = 8  # on average, that a probe sees however little time there is; each class has one at least
 VIEW = 1_000_003  # epochs between the random numbers of two views of a photo
 Bias = npt.NDArray[np.float32]
-UNSEEN = -30.0  # the logit of a class none of whose photos was reached in time
 
 
 def make_probe(
@@ -45,11 +45,13 @@ def make_probe(
     def probe(model: nn.Module, stage: Stage, epoch: int, goes: HowToGoOn) -> Scores | None:
         assert isinstance(model, Classifier)
         model.eval()
-        found = _features(partial(features_of, model.backbone), stage, epoch, goes, batches, batches_a_view)
+        found = _features(
+            partial(features_of, model.backbone), stage, epoch, goes, batches, batches_a_view, num_classes
+        )
         if found is None:
             return None
         features, labels, files, views = found
-        fitted = _fit(features, labels, num_classes, seed, views, _numbers(files, group_of))
+        fitted = fit_probe(features, labels, num_classes, seed, views, _numbers(files, group_of))
         _put_into(model, replace(fitted, bias=fitted.bias - prior))
         return _figures(fitted, features, labels, prior)
 
@@ -63,10 +65,12 @@ def _features(
     goes: HowToGoOn,
     batches: Batches,
     batches_a_view: int,
+    num_classes: int,
 ) -> tuple[Features, Labels, list[str], int] | None:
     """(rows, features), (rows,), the files of a view and the number of views; None if told to stop.
 
-    If time runs out, a view that is not complete is left out, unless it is the only one.
+    If time runs out, a view that is not complete is left out, unless it is the only one: then it goes on until it has a
+    few photos of each class, which come first.
     """
     whole: list[tuple[Features, Labels, list[str]]] = []
     views = stage.views or 1
@@ -80,7 +84,7 @@ def _features(
             answer = goes(len(batch.files), not is_last or view + 1 < views)
             if answer == "stop":
                 return None
-            if answer == "enough":
+            if answer == "enough" and (whole or is_last or len(files) >= PHOTOS_A_CLASS * num_classes):
                 is_whole, is_enough = is_last, True
                 break
         if is_whole or not whole:
@@ -97,21 +101,6 @@ def _numbers(files: list[str], group_of: Mapping[str, str]) -> Labels | None:
     if not group_of:
         return None
     return np.unique([group_of.get(file, file) for file in files], return_inverse=True)[1]
-
-
-def _fit(features: Features, labels: Labels, num_classes: int, seed: int, views: int, groups: Labels | None) -> Probe:
-    """The probe; a class none of whose photos was reached in time is never predicted."""
-    reached, places = np.unique(labels, return_inverse=True)
-    if len(reached) == num_classes:
-        return fit_probe(features, labels, num_classes, seed, views, groups)
-    weight = np.zeros((num_classes, features.shape[1]), dtype=np.float32)
-    bias = np.full(num_classes, UNSEEN, dtype=np.float32)
-    if len(reached) == 1:
-        bias[reached] = 0
-        return Probe(weight, bias, 0.0, 0)
-    fitted = fit_probe(features, places, len(reached), seed, views, groups)
-    weight[reached], bias[reached] = fitted.weight, fitted.bias
-    return Probe(weight, bias, fitted.inverse_strength, fitted.held_out)
 
 
 def _put_into(model: Classifier, probe: Probe) -> None:

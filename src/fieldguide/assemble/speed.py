@@ -53,6 +53,12 @@ class Speed:
             return "frozen"
         return "folded"
 
+    @property
+    def is_bfloat16(self) -> bool:
+        """Whether the network trains in bf16 here."""
+        asked = self.recipe.training.precision
+        return asked == "bf16" or (asked == "auto" and multiplies_bfloat16(self.device))
+
     def costs(self, side_px: int) -> Costs:
         """A forward pass and a step of the whole network."""
         return Costs(side_px, self.forward(side_px), self.step(side_px, "all"))
@@ -93,9 +99,7 @@ class Speed:
         return BESIDE_THE_STEP * seconds / len(images)
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
-        asked = self.recipe.training.precision
-        is_bfloat16 = asked == "bf16" or (asked == "auto" and multiplies_bfloat16(self.device))
-        return autocast(is_bfloat16, self.device)()
+        return autocast(self.is_bfloat16, self.device)()
 
     def _copy(self, side_px: int) -> Classifier:
         model = copy.deepcopy(self.model)

@@ -2,17 +2,20 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from fieldguide.assemble.probing import make_probe
+from fieldguide.data.batch import order
 from fieldguide.data.batch.batches import Batch
 from fieldguide.data.batch.feed import Feed
+from fieldguide.data.batch.order import Order
 from fieldguide.data.batch.steady import steady
 from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.data.read.decode import photo_of
@@ -65,7 +68,9 @@ def make_tools(
     return Tools(
         batches=batches,
         steps_per_epoch=feed.batches.steps_per_epoch,
-        evaluate=_make_evaluation(recipe, split.part("val"), label_of, to_judge, preprocessing, device, precision),
+        evaluate=_make_evaluation(
+            recipe, _choosing(recipe, split), label_of, to_judge, preprocessing, device, precision
+        ),
         make_optimizer=make_optimizer_of(recipe),
         make_schedule=_make_schedule(recipe),
         prepare=_make_prepare(recipe),
@@ -97,11 +102,12 @@ def _make_batches(
 ) -> Batches:
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
-        # a probe holds out photos to choose its strength, so none may come twice
-        balanced = recipe.training.imbalance == "balanced_sampling" and stage.method != "probe"
+        drawn: Order = "balanced" if recipe.training.imbalance == "balanced_sampling" else "shuffled"
+        if stage.method == "probe":  # it may be cut short; and none may come twice, since it holds out photos
+            drawn = "stratified"
         if isinstance(batches, TrainingBatches):  # these are processes, which may die
-            return steady(batches, stage.augmentation, epoch, first_step, tell, balanced=balanced)
-        return batches.epoch(stage.augmentation, epoch, first_step, balanced=balanced)
+            return steady(batches, stage.augmentation, epoch, first_step, tell, order=drawn)
+        return batches.epoch(stage.augmentation, epoch, first_step, order=drawn)
 
     def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
         for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):
@@ -225,6 +231,19 @@ def _make_schedule(recipe: SettledRecipe) -> Callable[[torch.optim.Optimizer, St
         return Constant()
 
     return make
+
+
+def _choosing(recipe: SettledRecipe, split: Split) -> list[Row]:
+    """The validation photos that choose the epoch."""
+    rows = split.part("val")
+    chosen = set(in_proportion(rows, recipe.training.seed)[: recipe.training.validation_photos])
+    return [row for row in rows if row in chosen]
+
+
+def in_proportion(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows in a random order whose beginnings have the classes in proportion, after one of each."""
+    drawn = np.random.default_rng([seed, len(rows)]).permutation(len(rows)).tolist()
+    return [rows[place] for place in order.in_proportion([row.class_name for row in rows], drawn)]
 
 
 def _make_evaluation(

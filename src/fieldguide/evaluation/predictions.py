@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -54,6 +55,14 @@ class Predictions:
         if not (temperature > 0 and math.isfinite(temperature)):
             raise ValueError(f"a temperature must be positive and finite, not {temperature}")
         return np.asarray(softmax(self.logits.astype(np.float64) / temperature, axis=1))
+
+    def in_order_of(self, files: Sequence[str]) -> "Predictions":
+        """The same predictions in the order of these files, each of which may be missing here."""
+        place = {file: number for number, file in enumerate(self.files)}
+        order = np.array([place[file] for file in files if file in place], dtype=np.int64)
+        groups = None if self.groups is None else self.groups[order]
+        names = tuple(self.files[number] for number in order)
+        return Predictions(names, self.labels[order], self.logits[order], self.classes, groups)
 
     def predicted(self) -> npt.NDArray[np.int64]:
         """(photos,) index of the likeliest class; of equal ones, the first."""

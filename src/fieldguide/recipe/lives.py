@@ -7,7 +7,7 @@ works wherever an earlier one does, and its YAML reads back as a `Recipe`.
 from typing import Literal
 
 from fieldguide.recipe.schema import Augmentation, Data, Interpolation, Model, Recipe, Split, Three, Training
-from fieldguide.settings import ResolvedPhase, ResolvedRounds
+from fieldguide.settings import Flips, ResolvedPhase, ResolvedRounds
 
 
 class ResolvedModel(Model):
@@ -74,6 +74,12 @@ class SizedRecipe(ResolvedRecipe):
     training: SizedTraining
 
 
+class PlannedData(SizedData):
+    """The preprocessing, also at test time."""
+
+    test_flips: Flips
+
+
 class PlannedTraining(SizedTraining):
     """The method with its phases and rounds."""
 
@@ -87,6 +93,7 @@ class PlannedTraining(SizedTraining):
 class PlannedRecipe(SizedRecipe):
     """A recipe in which only what the machine decides is open."""
 
+    data: PlannedData
     training: PlannedTraining
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from fieldguide.recipe import lives
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
 from fieldguide.recipe.schema import Data, Model, Plateau, Recipe
-from fieldguide.settings import Phase, ResolvedPhase, ResolvedRounds, Rounds, Section
+from fieldguide.settings import Flips, Phase, ResolvedPhase, ResolvedRounds, Rounds, Section
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -50,11 +50,11 @@ def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fus
     return with_plan(sized, sized.training.phases, sized.training.rounds)
 
 
-def with_sizes(recipe: ResolvedRecipe, image_size_px: int, batch_size: int) -> SizedRecipe:
-    """The recipe with these sizes, and with the cache's size if that is open."""
+def with_sizes(recipe: ResolvedRecipe, image_size_px: int, batch_size: int, *, caches: bool = True) -> SizedRecipe:
+    """The recipe with these sizes, and with the cache's size if that is open (none unless it `caches`)."""
     side = recipe.data.cache_side_px
     if side is None and recipe.augmentation.engine == "fused":
-        side = CACHE_SIDE_FACTOR * max(image_size_px, largest_size_px(recipe)[1])
+        side = CACHE_SIDE_FACTOR * max(image_size_px, largest_size_px(recipe)[1]) if caches else 0
     return _as(
         SizedRecipe,
         recipe,
@@ -63,8 +63,17 @@ def with_sizes(recipe: ResolvedRecipe, image_size_px: int, batch_size: int) -> S
     )
 
 
-def with_plan(recipe: SizedRecipe, phases: Sequence[Phase], rounds: Rounds) -> PlannedRecipe:
-    """The recipe with these phases and rounds, only the augmentations they use, and no minutes: the plan is made."""
+def with_plan(
+    recipe: SizedRecipe,
+    phases: Sequence[Phase],
+    rounds: Rounds,
+    flips: Flips = "horizontal",
+    validation_photos: int | None = None,
+) -> PlannedRecipe:
+    """The recipe with these phases and rounds, only the augmentations they use, and no minutes: the plan is made.
+
+    `flips` and `validation_photos` are taken where the recipe leaves them open.
+    """
     training, size = recipe.training, recipe.data.image_size_px
     rounds = _as(ResolvedRounds, rounds, augmentation=rounds.augmentation or phases[-1].augmentation)
     if training.plan == "auto":
@@ -73,12 +82,21 @@ def with_plan(recipe: SizedRecipe, phases: Sequence[Phase], rounds: Rounds) -> P
         mixing = {"mixup_alpha": training.mixup_alpha or 0.0, "cutmix_alpha": training.cutmix_alpha or 0.0}
     filled = tuple(_phase(phase, training.learning_rate, size) for phase in phases)
     named = dict.fromkeys([*(phase.augmentation for phase in phases), rounds.augmentation])
-    own = recipe.augmentation
+    own, data = recipe.augmentation, recipe.data
     return _as(
         PlannedRecipe,
         recipe,
+        data=_as(lives.PlannedData, data, test_flips=flips if data.test_flips == "auto" else data.test_flips),
         augmentation=_as(lives.ResolvedAugmentation, own, policies={name: own.known()[name] for name in named}),
-        training=_as(lives.PlannedTraining, training, plan=None, phases=filled, rounds=rounds, **mixing),
+        training=_as(
+            lives.PlannedTraining,
+            training,
+            plan=None,
+            validation_photos=training.validation_photos or validation_photos,
+            phases=filled,
+            rounds=rounds,
+            **mixing,
+        ),
     )
 
 
@@ -99,8 +117,11 @@ def settled_as(recipe: ResolvedRecipe, other: ResolvedRecipe) -> ResolvedRecipe:
     """The recipe with the plan and the `auto` values of another one."""
     if recipe.training.plan == "auto" and isinstance(other, PlannedRecipe):
         size = recipe.data.image_size_px or other.data.image_size_px
-        sized = with_sizes(recipe, size, recipe.training.batch_size or other.training.batch_size)
-        recipe = with_plan(sized, other.training.phases, other.training.rounds)
+        sized = with_sizes(
+            recipe, size, recipe.training.batch_size or other.training.batch_size, caches=other.data.cache_side_px != 0
+        )
+        made = other.training
+        recipe = with_plan(sized, made.phases, made.rounds, other.data.test_flips, made.validation_photos)
     open_ones = {name for name in OF_A_MACHINE if dict(recipe.training)[name] in (None, "auto")}
     taken = {name: value for name, value in other.training if name in open_ones}
     return recipe.model_copy(update={"training": recipe.training.model_copy(update=taken)})

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from fieldguide.settings import BUILT_IN, Phase, Policy, Rate, Rounds, Section
+from fieldguide.settings import BUILT_IN, Flips, Phase, Policy, Rate, Rounds, Section
 
 AUTO = "auto"  # the backbone that `assemble.backbone` chooses
 HeadKind = Literal["linear", "bottleneck", "mlp"]
@@ -69,10 +69,10 @@ class Data(Section):
         description="crop_share after the training; auto: the best on validation of crop_share, 0.875, 0.95 and 1; "
         "null: crop_share",
     )
-    test_flips: Literal["none", "horizontal"] = Field(
+    test_flips: Flips | Literal["auto"] = Field(
         default="none",
         description="after the training; horizontal: logits are the mean over a photo and its mirror image, "
-        "in twice the time",
+        "in twice the time; auto: horizontal, unless a plan's minutes are too short for it",
     )
     cache_side_px: int | None = Field(
         default=None,
@@ -239,6 +239,12 @@ class Training(Section):
         default=None,
         description="logit_adjustment: rare classes weigh as much in the loss; balanced_sampling: they are drawn as "
         "often; null: logit_adjustment for metric macro_accuracy, else none",
+    )
+    validation_photos: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many validation photos choose the epoch, stratified by class; all are judged at the "
+        "end; null: all, or what a plan has time for",
     )
     phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
     rounds: Annotated[Rounds, BeforeValidator(_rounds_from_number)] = Rounds()

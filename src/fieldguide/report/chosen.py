@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def chosen(epochs: Sequence[int], among: int, best_by: str, metric: str, test_settings: int = 0) -> dict[str, Any]:
+def chosen(
+    epochs: Sequence[int], among: int, best_by: str, metric: str, test_settings: int = 0, photos: int | None = None
+) -> dict[str, Any]:
     """The choice of one training, as plain data with its words.
 
     Args:
@@ -12,10 +14,11 @@ def chosen(epochs: Sequence[int], among: int, best_by: str, metric: str, test_se
         among: epochs trained.
         best_by, metric: as in the recipe.
         test_settings: test sizes and crops tried; 0 if that of the training is kept.
+        photos: the most validation photos that chose the epoch; None: all.
     """
     kind = "soup" if len(epochs) > 1 else "epoch"
     data = {"kind": kind, "epochs": list(epochs), "among": among, "by": best_by, "metric": metric}
-    data["test_settings"] = test_settings
+    data |= {"test_settings": test_settings, "photos": photos}
     return data | {"text": words(data)}
 
 
@@ -34,4 +37,5 @@ def words(chose: Mapping[str, Any]) -> str:
     numbers = ", ".join(map(str, chose["epochs"]))
     model = f"the greedy soup of epochs {numbers}" if chose["kind"] == "soup" else f"epoch {numbers}"
     tried = f", and the test size and crop among {chose['test_settings']}" if chose["test_settings"] else ""
-    return f"{model} of {chose['among']}, by {by}{tried}"
+    some = f" on at most {chose['photos']:,} of them" if chose["photos"] else ""
+    return f"{model} of {chose['among']}, by {by}{some}{tried}"

@@ -48,8 +48,9 @@ def answer(kept: Kept) -> dict[str, Any]:
 
 def _unread(figures: Mapping[str, Any], part: str) -> str:
     """How many photos of a part are not counted; empty if there are none."""
-    failed = len(figures.get("failed") or ())
-    return f"{counted(failed, f'{part} photo')} unreadable; not counted" if failed else ""
+    failed, left = len(figures.get("failed") or ()), int(figures.get("not_judged") or 0)
+    unread = [f"{counted(failed, f'{part} photo')} unreadable; not counted"] if failed else []
+    return "; ".join(unread + ([f"{counted(left, f'{part} photo')} not judged, because time was up"] if left else []))
 
 
 def _test_sentence(has_test: bool, times: int) -> str:

@@ -9,7 +9,13 @@ Part = Literal["all", "last_two_stages"]
 TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # tried when the test size is chosen on validation
 TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # tried for the crop
 RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds per validation photo
-PASSES_OF_AN_EPOCH, PASSES_OF_JUDGING = 1.0, 2.0  # over the validation photos; the second in fp32
+SLOWER_IN_FP32 = 2.0  # judging, beside a pass in bf16
+SLOWER_AS_BUILT = 1.3  # judging, beside a pass in fp32 with channels last
+KEPT_TO_JUDGE, MOST_TO_JUDGE = 0.15, 0.4  # of the time left, also for `CHOOSING` photos; judging ends with the time
+MOST_FOR_MIRRORS = 0.2  # of the time left, to judge mirror images as well
+MOST_TO_CHOOSE = 0.05  # of the time left, for one pass over the validation photos; else a part of them chooses
+CHOOSING, CHOOSING_A_CLASS = 1_000, 10  # photos that are enough to choose an epoch
+FOLLOWING, FOLLOWING_A_CLASS = 200, 2  # photos that are enough where nothing is chosen
 FILLED = 0.95  # of the time left; a short measurement misses some costs
 WELL_TUNED_EPOCHS = 8  # that should fit at an image size
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
@@ -42,10 +48,42 @@ class Task:
     """The training to plan."""
 
     images: int  # training photos
-    validation_images: int
+    validation_images: int  # of each epoch
+    num_classes: int
     is_pretrained: bool
     can_probe: bool  # whether the head is one linear layer
     head_parameters: int = 0  # fitting the head takes longer with more
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What has to be judged: validation photos, after each epoch and at the end."""
+
+    images: int  # validation photos
+    forward: float  # seconds a photo in evaluation mode
+    slower: float = SLOWER_IN_FP32  # how much longer a photo takes at the end
+    soup_candidates: int = 0  # each needs one more validation, also when time runs out
+    tried: float = 0.0  # extra judgings to choose size and crop; see `judgings_to_choose`
+
+    def end_seconds(self, views: int) -> float:
+        """To judge all photos at the end, each in so many views."""
+        return self.slower * views * (1 + self.tried) * self.forward * self.images
+
+    def views(self, seconds: float | None) -> int:
+        """2, the photo and its mirror image, if that takes little of the seconds left; else 1."""
+        return 2 if seconds is None or self.end_seconds(2) <= MOST_FOR_MIRRORS * seconds else 1
+
+    def choosing(self, seconds: float | None, num_classes: int, *, steps: bool) -> int:
+        """How many photos choose the epoch: all if that takes little of the seconds left; `steps`: steps follow."""
+        if seconds is None or self.forward * self.images <= MOST_TO_CHOOSE * seconds:
+            return self.images
+        return min(self.images, max(CHOOSING, CHOOSING_A_CLASS * num_classes) if steps else fewest_judged(num_classes))
+
+    def reserve(self, seconds: float, views: int, choosing: int) -> float:
+        """Seconds of those left that are needed after the last step: its validation, judging the bundle, the report."""
+        last, end = (1 + self.soup_candidates) * self.forward * choosing, self.end_seconds(views)
+        enough = min(MOST_TO_JUDGE * max(0.0, seconds), end * CHOOSING / max(1, self.images))
+        return RESERVE + PICTURE * self.images + last + min(end, max(KEPT_TO_JUDGE * seconds, enough))
 
 
 @dataclass(frozen=True)
@@ -129,21 +167,6 @@ def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> 
     return after < 2 * forward * task.images
 
 
-def reserve_seconds(
-    forward: float, validation_images: int, views: int = 1, soup_candidates: int = 0, tried: float = 0.0
-) -> float:
-    """Seconds needed after the last step: its validation, judging the bundle (in fp32), the report.
-
-    Args:
-        forward: seconds per photo in evaluation mode.
-        views: per photo, averaged by the bundle.
-        soup_candidates: each needs one more validation, also when time runs out.
-        tried: extra judgings to choose size and crop; see `judgings_to_choose`.
-    """
-    passes = PASSES_OF_AN_EPOCH + PASSES_OF_JUDGING * views * (1 + tried) + soup_candidates
-    return RESERVE + passes * forward * validation_images + PICTURE * validation_images
-
-
 def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = None) -> float:
     """The most that choosing test size and crop can cost, in judgings at the training's size.
 
@@ -156,6 +179,11 @@ def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = Non
     crops = others * max(sizes, default=1.0)
     largest = max(sizes, default=1.0) - 1  # what the final judging costs more at that size
     return 1 + sum(sizes) + crops + largest
+
+
+def fewest_judged(num_classes: int) -> int:
+    """How many validation photos are judged however little time there is."""
+    return max(FOLLOWING, FOLLOWING_A_CLASS * num_classes)
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:

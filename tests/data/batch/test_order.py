@@ -20,8 +20,8 @@ PLENTY = 10**9
 UNEVEN = [0] * 22 + [1] * 7 + [2]  # 22 to 1
 
 
-def turns(labels, *, batch_size=4, seed=0, epoch=1, balanced=True):
-    return [t for batch in epoch_order(labels, batch_size, seed, epoch, balanced=balanced) for t in batch]
+def turns(labels, *, batch_size=4, seed=0, epoch=1, order="balanced"):
+    return [t for batch in epoch_order(labels, batch_size, seed, epoch, order=order) for t in batch]
 
 
 def test_without_balance_the_order_is_numpys_permutation_and_each_photo_comes_once():
@@ -57,6 +57,19 @@ def test_a_balanced_order_depends_on_seed_and_epoch_alone_and_is_fresh_for_each(
     assert turns(UNEVEN, batch_size=3) == turns(UNEVEN, batch_size=8)
 
 
+@pytest.mark.parametrize("labels", [UNEVEN, [0, 1], [3] * 5, list(range(6)), [0] * 40 + [1] * 20 + [2] * 20 + [5]])
+def test_a_stratified_epoch_begins_with_each_class_and_goes_on_in_proportion(labels):
+    for epoch in (1, 2, 3):
+        places = [turn.photo for turn in turns(labels, epoch=epoch, order="stratified")]
+        assert sorted(places) == list(range(len(labels)))  # each photo once
+        of_class, drawn = Counter(labels), [labels[place] for place in places]
+        assert set(drawn[: len(of_class)]) == set(labels)
+        for end in range(len(of_class), len(labels) + 1):
+            seen = Counter(drawn[:end])
+            assert all(abs(seen[k] - of_class[k] * end / len(labels)) <= len(of_class) for k in of_class)
+    assert turns(labels, batch_size=3, order="stratified") == turns(labels, batch_size=8, order="stratified")
+
+
 def test_every_photo_of_a_large_class_has_its_turn_in_some_epoch():
     assert {turn.photo for epoch in range(1, 20) for turn in turns(UNEVEN, epoch=epoch)} == set(range(30))
 
@@ -84,13 +97,13 @@ def test_a_photo_that_comes_again_looks_different_and_an_epoch_can_begin_at_a_la
     batches = feed_of(
         make_photos(tmp_path / "photos", {"cat": 12, "dog": 2}), Cache(tmp_path / "cache", PLENTY), engine
     )
-    made = list(batches.epoch("standard", 1, balanced=True))
+    made = list(batches.epoch("standard", 1, order="balanced"))
     assert len(made) == batches.steps_per_epoch == 4
     images = [(file, image) for batch in made for file, image in zip(batch.files, batch.images, strict=True)]
     dogs = [image for file, image in images if file.startswith("dog")]
     assert len(dogs) == 7 and len({image.numpy().tobytes() for image in dogs}) == 7
-    plain = list(batches.epoch("none", 1, balanced=True))
+    plain = list(batches.epoch("none", 1, order="balanced"))
     assert len({i.numpy().tobytes() for b in plain for i, f in zip(b.images, b.files, strict=True) if "dog" in f}) == 2
-    later = list(batches.epoch("standard", 1, first_step=2, balanced=True))
+    later = list(batches.epoch("standard", 1, first_step=2, order="balanced"))
     assert [batch.files for batch in later] == [batch.files for batch in made[2:]]
     assert all(torch.equal(one.images, other.images) for one, other in zip(later, made[2:], strict=True))

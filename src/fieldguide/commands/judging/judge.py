@@ -42,16 +42,19 @@ def judge_photos(
     rows: Sequence[Row],
     photos: Mapping[str, Path | Image],
     advance: Callable[[int], None] = lambda _: None,
+    is_enough: Callable[[int], bool] = lambda _: False,
 ) -> Judged:
     """The output of a predictor for photos (pixels or paths, by file) with classes that the model knows.
 
-    `advance` is called with 1 after each photo. Raises PhotosError if none could be read, UsageError if the outputs of
-    the model are not finite.
+    `advance` is called with 1 after each photo; `is_enough` takes how many were judged, and ends it there. Raises
+    PhotosError if none could be read, UsageError if the outputs of the model are not finite.
     """
     index = {name: place for place, name in enumerate(predictor.classes)}
     judged, labels, found, failed = [], [], [], []
     answers = predictor.logits(photos[row.file] for row in rows)  # not all at once, for some are images
-    for row, (_, logits, reason) in zip(rows, answers, strict=True):
+    for done, (row, (_, logits, reason)) in enumerate(zip(rows, answers, strict=True)):
+        if is_enough(done):
+            break
         advance(1)
         if logits is None:
             failed.append({"file": row.file, "reason": reason})

@@ -122,9 +122,7 @@ class TrainingDisplay(Callback):
         self.epoch_began, self.images_done, self.images_before = time.perf_counter(), 0, 0
         stage = self.stage.label if self.stage else ""
         description = f"{stage}, epoch {len(self.epochs) + 1}"
-        self._progress.reset(
-            self._task, total=self.images_per_epoch, description=description, note="", visible=True
-        )
+        self._progress.reset(self._task, total=self.images_per_epoch, description=description, note="", visible=True)
 
     @property
     def _accuracy(self) -> str:

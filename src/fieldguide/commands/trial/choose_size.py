@@ -24,7 +24,7 @@ from fieldguide.errors import UsageError
 from fieldguide.model.bundle import read_description, write_preprocessing
 from fieldguide.model.classifier import demand_image_size, make_on_meta
 from fieldguide.recipe.contradictions import MOST_RESIZED_PX
-from fieldguide.recipe.lives import SizedRecipe
+from fieldguide.recipe.lives import PlannedRecipe, SizedRecipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.budget import TEST_CROP_SHARES, TEST_SIZE_FACTORS
 
@@ -36,7 +36,7 @@ MOST_LOOKED_AT = 200  # photos whose size is read for this
 
 def settle_size(
     run: RunFolder,
-    recipe: SizedRecipe,
+    recipe: PlannedRecipe,
     rows: Sequence[Row],
     photos: Mapping[str, Path | Image],
     device: str,

@@ -24,7 +24,7 @@ def result_of(trial: Trial, state: State, judged: dict[str, Any]) -> dict[str, A
     training, split, best = trial.recipe.training, trial.split, state.best.epoch
     test_time, epochs = judged["test_time"], state.best.soup or (best.epoch,)
     tried = len(test_time["tried"]) if test_time["taken"] else 0
-    chose = chosen(epochs, len(state.history), training.best_by, training.metric, tried)
+    chose = chosen(epochs, len(state.history), training.best_by, training.metric, tried, training.validation_photos)
     return {
         "format": RESULT_FORMAT,
         "recipe": trial.name,

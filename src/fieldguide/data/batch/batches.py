@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 
+from fieldguide.data.batch.order import SHUFFLED, Order
+
 
 @dataclass(frozen=True)
 class LabelledPhoto:
@@ -34,9 +36,9 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED) -> Iterator[Batch]:
         """The batches of one epoch, counted over the whole run, by the augmentation of that name.
 
-        The first `first_step` batches are left out, and none of their photos is read. `balanced` draws each class
-        equally often, in place of each photo once. Raises PhotosError if a photo cannot be read any more.
+        The first `first_step` batches are left out, and none of their photos is read; see `epoch_order` for `order`.
+        Raises PhotosError if a photo cannot be read any more.
         """

@@ -1,10 +1,13 @@
 """Which photo comes when in an epoch: a function of (seed, epoch) alone, so that every batch can be made again."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
+
+Order = Literal["shuffled", "balanced", "stratified"]
+SHUFFLED: Order = "shuffled"
 
 
 class Turn(NamedTuple):
@@ -24,16 +27,21 @@ def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:
 
 
 def epoch_order(
-    labels: Sequence[int], batch_size: int, seed: int, epoch: int, *, balanced: bool = False
+    labels: Sequence[int], batch_size: int, seed: int, epoch: int, *, order: Order = SHUFFLED
 ) -> list[list[Turn]]:
     """The batches of an epoch, counted over the whole run; the last may have fewer photos, or one more.
 
-    `labels` are (photos,) indices of classes. `balanced` draws each class equally often, in place of each photo once.
-    The epoch is as long; its photos come from `_balanced`.
+    Args:
+        labels: (photos,) indices of classes.
+        order: `balanced` draws each class equally often, in place of each photo once (the epoch is as long; see
+            `_balanced`). `stratified` begins with a photo of each class, and then has the classes in proportion, so
+            that an epoch that is cut short has seen what the whole would have.
     """
     chance = np.random.default_rng([seed, epoch])
-    if not balanced:
-        return [[Turn(place) for place in batch] for batch in cut(chance.permutation(len(labels)).tolist(), batch_size)]
+    if order != "balanced":
+        drawn = chance.permutation(len(labels)).tolist()
+        places = in_proportion(labels, drawn) if order == "stratified" else drawn
+        return [[Turn(place) for place in batch] for batch in cut(places, batch_size)]
     seen: Counter[int] = Counter()
     batches = []
     for batch in cut(_balanced(labels, chance), batch_size):
@@ -43,6 +51,17 @@ def epoch_order(
             seen[place] += 1
         batches.append(turns)
     return batches
+
+
+def in_proportion(labels: Sequence[Hashable], drawn: Sequence[int]) -> list[int]:
+    """The places `drawn`, in an order that begins with a photo of each class and goes on in proportion."""
+    images, before = Counter(labels), Counter[Hashable]()
+    shares = []
+    for place in drawn:
+        label = labels[place]
+        shares.append(before[label] / images[label])
+        before[label] += 1
+    return [place for _, place in sorted(zip(shares, drawn, strict=True), key=lambda pair: pair[0])]
 
 
 def _balanced(labels: Sequence[int], chance: np.random.Generator) -> list[int]:

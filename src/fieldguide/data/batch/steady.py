@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from fieldguide.data.batch.batches import Batch
+from fieldguide.data.batch.order import SHUFFLED, Order
 from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.errors import MachineError
 
@@ -19,7 +20,7 @@ def steady(
     first_step: int,
     tell: Callable[[str], None],
     *,
-    balanced: bool = False,
+    order: Order = SHUFFLED,
 ) -> Iterator[Batch]:
     """The batches of one epoch; a worker that dies is replaced, which `tell` hears, but not twice at the same batch.
 
@@ -28,7 +29,7 @@ def steady(
     step, failed = first_step, -1
     while True:
         try:
-            for batch in batches.epoch(augmentation, epoch, step, balanced=balanced):
+            for batch in batches.epoch(augmentation, epoch, step, order=order):
                 _let_no_signal_raise()
                 step += 1
                 yield batch

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fieldguide.data.augment.reference import Augment, photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
-from fieldguide.data.batch.order import cut, epoch_order
+from fieldguide.data.batch.order import SHUFFLED, Order, cut, epoch_order
 from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.preprocess import pixels
 from fieldguide.errors import PhotosError
@@ -61,11 +61,11 @@ class TrainingBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, balanced: bool = False) -> Iterator[Batch]:
+    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         self._plan[:] = [
             [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
-            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, balanced=balanced)[first_step:]
+            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, order=order)[first_step:]
         ]
         for made in self._loader:
             if isinstance(made, str):
