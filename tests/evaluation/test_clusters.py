@@ -106,7 +106,7 @@ def test_of_groups_a_difference_is_shown_only_where_the_interval_leaves_out_0_as
     assert found.p_value == pytest.approx(2 / 2**20) and found.difference_low < 0 < found.difference
     assert not found.shown and found.as_dict()["shown"] is False
     assert found.sentence("A", "B").startswith(
-        "A beats B: not significant at n = 200 in 20 groups (difference 10.0 points, -0."
+        "A against B: not significant at n = 200 in 20 groups (difference 10.0 points, -0."
     )
     for clear, better in ((burst_by_burst(4, 1, 20, 10), "A"), (burst_by_burst(1, 4, 20, 10), "B")):
         assert clear.shown and clear.sentence("A", "B").startswith(

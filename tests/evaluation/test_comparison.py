@@ -94,14 +94,14 @@ def test_the_sentence_is_seen_from_the_better_one():
 def test_a_difference_that_is_not_shown_is_said_to_be_so():
     sentence = compare_predictions(*two_models(716, 23, 21, 20)).sentence("A", "B")
     assert re.fullmatch(
-        r"A beats B: not significant at n = 780 \(difference 0\.3 points, -1\.\d to 2\.\d; McNemar p = 0\.88\)",
+        r"A against B: not significant at n = 780 \(difference 0\.3 points, -1\.\d to 2\.\d; McNemar p = 0\.88\)",
         sentence,
     )
 
 
 def test_two_equal_models_do_not_differ_and_that_is_said_with_its_doubt():
     sentence = compare_predictions(*two_models(96, 0, 0, 4)).sentence("A", "B")
-    assert sentence == "A beats B: not significant at n = 100 (difference 0.0 points, -3.7 to 3.7; McNemar p = 1)"
+    assert sentence == "A against B: not significant at n = 100 (difference 0.0 points, -3.7 to 3.7; McNemar p = 1)"
 
 
 def test_where_the_interval_leaves_out_0_and_the_exact_test_does_not_reject_nothing_is_shown():
@@ -113,7 +113,7 @@ def test_where_the_interval_leaves_out_0_and_the_exact_test_does_not_reject_noth
     assert found.difference_low > 0
     assert found.p_value == 0.0625
     assert not found.shown
-    assert found.sentence("A", "B").startswith("A beats B: not significant at n = 100 (difference 5.0 points, ")
+    assert found.sentence("A", "B").startswith("A against B: not significant at n = 100 (difference 5.0 points, ")
 
 
 @pytest.mark.parametrize("both", [0, 200])

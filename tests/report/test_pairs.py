@@ -33,7 +33,7 @@ def test_each_pair_of_few_runs_has_its_sentence(make_run):
     found = pair_runs(runs)
     assert [(pair.a, pair.b) for pair in found.pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert found.pairs[0].sentence.startswith("b beats a by 30.0 points (")
-    assert found.pairs[2].sentence.startswith("c beats b: not significant at n = 100")
+    assert found.pairs[2].sentence.startswith("c against b: not significant at n = 100")
     assert all(
         "these photos also chose the epoch, so the figure is optimistic" in pair.sentence for pair in found.pairs
     )

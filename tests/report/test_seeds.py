@@ -41,10 +41,10 @@ def test_without_all_tests_there_is_no_mean_of_them():
 
 def test_the_tables_tell_deviation_and_what_the_photos_chose():
     found = [*rows(), seeds_row("a", rows())]
-    text = to_markdown(found, ["a beats b: not significant", "two\nlines"])
+    text = to_markdown(found, ["a against b: not significant", "two\nlines"])
     assert "0.837 ± 0.025 (0.774 to 0.899)" in text and "0.813 ± 0.032 (0.733 to 0.893)" in text
     assert "which also chose the epoch" in text and "± standard deviation over seeds" in text
-    assert text.endswith("\n\n- a beats b: not significant\n- two lines\n")
+    assert text.endswith("\n\n- a against b: not significant\n- two lines\n")
     lines = to_csv(found).splitlines()
     assert "chosen on these photos: epoch 3 of 4" in lines[1] and "chosen on these photos: each run's epoch" in lines[4]
 

@@ -76,7 +76,7 @@ class Comparison:
             points = f"{gain} points ({low_points} to {high_points}; {sample}, {test})"
             return f"{better} beats {other} by {points}{note}"
         return (
-            f"{better} beats {other}: not significant at {sample} "
+            f"{better} against {other}: not significant at {sample} "
             f"(difference {gain} points, {low_points} to {high_points}; {test}){note}"
         )
 
