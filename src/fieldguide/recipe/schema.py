@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from fieldguide.settings import BUILT_IN, Flips, Phase, Policy, Rate, Rounds, Section
+from fieldguide.settings import BUILT_IN, Phase, Policy, Rate, Rounds, Section
 
 AUTO = "auto"  # the backbone that `assemble.backbone` chooses
 HeadKind = Literal["linear", "bottleneck", "mlp"]
@@ -69,7 +69,7 @@ class Data(Section):
         description="crop_share after the training; auto: the best on validation of crop_share, 0.875, 0.95 and 1; "
         "null: crop_share",
     )
-    test_flips: Flips | Literal["auto"] = Field(
+    test_flips: Literal["none", "horizontal", "auto"] = Field(
         default="none",
         description="after the training; horizontal: logits are the mean over a photo and its mirror image, "
         "in twice the time; auto: horizontal, unless a plan's minutes are too short for it",

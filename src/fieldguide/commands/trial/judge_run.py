@@ -60,4 +60,4 @@ def _judge(trial: Trial) -> dict[str, Any]:
     fit = calibration["temperature"], calibration["fitted_on_n"], calibration["temperature_note"]
     write_temperature(run.bundle, *fit)
     figures = {key: value for key, value in judged.figures().items() if key not in ("per_class", "confused_pairs")}
-    return {"validation": figures | {"not_judged": missing}, "calibration": calibration}
+    return {"validation": figures | ({"not_judged": missing} if missing else {}), "calibration": calibration}
