@@ -65,6 +65,7 @@ def test_a_probe_that_has_no_time_sees_a_few_photos_of_each_class_and_fills_no_c
     settings = (*AT_32_PX, "training.batch_size=8")
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=0.001, quiet=True)
     seen = run.result["probe"]["training"]
+    assert run.result["plan"][0].endswith("the time is too short even for this, so training ends late")
     assert read_recipe(run.path / "recipe.yaml").data.cache_side_px == 0
     assert run.result["out_of_time"] and seen["images"] == 40 and run.result["validation"]["images"] == 10
 

@@ -177,11 +177,11 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
     """The plan in two or three lines."""
     lines = []
     if planned.probe:
-        takes, some = duration(planned.probe_seconds), round(planned.probe_share * task.images)
-        if (some := max(some, PHOTOS_A_CLASS * task.num_classes)) < task.images:
-            lines.append(f"probe on frozen features of about {some:,} photos; all {task.images:,} would take {takes}")
-        else:
-            lines.append(f"probe on frozen features, about {takes}")
+        fits = round(planned.probe_share * task.images)
+        some = max(fits, min(task.images, PHOTOS_A_CLASS * task.num_classes))
+        about = f" of about {some:,} photos; all {task.images:,} would take" if some < task.images else ", about"
+        short = "; the time is too short even for this, so training ends late" if fits < some else ""
+        lines.append(f"probe on frozen features{about} {duration(planned.probe_seconds)}{short}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
         takes = duration(planned.epochs * planned.epoch_seconds)
