@@ -26,6 +26,13 @@ def test_the_table_has_the_columns_of_the_report_and_intervals():
     assert "b\\|c" in text and "validation: 780 photos, which also chose the epoch; test: 1,562 photos" in text
 
 
+def test_below_the_table_stands_each_number_of_photos():
+    part = result(0.7)
+    part["validation"]["images"] = 200  # time was up
+    rows = table([("a", result(0.8)), ("b", part), ("c", result(0.9))])
+    assert "validation: 200 and 780 photos, which also chose the epoch" in to_markdown(rows)
+
+
 def test_the_csv_keeps_full_precision():
     rows = list(csv.DictReader(io.StringIO(to_csv(table([("a", result(0.8123456789))])))))
     assert tuple(rows[0]) == HEADER and float(rows[0]["validation_accuracy"]) == 0.8123456789

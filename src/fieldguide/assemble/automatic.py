@@ -55,11 +55,10 @@ class Planner:
     def __init__(self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, split: Split) -> None:
         self.recipe = recipe
         self.model = model
-        images = len(split.part("train"))
-        self.batch_size = recipe.training.batch_size or choose_batch_size(images)
+        self.batch_size = recipe.training.batch_size or choose_batch_size(len(split.part("train")))
         self.speed = Speed(recipe, model, device, self.batch_size)
         self.task = Task(
-            images,
+            len(split.part("train")),
             len(split.part("val")),
             len(split.classes),
             is_pretrained=recipe.model.weights != "none",

@@ -129,9 +129,10 @@ def remarks_on_test(rows: Sequence[Row]) -> list[str]:
 
 def footnote(rows: Sequence[Row]) -> str:
     """How to read the table."""
-    text = f"95 % intervals (Wilson); validation: {rows[0]['validation_images']:,} photos, which also chose the epoch"
-    tested = {row["test_images"] for row in rows if row["test_images"]}
-    text += f"; test: {', '.join(f'{count:,}' for count in sorted(tested))} photos" if tested else ""
+    counts = ({row[f"{part}_images"] or 0 for row in rows} - {0} for part in ("validation", "test"))
+    judged, tested = (" and ".join(f"{count:,}" for count in sorted(of)) for of in counts)
+    text = f"95 % intervals (Wilson); validation: {judged} photos, which also chose the epoch"
+    text += f"; test: {tested} photos" if tested else ""
     if any(row["seeds"] > 1 for row in rows):
         text += (
             "; means: ± standard deviation over seeds, and Student's t-interval of the mean, "
