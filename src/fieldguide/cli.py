@@ -56,12 +56,7 @@ def _show_version(wanted: bool) -> None:
 
 Device = Annotated[str, _option("DEVICE", "auto, cpu or cuda:N", "--device")]
 Engine = Annotated[
-    str,
-    _option(
-        "NAME",
-        "plain (as trained), faster: folded, compiled, openvino (checked by plain); auto: the fastest",
-        "--engine",
-    ),
+    str, _option("NAME", "plain (as trained); faster: folded, compiled, openvino; auto: the fastest", "--engine")
 ]
 Settings = Annotated[list[str] | None, _option("FIELD=VALUE", "change a recipe field; repeatable", "--set")]
 Weights = Annotated[str | None, _option("X", "start from: hub (pretrained), none (random), file or run", "--weights")]
