@@ -5,10 +5,12 @@ import json
 import pytest
 
 from fieldguide import evaluate, train
+from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.recipe.load import read_recipe
 from tests.commands.test_auto import AT_32_PX
 
+SAME = ("images", "accuracy", "accuracy_low", "macro_accuracy", "macro_accuracy_low", "macro_accuracy_high")
 UNEVEN = {"train/a": 6, "train/b": 6, "val/a": 8, "val/b": 4}
 
 
@@ -53,6 +55,8 @@ def test_where_time_is_up_judging_ends_after_a_few_of_each_class_and_says_so(
     run = train(photos, output=tmp_path / "run", weights="none", overrides=AT_32_PX, minutes=0.001)
     assert run.result["validation"]["images"] == 2 and run.result["validation"]["not_judged"] == 10
     kept = read_predictions(run.path / "predictions.npz")
+    figures = judge(kept.probabilities(), kept.labels, kept.classes, kept.groups)
+    assert {name: run.result["validation"][name] for name in SAME} == {name: figures[name] for name in SAME}
     assert sorted(kept.labels.tolist()) == [0, 1] and list(kept.files) == sorted(kept.files)
     assert "judging 2 of 12 validation photos" in " ".join(capsys.readouterr().out.split())
     assert "10 validation photos not judged, because time was up" in (run.path / "report.html").read_text()

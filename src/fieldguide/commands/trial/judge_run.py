@@ -1,6 +1,7 @@
 """From a trained bundle to figures: test size, predictions, temperature, result and report."""
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
 from fieldguide import assemble
@@ -49,7 +50,8 @@ def _judge(trial: Trial) -> dict[str, Any]:
 
     in_turn = rows if left is None else assemble.in_proportion(rows, trial.recipe.training.seed)
     judged = judge_photos(load_predictor(run.path, trial.device), in_turn, photos, is_enough=is_out_of_time)
-    answers = judged.predictions.in_order_of([row.file for row in rows])
+    judged = replace(judged, predictions=judged.predictions.in_order_of([row.file for row in rows]))
+    answers = judged.predictions  # resampled intervals depend on the order
     if missing := len(rows) - len(answers.files) - len(judged.failed):
         trial.screen.warn(
             f"out of time after judging {len(answers.files):,} of {len(rows):,} validation photos, stratified by "
