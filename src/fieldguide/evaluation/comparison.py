@@ -133,7 +133,7 @@ def _problem_with_pairing(a: Predictions, b: Predictions, name_a: str, name_b: s
     if missing or added:
         return (
             f"{name_a} and {name_b} were not evaluated on the same photos: {len(missing)} only in {name_a}, "
-            f"{len(added)} only in {name_b} (such as {min(missing | added)}); compare runs of one split"
+            f"{len(added)} only in {name_b} (such as {min(missing | added)}); compare runs that judged all of one split"
         )
     changed = [file for file in a.files if classes_a[file] != classes_b[file]]
     if changed:
