@@ -11,6 +11,7 @@ Flips = Literal["none", "horizontal"]  # at test time
 Method = Literal["gradient", "probe"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=100)]
+Epochs = Annotated[float, Field(ge=0, le=100_000)]  # may be a part of one
 Degrees = Annotated[float, Field(ge=0, le=180)]
 
 
@@ -87,6 +88,24 @@ class Phase(Section):
     )
     min_improvement: float = Field(default=0.001, ge=0, description="of the validation loss")
     patience_epochs: int = Field(default=3, ge=1, description="converged after this many epochs without improvement")
+    replanned: tuple[tuple[Epochs, Epochs], ...] = Field(
+        default=(),
+        description="written where time changed the plan: after so many epochs of the phase, it has so many in all",
+    )
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether time was up before it could begin."""
+        return bool(self.replanned) and self.replanned[-1][1] == 0
+
+    @field_validator("replanned")
+    @classmethod
+    def _in_order(cls, replanned: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        """A phase cannot end before what is done of it."""
+        begins = [after for after, _ in replanned]
+        if begins != sorted(begins) or any(epochs < after for after, epochs in replanned):
+            raise PydanticCustomError("replanned", "must be pairs [after, in all], in order, with after <= in all")
+        return replanned
 
 
 class ResolvedPhase(Phase):

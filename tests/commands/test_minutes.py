@@ -1,6 +1,7 @@
 """Whatever the photos and however short the minutes: every class is seen, and what was judged is told."""
 
 import json
+import re
 
 import pytest
 
@@ -69,9 +70,27 @@ def test_a_probe_that_has_no_time_sees_a_few_photos_of_each_class_and_fills_no_c
     settings = (*AT_32_PX, "training.batch_size=8")
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=0.001, quiet=True)
     seen = run.result["probe"]["training"]
-    assert run.result["plan"][0].endswith("the time is too short even for this, so training ends late")
+    late = re.search(
+        r"the time is about (\d+) s too short even for this, so training ends late$", run.result["plan"][0]
+    )
+    assert late is not None and int(late[1]) > 0
     assert read_recipe(run.path / "recipe.yaml").data.cache_side_px == 0
     assert run.result["out_of_time"] and seen["images"] == 40 and run.result["validation"]["images"] == 10
+    assert read_recipe(run.path / "recipe.yaml").training.phases[0].replanned == ((5 / 13, 5 / 13),)
+    again = train(photos, run.path / "recipe.yaml", tmp_path / "again", weights=weights, quiet=True)
+    assert again.result["probe"] == run.result["probe"] and not again.result["out_of_time"]
+
+
+def test_an_epoch_that_time_cut_is_trained_again_by_the_recipe_that_was_left(tmp_path, make_photos):
+    photos = make_photos(tmp_path / "photos", {"train/a": 20, "train/b": 20, "val/a": 4, "val/b": 4})
+    settings = (*AT_32_PX, "training.batch_size=8")
+    run = train(photos, output=tmp_path / "run", weights="none", overrides=settings, minutes=0.001, quiet=True)
+    [epoch] = history(run)
+    assert run.result["out_of_time"] and 0 < epoch["training"]["images"] < 40
+    again = train(photos, run.path / "recipe.yaml", tmp_path / "again", weights="none", quiet=True)
+    [repeated] = history(again)
+    assert repeated["training"] == epoch["training"] and repeated["validation"] == epoch["validation"]
+    assert not again.result["out_of_time"]
 
 
 @pytest.mark.parametrize(("minutes", "flips"), [(None, "horizontal"), (60, "horizontal"), (0.001, "none")])

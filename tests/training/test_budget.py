@@ -18,6 +18,7 @@ from fieldguide.training.budget import (
     candidate_sides,
     choose_batch_size,
     choose_side,
+    epochs_again,
     has_no_time_for_steps,
     judgings_to_choose,
     plan_epochs,
@@ -146,3 +147,23 @@ def test_a_head_of_many_classes_takes_longer_to_solve_for():
     probes = [plan_epochs(COSTS, task, 600, lambda: None).probe_seconds for task in (TASK, small, large)]
     assert probes[0] == probes[1]
     assert probes[2] - probes[0] == pytest.approx(2e-3 * 5_000 * (1_000_000 / MEASURED_HEAD - 1))
+
+
+@pytest.mark.parametrize(
+    ("done", "left", "epochs"),
+    [
+        (4, 6.0, 10),  # as planned
+        (4, 5.95, 10),  # the last one is cut a little
+        (4, 5.5, 9),
+        (4, 0.5, 4),  # no part of an epoch once the rate has begun to fall
+        (4, 7.4, 10),  # not worth another plan
+        (4, 9.0, 12),
+        (4, 1000.0, 30),
+        (10, 50.0, 10),  # the rate has fallen to 0
+        (0, 0.45, 0),
+        (0, 0.8, 0.76),
+        (0, 3.0, 3),
+    ],
+)
+def test_epochs_are_planned_again_by_the_time_that_is_left(done, left, epochs):
+    assert epochs_again(done, 10, 20.0, 20.0 * left, 30) == pytest.approx(epochs)

@@ -248,7 +248,7 @@ def test_a_checkpoint_of_format_1_whose_reasons_are_sentences_goes_on_with_their
     path = tmp_path / f"{checkpoints.numbers()[-1]:06d}.json"
     body = json.loads(path.read_text())["checkpoint"]
     kinds = ["max_epochs", "converged"]
-    assert body["format"] == 2 and [reason for _, _, reason in body["state"]["ended"]][:1] == kinds[:1]
+    assert body["format"] == 2 and [reason for _, _, reason, *_ in body["state"]["ended"]][:1] == kinds[:1]
     body["format"] = 1
     body["state"]["ended"] = [
         [4, True, "its most epochs"],

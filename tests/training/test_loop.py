@@ -13,8 +13,8 @@ from fieldguide.training.ends import Cause, Reason, Stopped
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.observers import Callback, Observers
 from fieldguide.training.optimizer import make_optimizer
-from fieldguide.training.plan import Plan
-from fieldguide.training.schedule import Constant
+from fieldguide.training.plan import Pace, Plan
+from fieldguide.training.schedule import Constant, Cosine
 from fieldguide.training.state import Scores, State
 from fieldguide.training.step import OnDevice, StepSettings
 from fieldguide.training.tools import Tools
@@ -518,3 +518,145 @@ def test_each_callback_is_told_that_the_run_failed_also_after_one_of_them_did():
     observers.tell(lambda each: 1 / 0)
     observers.run_failed(error)
     assert told == ["bad", error] and error.__notes__ == ["callback Bad failed too (KeyError: 'mine')"]
+
+
+PACE = Pace(probe_seconds=1.0, epoch_seconds=13.0, most_epochs=30)
+TIMED = Plan((phase("standard", 10, patience_epochs=10),), rounds(max_rounds=0), None, "validation_loss", pace=PACE)
+
+
+class ChangingClock(Clock):
+    """After some epochs, steps and validations take `times` as long."""
+
+    def __init__(self, monkeypatch, after, times):
+        super().__init__(monkeypatch)
+        self.after, self.times, self.rates, self.validations = after, times, [], 0
+
+    def _goes_on(self, seconds):
+        self.now += seconds * (self.times if self.validations >= self.after else 1)
+
+    def tools(self, made):
+        def evaluate(model):
+            self._goes_on(10)
+            self.validations += 1
+            return made.evaluate(model)
+
+        def seed_step(epoch, step):
+            self._goes_on(1)
+            made.seed_step(epoch, step)
+
+        def schedule(optimizer, stage, steps_per_epoch):
+            return Cosine(optimizer, stage, steps_per_epoch, 0)
+
+        return dataclasses.replace(made, evaluate=evaluate, seed_step=seed_step, make_schedule=schedule)
+
+
+class Told(Diary):
+    def __init__(self, model):
+        super().__init__(model)
+        self.plans, self.rates = [], []
+
+    def planned_again(self, stage):
+        self.plans.append(stage.replanned[-1])
+
+    def losses_known(self, steps):
+        self.rates += [step.learning_rate for step in steps]
+
+
+def timed(monkeypatch, clock, seconds, plan=TIMED, losses=None):
+    model = network()
+    diary = Told(model)
+    plan = dataclasses.replace(plan, max_seconds=seconds)
+    state = train(model, plan, clock.tools(tools(losses or falling(40))), Observers([diary]), stop=lambda: None)
+    return state, diary, model
+
+
+def test_a_machine_that_gets_slower_by_half_changes_the_plan_and_not_the_end(monkeypatch):
+    clock = ChangingClock(monkeypatch, after=4, times=2)
+    state, diary, _ = timed(monkeypatch, clock, 131.0)
+    assert diary.plans == [(5, 7)]  # 4 epochs of 13 s and one of 26; two more of 26 s fit in 131 s
+    assert len(state.history) == 7 and not state.out_of_time and 130 - 13 <= clock.now <= 131
+    assert diary.ended[0].reason is Reason.MAX_EPOCHS
+    assert diary.rates == sorted(diary.rates, reverse=True) and diary.rates[-1] < 0.02 * diary.rates[0]  # to the end
+    drops = [before - after for before, after in zip(diary.rates, diary.rates[1:], strict=False)]
+    assert max(drops) < 0.2 * diary.rates[0]  # and it does not jump
+
+
+def test_a_machine_that_gets_quicker_uses_the_time(monkeypatch):
+    clock = ChangingClock(monkeypatch, after=4, times=0.5)
+    state, diary, _ = timed(monkeypatch, clock, 131.0)
+    assert len(state.history) == 16 and clock.now == pytest.approx(4 * 13 + 12 * 6.5)
+    assert not state.out_of_time and diary.rates == sorted(diary.rates, reverse=True)
+
+
+def test_a_machine_as_planned_keeps_the_plan(monkeypatch):
+    state, diary, _ = timed(monkeypatch, ChangingClock(monkeypatch, 99, 1), 131.0)
+    assert diary.plans == [] and len(state.history) == 10
+
+
+def test_a_person_s_own_epochs_are_not_planned_again(monkeypatch):
+    plan = dataclasses.replace(TIMED, pace=None)
+    state, diary, _ = timed(monkeypatch, ChangingClock(monkeypatch, 4, 0.5), 131.0, plan)
+    assert diary.plans == [] and len(state.history) == 10
+
+
+@pytest.mark.parametrize(("after", "times", "seconds"), [(4, 2, 131.0), (4, 0.5, 131.0), (0, 1, 30.5)])
+def test_what_was_done_gives_the_same_numbers_again(monkeypatch, after, times, seconds):
+    """Also where time cut an epoch."""
+    state, first, model = timed(monkeypatch, ChangingClock(monkeypatch, after, times), seconds)
+    stage = state.ended[0].stage
+    assert stage.replanned
+    again = dataclasses.replace(TIMED, phases=(stage,), pace=None)
+    repeated, diary, other = timed(monkeypatch, ChangingClock(monkeypatch, 99, 1), 1e9, again)
+    assert [epoch.training for epoch in repeated.history] == [epoch.training for epoch in state.history]
+    assert diary.rates == first.rates and not repeated.out_of_time
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in other.state_dict().items())
+
+
+def test_what_was_planned_again_goes_on_in_another_process(monkeypatch, tmp_path):
+    clock, model = ChangingClock(monkeypatch, after=4, times=2), network()
+    plan, checkpoints = dataclasses.replace(TIMED, max_seconds=131.0), Checkpoints(tmp_path, 1e9)
+    told = Told(model)
+    train(
+        model,
+        plan,
+        clock.tools(tools(falling(40))),
+        Observers([told, checkpoints]),
+        lambda: BY_SIGNAL if len(told.rates) == 17 else None,
+    )  # in the sixth epoch
+    on = network()
+    found = checkpoints.newest(on)
+    state = state_of(found.snapshot.plain["state"], plan, best_weights_of(found.snapshot))
+    more, diary = ChangingClock(monkeypatch, 99, 1).tools(tools(falling(40)[5:])), Told(on)
+    state = train(
+        on,
+        dataclasses.replace(TIMED, pace=None),
+        more,
+        Observers([diary]),
+        lambda: None,
+        saved=Saved(state, found.snapshot),
+    )
+    _, first, whole_model = timed(monkeypatch, ChangingClock(monkeypatch, after=4, times=2), 131.0)
+    assert told.rates + diary.rates == first.rates and state.ended[0].stage.replanned == ((5, 7),)
+    assert all(torch.equal(whole_model.state_dict()[name], value) for name, value in on.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "epochs", "batches"),
+    [(34.0, 0, 0), (37.0, 1, 2), (60.0, 1, 3), (100.0, 5, 15)],
+)
+def test_after_a_slow_probe_fewer_epochs_are_planned_and_below_half_a_one_none(monkeypatch, seconds, epochs, batches):
+    clock = ChangingClock(monkeypatch, 0, 1)
+    pace = Pace(probe_seconds=12.5, epoch_seconds=10.0, most_epochs=30)
+    plan = dataclasses.replace(TIMED, phases=(PROBE_FIRST.phases[0], *TIMED.phases), pace=pace, max_seconds=seconds)
+
+    def probe(model, stage, epoch, goes):
+        clock.now += 15
+        assert goes(10, False) == "on"
+        return Scores(10, 10.0, 5)
+
+    model = network()
+    made = dataclasses.replace(clock.tools(tools(falling(40))), probe=probe)
+    state = train(model, plan, made, Observers([diary := Told(model)]), lambda: None)
+    # a probe of 25 s where 12.5 were planned: an epoch of 10 s should take 20, but takes 13
+    assert len(diary.rates) == batches and len(state.history) == 1 + epochs
+    assert state.out_of_time == (epochs == 0) and clock.now <= seconds

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -72,3 +73,25 @@ def test_constant_leaves_the_rate():
     schedule.before_step(7)
     schedule.after_epoch(Scores(1, 1.0, 0))
     assert held.param_groups[0]["lr"] == 0.1
+
+
+def test_a_cosine_that_was_planned_again_is_stretched_to_the_new_end_without_a_jump():
+    again = stage(10).again(4, 6)
+    plain, changed = (Cosine(optimizer(), one, 5, warmup_epochs=1) for one in (stage(10), again))
+    shares = [changed.share(step) for step in range(30)]
+    assert shares[:20] == [plain.share(step) for step in range(20)]
+    assert max(abs(after - before) for before, after in pairwise(shares[5:])) < 0.15
+    done = 15 / 45 + 30 / 45 * 9 / 10  # 15 of 45 steps after the warm-up, then 9 of the 10 that are left
+    assert shares[-1] == pytest.approx(0.5 * (1 + math.cos(math.pi * done)))
+    assert shares[5:] == sorted(shares[5:], reverse=True)
+
+
+def test_a_cosine_planned_again_before_it_begins_is_that_of_so_many_epochs():
+    for warmup in (0, 1):
+        short, again = (Cosine(optimizer(), one, 5, warmup_epochs=warmup) for one in (stage(4), stage(10).again(0, 4)))
+        assert [short.share(step) for step in range(20)] == [again.share(step) for step in range(20)]
+
+
+def test_a_part_of_an_epoch_falls_to_its_end():
+    schedule = Cosine(optimizer(), stage(1).again(0, 0.6), 10, warmup_epochs=0.5)
+    assert [schedule.share(step) for step in range(6)] == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.75, 0.25])

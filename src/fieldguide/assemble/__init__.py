@@ -96,9 +96,8 @@ def assemble(
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
     feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance, read)
     to_judge = _to_judge(sized, split, paths, advance, read)
-    planned, told = (sized, ()) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
-    plan = make_plan(planned)
-    plan = replace(plan, max_seconds=planner.most_seconds(planned, outlook))
+    planned, told, pace = (sized, (), None) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
+    plan = replace(make_plan(planned), max_seconds=planner.most_seconds(planned, outlook), pace=pace)
     # after the feed, since photos in a GPU's memory leave less of it
     settled = _settled(planned, model, plan.most_epochs() * len(split.part("train")), device)
     demand_no_contradiction(settled)
@@ -156,7 +155,7 @@ def make_plan(recipe: PlannedRecipe) -> Plan:
     """The phases and rounds of a recipe, as the loop takes them."""
     training = recipe.training
     return Plan(
-        phases=tuple(Stage(kind="phase", **dict(phase)) for phase in training.phases),
+        phases=tuple(Stage(kind="phase", **dict(phase)) for phase in training.phases if not phase.is_left_out),
         rounds=training.rounds,
         max_epochs=training.max_epochs,
         best_by=training.best_by,

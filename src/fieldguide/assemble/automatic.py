@@ -18,6 +18,8 @@ from fieldguide.recipe.resolve import PROBE, with_plan, with_sizes
 from fieldguide.recipe.schema import AUTO
 from fieldguide.settings import BatchNorm, Flips, Phase, Rounds
 from fieldguide.training.budget import (
+    MOST_EPOCHS,
+    MOST_EPOCHS_FROM_SCRATCH,
     SLOWER_AS_BUILT,
     SLOWER_IN_FP32,
     Costs,
@@ -31,6 +33,7 @@ from fieldguide.training.budget import (
     judgings_to_choose,
     plan_epochs,
 )
+from fieldguide.training.plan import Pace
 
 VIEWS = {"none": 1, "horizontal": 2}
 FLIPS: dict[int, Flips] = {1: "none", 2: "horizontal"}
@@ -83,8 +86,8 @@ class Planner:
         left, task, _ = self._outlook(costs.forward, outlook, steps=True)
         return choose_side(sides, costs, task, left)
 
-    def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...]]:
-        """A recipe of `with_sizes` with its phases and rounds, and the plan in sentences."""
+    def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...], Pace]:
+        """A recipe of `with_sizes` with its phases and rounds, the plan in sentences, and the pace that it expects."""
         planned, choosing, views = self._plan(recipe.data.image_size_px, outlook)
         phases = _phases(planned, self.speed.batch_norm, self.task)
         epochs = planned.round_epochs  # none is cut short, since the cosine ends at 0
@@ -97,7 +100,8 @@ class Planner:
         if part is not None:
             what = "the epoch is chosen" if planned.epochs else "the probe is validated"
             told += (f"{what} on {part:,} of {self.task.validation_images:,} validation photos, stratified by class",)
-        return made, told
+        most = MOST_EPOCHS if self.task.is_pretrained else MOST_EPOCHS_FROM_SCRATCH
+        return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most)
 
     def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int, int]:
         """The plan, how many photos choose the epoch, and in how many views a photo is judged at the end."""
@@ -179,7 +183,10 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
         fits = round(planned.probe_share * task.images)
         some = max(fits, min(task.images, PHOTOS_A_CLASS * task.num_classes))
         about = f" of about {some:,} photos; all {task.images:,} would take" if some < task.images else ", about"
-        short = "; the time is too short even for this, so training ends late" if fits < some else ""
+        late = math.ceil((some - fits) * planned.probe_seconds / max(1, task.images))
+        short = (
+            f"; the time is about {duration(late)} too short even for this, so training ends late" if late > 0 else ""
+        )
         lines.append(f"probe on frozen features{about} {duration(planned.probe_seconds)}{short}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.commands.trial.begin import run_trial, seconds_for
+from fieldguide.commands.trial.begin import run_trial, seconds_for, seconds_left
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
@@ -63,7 +63,8 @@ def train(
     if minutes is not None:
         overrides = (*listed(overrides), {"training.max_minutes": minutes})
     name, chosen = demand_request(root, recipe, overrides, weights, device, [run], screen.say)
-    prepared = prepare(root, chosen, screen)
+    left = seconds_left(seconds_for(chosen.training.max_minutes, began))
+    prepared = prepare(root, chosen, screen, seconds_left=left)
 
     def run_one(own: ResolvedRecipe, photos: Prepared, folder: RunFolder, trainings: int) -> Run:
         seconds = seconds_for(chosen.training.max_minutes, began, trainings)  # a plan's own recipe has no minutes

@@ -127,6 +127,24 @@ def settled_as(recipe: ResolvedRecipe, other: ResolvedRecipe) -> ResolvedRecipe:
     return recipe.model_copy(update={"training": recipe.training.model_copy(update=taken)})
 
 
+def as_done(recipe: SettledRecipe, replanned: Sequence[Sequence[tuple[float, float]]]) -> SettledRecipe:
+    """The recipe with how time changed the plan of each phase, one entry for each."""
+    phases = zip(recipe.training.phases, replanned, strict=True)
+    made = tuple(phase.model_copy(update={"replanned": tuple(pairs)}) for phase, pairs in phases)
+    return _with_phases(recipe, made)
+
+
+def as_planned(recipe: Kind) -> Kind:
+    """The recipe before time changed its plan."""
+    assert isinstance(recipe, Recipe)
+    return _with_phases(recipe, tuple(phase.model_copy(update={"replanned": ()}) for phase in recipe.training.phases))
+
+
+def _with_phases(recipe: Kind, phases: Sequence[Phase]) -> Kind:
+    assert isinstance(recipe, Recipe)
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update={"phases": tuple(phases)})})
+
+
 def largest_size_px(recipe: Recipe) -> tuple[str, int]:
     """The field with the largest image size, and that size; 0 if all are open."""
     named = {"data.image_size_px": recipe.data.image_size_px or 0}

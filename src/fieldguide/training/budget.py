@@ -19,6 +19,8 @@ FOLLOWING, FOLLOWING_A_CLASS = 200, 2  # photos that are enough where nothing is
 FILLED = 0.95  # of the time left; a short measurement misses some costs
 WELL_TUNED_EPOCHS = 8  # that should fit at an image size
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
+MOST_CUT, SPARE = 0.1, 1.25  # planned again: of an epoch that may be cut; times the epochs left that fit to take more
+FEWEST_OF_AN_EPOCH = 0.5  # that is worth a stage
 MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
@@ -157,6 +159,30 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
     if not probes:
         epochs = max(1, epochs)  # at least one epoch must start; time may cut it short
     return Planned(probes, "all", epochs, 0, 1, probe, epoch, share)
+
+
+def epochs_again(done: int, planned: float, epoch_seconds: float, seconds: float, most: int) -> float:
+    """How many epochs a stage should have in all, after `done` of them.
+
+    Args:
+        planned: so far.
+        epoch_seconds: measured, or expected before the first.
+        seconds: left for the rest of them.
+        most: however much time there is.
+
+    Returns:
+        `planned` while it fits or little more does; 0, or a part of an epoch, only before the first.
+    """
+    fits = max(0.0, seconds) / max(epoch_seconds, 1e-9)
+    rest = planned - done
+    if rest <= 0:  # the rate has fallen to 0
+        return planned
+    if fits >= rest - MOST_CUT:  # a last epoch that is cut a little loses only steps at a low rate
+        more = min(most, done + int(FILLED * fits))
+        return more if more - done >= max(rest + 1, SPARE * rest) else planned
+    if done == 0 and fits + MOST_CUT < 1:
+        return FILLED * fits if fits >= FEWEST_OF_AN_EPOCH else 0.0
+    return done + int(fits + MOST_CUT)
 
 
 def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 
 from fieldguide.errors import UsageError
 from fieldguide.training.ends import NotFinite, Reason
-from fieldguide.training.plan import Ended, More, Plan, next_stage
+from fieldguide.training.plan import Ended, More, Plan, Stage, next_stage
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, Soup, State
 from fieldguide.training.under_way import UnderWay
 
@@ -58,6 +58,7 @@ def capture(model: nn.Module, state: State, under_way: UnderWay) -> Snapshot:
         "schedule": under_way.schedule.memory(),
         "convergence": {"lowest": lowest if math.isfinite(lowest) else None, "waited": under_way.convergence.waited},
         "running": running,
+        "replanned": under_way.stage.replanned,
     }
     if under_way.average is not None:
         plain["average_steps"] = under_way.average.steps
@@ -85,7 +86,7 @@ def plain_state(state: State) -> dict[str, Any]:
     """A state without its weights, ready for JSON."""
     plain = {
         "history": [asdict(epoch) for epoch in state.history],
-        "ended": [[ended.epochs, ended.improved, str(ended.reason)] for ended in state.ended],
+        "ended": [[ended.epochs, ended.improved, str(ended.reason), ended.stage.replanned] for ended in state.ended],
         "best_epoch": state.best.epoch.epoch if state.best else None,
         "more": [[more.after_stages, more.epochs] for more in state.more],
         "halved": [[halved.epoch, halved.step, halved.photos] for halved in state.halved],
@@ -115,10 +116,11 @@ def state_of(
     """
     try:
         state = State(more=[More(int(after), int(epochs)) for after, epochs in plain["more"]])
-        for epochs, improved, reason in plain["ended"]:
+        for epochs, improved, reason, *replanned in plain["ended"]:
             stage = next_stage(plan, state.ended, state.more)
             if stage is None:
                 raise ValueError("more stages ended than there are")
+            stage = _planned_again(stage, *replanned)
             state.ended.append(Ended(stage, int(epochs), bool(improved), Reason(reason)))
         state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
         state.out_of_time = bool(plain.get("out_of_time", False))
@@ -144,6 +146,12 @@ def state_of(
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
         raise UsageError(f"the saved state is damaged ({_told(error)})") from None
     return state
+
+
+def _planned_again(stage: Stage, replanned: Any = ()) -> Stage:
+    """Earlier versions planned once."""
+    pairs = tuple((float(after), float(epochs)) for after, epochs in replanned)
+    return stage if pairs == stage.replanned else Stage.model_validate({**dict(stage), "replanned": pairs})
 
 
 def _best(history: Sequence[Epoch], weights: Tensors, epoch: Any, validation: Any, soup: Any) -> Best:
@@ -221,6 +229,7 @@ def restore(snapshot: Snapshot, model: nn.Module, under_way: UnderWay) -> None:
         under_way.convergence.waited = int(plain["convergence"]["waited"])
         under_way.epochs, under_way.improved = int(plain["epochs"]), bool(plain["improved"])
         under_way.running = _running(**plain["running"])
+        under_way.take(_planned_again(under_way.stage, plain.get("replanned", ())))
         if under_way.average is not None:
             under_way.average.restore(part_of(snapshot.tensors, "average."), int(plain["average_steps"]))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RuntimeError) as error:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from torch import nn
 
@@ -13,7 +14,6 @@ from fieldguide.training.checkpoint import Snapshot, restore
 from fieldguide.training.ends import NotFinite, Reason, Stopped, stopped_by
 from fieldguide.training.limits import Limits
 from fieldguide.training.observers import Observers
-from fieldguide.training.optimizer import SHARE
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.soup import Weights, make_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State, is_better
@@ -53,7 +53,7 @@ def train(
         UsageError: `saved` belongs to another training.
     """
     state = saved.state if saved else State()
-    training = _Training(model, plan, tools, observers, stop, state, Limits(plan, state))
+    training = _Training(model, plan, tools, observers, stop, state, Limits(plan, state, tools.steps_per_epoch))
     if state.halved:
         tools.step.micro_batch.photos = state.halved[-1].photos
     try:
@@ -103,15 +103,17 @@ class _Training:
     def save_unless_spoilt(self) -> None:
         """Saves after a missing photo, since the steps before it are good; not after a loss that is not finite."""
         if self.under_way is not None and not self.state.is_spoilt:
-            if self.under_way.running.images:  # an epoch cut short by time is not judged yet
+            if self.under_way.running.images and self.state.out_of_time:  # the epoch that it cut is not judged yet
                 self.state.out_of_time = False
+                self.under_way.undo_cut()
             self._save(self.under_way)
 
     def _begin_next(self) -> UnderWay | None:
         """The next phase or round, from the best model so far; None at the end."""
         stage = None if self.state.stopped or self.limits.is_used_up() else self._next_stage()
-        if stage is None or (self.state.history and self.limits.is_out_of_time()):
+        if stage is None or (self.state.history and self.limits.is_too_late_for(stage)):
             return None
+        stage = self._planned_again(stage, 0)
         self.observers.tell(lambda each: each.stage_begins(stage, self.state))
         self.go_back_to_best()
         return self._prepare(stage)
@@ -136,7 +138,7 @@ class _Training:
 
     def _run_stage(self, under_way: UnderWay) -> Reason:
         """Trains the stage's epochs; returns why it ended."""
-        while (reason := self._why_it_ends(under_way)) is None:
+        while (reason := self.limits.why_it_ends(under_way)) is None:
             epoch = self._run_epoch(under_way)
             if epoch is None:
                 return Reason.STOPPED
@@ -144,20 +146,15 @@ class _Training:
             under_way.improved |= epoch.best
             under_way.convergence.take(epoch.validation.loss)
             under_way.running = Running()
+            under_way.take(self._planned_again(under_way.stage, under_way.epochs))
             self._save(under_way)
         return reason
 
-    def _why_it_ends(self, under_way: UnderWay) -> Reason | None:
-        stage = under_way.stage
-        if self.state.out_of_time:  # within the epoch
-            return Reason.OUT_OF_TIME
-        if under_way.convergence.is_reached:
-            return Reason.CONVERGED
-        if under_way.epochs >= stage.max_epochs:
-            return Reason.SOLVED if stage.method == "probe" else Reason.MAX_EPOCHS
-        if self.limits.is_used_up():
-            return Reason.TRAINING_MAX_EPOCHS
-        return Reason.OUT_OF_TIME if self.state.history and self.limits.is_out_of_time() else None
+    def _planned_again(self, stage: Stage, done: int) -> Stage:
+        changed = self.limits.planned_again(stage, done)
+        if changed is not stage:
+            self.observers.tell(lambda each: each.planned_again(changed))
+        return changed
 
     def _run_epoch(self, under_way: UnderWay) -> Epoch | None:
         """One epoch, or the rest of it, and its validation; None if it was stopped before the end."""
@@ -195,16 +192,23 @@ class _Training:
 
     def _solve(self, under_way: UnderWay, epoch: int) -> bool:
         """Runs a probe; false if it was stopped, then it starts over when resumed."""
-        stage, running = under_way.stage, under_way.running
+        stage, running, an_epoch, done = under_way.stage, under_way.running, self.tools.steps_per_epoch, 0
 
         def goes(photos: int, is_more: bool) -> Goes:
+            nonlocal done
+            done += 1
             self.observers.tell(lambda each: each.step_done(photos))
             self._ask_whether_to_stop()
-            return "stop" if self.state.stopped else "enough" if is_more and self.limits.is_out_of_time() else "on"
+            if self.state.stopped or not is_more:
+                return "stop" if self.state.stopped else "on"
+            is_cut = done >= round(stage.epochs * an_epoch) if stage.replanned else self.limits.is_out_of_time()
+            return "enough" if is_cut else "on"
 
         figures = self.tools.probe(self.model, stage, epoch, goes)
         if figures is not None:
             running.images, running.loss_sum, running.correct = figures.images, figures.loss_sum, figures.correct
+            if self.state.out_of_time:
+                under_way.cut(done / an_epoch)
         return figures is not None
 
     def _run_steps(self, under_way: UnderWay, epoch: int) -> bool:
@@ -212,11 +216,11 @@ class _Training:
         stage, running, waiting = under_way.stage, under_way.running, OnDevice()
         before = under_way.epochs * self.tools.steps_per_epoch
         training_mode(self.model)
-        batches = self.tools.batches(stage, epoch, running.steps)
+        end = stage.end_of_epoch(self.tools.steps_per_epoch, before)
+        batches = islice(self.tools.batches(stage, epoch, running.steps), max(0, end - before - running.steps))
         while (batch := self._next_batch(batches, waiting, running, epoch)) is not None:
             under_way.schedule.before_step(before + running.steps)
-            first = under_way.optimizer.param_groups[0]
-            rate = first["lr"] / first.get(SHARE, 1.0)
+            rate = under_way.rate
             if running.steps == 0:
                 running.learning_rate = rate
             self.tools.seed_step(epoch, running.steps)
@@ -235,8 +239,9 @@ class _Training:
                 self._save(under_way)
             if self.state.stopped:
                 return False
-            if running.steps < self.tools.steps_per_epoch and self.limits.is_out_of_time():
+            if before + running.steps < end and self.limits.is_out_of_time():
                 self._collect(waiting, running, epoch)
+                under_way.cut((before + running.steps) / self.tools.steps_per_epoch)
                 break
         return True
 

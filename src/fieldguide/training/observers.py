@@ -42,6 +42,9 @@ class Callback:
     def stage_resumes(self, stage: Stage, state: State, running: Running) -> None:
         """In place of `stage_begins`, where a saved training resumes within a stage."""
 
+    def planned_again(self, stage: Stage) -> None:
+        """Before a stage or after one of its epochs, where the time allows another number of epochs than planned."""
+
     def step_done(self, images: int) -> None:
         """Right after a step on so many photos; a GPU may still be computing it."""
 

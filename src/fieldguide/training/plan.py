@@ -1,5 +1,6 @@
 """The order of a training: phases, then rounds while they help."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,40 @@ class Stage(ResolvedPhase):
         """`phase standard`, `round 1`."""
         return self.name if self.kind == "round" else f"phase {self.name}"
 
+    @property
+    def epochs(self) -> float:
+        """How many it has in all, as far as is planned."""
+        return self.replanned[-1][1] if self.replanned else self.max_epochs
+
+    def batches(self, an_epoch: int, done: int) -> int:
+        """How many batches it has in all, by what was planned after `done` of them."""
+        known = [self.max_epochs, *(epochs for after, epochs in self.replanned if round(after * an_epoch) <= done)]
+        return round(known[-1] * an_epoch)
+
+    def end_of_epoch(self, an_epoch: int, done: int) -> int:
+        """After which batch of the stage the epoch ends that begins after `done`: within it where the stage ends."""
+        cuts = [round(epochs * an_epoch) for after, epochs in self.replanned if after == epochs]
+        return min([done + an_epoch, self.batches(an_epoch, done), *cuts])
+
+    def patience(self, epochs_done: int) -> int:
+        """A plan that grew waits longer, as long as it was told to be patient to its end."""
+        known = [epochs for after, epochs in self.replanned if after <= epochs_done]
+        waits_for_all = self.patience_epochs >= self.max_epochs
+        return max([self.patience_epochs, *(math.ceil(epochs) for epochs in known if waits_for_all)])
+
+    def again(self, after: float, epochs: float) -> "Stage":
+        """The stage with so many epochs in all, decided after so many."""
+        return self.model_copy(update={"replanned": (*self.replanned, (after, epochs))})
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a plan that was made for this machine expected of it."""
+
+    probe_seconds: float
+    epoch_seconds: float  # of what the steps train, with its validation
+    most_epochs: int  # however much time there is
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -31,10 +66,12 @@ class Plan:
     ema_decay: float | None = None  # of the moving average, which is judged and kept instead of the weights
     soup_candidates: int = 0  # how many of the best epochs are kept for a greedy soup at the end; 0: no soup
     metric: str = "accuracy"  # or `macro_accuracy`
+    pace: Pace | None = None  # None: the epochs are a person's, and are not planned again
 
     def most_epochs(self) -> int:
         """The most epochs it can have."""
-        planned = sum(stage.max_epochs for stage in self.phases) + self.rounds.max_rounds * self.rounds.max_epochs
+        phases = sum(math.ceil(stage.epochs) for stage in self.phases)
+        planned = phases + self.rounds.max_rounds * self.rounds.max_epochs
         return planned if self.max_epochs is None else min(planned, self.max_epochs)
 
 
@@ -97,6 +134,7 @@ def _round(plan: Plan, last: Stage, name: str, max_epochs: int, patience_epochs:
             "learning_rate": last.learning_rate * rounds.learning_rate_factor,
             "min_improvement": rounds.min_improvement,
             "patience_epochs": patience_epochs,
+            "replanned": (),
         }
     )
 

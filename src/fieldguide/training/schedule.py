@@ -20,6 +20,9 @@ class Schedule:
     def after_epoch(self, validation: Scores) -> None:
         """Called with the epoch's validation figures."""
 
+    def plan_again(self, stage: Stage) -> None:
+        """Called with the stage where its number of epochs has changed."""
+
     def memory(self) -> dict[str, float]:
         """What it remembers between epochs; the rates are in the optimiser, or follow from the step alone."""
         return {}
@@ -74,24 +77,43 @@ class Plateau(Schedule):
 
 
 class Cosine(Schedule):
-    """Linear warm-up, then half a cosine that reaches zero after the last step (Loshchilov and Hutter 2017, eq. 5)."""
+    """Linear warm-up, then half a cosine that reaches zero after the last step (Loshchilov and Hutter 2017, eq. 5).
+
+    Where the stage was planned again, the rest of the cosine is stretched to the new end, so the rate does not jump.
+    """
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, stage: Stage, steps_per_epoch: int, warmup_epochs: float
     ) -> None:
         self.optimizer = optimizer
         self.peak = stage.learning_rate
-        self.steps = stage.max_epochs * steps_per_epoch
-        self.warmup_steps = min(round(warmup_epochs * steps_per_epoch), self.steps - 1)
+        self.an_epoch = steps_per_epoch
+        self.stage = stage
+        first = stage.batches(steps_per_epoch, 0)
+        self.warmup_steps = min(round(warmup_epochs * min(first, steps_per_epoch)), max(0, first - 1))
 
     def before_step(self, step: int) -> None:
         """Sets the step's rate; each group gets its share."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak * self.share(step) * group.get(SHARE, 1.0)
 
+    def plan_again(self, stage: Stage) -> None:
+        """Takes the new end."""
+        self.stage = stage
+
     def share(self, step: int) -> float:
         """The step's share of the peak rate, in (0, 1]."""
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        done = (step - self.warmup_steps) / (self.steps - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * done))
+        return 0.5 * (1 + math.cos(math.pi * self._done(step)))
+
+    def _done(self, step: int) -> float:
+        """The share of the cosine before the step, in [0, 1]."""
+        done, begin, end = 0.0, self.warmup_steps, self.stage.max_epochs * self.an_epoch
+        for after, epochs in self.stage.replanned:
+            at = max(round(after * self.an_epoch), self.warmup_steps)
+            if at > step:
+                break
+            done += (1 - done) * (at - begin) / max(1, end - begin)
+            begin, end = at, round(epochs * self.an_epoch)
+        return min(1.0, done + (1 - done) * (step - begin) / max(1, end - begin))

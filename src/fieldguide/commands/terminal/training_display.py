@@ -1,5 +1,6 @@
 """What a person sees while a training runs: a live table on a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,14 @@ class TrainingDisplay(Callback):
         if not self.is_live:
             self.screen.say(f"{stage.label}{start}: {how}")
         self._begin_epoch()
+
+    def planned_again(self, stage: Stage) -> None:
+        """Where the time allows a stage another number of epochs."""
+        epochs, *earlier = (epochs for _, epochs in reversed(stage.replanned))
+        before = earlier[0] if earlier else stage.max_epochs
+        self.most_epochs += math.ceil(epochs) - math.ceil(before)
+        why = "the machine is slower than planned" if epochs < before else "there is time for more"
+        self._tell(f"{stage.label}: planned again, {epochs:.3g} epochs in all, not {before:.3g}; {why}")
 
     def stage_resumes(self, stage: Stage, state: State, running: Running) -> None:
         """Where a saved training resumes within a stage."""

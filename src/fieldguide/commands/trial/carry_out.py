@@ -18,6 +18,7 @@ from fieldguide.commands.trial.result import report_result, soup_sentence
 from fieldguide.data.split.partition import split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, NotFiniteError, TrainingError, counted
+from fieldguide.recipe.resolve import as_done
 from fieldguide.storage import digest, write_json
 from fieldguide.training.ends import Stopped
 from fieldguide.training.loop import Saved
@@ -105,6 +106,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
             interrupts.at_once = True
             if interrupts.received and not state.stopped:  # in the last validation: no step follows
                 raise KeyboardInterrupt(interrupts.received)
+            _write_what_was_done(trial, state)
             result = judge_and_write(trial, state)
         observers.tell(lambda each: each.run_done(result))
         demand_no_failed_callback(observers, f"the run is complete: {trial.run.path}")
@@ -117,6 +119,18 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
     trial.screen.say(feed.waiting.sentence())
     report_result(trial.run, result, trial.screen)
     return Run(trial.run.path, result)
+
+
+def _write_what_was_done(trial: Trial, state: State) -> None:
+    """Puts into the recipe how time changed the plan, so that it gives the same numbers again."""
+    if state.stopped is not None:
+        return
+    done = iter([ended.stage.replanned for ended in state.ended if ended.stage.kind == "phase"])
+    not_begun = ((0.0, 0.0),) if state.out_of_time else ()
+    phases = trial.recipe.training.phases
+    replanned = [phase.replanned if phase.is_left_out else next(done, not_begun) for phase in phases]
+    if replanned != [phase.replanned for phase in phases]:
+        write_recipe(trial.run, as_done(trial.recipe, replanned), trial.name)
 
 
 def demand_no_failed_callback(observers: Observers, what_now: str) -> None:

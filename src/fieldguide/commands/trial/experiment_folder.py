@@ -9,7 +9,7 @@ from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.overrides import Overrides, listed
-from fieldguide.recipe.resolve import settled_as
+from fieldguide.recipe.resolve import as_planned, settled_as
 from fieldguide.recipe.schema import AUTO
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_there, problem_with_output_file
@@ -48,7 +48,7 @@ def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
 
     there = assemble.resolved(read_draft(run.recipe).demand())
     alike = (recipe, settled_as(recipe, there))  # a trial that failed early has the recipe as requested
-    if fields(to_yaml(there)) not in [fields(to_yaml(each)) for each in alike]:
+    if fields(to_yaml(as_planned(there))) not in [fields(to_yaml(as_planned(each))) for each in alike]:
         what_now = "was trained with another recipe or other --set; choose another -o or move it away"
         raise UsageError(f"{run.path}: {what_now}")
 

@@ -11,6 +11,7 @@ import torch
 from fieldguide import assemble, world
 from fieldguide.commands.judging.seen import Seen, demand_no_fold_was_seen, seen_by_weights
 from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.in_time import InTime
 from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.files import problem_with_folder
 from fieldguide.data.look.findings import ACROSS_PARTS, TWO_LABELS, Finding, Kind, Remark, Topic
@@ -127,8 +128,17 @@ def _device(name: str) -> tuple[torch.device, str | None]:
         return assemble.CPU, str(error)
 
 
-def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequence[str] = ()) -> Prepared:
-    """Finds, reads, checks and splits the photos; `weights` are others that trainings on this split start from.
+def prepare(
+    root: Path,
+    recipe: ResolvedRecipe,
+    screen: Screen,
+    weights: Sequence[str] = (),
+    seconds_left: Callable[[], float] | None = None,
+) -> Prepared:
+    """Finds, reads, checks and splits the photos.
+
+    `weights` are others that trainings on this split start from; `seconds_left` of the command bound the time to look
+    for near duplicates, which is told (None: no limit).
 
     Raises PhotosError for an empty class, unreadable photos that the recipe does not exclude, a leak or too few photos;
     UsageError if the weights are a run whose split is damaged.
@@ -136,7 +146,8 @@ def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequenc
     folder = _scanned(root, recipe, screen)
     seen = seen_by_weights([recipe.model.weights, *weights])
     contents = _room_for_contents(recipe)
-    facts, checked = look_over(folder, recipe.data.max_megapixels, screen.counting, contents)
+    in_time = InTime(screen, seconds_left)
+    facts, checked = look_over(folder, recipe.data.max_megapixels, in_time.counting, contents, in_time.is_late)
     hash_of = {entry.photo.file: entry.content_hash for entry in facts}
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
@@ -145,6 +156,7 @@ def prepare(root: Path, recipe: ResolvedRecipe, screen: Screen, weights: Sequenc
         *in_folds,
         *_deal_with_unreadable(facts, recipe.data.unreadable),
         *_told_by_check(checked),
+        *in_time.remarks(root),
     ]
     groups = [*checked.groups, *_groups_by_name(folder, recipe.split.group_pattern, screen)]
     split, more = make_split(

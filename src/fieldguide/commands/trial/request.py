@@ -20,6 +20,7 @@ from fieldguide.model.weights import LoadedWeights
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft, to_yaml
 from fieldguide.recipe.overrides import Overrides
+from fieldguide.recipe.resolve import as_planned
 from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
@@ -83,7 +84,7 @@ def demand_same_recipe(run: RunFolder, request: Request, overrides: Overrides) -
         write_recipe(run, Recipe.model_validate(request.recipe), request.recipe_name)
     recipe = read_draft(run.recipe, overrides).demand()
     began = Recipe.model_validate(request.recipe)  # fields of later versions have their defaults
-    before, now = (dict(_fields(each.model_dump(mode="json"))) for each in (began, recipe))
+    before, now = (dict(_fields(as_planned(each).model_dump(mode="json"))) for each in (began, recipe))
     changed = [
         f"{name} is {now.get(name)}, was {before.get(name)}"
         for name in dict.fromkeys((*before, *now))

@@ -85,6 +85,7 @@ def _stage(ended: Ended) -> dict[str, Any]:
         "epochs": ended.epochs,
         "improved": ended.improved,
         "max_epochs": stage.max_epochs,
+        "replanned": [list(pair) for pair in stage.replanned],
         "min_improvement": stage.min_improvement,
         "patience_epochs": stage.patience_epochs,
         "reason": {"kind": str(ended.reason), "text": ended.sentence()},

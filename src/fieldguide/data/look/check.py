@@ -40,10 +40,16 @@ class Checked:
 
 
 def check_photos(
-    folder: PhotoFolder, facts: Sequence[Facts], advance: Callable[[float], None] = lambda _: None
+    folder: PhotoFolder,
+    facts: Sequence[Facts],
+    advance: Callable[[float], None] = lambda _: None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> Checked:
-    """All findings, from the facts of every photo; `advance` gets the share compared since the last call."""
-    duplicates = find_duplicates(facts, advance)
+    """All findings, from the facts of every photo; `advance` gets the share compared since the last call.
+
+    Where `is_late`, near duplicates are only those found so far.
+    """
+    duplicates = find_duplicates(facts, advance, is_late)
     counts = count(folder, [entry.photo for entry in facts if not entry.reason], duplicates.file_groups)
     findings = [
         *_file_findings(facts),

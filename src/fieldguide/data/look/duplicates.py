@@ -47,8 +47,15 @@ class Duplicates:
         return [[photo.file for photo in pair] for pair in pairs if len({photo.part for photo in pair}) > 1]
 
 
-def find_duplicates(facts: Sequence[Facts], advance: Callable[[float], None] = lambda _: None) -> Duplicates:
-    """Compares all photos that could be read; `advance` gets the share of the work done since the last call."""
+def find_duplicates(
+    facts: Sequence[Facts],
+    advance: Callable[[float], None] = lambda _: None,
+    is_late: Callable[[], bool] = lambda: False,
+) -> Duplicates:
+    """Compares all photos that could be read; `advance` gets the share of the work done since the last call.
+
+    Where `is_late`, near duplicates are only those found so far.
+    """
     by_content: dict[str, list[Facts]] = defaultdict(list)
     for entry in facts:
         if entry.print is not None:
@@ -57,7 +64,7 @@ def find_duplicates(facts: Sequence[Facts], advance: Callable[[float], None] = l
     photos = [tuple(entry.photo for entry in content) for content in contents]
     prints = [content[0].print for content in contents if content[0].print is not None]
     aspects = [content[0].width / content[0].height for content in contents]
-    pairs = near_pairs(prints, aspects, advance, [{photo.part for photo in same} for same in photos])
+    pairs = near_pairs(prints, aspects, advance, [{photo.part for photo in same} for same in photos], is_late)
     kept, large = groups_of(pairs, [same[0].class_name for same in photos])
     same = tuple(content for content in photos if len(content) > 1)
     joined = {place for group in kept for place in group}

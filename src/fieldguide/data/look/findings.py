@@ -127,6 +127,7 @@ class Topic(Enum):
     SINGLE = "classes with one photo"
     NOT_VALIDATED = "classes or photos that are never validated"
     FEWER_THAN_FOLDS = "classes with fewer photos than folds"
+    NOT_COMPARED = "near duplicates that were not looked for"
     MOOT_SETTINGS = "settings that change nothing here"
     FROM_THE_RUN = "kept with the run when it began"
 

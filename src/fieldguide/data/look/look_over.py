@@ -64,13 +64,20 @@ def silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], No
 
 
 def look_over(
-    folder: PhotoFolder, max_megapixels: float, progress: Progress = silent, contents: Contents | None = None
+    folder: PhotoFolder,
+    max_megapixels: float,
+    progress: Progress = silent,
+    contents: Contents | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Facts], CheckReport]:
-    """Looks at each photo once and collects the findings, as `train` does first; `contents` keeps what it read."""
+    """Looks at each photo once and collects the findings, as `train` does first; `contents` keeps what it read.
+
+    Where `is_late`, asked while photos are compared, near duplicates are only those found so far.
+    """
     with progress("looking at photos", len(folder.photos)) as advance:
         facts = look_at(folder.photos, max_megapixels, advance, contents)
     with progress("comparing photos, %", PERCENT) as advance:
-        return facts, _report(folder, check_photos(folder, facts, _in_percent(advance)))
+        return facts, _report(folder, check_photos(folder, facts, _in_percent(advance), is_late))
 
 
 def _in_percent(advance: Callable[[int], None]) -> Callable[[float], None]:

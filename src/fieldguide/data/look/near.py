@@ -53,8 +53,11 @@ def near_pairs(
     aspects: Sequence[float],
     advance: Callable[[float], None] = lambda _: None,
     parts: Sequence[Collection[str]] | None = None,
+    is_late: Callable[[], bool] = lambda: False,
 ) -> list[NearPair]:
     """Finds near duplicates among prints of upright photos; flat ones (nothing to compare) are left out.
+
+    Where `is_late`, asked now and then, it ends with those it has found.
 
     `aspects` are width / height, `parts` those that each photo is in, such as train and val (None: all in one part).
     A photo is compared with its best candidates of every part, so that thousands of look-alikes of its own part hide
@@ -67,7 +70,8 @@ def near_pairs(
     of_part = np.ones((1, len(prints)), np.bool_)
     if parts is not None:
         of_part = np.array([[name in of_photo for of_photo in parts] for name in sorted(set().union(*parts))])
-    first, second = _candidates([prints[i] for i in places], np.array(aspects)[places], of_part[:, places])
+    own = np.array(aspects)[places]
+    first, second = _candidates([prints[i] for i in places], own, of_part[:, places], is_late)
     advance(0.2 if len(first) else 1)
     batches = [
         (places[first[start : start + PAIRS_AT_ONCE]], places[second[start : start + PAIRS_AT_ONCE]])
@@ -79,6 +83,8 @@ def near_pairs(
         for pairs in prefetched(batches, lambda batch: _confirmed(prints, *batch)):
             found += pairs
             advance(0.8 / len(batches))
+            if is_late():
+                break
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
@@ -97,14 +103,22 @@ def groups_of(pairs: Sequence[NearPair], class_names: Sequence[str | None]) -> t
     return kept, large
 
 
-def _candidates(prints: Sequence[Print], aspects: npt.NDArray[np.float64], of_part: Flags) -> tuple[Indices, Indices]:
+def _candidates(
+    prints: Sequence[Print],
+    aspects: npt.NDArray[np.float64],
+    of_part: Flags,
+    is_late: Callable[[], bool] = lambda: False,
+) -> tuple[Indices, Indices]:
     """Pairs (first < second) that hash, shape and a rough look do not tell apart."""
     hashes = np.array([made.phash for made in prints], np.uint64)
     shape = np.log(aspects)
     rough = _rough(prints)
     # A block of rows at a time bounds the memory.
-    blocks = range(0, len(prints), ROWS_AT_ONCE)
-    pairs = [_best_of_block(hashes, shape, rough, of_part, start) for start in blocks]
+    pairs = []
+    for start in range(0, len(prints), ROWS_AT_ONCE):
+        pairs.append(_best_of_block(hashes, shape, rough, of_part, start))
+        if is_late():
+            break
     both = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
     return both[:, 0], both[:, 1]
 

@@ -1,0 +1,72 @@
+"""The look at the photos as a part of the command's minutes: what it takes, and what is left out for it."""
+
+import math
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.data.look.findings import Remark, Topic
+from fieldguide.errors import duration
+
+TO_COMPARE, AT_LEAST = 0.1, 2.0  # share of the time left, and seconds, to look for near duplicates
+KNOWN_AFTER = 2.0  # seconds, after which the speed of the look is known
+MOST_TO_LOOK = 0.5  # of the time left; a look that takes more is told at once
+
+
+class InTime:
+    """Watches a look at photos; `seconds_left` is of the command (None: no limit, and nothing is watched)."""
+
+    def __init__(self, screen: Screen, seconds_left: Callable[[], float] | None) -> None:
+        self._screen, self._left = screen, seconds_left
+        self._is_told = seconds_left is None
+        self._end: float | None = None  # of comparing photos
+        self._was_late = False
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """As `Screen.counting`; says early where the first thing that is counted, the look, takes much of the time."""
+        began, done = time.monotonic(), 0
+        with self._screen.counting(what, total) as advance:
+
+            def count(more: int) -> None:
+                nonlocal done
+                done += more
+                advance(more)
+                gone = time.monotonic() - began
+                if not self._is_told and gone >= KNOWN_AFTER:
+                    self._tell(what, gone * total / done, gone)
+
+            yield count
+        self._is_told = True
+
+    def _tell(self, what: str, seconds: float, gone: float) -> None:
+        self._is_told = True
+        left = 0.0 if self._left is None else self._left() + gone
+        if seconds > MOST_TO_LOOK * left:
+            minutes = math.ceil(seconds / MOST_TO_LOOK / 60)
+            self._screen.warn(
+                f"{what} takes about {duration(seconds)} of the {duration(max(0.0, left))} that are left; for a better "
+                f"model give it {minutes} minutes or more"
+            )
+
+    def is_late(self) -> bool:
+        """Whether to end the search for near duplicates; its time begins with the first call."""
+        if self._left is None:
+            return False
+        if self._end is None:
+            self._end = time.monotonic() + max(AT_LEAST, TO_COMPARE * self._left())
+        self._was_late = time.monotonic() > self._end
+        return self._was_late
+
+    def remarks(self, root: Path) -> list[Remark]:
+        """What was left out."""
+        if not self._was_late:
+            return []
+        words = (
+            "not all near duplicates were looked for, because the time is short; some may be in two parts. To look for "
+            f"all: fieldguide check {shlex.quote(str(root))}"
+        )
+        return [Remark(Topic.NOT_COMPARED, words)]

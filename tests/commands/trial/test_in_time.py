@@ -1,0 +1,63 @@
+"""The look at the photos within the command's minutes."""
+
+import pytest
+
+from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial import in_time
+from fieldguide.commands.trial.in_time import InTime
+from fieldguide.data.look.findings import Topic
+
+
+class Time:
+    """A clock that goes on only when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(in_time.time, "monotonic", lambda: self.now)
+
+    def left(self, seconds):
+        return lambda: seconds - self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Time(monkeypatch)
+
+
+@pytest.mark.parametrize(("seconds", "is_told"), [(100.0, True), (1_000.0, False), (None, False)])
+def test_a_look_that_takes_over_half_of_the_time_says_so_early(clock, capsys, seconds, is_told):
+    watch = InTime(Screen(), None if seconds is None else clock.left(seconds))
+    with watch.counting("looking at photos", 1_000) as advance:
+        for _ in range(30):
+            clock.now += 0.1
+            advance(1)
+        told = " ".join(capsys.readouterr().out.split())
+    expected = (
+        "warning: looking at photos takes about 2 min of the 2 min that are left; for a better model give it 4 minutes "
+        "or more"
+    )
+    assert told == (expected if is_told else "")
+    with watch.counting("comparing photos", 100) as advance:
+        clock.now += 90
+        advance(1)
+    assert capsys.readouterr().out == ""  # once
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(100.0, 10), (10.0, 2)])
+def test_near_duplicates_are_looked_for_in_a_tenth_of_the_time_left_and_two_seconds_at_least(
+    clock, tmp_path, seconds, asked
+):
+    watch = InTime(Screen(quiet=True), clock.left(seconds))
+    for second in range(asked + 1):
+        clock.now = second
+        assert not watch.is_late() and watch.remarks(tmp_path) == []
+    clock.now += 0.1
+    assert watch.is_late()
+    [remark] = watch.remarks(tmp_path)
+    assert remark.topic is Topic.NOT_COMPARED and "fieldguide check" in remark.sentence
+
+
+def test_without_minutes_nothing_is_late(clock, tmp_path):
+    watch = InTime(Screen(quiet=True), None)
+    clock.now = 1e9
+    assert not watch.is_late() and watch.remarks(tmp_path) == []
