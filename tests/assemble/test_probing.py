@@ -109,3 +109,25 @@ def test_a_head_without_the_prior_answers_as_if_classes_were_equally_frequent():
     taken_off = (head.bias - other.bias).tolist()
     assert taken_off == pytest.approx([math.log(0.9), math.log(0.1)], abs=1e-6)
     assert adjusted.correct != figures.correct  # the rare class is answered more often
+
+
+def test_a_probe_fits_the_head_to_the_features_that_it_takes():
+    """Classes that only an early stage tells apart: by their brightness, which the last features do not show."""
+
+    class Staged(OwnBackbone):
+        stage_widths = (1, 2)
+
+        def stage_maps(self, images):
+            return [images.mean((1, 2, 3), keepdim=True), torch.zeros(len(images), 2, 1, 1)]
+
+        def pooled(self, features):
+            return features.flatten(1)
+
+    labels = torch.tensor([0, 1] * 20)
+    images = labels.view(-1, 1, 1, 1) + 0.1 * torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    batch = SimpleNamespace(images=images, labels=labels, files=tuple(f"{i:03}" for i in range(40)))
+    model = Classifier(Staged(torch.nn.Identity(), 2), torch.nn.Linear(3, 2), joins_stages=True)
+    features_of = _make_features_of(64, contextlib.nullcontext)
+    probe = make_probe(lambda *_: iter([batch]), features_of, 1, 2, 0, {}, None)
+    figures = probe(model, SimpleNamespace(views=1), 1, lambda photos, is_more: "on")
+    assert figures.correct == 40 and torch.equal(model(images).argmax(dim=1), labels)

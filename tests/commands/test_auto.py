@@ -14,6 +14,7 @@ from fieldguide.commands import train as train_command
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.data.split.partition import Row, Split
 from fieldguide.evaluation.intervals import wilson_each
+from fieldguide.model.bundle import read_description
 from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
@@ -36,10 +37,14 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
     assert plan_of(run) == [("probe", "head", "folded", 1), ("gradient", "all", "folded", 12)]
     recipe = read_recipe(run.path / "recipe.yaml")
     assert recipe.training.plan is None and recipe.training.batch_size == 8 and recipe.training.layer_decay == 0.6
+    assert recipe.model.features == "stages" and read_description(run.path / "bundle").architecture.features == "stages"
     assert recipe.training.rounds.patience_epochs == recipe.training.rounds.max_epochs == 6  # each to its cosine's end
     assert set(recipe.augmentation.policies) == {"none", "mild"}
     told = capsys.readouterr().out
-    assert "plan: probe on frozen features" in told and "then the whole network for 12 epochs at 32 px" in told
+    assert (
+        "plan: probe on frozen features of three stages, about" in told
+        and "then the whole network for 12 epochs at 32 px" in told
+    )
     assert "rounds of 6 epochs" in told and "tested on each photo and its mirror image" in told
     probe, history = run.result["probe"], RunFolder(run.path).read_history()
     assert probe["validation"]["accuracy"] == history[0]["validation"]["accuracy"]

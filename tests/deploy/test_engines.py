@@ -17,12 +17,12 @@ CPU = torch.device("cpu")
 SIDE, BATCH = 32, 4
 
 
-@pytest.fixture
-def classifier():
+@pytest.fixture(params=["last", "stages"])
+def classifier(request):
     """A small residual network whose batch normalisation has statistics of its own."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        made = make_classifier(Architecture("test_resnet", "bottleneck", 16, 0.3, 5)).train()
+        made = make_classifier(Architecture("test_resnet", "bottleneck", 16, 0.3, 5, request.param)).train()
         with torch.no_grad():
             for _ in range(5):
                 made(torch.randn(16, 3, SIDE, SIDE) * 2 + 1)
@@ -51,7 +51,7 @@ def test_an_engine_agrees_with_the_plain_one_and_takes_any_number_of_images(name
 def test_folding_leaves_no_batch_normalisation_and_changes_nothing_but_rounding(classifier, images):
     network = FoldedNetwork(classifier, torch.float32, SIDE)
     assert any(isinstance(part, nn.BatchNorm2d) for part in classifier.backbone.modules())
-    assert not any(isinstance(part, nn.BatchNorm2d | FrozenBatchNorm) for part in network.backbone.modules())
+    assert not any(isinstance(part, nn.BatchNorm2d | FrozenBatchNorm) for part in network.classifier.backbone.modules())
     with torch.inference_mode():
         expected = classifier(images)
         torch.testing.assert_close(network(images), expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
@@ -73,7 +73,7 @@ class ReadTwice(nn.Module):
 def test_a_backbone_that_cannot_be_folded_computes_as_it_is(images):
     network = Classifier(OwnBackbone(ReadTwice()), nn.Linear(3, 2)).eval()
     copied = FoldedNetwork(network, torch.float32, SIDE)
-    assert isinstance(copied.backbone.norm, nn.BatchNorm2d)
+    assert isinstance(copied.classifier.backbone.norm, nn.BatchNorm2d)
     with torch.inference_mode():
         torch.testing.assert_close(copied(images), network(images), rtol=1e-5, atol=1e-6)
 

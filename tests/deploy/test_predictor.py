@@ -12,7 +12,8 @@ from fieldguide.deploy.answers import Status
 from fieldguide.deploy.engines import Mirrored
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import PhotosError, UsageError
-from fieldguide.model.bundle import load_classifier, read_description, write_temperature
+from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle, write_temperature
+from fieldguide.model.classifier import Architecture, make_classifier
 from tests.deploy.conftest import CLASSES, PREPROCESSING
 from tests.deploy.made_up import Computes
 
@@ -235,3 +236,15 @@ def test_reprs_are_one_short_line(bundle):
     good, bad = made.predict([SHADES[0], "none.jpg"], unsure_below=1)
     assert repr(good) == f"Prediction({good.label!r}, {good.confidence:.4f}, unsure)"
     assert repr(bad) == "Prediction('none.jpg', failed: does not exist)"
+
+
+def test_features_of_joined_stages_are_what_the_head_takes(tmp_path):
+    architecture = Architecture("test_resnet", "linear", None, 0.0, 3, "stages")
+    description = Description(architecture, CLASSES, PREPROCESSING.to_dict(), "none")
+    write_bundle(tmp_path / "bundle", description, make_classifier(architecture).state_dict())
+    made = load_predictor(tmp_path / "bundle", "cpu")
+    head, found = load_classifier(tmp_path / "bundle")[0].head, made.features(SHADES)
+    assert found.shape == (5, 48 + 192 + 96)
+    with torch.inference_mode():
+        probabilities = head(torch.from_numpy(found)).softmax(dim=1).numpy()
+    np.testing.assert_allclose(made.predict_proba(SHADES), probabilities, atol=1e-6)

@@ -10,22 +10,25 @@ from fieldguide.model.classifier import Architecture, Classifier, make_classifie
 SIZE = 64
 
 
-def classifier(backbone: str = "resnet18", head: str = "linear", width: int | None = None) -> Classifier:
+def classifier(
+    backbone: str = "resnet18", head: str = "linear", width: int | None = None, features: str = "last"
+) -> Classifier:
     torch.manual_seed(0)
-    return make_classifier(Architecture(backbone, head, width, 0.3, 5)).eval()
+    return make_classifier(Architecture(backbone, head, width, 0.3, 5, features)).eval()
 
 
 def images(count: int = 2) -> torch.Tensor:
     return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def test_with_a_linear_head_the_map_is_the_weighted_sum_of_the_channels_by_the_heads_own_weights():
-    made, classes = classifier(), np.array([3, 1])
+@pytest.mark.parametrize("features", ["last", "stages"])
+def test_with_a_linear_head_the_map_is_the_weighted_sum_of_the_channels_by_the_heads_own_weights(features: str):
+    made, classes = classifier(features=features), np.array([3, 1])
     maps = activation_maps(made, images(), classes)
     with torch.no_grad():
-        features = made.backbone.forward_features(images())
-        weights = made.head[-1].weight[classes]
-        sums = torch.einsum("nc,nchw->nhw", weights, features).clamp(min=0)
+        last_map = made.backbone.forward_features(images())
+        weights = made.head[-1].weight[classes, -512:]
+        sums = torch.einsum("nc,nchw->nhw", weights, last_map).clamp(min=0)
         wanted = torch.nn.functional.interpolate(sums[:, None], (SIZE, SIZE), mode="bilinear")[:, 0]
         wanted = wanted / wanted.amax(dim=(1, 2), keepdim=True)
     assert np.allclose(maps, wanted.numpy(), atol=1e-5)
@@ -38,9 +41,10 @@ def test_every_head_gives_maps_between_0_and_1(head: str, width: int | None):
     assert maps.min() >= 0 and maps.max() <= 1
 
 
+@pytest.mark.parametrize("features", ["last", "stages"])
 @pytest.mark.parametrize("backbone", ["mobilenetv3_small_050", "convnext_atto"])
-def test_other_networks_give_maps_too(backbone: str):
-    maps = activation_maps(classifier(backbone), images(), np.array([0, 1]))
+def test_other_networks_give_maps_too(backbone: str, features: str):
+    maps = activation_maps(classifier(backbone, features=features), images(), np.array([0, 1]))
     assert maps is not None and maps.shape == (2, SIZE, SIZE)
 
 

@@ -21,10 +21,10 @@ SIZE = 32
 IMAGES = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def network(backbone="test_resnet", head="linear"):
+def network(backbone="test_resnet", head="linear", features="last"):
     """With statistics, scales and shifts that are not those of a new network."""
     torch.manual_seed(0)
-    made = make_classifier(Architecture(backbone, head, 8 if head == "bottleneck" else None, 0.0, 5))
+    made = make_classifier(Architecture(backbone, head, 8 if head == "bottleneck" else None, 0.0, 5, features))
     for layer in made.backbone.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.uniform_(layer.weight, 0.5, 1.5)
@@ -40,9 +40,10 @@ def answers(model):
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "resnet10t", "test_byobnet", "resnet26d"])
+@pytest.mark.parametrize("features", ["last", "stages"])
 @pytest.mark.parametrize("mode", ["frozen", "folded"])
-def test_the_network_computes_in_training_what_it_computed_in_evaluation(backbone, mode):
-    model = network(backbone)
+def test_the_network_computes_in_training_what_it_computed_in_evaluation(backbone, mode, features):
+    model = network(backbone, features=features)
     expected = answers(model.eval())
     set_batch_norm(model, mode, SIZE)
     training_mode(model)

@@ -68,6 +68,24 @@ def test_a_bundle_states_its_input_output_and_versions_as_plain_data(bundle):
     assert sorted(os.listdir(bundle[0])) == ["model.json", "model.safetensors"]
 
 
+def test_joined_stages_come_back_and_an_earlier_bundle_has_the_last_features(tmp_path):
+    architecture = Architecture("resnet10t", "linear", None, 0.0, 3, "stages")
+    made = make_classifier(architecture)
+    write_bundle(tmp_path, Description(architecture, CLASSES, PREPROCESSING, None), made.state_dict())
+    loaded, description = load_classifier(tmp_path)
+    images = torch.randn(2, 3, 32, 32)
+    assert description.architecture == architecture and loaded.head[0].in_features == 128 + 256 + 512
+    with torch.inference_mode():
+        assert torch.equal(made.eval()(images), loaded(images))
+    change(tmp_path, lambda data: data.pop("features"))
+    assert read_description(tmp_path).architecture.features == "last"
+    with pytest.raises(UsageError, match="its tensors do not fit resnet10t"):
+        load_classifier(tmp_path)
+    change(tmp_path, lambda data: data.update(features="first"))
+    with pytest.raises(UsageError, match="is damaged"):
+        read_description(tmp_path)
+
+
 def test_weights_in_another_memory_layout_are_written_as_they_are(bundle, tmp_path):
     classifier = bundle[1].to(memory_format=torch.channels_last)
     write_bundle(tmp_path / "b", Description(SMALL, CLASSES, PREPROCESSING, None), classifier.state_dict())

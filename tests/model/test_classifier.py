@@ -6,7 +6,9 @@ import torch
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import (
     Architecture,
+    can_join_stages,
     count_parameters,
+    demand_image_size,
     make_classifier,
     make_on_meta,
     set_trainable,
@@ -82,3 +84,50 @@ def test_a_network_whose_stages_nobody_knows_is_refused_with_what_to_use(monkeyp
     with pytest.raises(UsageError, match=r"timm does not list this backbone's stages; use trainable all or head"):
         trainable_names(made, "last_stage")
     assert trainable_names(made, "head") == ["head.0.weight", "head.0.bias"]
+
+
+JOINED = {
+    "resnet18": 128 + 256 + 512,
+    "efficientnet_lite0": 40 + 112 + 1280,
+    "convnext_atto": 80 + 160 + 320,
+    "swin_tiny_patch4_window7_224": 192 + 384 + 768,
+    "test_resnet": 48 + 192 + 96,
+}
+
+
+@pytest.mark.parametrize(("name", "width"), JOINED.items())
+def test_features_of_three_stages_end_with_the_backbones_own(name, width):
+    made = make_classifier(Architecture(name, "linear", None, 0.0, 3, "stages")).eval()
+    side = made.interface.preprocessing["image_size_px"] if "swin" in name else 64
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        joined, own = made.features(images), made.backbone(images)
+    assert joined.shape == (2, width) and made.num_features == width == made.head[0].in_features
+    torch.testing.assert_close(joined[:, -own.shape[1] :], own)
+    earlier = joined[:, : -own.shape[1]]
+    assert earlier.std(dim=0).gt(0).any() and torch.isfinite(earlier).all()
+
+
+def test_the_earlier_features_are_the_means_of_their_feature_maps():
+    made = make_classifier(Architecture("resnet18", "linear", None, 0.0, 3, "stages")).eval()
+    images, kept = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)), []
+    for layer in (made.backbone.layer2, made.backbone.layer3):
+        layer.register_forward_hook(lambda layer, inputs, output: kept.append(output.mean((2, 3))))
+    with torch.inference_mode():
+        torch.testing.assert_close(made.features(images)[:, :384], torch.cat(kept, dim=1))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "no_such_network"])
+def test_a_backbone_without_stages_cannot_join_them(name):
+    assert not can_join_stages(name) and can_join_stages("resnet18")
+    if name == "test_vit":
+        with pytest.raises(UsageError, match=r"model\.features: test_vit has no feature maps of several sizes"):
+            make_classifier(Architecture(name, "linear", None, 0.0, 3, "stages"))
+
+
+def test_a_size_is_tried_with_all_that_the_head_takes():
+    made = make_on_meta(Architecture("resnet18", "linear", None, 0.0, 3, "stages"))
+    demand_image_size(made, 40, "resnet18")
+    made.interface.stage_widths = (1, 2)
+    with pytest.raises(UsageError, match="no pooled features"):
+        demand_image_size(made, 40, "resnet18")

@@ -20,9 +20,9 @@ CLASSES = ("ant", "bee", "cat")
 PREPROCESSING = {"image_size_px": 32, "resize_px": 32, "interpolation": "bilinear", "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
-def network(head="linear", classes=3, backbone=BACKBONE, seed=0):
+def network(head="linear", classes=3, backbone=BACKBONE, seed=0, features="last"):
     torch.manual_seed(seed)
-    return make_classifier(Architecture(backbone, head, None if head == "linear" else 8, 0.0, classes))
+    return make_classifier(Architecture(backbone, head, None if head == "linear" else 8, 0.0, classes, features))
 
 
 @pytest.fixture(autouse=True)
@@ -223,7 +223,12 @@ def test_an_earlier_run_of_the_same_classes_brings_its_head(source, run, place):
 
 @pytest.mark.parametrize(
     ("model", "classes"),
-    [(network(), ("ant", "cat", "bee")), (network(classes=2), ("ant", "bee")), (network("mlp"), CLASSES)],
+    [
+        (network(), ("ant", "cat", "bee")),
+        (network(classes=2), ("ant", "bee")),
+        (network("mlp"), CLASSES),
+        (network(features="stages"), CLASSES),
+    ],
 )
 def test_an_earlier_run_of_other_classes_or_another_head_brings_its_backbone_alone(source, run, model, classes):
     model, loaded = load(run, model, classes)

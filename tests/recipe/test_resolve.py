@@ -31,6 +31,21 @@ def test_the_heads_width_and_dropout_are_filled_in_by_its_kind():
     assert found == {"linear": (None, 0.0), "bottleneck": (1024, 0.3), "mlp": (512, 0.3)}
 
 
+@pytest.mark.parametrize(
+    ("model", "can_join", "features"),
+    [
+        (Model(), True, "last"),
+        (Model(features="auto"), True, "stages"),
+        (Model(features="auto"), False, "last"),
+        (Model(features="auto", head="mlp"), True, "last"),
+        (Model(features="auto", weights="none"), True, "last"),
+        (Model(features="stages", head="mlp"), False, "stages"),
+    ],
+)
+def test_stages_are_joined_for_a_linear_head_on_pretrained_weights_where_they_can_be(model, can_join, features):
+    assert resolve(Recipe(model=model), OWN, can_join=can_join).model.features == features
+
+
 def test_a_width_and_a_dropout_of_zero_are_kept():
     model = resolve(Recipe(model=Model(head="mlp", head_width=7, head_dropout=0.0)), OWN).model
     assert (model.head_width, model.head_dropout) == (7, 0.0)

@@ -187,7 +187,8 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
         short = (
             f"; the time is about {duration(late)} too short even for this, so training ends late" if late > 0 else ""
         )
-        lines.append(f"probe on frozen features{about} {duration(planned.probe_seconds)}{short}")
+        joined = " of three stages" if recipe.model.features == "stages" else ""
+        lines.append(f"probe on frozen features{joined}{about} {duration(planned.probe_seconds)}{short}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
         takes = duration(planned.epochs * planned.epoch_seconds)

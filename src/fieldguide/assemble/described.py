@@ -16,6 +16,7 @@ from fieldguide.model import backbone as backbones
 from fieldguide.model.classifier import (
     Architecture,
     Classifier,
+    can_join_stages,
     count_parameters,
     demand_image_size,
     make_on_meta,
@@ -67,7 +68,9 @@ def with_backbone(recipe: Recipe, num_classes: int, images: int, device: torch.d
 
 def resolved(recipe: Recipe, device: torch.device = CPU) -> ResolvedRecipe:
     """The recipe with its defaults filled in; its paths are absolute."""
-    made = resolve(recipe, backbones.pretrained_preprocessing(recipe.model.backbone), can_fuse=can_fuse(device))
+    name = recipe.model.backbone
+    can_join = recipe.model.features == AUTO and can_join_stages(name)
+    made = resolve(recipe, backbones.pretrained_preprocessing(name), can_fuse=can_fuse(device), can_join=can_join)
     if made.model.weights in ("hub", "none"):
         return made
     model = made.model.model_copy(update={"weights": str(Path(made.model.weights).resolve())})
@@ -83,7 +86,7 @@ def demand_no_contradiction(recipe: Recipe) -> None:
 def architecture(recipe: ResolvedRecipe, num_classes: int) -> Architecture:
     """The network that a recipe describes."""
     model = recipe.model
-    return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes)
+    return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes, model.features)
 
 
 def hold_against_rules(

@@ -22,7 +22,7 @@ Bias = npt.NDArray[np.float32]
 
 def make_probe(
     batches: Batches,
-    features_of: Callable[[nn.Module, torch.Tensor], torch.Tensor],
+    features_of: Callable[[Callable[[torch.Tensor], torch.Tensor], torch.Tensor], torch.Tensor],
     batches_a_view: int,
     num_classes: int,
     seed: int,
@@ -32,7 +32,7 @@ def make_probe(
     """Makes `training.tools.Tools.probe`.
 
     Args:
-        features_of: (backbone, images) to (images, features) float32 on the CPU.
+        features_of: (network up to the head, images) to (images, features) float32 on the CPU.
         batches_a_view: how many it takes to see all photos once.
         seed: of the photos on which the strength is chosen.
         group_of: files to the name of their group, for files that belong together.
@@ -46,7 +46,7 @@ def make_probe(
         assert isinstance(model, Classifier)
         model.eval()
         found = _features(
-            partial(features_of, model.backbone), stage, epoch, goes, batches, batches_a_view, num_classes
+            partial(features_of, model.features), stage, epoch, goes, batches, batches_a_view, num_classes
         )
         if found is None:
             return None

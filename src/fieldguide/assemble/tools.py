@@ -130,11 +130,13 @@ def _at_once(recipe: SettledRecipe) -> int:
     return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
 
 
-def _make_features_of(at_once: int, precision: Precision) -> Callable[[nn.Module, torch.Tensor], torch.Tensor]:
-    def features_of(backbone: nn.Module, images: torch.Tensor) -> torch.Tensor:
+def _make_features_of(
+    at_once: int, precision: Precision
+) -> Callable[[Callable[[torch.Tensor], torch.Tensor], torch.Tensor], torch.Tensor]:
+    def features_of(network: Callable[[torch.Tensor], torch.Tensor], images: torch.Tensor) -> torch.Tensor:
         pieces = images.tensor_split(list(range(at_once, len(images), at_once)))
         with torch.inference_mode(), precision():
-            return torch.cat([backbone(some).float().cpu() for some in pieces])
+            return torch.cat([network(some).float().cpu() for some in pieces])
 
     return features_of
 

@@ -37,12 +37,13 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
         raise UsageError(problem)
     full = assemble.resolved(recipe)
     model = make_on_meta(assemble.architecture(full, num_classes))
-    counts, features = count_parameters(model), model.interface.num_features
+    counts, features = count_parameters(model), model.num_features
+    name = recipe.model.backbone + (", three stages" if model.joins_stages else "")
     size = full.data.image_size_px or "side"
     lines = [f"model for {num_classes} classes:"]
     rows = [
         ("images", f"(batch, 3, {size}, {size})", ""),
-        (recipe.model.backbone, f"(batch, {features:,})", f"{counts['backbone']:,}"),
+        (name, f"(batch, {features:,})", f"{counts['backbone']:,}"),
         *((name, shape, f"{count:,}" if count else "") for name, shape, count in describe_head(model, features)),
         ("total", "", f"{counts['total']:,} parameters ({counts['backbone']:,} backbone, {counts['head']:,} head)"),
     ]

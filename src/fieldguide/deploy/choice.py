@@ -82,6 +82,7 @@ def key(
 ) -> dict[str, Any]:
     """What an engine's speed depends on: machine, versions, network, sizes, mirror images. Not the weights' values."""
     network = {"backbone": architecture.backbone, "head": architecture.head, "classes": architecture.num_classes}
+    network |= {"features": architecture.features} if architecture.features != "last" else {}
     sizes = {"image_size_px": image_size_px, "batch": batch_size} | ({"mirrored": True} if is_mirrored else {})
     return {"machine": world.describe_machine(device), **network, **sizes}
 

@@ -109,14 +109,14 @@ class FoldedNetwork(nn.Module):
         own = copy.deepcopy(classifier).eval()
         with contextlib.suppress(UsageError):  # a backbone that cannot be folded is slower, but as right
             set_batch_norm(own, "folded", image_size_px)
-        self.backbone = own.eval().backbone.to(dtype=dtype).to(memory_format=torch.channels_last)
-        self.head = own.head
+        own.eval().backbone.to(dtype=dtype).to(memory_format=torch.channels_last)
+        self.classifier = own
         self.dtype = dtype
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width) float32 to (batch, num_classes) float32 logits."""
         images = images.to(self.dtype, memory_format=torch.channels_last)
-        logits: torch.Tensor = self.head(self.backbone(images).float())
+        logits: torch.Tensor = self.classifier.head(self.classifier.features(images).float())
         return logits
 
 

@@ -10,7 +10,7 @@ from fieldguide.deploy.forked import settle_after_fork
 from fieldguide.deploy.serving import Serving, demand_engine
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import Description, find_bundle, load_classifier
-from fieldguide.model.classifier import Classifier
+from fieldguide.model.classifier import Classifier, UpToHead
 from fieldguide.world import Device, choose_device
 
 ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched from the system and given back each time
@@ -71,5 +71,5 @@ class Origin:
         about = key(self.description.architecture, side, batch, device, is_mirrored=is_mirrored)
         speeds = Speeds(about, Kept.of_user().folder)
         serving = Serving(classifier, device, self.engine, side, batch, speeds, is_mirrored=is_mirrored)
-        backbone = Plain(classifier.backbone, device)
+        backbone = Plain(UpToHead(classifier), device)
         return Computing(serving, Mirrored(backbone) if is_mirrored else backbone)

@@ -128,7 +128,7 @@ class Predictor(Answering):
     def features(
         self, images: Iterable[Photo], *, batch_size: int = BATCH_SIZE, unreadable: Unreadable = "raise"
     ) -> npt.NDArray[np.float32]:
-        """The backbone's pooled features, which the head takes; always by the plain engine.
+        """The pooled features that the head takes, of one stage of the backbone or several; always by the plain engine.
 
         Args:
             images, batch_size, unreadable: as for `predict_proba`.

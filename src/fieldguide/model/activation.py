@@ -14,7 +14,6 @@ from torch import nn
 from torch.nn import functional
 
 from fieldguide.model.classifier import Classifier
-from fieldguide.model.features import Backbone
 
 Maps = npt.NDArray[np.float32]
 
@@ -26,27 +25,23 @@ class NoMap(enum.Enum):
     ONE_CELL = "its last feature map is 1 x 1 at this image size"
 
 
-class _FeatureMap(nn.Module):
-    """A backbone up to its last feature map, as a layer that captum can watch."""
-
-    def __init__(self, backbone: Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone.feature_map(images)
-
-
 class _Parted(nn.Module):
-    """The same classifier with its feature map as a layer of its own, whatever the backbone calls it."""
+    """The same classifier with its last feature map as a layer of its own, which captum can watch."""
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
-        self.features = _FeatureMap(classifier.interface)
+        self.interface = classifier.interface
+        self.joins_stages = classifier.joins_stages
+        self.last_map = nn.Identity()
         self.head = classifier.head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.head(self.features.backbone.pooled(self.features(images)))
+        if self.joins_stages:
+            *earlier, last = self.interface.stage_maps(images)
+            features = self.interface.joined([*earlier, self.last_map(last)])
+        else:
+            features = self.interface.pooled(self.last_map(self.interface.feature_map(images)))
+        logits: torch.Tensor = self.head(features)
         return logits
 
 
@@ -60,6 +55,8 @@ def why_no_map(classifier: Classifier, image_size_px: int) -> NoMap | None:
 
 def activation_maps(classifier: Classifier, images: torch.Tensor, classes: npt.NDArray[np.int64]) -> Maps | None:
     """Where the last feature map speaks for a class (Selvaraju et al. 2017, equations 1 and 2).
+
+    Where stages are joined, earlier maps have no part in it: they are too local to say where an object is.
 
     The weight of a channel is the mean gradient of the class's logit over its cells; the map is the positive part of
     the weighted sum of the channels. For a linear head after mean pooling that is CAM (Zhou et al. 2016) itself, up to
@@ -81,7 +78,7 @@ def activation_maps(classifier: Classifier, images: torch.Tensor, classes: npt.N
     parted = _Parted(classifier).eval()
     target = torch.from_numpy(classes).to(images.device)
     with torch.enable_grad():
-        maps = LayerGradCam(parted, parted.features).attribute(
+        maps = LayerGradCam(parted, parted.last_map).attribute(
             # a copy: captum turns gradients on for it
             images.detach().clone().requires_grad_(),
             target=target,

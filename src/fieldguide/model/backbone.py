@@ -18,6 +18,7 @@ INSTEAD = (
 # timm's options: of transformers, of Swin
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 COMMON_MULTIPLE_PX = 32  # of the sizes that most networks take
+JOINED_STAGES = 3  # the last ones; EXPERIMENTS.md says how chosen
 
 
 def problem_with_backbone(name: str) -> str | None:
@@ -180,6 +181,19 @@ def _by_feature_info(network: Any) -> list[list[str]]:
     return found
 
 
+def _stages_taken(network: Any) -> dict[int, int]:
+    """Places and channels, in timm's list of feature maps, of the stages before the last one that can be joined to it.
+
+    Empty where timm cannot take the maps on the way, or where they do not shrink: then they are blocks and no stages.
+    """
+    infos = list(getattr(network, "feature_info", ()))
+    steps = [info.get("reduction") for info in infos]
+    if len(infos) < JOINED_STAGES or not hasattr(network, "forward_intermediates") or len(set(steps)) < len(steps):
+        return {}
+    places = range(len(infos) - JOINED_STAGES, len(infos) - 1)
+    return {place: int(infos[place]["num_chs"]) for place in places}
+
+
 class TimmBackbone(Backbone):
     """A network of timm."""
 
@@ -190,6 +204,8 @@ class TimmBackbone(Backbone):
         self.preprocessing = pretrained_preprocessing(name)
         # Swin and its kin keep channels last; timm says so.
         self._is_channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
+        self._taken = _stages_taken(self.network)
+        self.stage_widths = (*self._taken.values(), self.num_features) if self._taken else ()
 
     def stages(self) -> list[list[str]]:
         """As timm groups the parameters; where it does not, by the modules that it takes features from."""
@@ -229,6 +245,11 @@ class TimmBackbone(Backbone):
         """(batch, 3, height, width) to (batch, num_features, rows, columns)."""
         found: torch.Tensor = self.network.forward_features(images)  # type: ignore[operator]
         return found.permute(0, 3, 1, 2) if self._is_channels_last else found
+
+    def stage_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps of the stages before the last one, then the network's own last feature map."""
+        last, earlier = self.network.forward_intermediates(images, indices=list(self._taken))  # type: ignore[operator]
+        return [*earlier, last.permute(0, 3, 1, 2) if self._is_channels_last else last]
 
     def pooled(self, features: torch.Tensor) -> torch.Tensor:
         """(batch, num_features, rows, columns) to (batch, num_features)."""

@@ -1,5 +1,6 @@
 """A backbone and a head as one network, and which of its parameters learn."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -22,38 +23,83 @@ class Architecture:
     head_width: int | None
     head_dropout: float
     num_classes: int
+    features: str = "last"  # what the head takes: `last`, the backbone's pooled features; `stages`, several joined
 
 
 class Classifier(nn.Module):
-    """Images to logits: `head(backbone(images))`; `interface` answers what is asked of the backbone besides."""
+    """Images to logits: `head(features(images))`; `interface` answers what is asked of the backbone besides."""
 
-    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, head: nn.Module, *, joins_stages: bool = False) -> None:
         super().__init__()
         self.interface = backbone
         self.backbone = backbone.network
         self.head = head
+        self.joins_stages = joins_stages
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width) float, normalised, to (batch, num_classes) logits."""
-        logits: torch.Tensor = self.head(self.backbone(images))
+        logits: torch.Tensor = self.head(self.features(images))
         return logits
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) float, normalised, to what the head takes: (batch, features)."""
+        if self.joins_stages:
+            return self.interface.joined(self.interface.stage_maps(images))
+        found: torch.Tensor = self.backbone(images)
+        return found
+
+    @property
+    def num_features(self) -> int:
+        """How many features the head takes."""
+        return sum(self.interface.stage_widths) if self.joins_stages else self.interface.num_features
+
+
+class UpToHead(nn.Module):
+    """A classifier without its head: images to the features that the head takes."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """(batch, 3, height, width) float, normalised, to (batch, features)."""
+        return self.classifier.features(images)
 
 
 def make_classifier(architecture: Architecture) -> Classifier:
     """Builds the network with random weights, drawn from torch's generator.
 
     Raises:
-        UsageError: there is no such backbone.
+        UsageError: there is no such backbone, or its stages cannot be joined.
     """
     backbone = make_backbone(architecture.backbone)
+    joins = architecture.features == "stages"
+    if joins and not backbone.stage_widths:
+        raise UsageError(
+            f"model.features: {architecture.backbone} has no feature maps of several sizes to join; use last or auto"
+        )
     head = make_head(
         architecture.head,
-        backbone.num_features,
+        sum(backbone.stage_widths) if joins else backbone.num_features,
         architecture.num_classes,
         architecture.head_width,
         architecture.head_dropout,
     )
-    return Classifier(backbone, head)
+    return Classifier(backbone, head, joins_stages=joins)
+
+
+@functools.cache
+def can_join_stages(backbone: str) -> bool:
+    """Whether this backbone exists and has stages whose features can be joined, tried on an image without content."""
+    try:
+        with torch.device("meta"):
+            made = make_backbone(backbone)
+            side = made.preprocessing["image_size_px"]
+            made.network.eval()
+            widths = made.joined(made.stage_maps(torch.empty(2, 3, side, side))).shape if made.stage_widths else ()
+            return widths == (2, sum(made.stage_widths))
+    except Exception:  # each network complains in its own way; then its last features are what a head takes
+        return False
 
 
 def make_on_meta(architecture: Architecture) -> Classifier:
@@ -71,7 +117,7 @@ def demand_image_size(
     not take images of that size, or gives no pooled features.
     """
     try:
-        features = classifier.backbone.eval()(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
+        features = classifier.eval().features(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
         shape = tuple(features.shape)
     except Exception as error:  # each network complains in its own way
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
@@ -79,7 +125,7 @@ def demand_image_size(
         raise UsageError(
             f"{field}: {backbone} does not take {image_size_px} x {image_size_px} images ({reason}); try {near}"
         ) from None
-    if shape != (2, classifier.interface.num_features):
+    if shape != (2, classifier.num_features):
         raise UsageError(f"model.backbone: {backbone} has no pooled features; its output is {shape[1:]}; use another")
 
 

@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import Architecture
-from fieldguide.model.heads import HEADS
+from fieldguide.model.heads import FEATURES, HEADS
 from fieldguide.storage import SURROGATE, digest
 
 FORMAT = 1
@@ -66,6 +66,7 @@ def to_dict(description: Description) -> dict[str, Any]:
             "width": architecture.head_width,
             "dropout": architecture.head_dropout,
         },
+        "features": architecture.features,
         "temperature": description.temperature,
         "calibration": None if description.calibration is None else dict(description.calibration),
         "pretrained_on": description.pretrained_on,
@@ -100,6 +101,7 @@ def from_dict(data: Any, path: Path) -> Description:
                 head_width=head["width"],
                 head_dropout=float(head["dropout"]),
                 num_classes=len(classes),
+                features=data.get("features", Architecture.features),
             ),
             classes=classes,
             preprocessing=dict(data["preprocessing"]),
@@ -152,6 +154,7 @@ def _demand_sense(description: Description, path: Path) -> None:
         isinstance(made.backbone, str)
         and re.fullmatch(r"[\w./-]{1,200}", made.backbone) is not None
         and made.head in HEADS
+        and made.features in FEATURES
         and (width is None if made.head == "linear" else isinstance(width, int) and 1 <= width <= 65_536)
         and 0 <= made.head_dropout < 1
         and 2 <= made.num_classes <= 1_000_000

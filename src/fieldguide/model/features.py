@@ -15,11 +15,26 @@ class Backbone(abc.ABC):
     Attributes:
         network: (batch, 3, height, width) float, normalised, to (batch, num_features), pooled as in pretraining.
         preprocessing: of its pretraining: image_size_px, crop_share, interpolation, mean, std.
+        stage_widths: features of each of its last stages that can be joined, the last being `num_features`; empty if
+            they cannot.
     """
 
     network: nn.Module
     num_features: int
     preprocessing: dict[str, Any]
+    stage_widths: tuple[int, ...] = ()
+
+    def stage_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Each (batch, channels, rows, columns): those before the last feature map, then it, in one forward pass.
+
+        Their channels are `stage_widths`, but the last map is as `feature_map` gives it.
+        """
+        raise NotImplementedError("this backbone has no stages to take features from")
+
+    def joined(self, maps: list[torch.Tensor]) -> torch.Tensor:
+        """The means of the earlier maps over their cells, then `pooled` of the last: (batch, sum of widths)."""
+        *earlier, last = maps
+        return torch.cat([*(each.mean(dim=(2, 3)) for each in earlier), self.pooled(last)], dim=1)
 
     @abc.abstractmethod
     def stages(self) -> list[list[str]]:

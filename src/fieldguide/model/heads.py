@@ -3,6 +3,7 @@
 from torch import nn
 
 HEADS = ("linear", "bottleneck", "mlp")
+FEATURES = ("last", "stages")  # what a head takes
 
 
 def make_head(kind: str, num_features: int, num_classes: int, width: int | None, dropout: float) -> nn.Sequential:

@@ -11,8 +11,9 @@ from fieldguide.settings import Flips, ResolvedPhase, ResolvedRounds
 
 
 class ResolvedModel(Model):
-    """The network, with its head's dropout."""
+    """The network, with its head's dropout and what the head takes."""
 
+    features: Literal["last", "stages"]
     head_dropout: float
 
 

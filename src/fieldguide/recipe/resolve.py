@@ -25,19 +25,22 @@ MIXED_FROM_EPOCHS = 20  # of fine-tuning; EXPERIMENTS.md says what it brought
 MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
 
 
-def resolve(recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fuse: bool = True) -> ResolvedRecipe:
+def resolve(
+    recipe: Recipe, pretrained_preprocessing: dict[str, Any], *, can_fuse: bool = True, can_join: bool = False
+) -> ResolvedRecipe:
     """Fills in every default. A recipe without `training.plan: auto` comes back as a `PlannedRecipe`.
 
     Args:
         pretrained_preprocessing: the backbone's own `image_size_px`, `crop_share`, `interpolation`, `mean` and `std`,
             used where the recipe says null.
         can_fuse: whether this machine can compute fused augmentations; if not, null means reference.
+        can_join: whether features of several stages of the backbone can be joined, for `model.features: auto`.
     """
     engine = recipe.augmentation.engine or ("fused" if recipe.execution == "fast" and can_fuse else "reference")
     resolved = _as(
         ResolvedRecipe,
         recipe,
-        model=_model(recipe.model),
+        model=_model(recipe.model, can_join=can_join),
         data=_data(recipe.data, pretrained_preprocessing),
         split=_split(recipe),
         augmentation=_as(lives.ResolvedAugmentation, recipe.augmentation, engine=engine),
@@ -166,9 +169,11 @@ def _as(kind: type[Kind], section: Section, **settled: Any) -> Kind:
     return kind(**{**dict(section), **settled})
 
 
-def _model(model: Model) -> lives.ResolvedModel:
+def _model(model: Model, *, can_join: bool) -> lives.ResolvedModel:
+    joins = can_join and model.head == "linear" and model.weights != "none"
+    features = ("stages" if joins else "last") if model.features == "auto" else model.features
     width, dropout = model.head_width or HEAD_WIDTH[model.head], _default(model.head_dropout, HEAD_DROPOUT[model.head])
-    return _as(lives.ResolvedModel, model, head_width=width, head_dropout=dropout)
+    return _as(lives.ResolvedModel, model, features=features, head_width=width, head_dropout=dropout)
 
 
 def _data(data: Data, pretrained_preprocessing: dict[str, Any]) -> lives.ResolvedData:

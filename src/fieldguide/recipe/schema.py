@@ -41,6 +41,12 @@ class Model(Section):
     weights: str = Field(
         default="hub", min_length=1, description="hub, none, a .safetensors or .pth file, or an earlier run"
     )
+    features: Literal["last", "stages", "auto"] = Field(
+        default="last",
+        description="what the head takes; last: the backbone's pooled features; stages: those and the means of the two "
+        "feature maps before, at the same cost; auto: stages for a linear head on pretrained weights, if the backbone "
+        "has feature maps of several sizes",
+    )
     head: HeadKind = "linear"
     head_width: int | None = Field(default=None, ge=1, le=65_536, description="null: 1024 for bottleneck, 512 for mlp")
     head_dropout: float | None = Field(default=None, ge=0, lt=1, description="null: 0.3; for linear 0")
