@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from fieldguide.data.read.formats import FORMATS as KNOWN
+from fieldguide.data.read.formats import demand_decoder
+
 CUT, FLIPPED = 12, 14  # a format: places at which a file is cut off, and files in which bytes are flipped
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I", "F")
 FORMATS = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif", "GIF": ".gif"}
@@ -25,6 +28,9 @@ def picture(number: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     """The bytes of a file."""
+    for known in KNOWN:
+        if known.plugin == kind:
+            demand_decoder(known)  # a package that adds the format to Pillow
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -51,7 +51,8 @@ OWNERS = {
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
     "typer": {"cli.py"},
-    "cv2": {"data/augment/fused.py"},
+    "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
+    "tifffile": {"data/read/tiff.py"},
     "openvino": {"deploy/openvino_engine.py"},
 }
 

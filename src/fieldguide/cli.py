@@ -92,6 +92,7 @@ def check(
     photos: Photos,
     json: Annotated[Path | None, _file("the findings")] = None,
     html: Annotated[Path | None, _file("a page with thumbnails")] = None,
+    settings: Settings = None,
 ) -> int:
     """Check photos for problems before training."""
     from fieldguide.commands.check import check as look
@@ -99,7 +100,7 @@ def check(
     from fieldguide.commands.terminal.screen import Screen
 
     screen = Screen()
-    report = look(photos, json_file=json, html_file=html, progress=screen.counting)
+    report = look(photos, json_file=json, html_file=html, overrides=settings or (), progress=screen.counting)
     show(report, screen)
     return report.exit_code
 

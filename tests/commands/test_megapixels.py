@@ -44,10 +44,11 @@ def test_photos_beyond_the_default_stay_in_every_figure_where_the_recipe_allows_
 ):
     real, bounds = decode.opened, set()
 
-    def opened(content, max_megapixels, least_px):
+    def opened(content, reading, least_px):
         """As if the default were so low that it refused every photo."""
-        bounds.add(max_megapixels)
-        return real(content, PHOTO / 2 if max_megapixels == 200 else max_megapixels, least_px)
+        most = reading.max_megapixels
+        bounds.add(most)
+        return real(content, PHOTO / 2 if most == 200 else reading, least_px)
 
     monkeypatch.setattr(decode, "opened", opened)
     settings = (*small, "data.max_megapixels=600", "training.phases.0.max_epochs=1", "training.rounds=0")

@@ -17,6 +17,7 @@ from fieldguide.assemble.described import hold_against_rules as hold_against_rul
 from fieldguide.assemble.described import preprocessing_of as preprocessing_of
 from fieldguide.assemble.described import problems_with_machine as problems_with_machine
 from fieldguide.assemble.described import problems_with_model as problems_with_model
+from fieldguide.assemble.described import reading_of as reading_of
 from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
@@ -178,7 +179,7 @@ def _to_judge(
     photos = _photos(split, "val", paths)
     if recipe.execution != "fast" or recipe.data.cache_side_px == 0:
         return ToJudge(photos)
-    return ToJudge(photos, Cache().whole_pixels_of(photos, recipe.data.max_megapixels, advance, read))
+    return ToJudge(photos, Cache().whole_pixels_of(photos, reading_of(recipe.data), advance, read))
 
 
 def _make_feed(
@@ -201,7 +202,7 @@ def _make_feed(
         cache_side_px=recipe.data.cache_side_px or 0,
         seed=recipe.training.seed,
         batch_size=recipe.training.batch_size,
-        max_megapixels=recipe.data.max_megapixels,
+        reading=reading_of(recipe.data),
         device=device,
         workers=workers,
         advance=advance,

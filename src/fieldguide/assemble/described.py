@@ -11,6 +11,7 @@ from fieldguide.assemble.backbone import Budget, resolve_backbone
 from fieldguide.assemble.speed import macs_per_second
 from fieldguide.data.batch.feed import NO_OPENCV, can_fuse
 from fieldguide.data.read.preprocess import Preprocessing, resized_side
+from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.classifier import (
@@ -28,7 +29,7 @@ from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
-from fieldguide.recipe.schema import AUTO, Recipe
+from fieldguide.recipe.schema import AUTO, Data, Recipe
 from fieldguide.world import can_compile, multiplies_bfloat16
 
 CPU = torch.device("cpu")
@@ -129,10 +130,14 @@ def _demand_stages(model: Classifier, recipe: ResolvedRecipe) -> None:
 
 def preprocessing_of(recipe: SizedRecipe) -> Preprocessing:
     """The preprocessing of a recipe, as in its training."""
-    data = recipe.data
-    return Preprocessing(
-        data.image_size_px, resized_side(data.image_size_px, data.crop_share), data.interpolation, data.mean, data.std
-    )
+    data, side = recipe.data, recipe.data.image_size_px
+    resize_px = resized_side(side, data.crop_share)
+    return Preprocessing(side, resize_px, data.interpolation, data.mean, data.std, reading=reading_of(data))
+
+
+def reading_of(data: Data) -> Reading:
+    """How files are read; where it is not settled yet, as without the field."""
+    return Reading.of_recipe(dict(data))
 
 
 def served_preprocessing_of(recipe: PlannedRecipe) -> Preprocessing:

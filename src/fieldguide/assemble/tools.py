@@ -258,7 +258,7 @@ def _make_evaluation(
     precision: Precision,
 ) -> Callable[[nn.Module], Scores]:
     def load(row: Row) -> torch.Tensor:
-        photo = photo_of(to_judge[row.file], recipe.data.max_megapixels, row.content_hash)
+        photo = photo_of(to_judge[row.file], preprocessing.reading, row.content_hash)
         return pixels(center(photo, preprocessing))
 
     every_input = KeptInputs(rows, load, _at_once(recipe))

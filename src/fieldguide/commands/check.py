@@ -10,7 +10,11 @@ from fieldguide.data.look.findings import Finding, Kind
 from fieldguide.data.look.look_over import CheckReport, Progress, look_over, silent
 from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.read.decode import UnreadableError, read_bytes, thumbnail_jpeg
+from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
+from fieldguide.recipe import DEFAULT_RECIPE
+from fieldguide.recipe.load import read_recipe
+from fieldguide.recipe.overrides import Overrides, listed
 from fieldguide.report.check_page import check_page
 from fieldguide.report.check_screen import check_lines
 from fieldguide.storage import problem_with_output_file, write_json, write_text
@@ -25,7 +29,8 @@ def check(
     *,
     json_file: str | Path | None = None,
     html_file: str | Path | None = None,
-    max_megapixels: float = 200,
+    max_megapixels: float | None = None,
+    overrides: Overrides = (),
     progress: Progress = silent,
 ) -> CheckReport:
     """Checks photos for problems before training. Changes nothing in the folder.
@@ -33,26 +38,30 @@ def check(
     Args:
         photos: a folder with `train/CLASS/` or `CLASS/` in it.
         json_file, html_file: where to write the findings as JSON, or as a page with thumbnails; None: nowhere.
-        max_megapixels: a larger photo is a decompression bomb.
+        max_megapixels: short for `data.max_megapixels`: a larger photo is a decompression bomb.
+        overrides: fields of a recipe, as for `train`; those of `data` say how photos are read.
         progress: such as `Screen.counting`; called with a description and a total.
 
     Raises:
-        UsageError: no such folder, or an output file cannot be written or would replace a photo.
+        UsageError: no such folder, a wrong override, or an output file cannot be written or would replace a photo.
         PhotosError: the layout cannot be understood.
     """
     outputs = [Path(file) for file in (json_file, html_file) if file is not None]
     problems = [f"{file}: {problem}" for file in outputs if (problem := problem_with_output_file(file))]
     if problems:
         raise UsageError(*problems)
+    if max_megapixels is not None:
+        overrides = (*listed(overrides), {"data.max_megapixels": max_megapixels})
+    reading = Reading.of_recipe(dict(read_recipe(DEFAULT_RECIPE, overrides).data))
     folder = scan(Path(photos))
     demand_free_outputs({"--json": json_file, "--html": html_file}, (photo.path for photo in folder.photos))
-    _, report = look_over(folder, max_megapixels, progress)
+    _, report = look_over(folder, reading, progress)
     try:
         if json_file is not None:
             write_json(Path(json_file), report.plain())
         if html_file is not None:
             meanings = {kind.value: kind.meaning for kind in Kind}
-            thumbnails = dict(_thumbnails(folder, _pictured(report.findings), max_megapixels))
+            thumbnails = dict(_thumbnails(folder, _pictured(report.findings), reading))
             write_text(Path(html_file), check_page(report.plain(), meanings, thumbnails))
     except OSError as error:
         raise UsageError(f"{error.filename or html_file}: cannot be written ({error.strerror or error})") from None
@@ -71,13 +80,13 @@ def _pictured(findings: Sequence[Finding]) -> list[str]:
     return list(dict.fromkeys(files))[:MOST_THUMBNAILS]
 
 
-def _thumbnails(folder: PhotoFolder, files: Iterable[str], max_megapixels: float) -> Iterator[tuple[str, str]]:
+def _thumbnails(folder: PhotoFolder, files: Iterable[str], reading: Reading) -> Iterator[tuple[str, str]]:
     """Names and `data:` addresses of the files that can be decoded."""
     paths = {photo.file: photo.path for photo in folder.photos}
     for file in files:
         if file in paths:
             try:
-                made = thumbnail_jpeg(read_bytes(paths[file]), THUMBNAIL_SIDE_PX, max_megapixels)
+                made = thumbnail_jpeg(read_bytes(paths[file]), THUMBNAIL_SIDE_PX, reading)
             except UnreadableError:
                 continue
             yield file, "data:image/jpeg;base64," + base64.b64encode(made).decode()

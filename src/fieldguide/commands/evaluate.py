@@ -16,6 +16,8 @@ from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.inspect import Inspected, inspect
 from fieldguide.data.look.scan import Photo, natural, scan
+from fieldguide.data.read.formats import missing_decoders
+from fieldguide.deploy.answers import clipped_sentence
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError, counted, listing, shown
 from fieldguide.storage import problem_with_output_file, write_json
@@ -102,7 +104,8 @@ def evaluate(
     with screen.counting("evaluating", len(rows)) as advance:
         judged = judge.judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
     figures = _figures(judged, loaded, chosen, known, looked_at)
-    remarks += predictor.remarks
+    remarks += [*predictor.remarks, *missing_decoders(photo.file for photo in wanted)]
+    remarks += [clipped_sentence(predictor.clipped)] if predictor.clipped else []
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
         remarks.append(f"computed by engine {predictor.served_by}")

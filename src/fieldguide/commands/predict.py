@@ -12,7 +12,8 @@ from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.files import about_hidden, images_below, relative_name
-from fieldguide.deploy.answers import Answering, Prediction, problem_with_threshold
+from fieldguide.data.read.formats import missing_decoders
+from fieldguide.deploy.answers import Answering, Prediction, clipped_sentence, problem_with_threshold
 from fieldguide.deploy.rows import FORMATS, Written, is_zip, stem, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.errors import UsageError, counted, listing
@@ -98,7 +99,7 @@ def predict(
 
 
 def _announce(inputs: "Inputs", loaded: Loaded, screen: Screen) -> None:
-    for remark in inputs.remarks:
+    for remark in (*inputs.remarks, *missing_decoders(path for _, path in inputs.photos)):
         screen.warn(remark)
     skipped = f" ({counted(inputs.others, 'other file')} skipped)" if inputs.others else ""
     together = f" with the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
@@ -144,6 +145,8 @@ def _warn(found: Written, predictor: Answering, screen: Screen) -> None:
     """Warns of engines that failed and photos that could not be read."""
     for remark in predictor.remarks:
         screen.warn(remark)
+    if predictor.clipped:
+        screen.warn(clipped_sentence(predictor.clipped))
     if found.failed:
         lines = [f"{name} {reason}" for name, reason in found.failed]
         screen.warn(f"{counted(len(lines), 'photo')} could not be read; see the status column:\n{listing(lines)}")

@@ -85,6 +85,11 @@ class Answering(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def clipped(self) -> int:
+        """How many photos so far had values outside the range that the training settled."""
+
+    @property
+    @abc.abstractmethod
     def engine_batch_size(self) -> int:
         """The batch size that suits its engine."""
 
@@ -199,6 +204,11 @@ def in_rows(
         if row is not None:
             found[number] = row
     return found
+
+
+def clipped_sentence(count: int) -> str:
+    """That photos had values outside the range of the training."""
+    return f"{counted(count, 'photo')} with values outside the model's data.value_range, which are clipped"
 
 
 def _predictions(

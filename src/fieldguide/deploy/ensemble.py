@@ -45,6 +45,11 @@ class Ensemble(Answering):
         return max(member.decoded_smaller for member in self.members)
 
     @property
+    def clipped(self) -> int:
+        """See `Answering`; the largest count of any member."""
+        return max(member.clipped for member in self.members)
+
+    @property
     def engine_batch_size(self) -> int:
         """See `Answering`; the smallest of the members."""
         return min(member.engine_batch_size for member in self.members)

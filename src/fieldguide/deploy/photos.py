@@ -10,6 +10,7 @@ from PIL import Image
 
 from fieldguide.data.read.decode import MAX_FILE_BYTES, UnreadableError, as_decoded, decode, read_photo
 from fieldguide.data.read.quiet import OneAtATime
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import UsageError
 
 
@@ -45,39 +46,39 @@ def demand_several(photos: object, call: str) -> None:
         raise UsageError(f"{call} takes a list of photos; put a single one into [ ]")
 
 
-def as_image(photo: object, max_megapixels: float, least_px: int | None) -> Image.Image:
+def as_image(photo: object, reading: AnyReading, least_px: int | None) -> Image.Image:
     """Any photo as an upright RGB image.
 
     Args:
         photo: of `Photo`; an open file is read from its beginning.
-        max_megapixels, least_px: as `decode` takes them.
+        reading, least_px: as `decode` takes them.
 
     Raises:
         UnreadableError: with the reason, as the end of a sentence that begins with the photo's name.
     """
     if isinstance(photo, str | Path):
-        return read_photo(Path(photo), max_megapixels, least_px)
+        return read_photo(Path(photo), reading, least_px)
     if isinstance(photo, bytes | bytearray | memoryview):
-        return _decoded(bytes(photo), max_megapixels, least_px)
+        return _decoded(bytes(photo), reading, least_px)
     if isinstance(photo, np.ndarray):
         photo = _from_array(photo)
     elif isinstance(photo, torch.Tensor):
         photo = _from_tensor(photo)
     elif not isinstance(photo, Image.Image) and isinstance(photo, OpenFile):
-        return _decoded(_content(photo), max_megapixels, least_px)
+        return _decoded(_content(photo), reading, least_px)
     if not isinstance(photo, Image.Image):
         raise UnreadableError(
             f"is a {type(photo).__name__}; expected a path, bytes, an open file, a PIL image, an array or a tensor"
         )
     if 0 in photo.size:
         raise UnreadableError("has no pixels")
-    return as_decoded(photo)
+    return as_decoded(photo, reading)
 
 
-def _decoded(content: bytes, max_megapixels: float, least_px: int | None) -> Image.Image:
+def _decoded(content: bytes, reading: AnyReading, least_px: int | None) -> Image.Image:
     if not content:
         raise UnreadableError("is empty", "empty")
-    return decode(content, max_megapixels, least_px)
+    return decode(content, reading, least_px)
 
 
 def _content(file: OpenFile) -> bytes:

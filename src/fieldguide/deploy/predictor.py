@@ -3,6 +3,7 @@
 import collections
 import functools
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fieldguide.data.read.decode import SMALLER
+from fieldguide.data.read.decode import OUTSIDE, SMALLER
 from fieldguide.data.read.inputs import in_order
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.answers import Answer, Answering, Unreadable, in_rows
@@ -67,6 +68,7 @@ class Predictor(Answering):
         self._origin = origin
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
         self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
+        self._outside: collections.deque[None] = collections.deque()
 
     def __repr__(self) -> str:
         """`Predictor(/home/me/runs/a/bundle, 3 classes, 224 px, calibrated, engine plain, device auto)`."""
@@ -106,6 +108,11 @@ class Predictor(Answering):
     def decoded_smaller(self) -> int:
         """See `Answering`."""
         return len(self._smaller)
+
+    @property
+    def clipped(self) -> int:
+        """See `Answering`."""
+        return len(self._outside)
 
     @property
     def engine_batch_size(self) -> int:
@@ -160,7 +167,10 @@ class Predictor(Answering):
                 yield source, None if reason else next(answers), reason
 
     def _load(self, source: Photo, least_px: int | None) -> torch.Tensor:
-        image = as_image(source, self.max_megapixels, least_px)
+        reading = replace(self.preprocessing.reading, max_megapixels=self.max_megapixels)
+        image = as_image(source, reading, least_px)
+        if OUTSIDE in image.info:
+            self._outside.append(None)
         if SMALLER in image.info:
             self._smaller.append(None)
         return pixels(center(image, self.preprocessing))

@@ -127,7 +127,13 @@ def settled_as(recipe: ResolvedRecipe, other: ResolvedRecipe) -> ResolvedRecipe:
         recipe = with_plan(sized, made.phases, made.rounds, other.data.test_flips, made.validation_photos)
     open_ones = {name for name in OF_A_MACHINE if dict(recipe.training)[name] in (None, "auto")}
     taken = {name: value for name, value in other.training if name in open_ones}
-    return recipe.model_copy(update={"training": recipe.training.model_copy(update=taken)})
+    data, settled = recipe.data, {}
+    if data.value_range == "auto" or "percentiles" in data.value_range:
+        settled["value_range"] = other.data.value_range
+    if data.alpha == "auto":
+        settled["alpha"] = other.data.alpha
+    parts = {"training": recipe.training.model_copy(update=taken), "data": data.model_copy(update=settled)}
+    return recipe.model_copy(update=parts)
 
 
 def as_done(recipe: SettledRecipe, replanned: Sequence[Sequence[tuple[float, float]]]) -> SettledRecipe:
@@ -178,6 +184,8 @@ def _model(model: Model, *, can_join: bool) -> lives.ResolvedModel:
 
 def _data(data: Data, pretrained_preprocessing: dict[str, Any]) -> lives.ResolvedData:
     own = {name: value for name, value in data if value is not None}
+    if data.fit != "crop":
+        own = {"crop_share": 1.0} | own  # the whole photo is what was asked for
     return _as(lives.ResolvedData, data, **(pretrained_preprocessing | own | {"image_size_px": data.image_size_px}))
 
 

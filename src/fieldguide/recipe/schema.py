@@ -6,27 +6,16 @@ What null means is in a field's description; `resolve.py` fills it in, and a run
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
+from fieldguide.recipe import accepted
 from fieldguide.settings import BUILT_IN, Phase, Policy, Rate, Rounds, Section
 
-AUTO = "auto"  # the backbone that `assemble.backbone` chooses
+AUTO = "auto"  # what is decided later: a backbone, a plan, the range of values
 HeadKind = Literal["linear", "bottleneck", "mlp"]
 Interpolation = Literal["bilinear", "bicubic"]
 Alpha = Annotated[float, Field(ge=0, le=100)]
 Three = tuple[float, float, float]
-
-
-def _size_or_auto(value: Any) -> Any:
-    if value in (None, "auto") or (isinstance(value, int) and 8 <= value <= 2_048):
-        return value
-    raise PydanticCustomError("size", "should be auto, null or a whole number from 8 to 2048")
-
-
-def _share_or_auto(value: Any) -> Any:
-    if value in (None, "auto") or (isinstance(value, int | float) and 0 < value <= 1):
-        return value if value in (None, "auto") else float(value)
-    raise PydanticCustomError("share", "should be auto, null or a number above 0 and at most 1")
+Band = Annotated[int, Field(ge=1, le=1_024)]
 
 
 class Model(Section):
@@ -65,12 +54,12 @@ class Data(Section):
     interpolation: Interpolation | None = None
     mean: Three | None = None
     std: tuple[Rate, Rate, Rate] | None = None
-    test_size_px: Annotated[int | Literal["auto"] | None, BeforeValidator(_size_or_auto)] = Field(
+    test_size_px: Annotated[int | Literal["auto"] | None, BeforeValidator(accepted.size_or_auto)] = Field(
         default=None,
         description="side of the input after the training; auto: the best on validation, at most 1.5 times the "
         "training's; null: image_size_px",
     )
-    test_crop_share: Annotated[float | Literal["auto"] | None, BeforeValidator(_share_or_auto)] = Field(
+    test_crop_share: Annotated[float | Literal["auto"] | None, BeforeValidator(accepted.share_or_auto)] = Field(
         default=None,
         description="crop_share after the training; auto: the best on validation of crop_share, 0.875, 0.95 and 1; "
         "null: crop_share",
@@ -94,6 +83,24 @@ class Data(Section):
         "earlier run in model.weights was trained on (drop: leaves these out of val and test)",
     )
     max_megapixels: float = Field(default=200, gt=0, le=2_000, description="a larger photo is unreadable")
+    value_range: Annotated[Any, BeforeValidator(accepted.value_range)] = Field(
+        default=AUTO,
+        description="black and white of photos with more than 8 bits; auto: by the bit depth that all training photos "
+        "use; [low, high]; or {percentiles: [1, 99]} of their values",
+    )
+    bands: tuple[Band, Band, Band] | None = Field(
+        default=None,
+        description="red, green and blue of a TIFF with more bands, counted from 1; null: it is unreadable",
+    )
+    alpha: Literal["auto", "white", "ignore"] = Field(
+        default="auto",
+        description="a TIFF's alpha band: laid on white, or left out; auto: left out if all training photos are TIFFs "
+        "that have one and it holds more than transparent and opaque",
+    )
+    fit: Literal["crop", "pad", "squash"] = Field(
+        default="crop",
+        description="a photo that is not square: its centre is cut out, gray bars make it square, or it is squeezed",
+    )
 
 
 class Split(Section):
@@ -139,23 +146,14 @@ class Plateau(Section):
     patience_epochs: int = Field(default=3, ge=0)
 
 
-def _rounds_from_number(value: Any) -> Any:
-    """`rounds: 2` is short for `rounds: {max_rounds: 2}`."""
-    return {"max_rounds": value} if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _auto_is_null(value: Any) -> Any:
-    return None if value == "auto" else value
-
-
 class Training(Section):
     """The method: optimiser, schedule, phases, rounds, and which epoch's model is kept."""
 
     seed: int = Field(default=0, ge=0, lt=2**63)
-    batch_size: Annotated[int | None, BeforeValidator(_auto_is_null)] = Field(
+    batch_size: Annotated[int | None, BeforeValidator(accepted.auto_is_null)] = Field(
         default=64, ge=2, le=65_536, description="photos a step; null or auto: 64, or what a plan chooses"
     )
-    micro_batch_size: Annotated[int | None, BeforeValidator(_auto_is_null)] = Field(
+    micro_batch_size: Annotated[int | None, BeforeValidator(accepted.auto_is_null)] = Field(
         default=None, ge=2, le=65_536, description="photos at once; null or auto: what memory holds, at most the batch"
     )
     precision: Literal["auto", "bf16", "fp32"] = Field(
@@ -253,7 +251,7 @@ class Training(Section):
         "end; null: all, or what a plan has time for",
     )
     phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
-    rounds: Annotated[Rounds, BeforeValidator(_rounds_from_number)] = Rounds()
+    rounds: Annotated[Rounds, BeforeValidator(accepted.rounds_from_number)] = Rounds()
 
 
 class Rules(Section):

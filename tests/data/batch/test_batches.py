@@ -26,7 +26,7 @@ def batches_of(root, *, seed=0, batch_size=4, workers=0):
         {"standard": reference(STANDARD, PREPROCESSING), "none": reference(NOTHING, PREPROCESSING)},
         seed=seed,
         batch_size=batch_size,
-        max_megapixels=200,
+        reading=200,
         workers=workers,
     )
 

@@ -43,7 +43,7 @@ def feed_of(root, cache, *, seed=0, batch_size=4, workers=2, engine="fused", sid
         cache_side_px=side,
         seed=seed,
         batch_size=batch_size,
-        max_megapixels=200,
+        reading=200,
         device=CPU,
         workers=workers,
         cache=cache,

@@ -86,7 +86,7 @@ def feed_of(root, cache, engine):
         pixels = cache.pixels_of(photos, 40, 200)
         on = {"device": torch.device("cpu"), "most_resident_bytes": PLENTY}
         return DeviceBatches(photos, policies, pixels, PREPROCESSING, **on, **settings)
-    on = {"engine": engine, "cache_side_px": 40, "max_megapixels": 200, "device": torch.device("cpu"), "cache": cache}
+    on = {"engine": engine, "cache_side_px": 40, "reading": 200, "device": torch.device("cpu"), "cache": cache}
     return make_feed(photos, policies, PREPROCESSING, **on, **settings).batches
 
 

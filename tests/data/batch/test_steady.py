@@ -25,7 +25,7 @@ def make_batches(tmp_path, make_photos):
     augment = reference(Policy(), Preprocessing(32, 36, "bilinear", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)))
 
     def make(workers):
-        return TrainingBatches(photos, {"standard": augment}, seed=0, batch_size=4, max_megapixels=1, workers=workers)
+        return TrainingBatches(photos, {"standard": augment}, seed=0, batch_size=4, reading=1, workers=workers)
 
     return make
 

@@ -65,7 +65,7 @@ def test_test_folders_that_are_no_classes_are_unlabelled_and_it_is_said(photos):
 
 
 def test_test_classes_without_a_photo_are_no_labels_and_it_is_said(photos):
-    found = scan(touch(photos({"train/cat": 1, "train/dog": 1, "test/cat": 0}), "test/dog/a.heic", "test/dog/b.txt"))
+    found = scan(touch(photos({"train/cat": 1, "train/dog": 1, "test/cat": 0}), "test/dog/a.cr2", "test/dog/b.txt"))
     assert not found.test_is_labelled and found.part("test") == [] and found.others == 2
     assert found.sentences == ["test/ has class folders, but no file in them has an image ending"]
 

@@ -139,7 +139,7 @@ def test_another_side_another_decoding_and_another_pillow_have_pixels_of_their_o
     assert len(packs_of(cache.folder)) == 2
     for name, value in (("DECODING", 99), ("PIL", type("Other", (), {"__version__": "0.1"}))):
         before = len(packs_of(cache.folder))
-        monkeypatch.setattr(caching, name, value)
+        monkeypatch.setattr(photo_pixels, name, value)
         cache.pixels_of(photos, 50, 200)
         assert len(packs_of(cache.folder)) == before + 1
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from fieldguide import assemble
@@ -12,7 +12,9 @@ from fieldguide.commands.trial.announce import announce
 from fieldguide.commands.trial.carry_out import Run, carry_out, write_beginning
 from fieldguide.commands.trial.live import Trial, assembled
 from fieldguide.commands.trial.prepare import Prepared
+from fieldguide.data.look.value_range import decide
 from fieldguide.recipe.lives import ResolvedRecipe
+from fieldguide.recipe.schema import AUTO
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback
 
@@ -41,6 +43,7 @@ def run_trial(
     run, screen = RunFolder(folder), SCREENS[show]()
     left = seconds_left(seconds_for(recipe.training.max_minutes) if seconds is None else seconds)
     prepared = replace(prepared, seen=prepared.seen.only(recipe.model.weights))
+    recipe = with_reading(recipe, prepared)
     rules = assemble.hold_against_rules(recipe, len(prepared.split.classes), *_beyond_the_folder(prepared))
     with explained(run):
         made = assembled(recipe, prepared, device, screen, assemble.Outlook(left, prepared.short_side_px), workers)
@@ -50,6 +53,14 @@ def run_trial(
         run.demand_nothing_in_it()
         write_beginning(trial)
         return carry_out(trial)
+
+
+def with_reading(recipe: ResolvedRecipe, prepared: Prepared) -> ResolvedRecipe:
+    """The recipe with the range of values and the fate of alpha bands that all training photos together decide."""
+    data, measured = recipe.data, prepared.measured
+    alpha = data.alpha if data.alpha != AUTO else "ignore" if measured.has_bands else "white"
+    settled = {"value_range": asdict(decide(data.value_range, measured)), "alpha": alpha}
+    return recipe.model_copy(update={"data": data.model_copy(update=settled)})
 
 
 def _beyond_the_folder(prepared: Prepared) -> tuple[int, list[str]]:

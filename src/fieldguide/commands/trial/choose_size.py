@@ -110,7 +110,7 @@ def shorter_side_px(rows: Sequence[Row], photos: Mapping[str, Path | Image], rec
             if not isinstance(photo, Path):
                 found.append(min(photo.size))
                 continue
-            with opened(read_bytes(photo), recipe.data.max_megapixels) as image:
+            with opened(read_bytes(photo), assemble.reading_of(recipe.data)) as image:
                 found.append(min(image.size))
         except UnreadableError:
             continue  # judging reports it

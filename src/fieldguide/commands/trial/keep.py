@@ -1,7 +1,7 @@
 """What `train` keeps in a run, so that its report can be rebuilt without model and photos."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL.Image import Image
 from fieldguide import world
 from fieldguide.data.read.decode import UnreadableError, photo_of
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.data.read.thumbnail import jpeg, seen, stretched
 from fieldguide.evaluation.calibration import fit_temperature
 from fieldguide.evaluation.label_errors import suspects
@@ -76,13 +77,14 @@ def _draw_gallery(
     """The photos of the gallery by file, and why there are no maps; None if there are."""
     classifier, description = load_classifier(find_bundle(run.path))
     classifier, preprocessing = classifier.to(device), Preprocessing.from_dict(description.preprocessing)
+    reading = replace(preprocessing.reading, max_megapixels=description.max_megapixels)
     why = why_no_map(classifier, preprocessing.image_size_px)
     run.gallery.mkdir(exist_ok=True)
     drawn: dict[str, dict[str, Any]] = {}
     place = {file: row for row, file in enumerate(predictions.files)}
     for i in range(0, len(files), MAPS_AT_ONCE):
         these = files[i : i + MAPS_AT_ONCE]
-        piece = list(_read(these, place, photos, preprocessing, description.max_megapixels))
+        piece = list(_read(these, place, photos, preprocessing, reading))
         maps = {} if why else _maps(classifier, piece, predictions, preprocessing, device)
         for j, shown in enumerate(piece):
             name = f"{len(drawn) + 1:03d}"
@@ -97,11 +99,11 @@ def _read(
     place: Mapping[str, int],
     photos: Mapping[str, Path | Image],
     preprocessing: Preprocessing,
-    max_megapixels: float,
+    reading: AnyReading,
 ) -> Iterator[_Shown]:
     for file in files:
         try:
-            image = photo_of(photos[file], max_megapixels)
+            image = photo_of(photos[file], reading)
         except UnreadableError:  # it was readable a moment ago; the report leaves it out
             continue
         yield _Shown(place[file], pixels(center(image, preprocessing)), seen(image, preprocessing, THUMBNAIL_PX))

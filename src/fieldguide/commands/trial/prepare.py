@@ -19,7 +19,10 @@ from fieldguide.data.look.groups import groups_by_pattern, problem_with_pattern
 from fieldguide.data.look.inspect import Inspected
 from fieldguide.data.look.look_over import CheckReport, look_over
 from fieldguide.data.look.scan import PhotoFolder, scan, summary
+from fieldguide.data.look.value_range import Measured, clipped, decide, measure, sentences
 from fieldguide.data.read.contents import MOST_KEPT_BYTES, Contents
+from fieldguide.data.read.formats import missing_decoders
+from fieldguide.data.read.reading import ValueRange
 from fieldguide.data.split.make import make_split
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
@@ -50,6 +53,7 @@ class Prepared:
     short_side_px: int | None = None
     seen: Seen = field(default_factory=Seen)
     contents: Contents = field(default_factory=Contents)
+    measured: Measured = field(default_factory=Measured)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -147,8 +151,11 @@ def prepare(
     seen = seen_by_weights([recipe.model.weights, *weights])
     contents = _room_for_contents(recipe)
     in_time = InTime(screen, seconds_left)
-    facts, checked = look_over(folder, recipe.data.max_megapixels, in_time.counting, contents, in_time.is_late)
+    reading = assemble.reading_of(recipe.data)
+    facts, checked = look_over(folder, reading, in_time.counting, contents, in_time.is_late)
     hash_of = {entry.photo.file: entry.content_hash for entry in facts}
+    measured = measure(facts)
+    chosen = decide(recipe.data.value_range, measured)
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
         *_moot_settings(folder, recipe),
@@ -157,7 +164,10 @@ def prepare(
         *_deal_with_unreadable(facts, recipe.data.unreadable),
         *_told_by_check(checked),
         *in_time.remarks(root),
+        *_told_by_values(facts, chosen),
     ]
+    for sentence in sentences(recipe.data.value_range, measured, chosen):
+        screen.say(sentence)
     groups = [*checked.groups, *_groups_by_name(folder, recipe.split.group_pattern, screen)]
     split, more = make_split(
         [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts],
@@ -174,7 +184,7 @@ def prepare(
     sides = sorted(min(f.width, f.height) for f in facts if f.width)
     side = sides[len(sides) // 2] if sides else None
     told = (*folder.remarks, *remarks, *more)
-    return Prepared(folder, split, told, tuple(groups), checked.plain(), side, seen, contents)
+    return Prepared(folder, split, told, tuple(groups), checked.plain(), side, seen, contents, measured)
 
 
 def _room_for_contents(recipe: Recipe) -> Contents:
@@ -189,7 +199,7 @@ def _scanned(root: Path, recipe: Recipe, screen: Screen) -> PhotoFolder:
     """The folder of photos, shown; refused if a class is empty, or if `split.folds` meets a val/ folder."""
     folder = scan(root)
     screen.say(f"{root}: {summary(folder)}")
-    for sentence in folder.sentences:
+    for sentence in (*folder.sentences, *missing_decoders(photo.file for photo in folder.photos)):
         screen.warn(sentence)
     if folder.empty_classes:
         raise PhotosError(
@@ -266,9 +276,20 @@ def _told_by_check(checked: CheckReport) -> list[Remark]:
         photos = "1 photo is" if len(tested) == 1 else f"{len(tested):,} photos are"
         words = f"{photos} in val and in test. val chooses the epoch, so test accuracy may be too high"
         found.append(_listed(Topic.ACROSS_PARTS, words, tested))
+    mixed = [finding for finding in checked.findings if finding.kind is Kind.VALUE_RANGES]
+    found += [Remark(Topic.CLIPPED, finding.message, finding.files) for finding in mixed]
     end = "too many to keep in one part. If they are frames of a burst, set split.group_pattern"
     chains = [finding for finding in checked.findings if finding.kind is Kind.LOOK_ALIKES]
     return found + [Remark(Topic.LOOK_ALIKES, f"{chain.message}; {end}", chain.files) for chain in chains]
+
+
+def _told_by_values(facts: Sequence[Facts], chosen: ValueRange) -> list[Remark]:
+    """Photos whose values are clipped."""
+    files = [entry.photo.file for entry in clipped(facts, chosen)]
+    if not files:
+        return []
+    words = f"{counted(len(files), 'photo')} with values outside data.value_range, which are clipped:\n{listing(files)}"
+    return [Remark(Topic.CLIPPED, words, tuple(files))]
 
 
 def _listed(topic: Topic, words: str, findings: Sequence[Finding]) -> Remark:

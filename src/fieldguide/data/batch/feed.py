@@ -18,6 +18,7 @@ from fieldguide.data.read.cache import BOUND, Cache
 from fieldguide.data.read.decode import read_bytes
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import UsageError, counted
 from fieldguide.settings import Policy
 from fieldguide.world import cores
@@ -87,7 +88,7 @@ def make_feed(
     cache_side_px: int,
     seed: int,
     batch_size: int,
-    max_megapixels: float,
+    reading: AnyReading,
     device: torch.device,
     workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
@@ -101,6 +102,7 @@ def make_feed(
         policies: augmentations by name.
         engine: `reference` or `fused`.
         cache_side_px: bound on the shorter side of the pixels that `fused` starts from; 0: none, and no cache.
+        reading: how files are read.
         device: where the training runs; a GPU augments by itself.
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         advance: called with how many more photos the cache has.
@@ -115,12 +117,12 @@ def make_feed(
         def decoded(side_px: int) -> Batches:
             sized = preprocessing.of_size(side_px)
             transforms = {name: reference(policy, sized) for name, policy in policies.items()}
-            return TrainingBatches(photos, transforms, max_megapixels=max_megapixels, **settings)
+            return TrainingBatches(photos, transforms, reading=reading, **settings)
 
         return Feed(decoded(side), Waiting(SLOW_TRANSFORMS), side, decoded)
     if not can_fuse(device):
         raise UsageError(NO_OPENCV)
-    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, max_megapixels, advance, read)
+    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, reading, advance, read)
 
     def cached(side_px: int) -> Batches:
         sized = preprocessing.of_size(side_px)

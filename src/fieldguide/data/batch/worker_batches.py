@@ -11,6 +11,7 @@ from fieldguide.data.batch.batches import Batch, LabelledPhoto
 from fieldguide.data.batch.order import SHUFFLED, Order, cut, epoch_order
 from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.preprocess import pixels
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import PhotosError
 from fieldguide.world import cores
 
@@ -27,7 +28,7 @@ class TrainingBatches:
         *,
         seed: int,
         batch_size: int,
-        max_megapixels: float,
+        reading: AnyReading,
         workers: int | None = None,
     ) -> None:
         """Prepares batches of photos in a stable order, by `workers` processes; None: one a core, none for few photos.
@@ -43,7 +44,7 @@ class TrainingBatches:
         self._plan: list[list[tuple[str, int, int]]] = []  # of each epoch anew
         self._make_loader: Callable[[], DataLoader[Item]] = functools.partial(
             DataLoader,
-            _Augmented(photos, augmentations, max_megapixels),
+            _Augmented(photos, augmentations, reading),
             batch_sampler=self._plan,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -80,17 +81,17 @@ class _Augmented(Dataset[Item]):
     """Photo by photo; a photo that cannot be read becomes a sentence, since exceptions lose their words on the way."""
 
     def __init__(
-        self, photos: Sequence[LabelledPhoto], augmentations: Mapping[str, Augment], max_megapixels: float
+        self, photos: Sequence[LabelledPhoto], augmentations: Mapping[str, Augment], reading: AnyReading
     ) -> None:
         self.photos = photos
         self.augmentations = augmentations
-        self.max_megapixels = max_megapixels
+        self.reading = reading
 
     def __getitem__(self, key: tuple[str, int, int]) -> Item:
         augmentation, place, seed = key
         photo = self.photos[place]
         try:
-            image = read_photo(photo.path, self.max_megapixels, content_hash=photo.content_hash)
+            image = read_photo(photo.path, self.reading, content_hash=photo.content_hash)
         except UnreadableError as error:
             return f"{photo.file} {error}"
         return pixels(self.augmentations[augmentation](image, seed)), photo.label, photo.file

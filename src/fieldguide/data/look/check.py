@@ -8,6 +8,7 @@ from fieldguide.data.look.duplicates import Duplicates, duplicate_findings, find
 from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.findings import Finding, Kind, some
 from fieldguide.data.look.scan import PhotoFolder, summary
+from fieldguide.data.look.value_range import in_words, measure, range_findings
 
 REASON_KINDS = {
     "unreadable": Kind.UNREADABLE,
@@ -15,7 +16,10 @@ REASON_KINDS = {
     "empty": Kind.EMPTY_FILE,
     "not_an_image": Kind.NOT_AN_IMAGE,
     "bomb": Kind.BOMB,
+    "no_decoder": Kind.DECODER_MISSING,
+    "bands": Kind.BANDS,
 }
+TOGETHER = ("no_decoder", "bands")  # all files with one such reason are one finding
 TRAITS = {
     Kind.WRONG_ENDING: "the ending names another format than the content",
     Kind.TINY: "the shorter side is under 32 pixels",
@@ -53,6 +57,7 @@ def check_photos(
     counts = count(folder, [entry.photo for entry in facts if not entry.reason], duplicates.file_groups)
     findings = [
         *_file_findings(facts),
+        *range_findings(facts),
         *duplicate_findings(duplicates),
         *class_findings(folder, counts),
         *name_findings(folder, counts),
@@ -66,19 +71,32 @@ def check_photos(
 
 
 def _file_findings(facts: Sequence[Facts]) -> Iterator[Finding]:
-    """One finding per unreadable file; one per part for each oddity."""
+    """One finding per unreadable file, missing decoder and number of bands; one per part for each oddity."""
+    yield from _told_together(facts)
     for entry in facts:
-        if entry.reason:
+        if entry.reason and entry.reason_kind not in TOGETHER:
             photo = entry.photo
             message = f"{photo.file} {entry.reason}"
             yield Finding(REASON_KINDS[entry.reason_kind], (photo.part,), _classes([entry]), (photo.file,), message)
+    auto = in_words(measure(facts))
     for trait, what in TRAITS.items():
         for part in ("train", "val", "test"):
             having = [entry for entry in facts if trait in entry.traits and entry.photo.part == part]
             if having:
                 files = tuple(_described(entry, trait) for entry in having)
                 names = tuple(entry.photo.file for entry in having)
-                yield Finding(trait, (part,), _classes(having), names, f"{what}: {some(files)}")
+                words = f"{what}, {auto}" if trait is Kind.SIXTEEN_BIT and auto else what
+                yield Finding(trait, (part,), _classes(having), names, f"{words}: {some(files)}")
+
+
+def _told_together(facts: Sequence[Facts]) -> Iterator[Finding]:
+    alike = [entry for entry in facts if entry.reason_kind in TOGETHER]
+    for kind, reason in dict.fromkeys((entry.reason_kind, entry.reason) for entry in alike):
+        having = [entry for entry in alike if entry.reason == reason]
+        names = tuple(entry.photo.file for entry in having)
+        parts = tuple(part for part in ("train", "val", "test") if any(entry.photo.part == part for entry in having))
+        message = f"{names[0]} {reason}" if len(names) == 1 else f"each of {len(names):,} files {reason}: {some(names)}"
+        yield Finding(REASON_KINDS[kind], parts, _classes(having), names, message)
 
 
 def _described(entry: Facts, trait: Kind) -> str:
@@ -86,6 +104,8 @@ def _described(entry: Facts, trait: Kind) -> str:
         return f"{entry.photo.file} (is {entry.format})"
     if trait in (Kind.TINY, Kind.ELONGATED):
         return f"{entry.photo.file} ({entry.width:,} x {entry.height:,})"
+    if trait is Kind.SIXTEEN_BIT and entry.values is not None:
+        return f"{entry.photo.file} ({entry.values.low:,.6g} to {entry.values.high:,.6g})"
     return entry.photo.file
 
 

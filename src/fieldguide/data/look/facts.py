@@ -1,7 +1,7 @@
 """One look at each photo: can it be read, what kind of file is it, and a small print of it to compare with others."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.data.look.scan import Photo
+from fieldguide.data.read.beyond import MASK_SHARE, VALUES
 from fieldguide.data.read.contents import Contents
 from fieldguide.data.read.decode import UnreadableError, opened, read_bytes, shrunk, to_rgb, upright
+from fieldguide.data.read.deep import Values
 from fieldguide.data.read.formats import is_misnamed
 from fieldguide.data.read.prefetch import prefetched
+from fieldguide.data.read.reading import AnyReading, Reading, as_reading
 from fieldguide.storage import digest
 
 if TYPE_CHECKING:
@@ -49,17 +52,19 @@ class Facts:
     photo: Photo
     content_hash: str  # SHA-256 of the file
     reason: str = ""  # why it cannot be used
-    reason_kind: str = ""  # `unreadable`, `empty`, `truncated`, `not_an_image` or `bomb`
+    reason_kind: str = ""  # `unreadable`, `empty`, `truncated`, `not_an_image`, `no_decoder`, `bands` or `bomb`
     format: str = ""  # Pillow's name of the real format
     width: int = 0
     height: int = 0  # width and height upright, in pixels
     # of wrong_ending tiny elongated exif_rotated grayscale cmyk sixteen_bit alpha animated
     traits: frozenset[str] = frozenset()
     print: Print | None = None  # None where it was not decoded
+    values: Values | None = None  # of a photo with more than 8 bits
+    mask_share: float | None = None  # of a TIFF's alpha band: the share that is transparent or opaque
 
 
 def look_at(
-    photos: Sequence[Photo], max_megapixels: float, advance: Callable[[int], None], contents: Contents | None = None
+    photos: Sequence[Photo], reading: AnyReading, advance: Callable[[int], None], contents: Contents | None = None
 ) -> list[Facts]:
     """Reads, checksums and decodes every photo once, but no pixels of a larger one; in order, on all cores.
 
@@ -68,7 +73,7 @@ def look_at(
 
     def facts_at(photo: Photo) -> Facts:
         read = contents.read if contents is not None and photo.part != "test" else read_bytes
-        return facts_of(photo, max_megapixels, read)
+        return facts_of(photo, reading, read)
 
     found = []
     for facts in prefetched(photos, facts_at):
@@ -77,19 +82,19 @@ def look_at(
     return found
 
 
-def facts_of(photo: Photo, max_megapixels: float = 200, read: Callable[[Path], bytes] = read_bytes) -> Facts:
-    """One look at one photo; never raises for what is in the file."""
-    content_hash = ""
+def facts_of(photo: Photo, reading: AnyReading = 200, read: Callable[[Path], bytes] = read_bytes) -> Facts:
+    """One look at one photo, in its own shape and range of values; never raises for what is in the file."""
+    content_hash, how = "", replace(as_reading(reading), value_range=None, fit="crop")
     try:
         content = read(photo.path)
         content_hash = digest(content)
-        with opened(content, max_megapixels) as image:
-            return _facts(photo, content_hash, image)
+        with opened(content, how, looks=True) as image:
+            return _facts(photo, content_hash, image, how)
     except UnreadableError as error:
         return Facts(photo, content_hash, str(error), error.kind)
 
 
-def _facts(photo: Photo, content_hash: str, image: "Image.Image") -> Facts:
+def _facts(photo: Photo, content_hash: str, image: "Image.Image", how: Reading) -> Facts:
     # What the header tells comes first, for a draft changes the size. The orientation has to wait for the pixels: to
     # ask a PNG for it decodes them, and what goes wrong there would be taken for broken EXIF data.
     kind = image.format or ""
@@ -98,14 +103,18 @@ def _facts(photo: Photo, content_hash: str, image: "Image.Image") -> Facts:
     image.draft(None, (DRAFT_SIDE_PX, DRAFT_SIDE_PX))  # a JPEG's entropy code is still read to its end
     image.load()
     orientation = _orientation(image)
-    made = _print(to_rgb(upright(image)))
+    share = image.info.get(MASK_SHARE, _mask_share(image))  # type: ignore[call-overload]
+    made = _print(to_rgb(upright(image), how, looks=True))
+    values = image.info.get(VALUES)  # type: ignore[call-overload]
+    if values is not None:
+        traits.add("sixteen_bit")
     if is_misnamed(photo.file, kind):
         traits.add("wrong_ending")
     if orientation != 1:
         traits.add("exif_rotated")
     if orientation >= 5:
         width, height = height, width
-    return Facts(photo, content_hash, "", "", kind, width, height, frozenset(traits), made)
+    return Facts(photo, content_hash, "", "", kind, width, height, frozenset(traits), made, values, share)
 
 
 def _print(rgb: "Image.Image") -> Print:
@@ -141,6 +150,14 @@ def _is_deep(image: "Image.Image") -> bool:
     """More than 8 bits a channel; Pillow opens such colour photos as 8 bits, and only its raw mode tells."""
     raw = image.format in ("PNG", "TIFF") and ";16" in str(getattr(image, "tile", ""))
     return image.mode in ("I", "F") or image.mode.startswith("I;16") or raw
+
+
+def _mask_share(image: "Image.Image") -> float | None:
+    """Of a loaded TIFF with alpha: the share of it that is fully transparent or opaque."""
+    if image.format != "TIFF" or image.mode not in ("RGBA", "LA"):
+        return None
+    counts = image.getchannel("A").histogram()
+    return (counts[0] + counts[255]) / sum(counts)
 
 
 def _orientation(image: "Image.Image") -> int:

@@ -28,6 +28,13 @@ class Kind(StrEnum):
     EMPTY_FILE = "empty_file", "harm", "The file has zero bytes."
     NOT_AN_IMAGE = "not_an_image", "harm", "The file has an image ending but holds no image."
     BOMB = "bomb", "harm", "Too many pixels or scans, or too much metadata: decoding would take hours or all memory."
+    DECODER_MISSING = "decoder_missing", "harm", "The decoder of this format is not installed."
+    BANDS = "bands", "harm", "The TIFF has several bands, and nobody said which are red, green and blue."
+    VALUE_RANGES = (
+        "value_ranges",
+        "harm",
+        "Photos with more than 8 bits use different ranges. With one range for all, some are nearly black or clipped.",
+    )
     SAME_PHOTO_TWO_LABELS = "same_photo_two_labels", "harm", "The same file is in two classes. One label is wrong."
     NEAR_DUPLICATE_TWO_LABELS = "near_duplicate_two_labels", "harm", "Nearly the same photo is in two classes."
     SAME_PHOTO_ACROSS_PARTS = (
@@ -61,7 +68,11 @@ class Kind(StrEnum):
     ANIMATED = "animated", "note", "The file holds several pictures. Only the first is used."
     EXIF_ROTATED = "exif_rotated", "note", "The camera marked the photo as turned or mirrored. It is used upright."
     ALPHA = "alpha", "note", "The photo has transparency. It is laid on white."
-    SIXTEEN_BIT = "sixteen_bit", "note", "The photo has more than 8 bits per channel. It is used with 8."
+    SIXTEEN_BIT = (
+        "sixteen_bit",
+        "note",
+        "The photo has more than 8 bits per channel. It is used with 8; `data.value_range` says which.",
+    )
     CMYK = "cmyk", "note", "The photo has printing colours. It is converted to RGB."
     GRAYSCALE = "grayscale", "note", "The photo has no colour channels."
     STRAY_PHOTOS = "stray_photos", "note", "Photos outside class folders are ignored."
@@ -123,6 +134,7 @@ class Topic(Enum):
     TWO_LABELS = "one photo under two labels"
     ACROSS_PARTS = "one photo in two parts"
     LOOK_ALIKES = "a chain of look-alikes"
+    CLIPPED = "photos with values outside the range"
     SEEN_BEFORE = "photos that the first weights were trained on"
     SINGLE = "classes with one photo"
     NOT_VALIDATED = "classes or photos that are never validated"

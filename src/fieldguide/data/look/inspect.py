@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read.decode import UnreadableError, decode, read_bytes
 from fieldguide.data.read.prefetch import prefetched
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.storage import digest
 
 
@@ -22,7 +23,7 @@ class Inspected:
 
 def inspect(
     photos: Sequence[Photo],
-    max_megapixels: float,
+    reading: AnyReading,
     *,
     decode_parts: Iterable[str] = ("train", "val"),
     advance: Callable[[int], None] = lambda _: None,
@@ -39,7 +40,7 @@ def inspect(
         if photo.part not in wanted:
             return Inspected(photo, content_hash)
         try:
-            image = decode(content, max_megapixels)
+            image = decode(content, reading)
         except UnreadableError as error:
             return Inspected(photo, content_hash, str(error))
         return Inspected(photo, content_hash, "", image.width, image.height)

@@ -11,6 +11,7 @@ from fieldguide.data.look.facts import Facts, look_at
 from fieldguide.data.look.findings import Finding
 from fieldguide.data.look.scan import PhotoFolder
 from fieldguide.data.read.contents import Contents
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.storage import printable
 
 PERCENT = 100
@@ -65,7 +66,7 @@ def silent(_what: str, _total: int) -> AbstractContextManager[Callable[[int], No
 
 def look_over(
     folder: PhotoFolder,
-    max_megapixels: float,
+    reading: AnyReading,
     progress: Progress = silent,
     contents: Contents | None = None,
     is_late: Callable[[], bool] = lambda: False,
@@ -75,7 +76,7 @@ def look_over(
     Where `is_late`, asked while photos are compared, near duplicates are only those found so far.
     """
     with progress("looking at photos", len(folder.photos)) as advance:
-        facts = look_at(folder.photos, max_megapixels, advance, contents)
+        facts = look_at(folder.photos, reading, advance, contents)
     with progress("comparing photos, %", PERCENT) as advance:
         return facts, _report(folder, check_photos(folder, facts, _in_percent(advance), is_late))
 

@@ -2,8 +2,8 @@
 
 A photo is decoded once, made upright RGB, and resized with antialias so that its shorter side is at most `side_px`;
 validation photos keep their own size, since a second resize would change what the network sees. What is kept is that,
-by the SHA-256 of the file, the side, `DECODING` and Pillow's version; so pixels from the cache are those that decoding
-gives, bit for bit, and whether a photo was cached changes no number.
+by the SHA-256 of the file, the side, how files are read, `DECODING` and Pillow's version. So pixels from the cache are
+those that decoding gives, bit for bit, and whether a photo was cached changes no number.
 
 Processes that fill the cache at once take turns, a pack each, and see what the others wrote. Over the bound, the packs
 that were used longest ago go first, but none that a live process uses. What has no room is decoded each time.
@@ -16,17 +16,15 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import PIL
-
 from fieldguide import locks
 from fieldguide.data.read.decode import read_bytes
 from fieldguide.data.read.pack import DamagedError, Pack, Pixels, remove_unless_used, write_pack
 from fieldguide.data.read.photo_pixels import PhotoPixels, Wanted
 from fieldguide.data.read.prefetch import prefetched
+from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import UsageError
 from fieldguide.storage import cache_folder, remove_half_written
 
-DECODING = 1  # raise it when `PhotoPixels.read` gives other pixels
 KIND = "photos"
 BOUND = "FIELDGUIDE_CACHE_GB"
 SHARE_OF_DISK = 0.25
@@ -97,11 +95,11 @@ class Cache:
         except OSError as error:
             raise UsageError(f"{self.folder}: cannot be cleared ({error.strerror or error})") from None
 
-    def open_packs(self, side_px: int, wanted: set[str], known: set[Path]) -> list[Pack]:
-        """Opens the packs of that side which hold something wanted; damaged ones are removed."""
+    def open_packs(self, kind: str, wanted: set[str], known: set[Path]) -> list[Pack]:
+        """Opens the packs of that kind which hold something wanted; damaged ones are removed."""
         found = []
         for path in self.packs():
-            if path in known or not path.name.startswith(_kind(side_px)):
+            if path in known or not path.name.startswith(kind):
                 continue
             try:
                 pack = Pack(path)
@@ -133,7 +131,7 @@ class Cache:
         self,
         photos: Sequence[Wanted],
         side_px: int,
-        max_megapixels: float,
+        reading: AnyReading,
         advance: Callable[[int], None] = lambda _: None,
         read: Callable[[Path], bytes] = read_bytes,
     ) -> PhotoPixels:
@@ -142,13 +140,13 @@ class Cache:
         `side_px` bounds the shorter side; 0: the photos' own size, and nothing is cached. `advance` gets how many more
         are there. Raises PhotosError if a photo cannot be read, or is another one by now.
         """
-        made = PhotoPixels(side_px, max_megapixels, read, MOST_PHOTO_BYTES)
+        made = PhotoPixels(side_px, reading, read, MOST_PHOTO_BYTES)
         return self._filled(made, photos, advance) if side_px else made
 
     def whole_pixels_of(
         self,
         photos: Sequence[Wanted],
-        max_megapixels: float,
+        reading: AnyReading,
         advance: Callable[[int], None] = lambda _: None,
         read: Callable[[Path], bytes] = read_bytes,
     ) -> PhotoPixels:
@@ -157,7 +155,7 @@ class Cache:
         A photo of over `MOST_WHOLE_BYTES` is not kept: its pixels take ten times the room of its file, so a disk needs
         as long to read them as a core to decode the file.
         """
-        return self._filled(PhotoPixels(0, max_megapixels, read, MOST_WHOLE_BYTES), photos, advance)
+        return self._filled(PhotoPixels(0, reading, read, MOST_WHOLE_BYTES), photos, advance)
 
     def _filled(self, made: PhotoPixels, photos: Sequence[Wanted], advance: Callable[[int], None]) -> PhotoPixels:
         try:
@@ -174,7 +172,7 @@ class Cache:
             while not made.problem and made.missing(photos):
                 with self._turn():
                     self._open(made, photos, advance)  # what others wrote before it was our turn
-                    path = self.folder / f"{_kind(made.side_px)}{uuid.uuid4().hex[:16]}.pack"
+                    path = self.folder / f"{made.kind}{uuid.uuid4().hex[:16]}.pack"
                     write_pack(path, self._as_they_fit(decoded, made, advance))
                     pack = Pack(path)
                     made.add([pack])
@@ -192,7 +190,7 @@ class Cache:
 
     def _open(self, made: PhotoPixels, photos: dict[str, Wanted], advance: Callable[[int], None]) -> None:
         before = len(made.missing(photos))
-        made.add(self.open_packs(made.side_px, set(photos), made.paths))
+        made.add(self.open_packs(made.kind, set(photos), made.paths))
         advance(before - len(made.missing(photos)))
 
     def _as_they_fit(
@@ -218,10 +216,6 @@ class Cache:
             advance(1)
             if written >= PACK_BYTES:
                 return
-
-
-def _kind(side_px: int) -> str:
-    return f"{DECODING}-pillow{PIL.__version__}-{side_px}px-"
 
 
 def _free_bytes(folder: Path) -> int:

@@ -7,14 +7,20 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fieldguide.data.read.formats import format_of
+from fieldguide.data.read import beyond
+from fieldguide.data.read.beyond import OUTSIDE as OUTSIDE
+from fieldguide.data.read.fit import fitted
+from fieldguide.data.read.formats import Format, demand_decoder, format_of
 from fieldguide.data.read.quiet import OneAtATime, QuietCodec
-from fieldguide.errors import PhotosError
+from fieldguide.data.read.reading import AnyReading, Reading, as_reading
+from fieldguide.data.read.tiff import header_of
+from fieldguide.data.read.unreadable import UnreadableError as UnreadableError
 from fieldguide.storage import digest, printable
 
 MAX_FILE_BYTES = 2**29
@@ -26,18 +32,8 @@ MAY_PASS = {
     for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EINTR", "EREMOTEIO", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN")
     if (number := getattr(errno, name, None)) is not None
 }
+DEEP_GRAY = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 SMALLER = object()  # a key of an image's `info`, where it was decoded at reduced size; no file can hold it
-
-
-class UnreadableError(PhotosError):
-    """A file that is no photo; the text is the end of a sentence that begins with the file's name.
-
-    The kind is `unreadable`, `empty`, `truncated`, `not_an_image` or `bomb`.
-    """
-
-    def __init__(self, reason: str, kind: str = "unreadable") -> None:
-        self.kind = kind
-        super().__init__(reason)
 
 
 _quiet_codec = QuietCodec()
@@ -88,44 +84,71 @@ def _demand_regular(status: os.stat_result) -> int:
     return status.st_size
 
 
-def decode(content: bytes, max_megapixels: float = 200, least_px: int | None = None) -> Image.Image:
-    """Decodes a photo to mode RGB, upright, its first frame, transparency on white.
+def decode(content: bytes, reading: AnyReading = 200, least_px: int | None = None) -> Image.Image:
+    """Decodes a photo to mode RGB, upright, its first frame, transparency on white; else as `reading` says.
 
     A larger photo is refused before its pixels take memory. With `least_px`, a JPEG is decoded at a half, a quarter or
     an eighth of its size as long as both sides keep this many pixels (libjpeg scales in the frequency domain; Pillow's
-    draft mode), said by `info[SMALLER]`. Raises UnreadableError with the reason.
+    draft mode), said by `info[SMALLER]`; `info[OUTSIDE]` says that values were clipped. Raises UnreadableError with the
+    reason.
     """
-    with opened(content, max_megapixels, least_px) as image:
+    how = as_reading(reading)
+    with opened(content, how, least_px) as image:
         image.load()
-        return to_rgb(upright(image))
+        return fitted(to_rgb(upright(image), how), how.fit)
 
 
 @contextlib.contextmanager
-def opened(content: bytes, max_megapixels: float = 200, least_px: int | None = None) -> Iterator[Image.Image]:
-    """A photo whose header is read and whose pixels are not; otherwise as `decode`.
+def opened(
+    content: bytes, reading: AnyReading = 200, least_px: int | None = None, *, looks: bool = False
+) -> Iterator[Image.Image]:
+    """A photo whose header is read and whose pixels mostly are not; otherwise as `decode`, before the fit.
 
-    What goes wrong inside, also in the body, becomes an UnreadableError with the reason.
+    What Pillow misreads comes with its pixels. `looks` measures values of more than 8 bits. What goes wrong inside,
+    also in the body, becomes an UnreadableError with the reason.
     """
+    how = as_reading(reading)
     with _reasons():
         kind = format_of(content)
         if kind is None:
             raise UnidentifiedImageError
         if problem := kind.structure(content):
             raise UnreadableError(problem, "bomb")
+        demand_decoder(kind)
+        instead = _tiff_instead(content, kind, how, looks) if kind.plugin == "TIFF" else None
+        if instead is not None:
+            yield instead
+            return
         with Image.open(io.BytesIO(content), formats=(kind.plugin,)) as image:
             width, height = image.size
-            if width * height > max_megapixels * 1e6:
-                raise UnreadableError(
-                    f"has {width:,} x {height:,} pixels, over data.max_megapixels {max_megapixels:g}", "bomb"
-                )
-            if problem := kind.size(content, width, height, max_megapixels):
-                raise UnreadableError(problem, "bomb")
+            _demand_size(content, kind, width, height, how.max_megapixels)
             if least_px is not None:
                 image.draft(None, (least_px, least_px))
                 if image.size != (width, height):
                     image.info[SMALLER] = True  # type: ignore[index]
             with _large_photo() if _is_large(image, width * height) else contextlib.nullcontext():
-                yield image
+                if kind.plugin == "PNG" and image.mode not in DEEP_GRAY and ";16" in str(image.tile):
+                    image.load()
+                    yield beyond.deep_png(content, image, how, looks=looks)
+                else:
+                    yield image
+
+
+def _demand_size(content: bytes, kind: Format, width: int, height: int, most: float) -> None:
+    if width * height > most * 1e6:
+        raise UnreadableError(f"has {width:,} x {height:,} pixels, over data.max_megapixels {most:g}", "bomb")
+    if problem := kind.size(content, width, height, most):
+        raise UnreadableError(problem, "bomb")
+
+
+def _tiff_instead(content: bytes, kind: Format, how: Reading, looks: bool) -> Image.Image | None:
+    """A TIFF that Pillow misreads; None if it is not one, or its header is for Pillow to refuse."""
+    header = header_of(content)
+    if header is None:
+        return None
+    _demand_size(content, kind, header.width, header.height, how.max_megapixels)
+    with _large_photo() if header.width * header.height > LARGE_MEGAPIXELS * 1e6 else contextlib.nullcontext():
+        return beyond.tiff_instead(content, header, how, looks=looks)
 
 
 @contextlib.contextmanager
@@ -152,7 +175,7 @@ def _is_large(image: Image.Image, pixels: int) -> bool:
 
 
 def read_photo(
-    path: Path, max_megapixels: float = 200, least_px: int | None = None, content_hash: str = ""
+    path: Path, reading: AnyReading = 200, least_px: int | None = None, content_hash: str = ""
 ) -> Image.Image:
     """A file to an RGB image; see `decode`. `content_hash` is the SHA-256 of the photo expected there; empty: any.
 
@@ -161,34 +184,42 @@ def read_photo(
     content = read_bytes(path)
     if content_hash and digest(content) != content_hash:
         raise UnreadableError("has changed")
-    return decode(content, max_megapixels, least_px)
+    return decode(content, reading, least_px)
 
 
-def photo_of(source: Path | Image.Image, max_megapixels: float = 200, content_hash: str = "") -> Image.Image:
+def photo_of(source: Path | Image.Image, reading: AnyReading = 200, content_hash: str = "") -> Image.Image:
     """A file as of `read_photo`, or an image that came from the cache, as it is."""
-    return source if isinstance(source, Image.Image) else read_photo(source, max_megapixels, content_hash=content_hash)
+    return source if isinstance(source, Image.Image) else read_photo(source, reading, content_hash=content_hash)
 
 
-def as_decoded(image: Image.Image) -> Image.Image:
+def as_decoded(image: Image.Image, reading: AnyReading = 200) -> Image.Image:
     """A caller's image as `decode` gives one from a file: RGB, upright; the caller's is loaded and stays as it is.
 
     Raises UnreadableError with the reason; the file of an image that was only opened is read here.
     """
+    how = as_reading(reading)
     with _reasons():
         with _loading[id(image) % len(_loading)]():  # several predictors may be given the same one
             own = image.copy()
-        return to_rgb(upright(own))
+        return fitted(to_rgb(upright(own), how), how.fit)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, 16 bits divided by 257.
+def to_rgb(image: Image.Image, reading: AnyReading = 200, *, looks: bool = False) -> Image.Image:
+    """Any of Pillow's modes as RGB, 8 bits a channel; transparency on white, deeper values by `reading`.
 
     What needs a detour goes strip by strip, so that a large photo takes the memory of its pixels and of the result.
+    `looks` leaves the measured values in the image's `info`.
     """
+    made = _to_rgb(image, as_reading(reading), looks)
+    made.info |= {key: image.info[key] for key in (SMALLER, OUTSIDE) if key in image.info}
+    return made
+
+
+def _to_rgb(image: Image.Image, reading: Reading, looks: bool) -> Image.Image:
+    if image.mode in DEEP_GRAY:
+        return beyond.deep_gray(image, reading, looks=looks).convert("RGB")
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        return _in_strips(image, _from_deep_gray(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         return _in_strips(image, _on_white)
     return image.convert("RGB")
@@ -210,29 +241,6 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layer).convert("RGB")
 
 
-def _from_deep_gray(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """How this photo's values become 8 bits, which its largest value decides."""
-    largest = 0.0
-    for top in range(0, image.height, rows := max(1, STRIP_PIXELS // image.width)):
-        values = np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))
-        if not np.isfinite(values).all():
-            raise UnreadableError("has pixels that are not numbers")
-        largest = max(largest, float(values.max(initial=0)))
-    multiplied = 1.0
-    if image.mode == "F" and largest <= 1:
-        multiplied = 255.0
-    elif image.mode.startswith("I;16") or largest > 255:
-        if largest > 65_535:
-            raise UnreadableError(f"has pixel values up to {largest:g}, over 16 bits")
-        multiplied = 1 / 257
-
-    def converted(strip: Image.Image) -> Image.Image:
-        values = np.asarray(strip).astype(np.float64) * multiplied
-        return Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8)).convert("RGB")
-
-    return converted
-
-
 def upright(image: Image.Image) -> Image.Image:
     """Turns a photo by its EXIF orientation, in place, for a copy would take as much memory again; gives it back.
 
@@ -251,14 +259,15 @@ def shrunk(image: Image.Image, side_px: int) -> Image.Image:
     return image.resize((side_px, side_px), Image.Resampling.BILINEAR, reducing_gap=3.0)
 
 
-def thumbnail_jpeg(content: bytes, side_px: int, max_megapixels: float = 200) -> bytes:
+def thumbnail_jpeg(content: bytes, side_px: int, reading: AnyReading = 200) -> bytes:
     """A small JPEG of a photo for a page, its longer side at most `side_px`; pixels alone, no metadata.
 
     Raises UnreadableError with the reason.
     """
-    with opened(content, max_megapixels, side_px) as image:
+    own = replace(as_reading(reading), value_range=None)  # to look at, each photo by its own values
+    with opened(content, own, side_px) as image:
         image.load()
-        small = to_rgb(upright(image))
+        small = to_rgb(upright(image), own)
         small.thumbnail((side_px, side_px))
         file = io.BytesIO()
         Image.fromarray(np.asarray(small)).save(file, "JPEG", quality=75)

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import PIL
 from PIL import Image
 
 from fieldguide.data.read.decode import UnreadableError, decode, opened, read_bytes
 from fieldguide.data.read.pack import DamagedError, Pack, Pixels
+from fieldguide.data.read.reading import AnyReading, as_reading
 from fieldguide.errors import PhotosError
 from fieldguide.storage import digest
+
+DECODING = 2  # raise it when `PhotoPixels.read` gives other pixels
 
 
 class Wanted(Protocol):
@@ -43,14 +47,14 @@ class PhotoPixels:
     """The pixels of a training's photos, from the cache where they are there and from the file where not."""
 
     def __init__(
-        self, side_px: int, max_megapixels: float, read: Callable[[Path], bytes] = read_bytes, most_bytes: int = 2**63
+        self, side_px: int, reading: AnyReading, read: Callable[[Path], bytes] = read_bytes, most_bytes: int = 2**63
     ) -> None:
         """Has no pixels yet.
 
         `side_px` bounds the shorter side; 0: the photos' own size. Pixels of over `most_bytes` a photo are not cached.
         """
         self.side_px = side_px
-        self.max_megapixels = max_megapixels
+        self.reading = as_reading(reading)
         self.most_bytes = most_bytes
         self._read = read
         self.problem = ""
@@ -63,6 +67,11 @@ class PhotoPixels:
 
     def __contains__(self, content_hash: str) -> bool:
         return content_hash in self._packs
+
+    @property
+    def kind(self) -> str:
+        """How the names of packs begin that hold such pixels."""
+        return f"{DECODING}-pillow{PIL.__version__}-{self.side_px}px-{self.reading.key() or 'plain'}-"
 
     @property
     def paths(self) -> set[Path]:
@@ -114,10 +123,10 @@ class PhotoPixels:
             if photo.content_hash and digest(content) != photo.content_hash:
                 raise PhotosError(f"{photo.file} has changed since the training began; training stops")
             if most_bytes is not None and self.side_px == 0:
-                with opened(content, self.max_megapixels) as image:
+                with opened(content, self.reading) as image:
                     if 3 * image.width * image.height > most_bytes:
                         return None
-            return np.asarray(shrunk_to(decode(content, self.max_megapixels), self.side_px))
+            return np.asarray(shrunk_to(decode(content, self.reading), self.side_px))
         except UnreadableError as error:
             gone = "it was readable when the training began. Training stops"
             raise PhotosError(f"{photo.file} {error}; {gone}") from None

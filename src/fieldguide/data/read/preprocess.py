@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MOST_RESIZED_PIXELS = 32_000_000
 Flips = Literal["none", "horizontal"]
+AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Preprocessing:
         interpolation: `bilinear` or `bicubic`.
         mean, std: a channel, of values in [0, 1].
         flips: `horizontal`: logits are the mean over the input and its mirror image.
+        reading: how a file becomes the RGB photo that is resized; its bound on pixels is the bundle's own.
     """
 
     image_size_px: int
@@ -34,10 +37,13 @@ class Preprocessing:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     flips: Flips = "none"
+    reading: Reading = AS_IT_IS
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
-        return asdict(self) | {"mean": list(self.mean), "std": list(self.std)}
+        plain = asdict(self) | {"mean": list(self.mean), "std": list(self.std)} | self.reading.to_dict()
+        del plain["reading"]
+        return plain
 
     def of_size(self, image_size_px: int) -> "Preprocessing":
         """The same for images of another side: the centre crop keeps its share."""
@@ -46,7 +52,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Preprocessing":
-        """From plain data; without `flips`, as earlier versions wrote it, there are none.
+        """From plain data; what earlier versions did not write has its default.
 
         Raises UsageError if a field is missing, unknown or out of its limits.
         """
@@ -58,6 +64,7 @@ class Preprocessing:
                 mean=_three(data["mean"]),
                 std=_three(data["std"]),
                 flips=_flips(data.get("flips", "none")),
+                reading=Reading.from_dict(data),
             )
         except UsageError:  # a ValueError, with its own words
             raise
