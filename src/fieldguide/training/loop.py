@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -18,7 +18,7 @@ from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.soup import Weights, make_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State, is_better
 from fieldguide.training.step import OnDevice, train_step, training_mode
-from fieldguide.training.tools import Goes, Tools, TrainingBatch
+from fieldguide.training.tools import Drawn, Goes, Tools, TrainingBatch
 from fieldguide.training.under_way import UnderWay
 
 
@@ -245,9 +245,7 @@ class _Training:
                 break
         return True
 
-    def _next_batch(
-        self, batches: Iterator[TrainingBatch], waiting: OnDevice, running: Running, epoch: int
-    ) -> TrainingBatch | None:
+    def _next_batch(self, batches: Drawn, waiting: OnDevice, running: Running, epoch: int) -> TrainingBatch | None:
         """None at the end. There, and if a photo is gone, the losses of the steps before are collected."""
         try:
             batch = next(batches, None)

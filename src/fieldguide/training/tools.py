@@ -34,7 +34,8 @@ class TrainingBatch(Protocol):
         """Names of the photos, for messages."""
 
 
-Batches = Callable[[Stage, int, int], Iterator[TrainingBatch]]  # (stage, epoch, first step): its batches from there on
+Drawn = Iterator[TrainingBatch]
+Batches = Callable[[Stage, int, int], Drawn]  # (stage, epoch, first step): its batches from there on
 # (network, stage, epoch, asked after each batch): fits the head; its figures on the training photos, None if stopped
 FitProbe = Callable[[nn.Module, Stage, int, HowToGoOn], Scores | None]
 
