@@ -1,5 +1,6 @@
 """Photos with more than 8 bits, in bands and in planes: one range for a data set, and never a guess."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -15,7 +16,7 @@ from fieldguide.data.read.deep import Values, bits_of, depth
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.data.read.reading import Reading, ValueRange
 from fieldguide.errors import PhotosError, UsageError
-from tests.odd_photos import encoded
+from tests.odd_photos import encoded, picture
 
 SCENE = np.kron(np.random.default_rng(4).random((5, 8, 3)), np.ones((6, 5, 1)))  # (30, 40, 3), shares of white
 SCENE[0, 0], SCENE[-1, -1] = 0, 1
@@ -201,3 +202,19 @@ def test_a_bundle_keeps_how_files_are_read_and_an_old_one_has_the_defaults():
 def test_a_range_is_told_by_its_bits():
     assert bits_of((0, 4_095)) == "12 bits (0 to 4,095)" and bits_of((0, 1)) == "0 to 1"
     assert bits_of((-2, 7.5)) == "-2 to 7.5"
+
+
+def test_what_decoders_print_is_kept_from_the_terminal_and_is_the_reason(capfd):
+    whole, draw, reasons = encoded(picture(1), "TIFF", compression="tiff_lzw"), np.random.default_rng(0), set()
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for place in draw.integers(0, len(damaged), 4):
+            damaged[place] ^= int(draw.integers(1, 256))
+        with contextlib.suppress(UnreadableError):
+            decode(bytes(damaged))
+            continue
+        with pytest.raises(UnreadableError) as refused:
+            decode(bytes(damaged))
+        reasons.add(str(refused.value))
+    assert "cannot be decoded (Using code not yet in table)" in reasons
+    assert capfd.readouterr() == ("", "")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fieldguide.data.read import beyond
+from fieldguide.data.read import beyond, codec_words
 from fieldguide.data.read.beyond import OUTSIDE as OUTSIDE
 from fieldguide.data.read.fit import fitted
 from fieldguide.data.read.formats import Format, demand_decoder, format_of
@@ -115,6 +115,8 @@ def opened(
         if problem := kind.structure(content):
             raise UnreadableError(problem, "bomb")
         demand_decoder(kind)
+        if kind.plugin == "TIFF":
+            codec_words.begin()
         instead = _tiff_instead(content, kind, how, looks) if kind.plugin == "TIFF" else None
         if instead is not None:
             yield instead
@@ -154,6 +156,7 @@ def _tiff_instead(content: bytes, kind: Format, how: Reading, looks: bool) -> Im
 @contextlib.contextmanager
 def _reasons() -> Iterator[None]:
     """A silent codec, whatever goes wrong with it made a reason."""
+    codec_words.forget()
     with _quiet_codec():
         try:
             yield
@@ -275,9 +278,9 @@ def thumbnail_jpeg(content: bytes, side_px: int, reading: AnyReading = 200) -> b
 
 
 def _reason(error: Exception) -> UnreadableError:
-    said = printable(str(error)).strip().splitlines()
+    said = printable(codec_words.said() or str(error)).strip().splitlines()
     text = "".join(c if c.isprintable() else " " for c in said[0])[:200] if said else type(error).__name__
     lowered = text.lower()
-    if "truncated" in lowered or "unexpected end" in lowered or "not enough data" in lowered:
+    if any(word in lowered for word in ("truncated", "unexpected end", "not enough data", "read error")):
         return UnreadableError(f"is cut off ({text})", "truncated")
     return UnreadableError(f"cannot be decoded ({text})")

@@ -41,7 +41,7 @@ HEIF_STARTS = tuple(
 )
 JP2_STARTS = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
-NEW_PILLOW = "pip install --upgrade pillow"
+NEW_PILLOW = "pip install -U pillow"
 HEIF = Format(
     "HEIC",
     (".heic", ".heif", ".hif"),
