@@ -4,7 +4,9 @@ import hashlib
 import io
 import os
 import stat
+import subprocess
 import sys
+from pathlib import Path
 
 import pandas
 import pytest
@@ -125,7 +127,6 @@ def test_an_output_folder_without_permission_is_told(tmp_path, monkeypatch):
     ("name", "words"),
     [
         ("folder", "is a folder; give the name of a file"),
-        ("pipe", "exists and is not a regular file"),
         ("none/a.json", "there is no folder "),
         ("file/a.json", "there is no folder "),
         ("x" * 300, "cannot be written (File name too long)"),
@@ -203,3 +204,41 @@ def test_the_cache_lies_where_the_user_says_a_folder_a_kind(tmp_path, monkeypatc
     assert storage.cache_folder("engines").name == "engines" and "fieldguide" in str(storage.cache_folder("engines"))
     monkeypatch.setitem(sys.modules, "platformdirs", None)  # as where it is not installed
     assert storage.cache_folder("engines").parts[-2:] == ("fieldguide", "engines")
+
+
+def test_an_output_follows_links_and_leaves_them(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "there.csv").write_text("old")
+    for name, target in (("one.csv", "folder/there.csv"), ("two.csv", "folder/new.csv"), ("three.csv", "two.csv")):
+        (tmp_path / name).symlink_to(target)
+        assert storage.problem_with_output_file(tmp_path / name) is None
+        storage.write_text(tmp_path / name, name)
+        assert (tmp_path / name).is_symlink() and (tmp_path / name).read_text() == name
+    assert (tmp_path / "folder/there.csv").read_text() == "one.csv" and sorted(os.listdir(tmp_path / "folder")) == [
+        "new.csv", "there.csv"
+    ]  # fmt: skip
+    (tmp_path / "lost.csv").symlink_to("nowhere/x.csv")
+    assert "there is no folder" in storage.problem_with_output_file(tmp_path / "lost.csv")
+
+
+def test_nothing_below_dev_is_replaced(tmp_path):
+    before = os.lstat("/dev/null"), os.lstat("/dev/stdout")
+    assert storage.problem_with_output_file(Path("/dev/null")) is None
+    storage.write_text(Path("/dev/null"), "gone")
+    (tmp_path / "null.csv").symlink_to("/dev/null")
+    storage.write_text(tmp_path / "null.csv", "gone")
+    code = "import pathlib; from fieldguide import storage; storage.write_text(pathlib.Path('/dev/stdout'), 'told')"
+    with (tmp_path / "file").open("wb") as file:
+        assert subprocess.run([sys.executable, "-c", code], stdout=file).returncode == 0
+    piped = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert piped.stdout == b"told" and (tmp_path / "file").read_bytes() == b"told"
+    after = os.lstat("/dev/null"), os.lstat("/dev/stdout")
+    assert [(one.st_ino, one.st_mode) for one in before] == [(one.st_ino, one.st_mode) for one in after]
+
+
+def test_a_pipe_gets_what_is_written_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+        storage.write_text(tmp_path / "pipe", "through")
+        assert reader.stdout.read() == b"through"
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)

@@ -7,6 +7,8 @@ import io
 import json
 import os
 import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from fieldguide.errors import UsageError
 
 WRITING = ".writing-"  # the beginning of a temporary file's name
 LOCK = ".lock"
+DEVICES = (Path("/dev"), Path("/proc"))
+SHARED_MEMORY = Path("/dev/shm")  # holds files as any other folder
 CACHE_PLACE = "FIELDGUIDE_CACHE"
 MOST_TEXT_BYTES = 2**29
 SURROGATE = re.compile("[\ud800-\udfff]")
@@ -26,9 +30,20 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes fo
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the name `path` only after all was written, flushed and synced.
 
+    A link stays, and the file that it leads to is replaced. Devices, pipes and what else lies below `/dev` are written
+    to at the end and never replaced.
+
     Raises:
         OSError: nothing stands at `path` that did not stand there before.
     """
+    if is_written_through(path):
+        with tempfile.TemporaryFile() as kept:
+            yield kept
+            kept.seek(0)
+            with path.open("wb") as device:
+                shutil.copyfileobj(kept, device)
+        return
+    path = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=WRITING)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -44,6 +59,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.unlink(temporary)
         raise
     sync_folder(path.parent)
+
+
+def is_written_through(path: Path) -> bool:
+    """Whether a path leads to something that is no file of its own: a device, a pipe, an open file of a process."""
+    places = [path.absolute(), Path(os.path.realpath(path))]
+    try:
+        if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+            return True
+    except OSError:
+        pass  # nothing there yet
+    return any(
+        place.is_relative_to(root) and not place.is_relative_to(SHARED_MEMORY) for place in places for root in DEVICES
+    )
 
 
 def remove_half_written(folder: Path) -> None:
@@ -176,11 +204,12 @@ def problem_with_output_file(file: Path) -> str | None:
     try:
         if file.is_dir():
             return "is a folder; give the name of a file"
-        if file.exists() and not file.is_file():
-            return "exists and is not a regular file"
-        if not file.absolute().parent.is_dir():
-            return f"there is no folder {file.parent}"
-        with tempfile.TemporaryFile(dir=file.absolute().parent):
+        if is_written_through(file):
+            return None if os.access(file, os.W_OK) else "cannot be written"
+        folder = Path(os.path.realpath(file)).parent
+        if not folder.is_dir():
+            return f"there is no folder {folder if file.is_symlink() else file.parent}"
+        with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:
         return f"cannot be written ({error.strerror or error})"
