@@ -1,23 +1,36 @@
 """Arguments to one command, whose code is imported only when it is called."""
 
-import functools
 import io
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any
 
 import typer
 
 from fieldguide.commands.terminal.allocator import start_again_with_settings
 from fieldguide.commands.terminal.exit_code import exit_code_of, open_missing_streams
 from fieldguide.errors import UsageError
+from fieldguide.options import (
+    PHOTOS,
+    RUNS,
+    AllowBrokenRules,
+    Columns,
+    Device,
+    Engine,
+    Photos,
+    PhotosFolder,
+    Settings,
+    Weights,
+    command,
+    file_option,
+    option,
+)
 from fieldguide.recipe import DEFAULT_RECIPE
+from fieldguide.recipes_cli import recipes_app
 
 BEGAN = time.monotonic()  # from where minutes are counted
-P = ParamSpec("P")
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
 
 app = typer.Typer(
@@ -28,22 +41,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-recipes_app = typer.Typer(
-    help="List, show or copy the built-in recipes (presets).",
-    epilog="Example: fieldguide recipes show resnet50-adam",
-    rich_markup_mode=None,
-    no_args_is_help=False,
-    invoke_without_command=True,
-)
 app.add_typer(recipes_app, name="recipes")
-
-
-def _option(metavar: str, help: str, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=help)
-
-
-def _file(what: str) -> Any:
-    return _option("FILE", f"write {what} to this file")
 
 
 def _show_version(wanted: bool) -> None:
@@ -52,29 +50,6 @@ def _show_version(wanted: bool) -> None:
 
         print(f"fieldguide {version('fieldguide')}")
         raise typer.Exit
-
-
-Device = Annotated[str, _option("DEVICE", "auto, cpu or cuda:N", "--device")]
-Engine = Annotated[
-    str, _option("NAME", "plain (as trained); faster: folded, compiled, openvino; auto: the fastest", "--engine")
-]
-Settings = Annotated[list[str] | None, _option("FIELD=VALUE", "change a recipe field; repeatable", "--set")]
-Weights = Annotated[str | None, _option("X", "start from: hub (pretrained), none (random), file or run", "--weights")]
-PHOTOS = "folder that contains CLASS/ or train/CLASS/ folders"
-Photos = Annotated[Path, typer.Argument(metavar="PHOTOS", help=PHOTOS)]
-AllowBrokenRules = Annotated[
-    bool, typer.Option("--allow-broken-rules", help="continue if the ensemble breaks a rule of a run's recipe")
-]
-RUNS = "runs or bundles (RUN/bundle); several form an ensemble"
-
-
-def _command(function: Callable[P, int | None]) -> Callable[P, None]:
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        if code := exit_code_of(lambda: function(*args, **kwargs)):
-            raise typer.Exit(code)
-
-    return run
 
 
 @app.callback()
@@ -87,12 +62,14 @@ def program(
 
 
 @app.command(epilog="Example: fieldguide check photos --html check.html")
-@_command
+@command
 def check(
     photos: Photos,
-    json: Annotated[Path | None, _file("the findings")] = None,
-    html: Annotated[Path | None, _file("a page with thumbnails")] = None,
+    json: Annotated[Path | None, file_option("the findings")] = None,
+    html: Annotated[Path | None, file_option("a page with thumbnails")] = None,
     settings: Settings = None,
+    photos_folder: PhotosFolder = None,
+    columns: Columns = None,
 ) -> int:
     """Check photos for problems before training."""
     from fieldguide.commands.check import check as look
@@ -100,53 +77,63 @@ def check(
     from fieldguide.commands.terminal.screen import Screen
 
     screen = Screen()
-    report = look(photos, json_file=json, html_file=html, overrides=settings or (), progress=screen.counting)
+    table: Any = {"photos_folder": photos_folder, "columns": columns, "overrides": settings or ()}
+    report = look(photos, json_file=json, html_file=html, progress=screen.counting, tell=screen.say, **table)
     show(report, screen)
     return report.exit_code
 
 
 @app.command(epilog="Example: fieldguide train photos -o runs/first --minutes 10")
-@_command
+@command
 def train(
     photos: Annotated[Path | None, typer.Argument(metavar="PHOTOS", help=PHOTOS)] = None,
-    output: Annotated[Path | None, _option("RUN", "folder for the run; must not exist yet", "-o", "--output")] = None,
-    recipe: Annotated[str | None, _option("NAME|FILE", f"preset or YAML file; default {DEFAULT_RECIPE}")] = None,
+    output: Annotated[Path | None, option("RUN", "folder for the run; must not exist yet", "-o", "--output")] = None,
+    recipe: Annotated[str | None, option("NAME|FILE", f"preset or YAML file; default {DEFAULT_RECIPE}")] = None,
     settings: Settings = None,
     weights: Weights = None,
-    device: Annotated[str | None, _option("DEVICE", "auto, cpu or cuda:N", "--device")] = None,
-    minutes: Annotated[float | None, _option("N", "time limit for the whole command, in minutes")] = None,
-    resume: Annotated[Path | None, _option("RUN", "continue this run from its last checkpoint")] = None,
+    device: Annotated[str | None, option("DEVICE", "auto, cpu or cuda:N", "--device")] = None,
+    minutes: Annotated[float | None, option("N", "time limit for the whole command, in minutes")] = None,
+    resume: Annotated[Path | None, option("RUN", "continue this run from its last checkpoint")] = None,
+    photos_folder: PhotosFolder = None,
+    columns: Columns = None,
 ) -> int:
     """Train a classifier, or resume a run (--resume RUN)."""
     if resume is not None:
         from fieldguide.commands.resume import resume as go_on
 
-        given = {"-o": output, "--recipe": recipe, "--weights": weights, "--minutes": minutes}
+        given = {"-o": output, "--recipe": recipe, "--weights": weights, "--minutes": minutes, "--columns": columns}
         if ignored := [name for name, value in given.items() if value is not None]:
             raise UsageError(f"--resume: the run keeps its own settings; leave out {', '.join(ignored)}")
-        return go_on(resume, photos, overrides=settings or (), device=device).exit_code
+        where: Any = {"overrides": settings or (), "device": device, "photos_folder": photos_folder}
+        return go_on(resume, photos, **where).exit_code
     if photos is None or output is None:
         missing = "PHOTOS" if photos is None else "-o RUN"
         raise UsageError(f"{missing} is missing: fieldguide train PHOTOS -o RUN, or fieldguide train --resume RUN")
     from fieldguide.commands.train import train as run
 
     settings, recipe, device = settings or [], recipe or DEFAULT_RECIPE, device or "auto"
-    limits: Any = {"minutes": minutes, "began": BEGAN}
-    return run(photos, recipe, output, overrides=settings, weights=weights, device=device, **limits).exit_code
+    more: Any = {"minutes": minutes, "began": BEGAN, "photos_folder": photos_folder, "columns": columns}
+    return run(photos, recipe, output, overrides=settings, weights=weights, device=device, **more).exit_code
 
 
 @app.command(epilog="Example: fieldguide evaluate runs/first photos --json metrics.json")
-@_command
+@command
 def evaluate(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN... PHOTOS", help=f"{RUNS}; then a folder of labelled photos")
+        list[Path],
+        typer.Argument(metavar="RUN... PHOTOS", help=f"{RUNS}; then labelled photos: folder, table, archive"),
     ],
-    part: Annotated[str | None, _option("PART", "test, val or train; default: test if labelled, else val")] = None,
-    labels: Annotated[Path | None, _option("FILE", "CSV of image,label for a test/ without class folders")] = None,
-    json: Annotated[Path | None, _file("accuracy and the other metrics")] = None,
+    part: Annotated[str | None, option("PART", "test, val or train; default: test if labelled, else val")] = None,
+    labels: Annotated[Path | None, option("FILE", "table of labels for photos without class folders")] = None,
+    json: Annotated[Path | None, file_option("accuracy and the other metrics")] = None,
     device: Device = "auto",
     engine: Engine = "plain",
     allow_broken_rules: AllowBrokenRules = False,
+    photos_folder: PhotosFolder = None,
+    columns: Columns = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="leave out photos of classes that the model does not know")
+    ] = False,
 ) -> int:
     """Measure a classifier's accuracy on labelled photos."""
     from fieldguide.commands.evaluate import evaluate as judge
@@ -154,20 +141,21 @@ def evaluate(
 
     runs, photos = runs_and_photos(paths)
     how: Any = {"device": device, "engine": engine, "allow_broken_rules": allow_broken_rules}
+    how |= {"photos_folder": photos_folder, "columns": columns, "skip_unknown": skip_unknown}
     return judge(runs, photos, part=part, labels=labels, json_file=json, **how).exit_code
 
 
 @app.command(epilog="Example: fieldguide predict runs/first new_photos -o prediction.csv --top 5")
-@_command
+@command
 def predict(
     paths: Annotated[
         list[Path], typer.Argument(metavar="RUN... IMAGES...", help=f"{RUNS}; then photos or folders of photos")
     ],
-    output: Annotated[Path, _option("FILE", "CSV to write, or .zip with --format submission", "-o", "--output")],
-    top: Annotated[int, _option("N", "classes listed per photo")] = 1,
-    format: Annotated[str, _option("FORMAT", "csv, or submission (for a competition: image_name,pred_label)")] = "csv",
+    output: Annotated[Path, option("FILE", "CSV to write, or .zip with --format submission", "-o", "--output")],
+    top: Annotated[int, option("N", "classes listed per photo")] = 1,
+    format: Annotated[str, option("FORMAT", "csv, or submission (for a competition: image_name,pred_label)")] = "csv",
     unsure_below: Annotated[
-        float | None, _option("CONFIDENCE", "mark less confident predictions as unsure, such as 0.8")
+        float | None, option("CONFIDENCE", "mark less confident predictions as unsure, such as 0.8")
     ] = None,
     spreadsheet_safe: Annotated[
         bool, typer.Option("--spreadsheet-safe", help="put ' before names that a spreadsheet would take for formulas")
@@ -187,30 +175,33 @@ def predict(
 
 
 @app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
-@_command
+@command
 def experiment(
     photos: Photos,
-    output: Annotated[Path, _option("FOLDER", "folder for the runs and the table", "-o", "--output")],
-    recipe: Annotated[list[str], _option("NAME|FILE", "recipe to train; repeatable")],
-    seeds: Annotated[int, _option("N", "runs per recipe, one seed each; adds mean and standard deviation")] = 1,
+    output: Annotated[Path, option("FOLDER", "folder for the runs and the table", "-o", "--output")],
+    recipe: Annotated[list[str], option("NAME|FILE", "recipe to train; repeatable")],
+    seeds: Annotated[int, option("N", "runs per recipe, one seed each; adds mean and standard deviation")] = 1,
     settings: Settings = None,
     weights: Weights = None,
     device: Device = "auto",
+    photos_folder: PhotosFolder = None,
+    columns: Columns = None,
 ) -> int:
     """Train several recipes on the same split and compare them."""
     from fieldguide.commands.experiment import experiment as run
 
-    return run(photos, recipe, output, seeds=seeds, overrides=settings or (), weights=weights, device=device).exit_code
+    how: Any = {"overrides": settings or (), "weights": weights, "device": device}
+    return run(photos, recipe, output, seeds=seeds, photos_folder=photos_folder, columns=columns, **how).exit_code
 
 
 @app.command(epilog="Example: fieldguide compare runs/a runs/b --markdown table.md")
-@_command
+@command
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="finished runs on the same split")],
-    csv: Annotated[Path | None, _file("the table")] = None,
-    markdown: Annotated[Path | None, _file("the table")] = None,
-    html: Annotated[Path | None, _file("a page with table and curves")] = None,
-    json: Annotated[Path | None, _file("the table and the paired tests")] = None,
+    csv: Annotated[Path | None, file_option("the table")] = None,
+    markdown: Annotated[Path | None, file_option("the table")] = None,
+    html: Annotated[Path | None, file_option("a page with table and curves")] = None,
+    json: Annotated[Path | None, file_option("the table and the paired tests")] = None,
 ) -> None:
     """Compare runs in one table, with a significance test per pair."""
     from fieldguide.commands.compare import compare as show
@@ -219,7 +210,7 @@ def compare(
 
 
 @app.command(epilog="Example: fieldguide report runs/first")
-@_command
+@command
 def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a finished run")]) -> None:
     """Rebuild a run's report.html; model and photos are not needed."""
     from fieldguide.commands.report import report as write
@@ -229,7 +220,7 @@ def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a 
 
 
 @app.command(epilog="Example: fieldguide env")
-@_command
+@command
 def env(device: Device = "auto") -> None:
     """Show this machine, versions and what `auto` settings become."""
     from fieldguide.commands.env import env as tell
@@ -239,7 +230,7 @@ def env(device: Device = "auto") -> None:
 
 
 @app.command(epilog="Example: fieldguide cache --clear")
-@_command
+@command
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="delete cached photos that no training is using")] = False,
     forget_engines: Annotated[
@@ -250,42 +241,6 @@ def cache(
     from fieldguide.commands.cache import cache as look
 
     print("\n".join(look(clear=clear, forget_engines=forget_engines).sentences()))
-
-
-@recipes_app.callback()
-@_command
-def list_recipes(context: typer.Context) -> None:
-    """List, show or copy the built-in recipes (presets)."""
-    if context.invoked_subcommand is not None:
-        return
-    from fieldguide.commands.recipes import list_recipes as listed
-
-    for name, text in listed():
-        print(f"{name:<20} {text}")
-
-
-@recipes_app.command(epilog="Example: fieldguide recipes show resnet50-adam")
-@_command
-def show(
-    name: Annotated[str, typer.Argument(metavar="NAME|FILE", help="a preset or a YAML file")],
-    classes: Annotated[int, typer.Option(metavar="N", min=2, help="number of classes, for the parameter count")] = 100,
-) -> None:
-    """Show a recipe and the model it builds."""
-    from fieldguide.commands.recipes import show_recipe
-
-    print(show_recipe(name, classes))
-
-
-@recipes_app.command(epilog="Example: fieldguide recipes copy resnet50-adam mine.yaml")
-@_command
-def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="a preset")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file to create")],
-) -> None:
-    """Copy a recipe to a file you can edit."""
-    from fieldguide.commands.recipes import copy_recipe
-
-    print(f"{copy_recipe(name, file)} written; train with --recipe {file}")
 
 
 def main() -> None:

@@ -27,6 +27,7 @@ ARGUMENTS = {  # of flags that are not called as they are; the others only lose 
     "--html": "html_file",
     "--json": "json_file",
     "--markdown": "markdown_file",
+    "--photos": "photos_folder",
 }
 _speaks_flags = False
 

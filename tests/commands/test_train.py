@@ -129,7 +129,7 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
     assert named == {
         f"{field}: null"
         for field in (
-            "backbones", "group_pattern", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
+            "backbones", "group_pattern", "group_by", "folds", "max_epochs", "max_minutes", "more_epochs", "momentum",
             "gradient_clip_norm", "warmup_epochs", "cache_side_px", "plan", "views",
             "test_size_px", "test_crop_share", "ema_decay", "soup_candidates", "mix_probability",
             "validation_photos", "bands",

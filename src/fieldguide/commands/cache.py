@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fieldguide.data.read.archive import forget_archives, known_archives
 from fieldguide.data.read.cache import BOUND, GB, Cache
 from fieldguide.deploy.choice import Kept
 from fieldguide.errors import counted
@@ -15,7 +16,8 @@ class CacheFacts:
     """The state of the cache: `packs` are files with photos in them, `most_bytes` is the limit.
 
     `in_use` counts files kept because a process uses them (None: nothing was cleared); `engines` counts networks and
-    sizes with known speeds, and `forgotten` says whether the speeds were deleted.
+    sizes with known speeds, and `forgotten` says whether the speeds were deleted. `archives` counts those that are
+    unpacked.
     """
 
     folder: Path
@@ -27,6 +29,9 @@ class CacheFacts:
     engines_folder: Path
     engines: int
     forgotten: bool
+    archives: int = 0
+    archives_deleted: int = 0
+    archives_bytes: int = 0
 
     def sentences(self) -> list[str]:
         """As text."""
@@ -35,6 +40,7 @@ class CacheFacts:
         if self.in_use is not None:
             kept = f"; kept {counted(self.in_use, 'file')} that a training is using" if self.in_use else ""
             lines.append(f"deleted the decoded photos{kept}")
+            lines += ["deleted the photos of archives"] if self.archives_deleted else []
         if self.forgotten:
             lines.append("deleted the measured engine speeds")
         return [
@@ -44,6 +50,11 @@ class CacheFacts:
             f"of at most {self.most_bytes / GB:.1f} GB ({bound})",
             str(self.engines_folder),
             f"engine speeds of {counted(self.engines, 'network')}",
+            *(
+                [f"{counted(self.archives, 'archive')} unpacked, {self.archives_bytes / GB:.2f} GB"]
+                if self.archives
+                else []
+            ),
         ]
 
 
@@ -56,4 +67,7 @@ def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
         engines.clear()
     counts, used, most = photos.counts(), photos.used_bytes(), photos.most_bytes
     place, known = engines.folder, len(engines.files())
-    return CacheFacts(photos.folder, len(counts), sum(counts), used, most, in_use, place, known, forget_engines)
+    deleted = forget_archives() if clear else 0
+    archives, size = known_archives()
+    rest = (archives, deleted, size)
+    return CacheFacts(photos.folder, len(counts), sum(counts), used, most, in_use, place, known, forget_engines, *rest)

@@ -7,19 +7,21 @@ from typing import Any
 
 from fieldguide.commands.judging import judge
 from fieldguide.commands.judging.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
-from fieldguide.commands.judging.labels import labels_of_nothing, read_labels, with_labels
+from fieldguide.commands.judging.labels import find_labelled
 from fieldguide.commands.judging.looks import keep_in_runs
-from fieldguide.commands.judging.models import Loaded, Runs, load_runs, split_of
-from fieldguide.commands.judging.parts import PARTS, choose_part, common_split, demand_known_classes
+from fieldguide.commands.judging.models import Loaded, Runs, class_folder_of, load_runs, split_of
+from fieldguide.commands.judging.parts import PARTS, choose_part, common_split, of_known_classes
 from fieldguide.commands.judging.seen import seen_by_runs
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.inspect import Inspected, inspect
-from fieldguide.data.look.scan import Photo, natural, scan
+from fieldguide.data.look.listed_rules import listed_problems
+from fieldguide.data.look.scan import Photo, PhotoFolder, natural
+from fieldguide.data.look.source import Source
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import clipped_sentence
 from fieldguide.deploy.serving import PLAIN
-from fieldguide.errors import UsageError, counted, listing, shown
+from fieldguide.errors import PhotosError, UsageError, counted, listing, shown
 from fieldguide.storage import problem_with_output_file, write_json
 from fieldguide.world import Device
 
@@ -61,20 +63,26 @@ def evaluate(
     device: Device = "auto",
     engine: str = PLAIN,
     allow_broken_rules: bool = False,
+    photos_folder: str | Path | None = None,
+    columns: str | None = None,
+    skip_unknown: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
     """Evaluates the model of a run or a bundle on labelled photos.
 
     Args:
         run: a run or a bundle; or several with the same classes, whose calibrated probabilities are averaged.
-        photos: a folder of photos, laid out as for `train`.
+        photos: a folder of photos, laid out as for `train`, or with `test/CLASS/` alone; a table; or an archive.
         part: `test`, `val` or `train`. None: test if it is labelled, else val, else all photos (if the folder has no
             parts and the run knows none of its photos).
-        labels: a CSV with the photos of a flat `test/` in the first column and their classes in the second.
+        labels: a table with the classes of a flat `test/`, or of a folder without class folders.
         json_file: where to write the figures.
         device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         engine: as for `predict`; another than plain is named in the figures. Photos are decoded at full size.
         allow_broken_rules: continue if the ensemble breaks a run's rule.
+        photos_folder: where the photos of a table are; None: beside it.
+        columns: the columns of the table or of `labels`, such as `label=species`; None: found by name.
+        skip_unknown: leave out photos of classes that the model does not know, and say so.
         quiet: show nothing.
 
     Returns:
@@ -86,19 +94,26 @@ def evaluate(
             also different classes or splits, or a broken rule.
         PhotosError: classes that the model does not know, or no readable photo.
     """
-    screen, root = Screen(quiet=quiet), Path(photos)
+    screen = Screen(quiet=quiet)
     _demand_options(part, labels, json_file)
-    loaded, folder = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules), scan(root)
+    loaded = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules)
+    source = Source(
+        Path(photos), None if photos_folder is None else Path(photos_folder), columns, is_for_training=False
+    )
+    source = replace(source, class_folder=class_folder_of(loaded.paths))
+    folder, about_labels = find_labelled(source, None if labels is None else Path(labels), columns)
+    about_labels += _about_table(folder)
+    if folder.listed is not None:
+        screen.say(f"{folder.name}: {folder.listed.sentence}")
     predictor, paths = loaded.predictor, (photo.path for photo in folder.photos)
-    demand_free_outputs({"--json": json_file}, paths, {"the file of --labels": labels})
-    given = {} if labels is None else read_labels(Path(labels))
-    folder = folder if labels is None else with_labels(folder, given, Path(labels))
+    others = {"the file of --labels": labels, "the table or archive": source.path}
+    demand_free_outputs({"--json": json_file}, paths, others)
     splits = [split_of(path) for path in loaded.paths]
     chosen, wanted, remarks = choose_part(folder, common_split(splits, folder, part), part)
-    demand_known_classes(wanted, predictor.classes, root)
+    wanted, unknown = of_known_classes(wanted, predictor.classes, source.path, skip=skip_unknown)
     looked_at = [] if chosen == "train" else inspect(wanted, predictor.max_megapixels, decode_parts=())
     known = known_photos(looked_at, chosen, splits, seen_by_runs(loaded.paths))
-    remarks = [*loaded.sentences(), *remarks, *labels_of_nothing(folder, given)]
+    remarks = [*loaded.sentences(), *about_labels, *remarks, *unknown]
     remarks += _remarks(wanted, chosen, known, predictor.classes)
     rows = rows_to_judge(wanted, chosen, looked_at, splits)
     with screen.counting("evaluating", len(rows)) as advance:
@@ -112,6 +127,14 @@ def evaluate(
     evaluation = Evaluation(chosen, figures, tuple(remarks))
     show(evaluation, screen)
     return _keep(evaluation, loaded, json_file, screen)
+
+
+def _about_table(folder: PhotoFolder) -> list[str]:
+    """What of a table fits nothing; raises PhotosError for photos with two labels."""
+    problems, remarks = listed_problems(folder, "exclude", "exclude", "refuse")
+    if problems:
+        raise PhotosError(*(problem.rpartition(", or leave")[0] for problem in problems))
+    return [remark.sentence for remark in remarks]
 
 
 def _figures(

@@ -17,6 +17,7 @@ from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
 from fieldguide.commands.trial.request import demand_same_recipe, read_request
 from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.commands.trial.table import show, write_tables
+from fieldguide.data.look.source import Source, as_source
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import NotFiniteError, UsageError, counted
 from fieldguide.recipe.lives import ResolvedRecipe
@@ -82,6 +83,8 @@ def experiment(
     overrides: Overrides = (),
     weights: str | Path | None = None,
     device: Device = "auto",
+    photos_folder: str | Path | None = None,
+    columns: str | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Experiment:
@@ -98,6 +101,7 @@ def experiment(
             ends with their means. All use the split of the first seed, and each `auto` as the first seed settled it:
             `training.max_minutes` limits the plan of the first seed, and the others reuse that plan.
         overrides, weights, device: as for `train`, for each recipe.
+        photos_folder, columns: of a table, as for `train`.
         quiet: show nothing.
         callbacks: as for `train`; each trial is told as a run.
 
@@ -105,15 +109,16 @@ def experiment(
         UsageError: wrong recipes or paths (before training), or photos or a recipe changed since the experiment began.
         PhotosError: problems with the photos.
     """
-    screen, root, folder, device = Screen(quiet=quiet), Path(photos), Path(output), str(device)
+    screen, folder, device = Screen(quiet=quiet), Path(output), str(device)
+    source = as_source(photos, photos_folder, columns)
     demand_callbacks(callbacks)
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
-    chosen = _read_recipes(root, recipes, overrides, weights, device, folder, screen)
+    chosen = _read_recipes(source, recipes, overrides, weights, device, folder, screen)
     _demand_one_split(chosen.values())
     trials = _trials(chosen, seeds)
     starts = [made.model.weights for made in chosen.values()]
-    prepared = prepare(root, next(iter(chosen.values())), screen, starts)
+    prepared = prepare(source, next(iter(chosen.values())), screen, starts)
     folder.mkdir(parents=True, exist_ok=True)
     experiment_folder.demand_same_split(folder / experiment_folder.SPLIT_FILE, prepared.split)
     shared, runs, failed = _Shared(prepared, device, screen, callbacks), dict[str, Run](), dict[str, str]()
@@ -134,9 +139,13 @@ def experiment(
 
 
 def _demand_one_split(recipes: Iterable[ResolvedRecipe]) -> None:
-    shared = {(recipe.training.seed, recipe.split, recipe.data.unreadable, recipe.data.leaks) for recipe in recipes}
+    fields = ("unreadable", "leaks", "class_folder", "missing", "unlabelled", "two_labels")
+    shared = {
+        (recipe.training.seed, recipe.split, *recipe.data.model_dump(include=set(fields)).items()) for recipe in recipes
+    }
     if len(shared) > 1:
-        raise UsageError("the recipes differ in training.seed, split, data.unreadable or data.leaks; make them equal")
+        others = f"{', '.join(f'data.{name}' for name in fields[:-1])} or data.{fields[-1]}"
+        raise UsageError(f"the recipes differ in training.seed, split, {others}; make them equal")
 
 
 def _write_table(
@@ -183,7 +192,7 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
 
 
 def _read_recipes(
-    root: Path,
+    source: Source,
     recipes: Sequence[str | Path],
     overrides: Overrides,
     weights: str | Path | None,
@@ -201,7 +210,7 @@ def _read_recipes(
         try:
             start = None if weights is None else str(weights)
             own, told = experiment_folder.with_backbone_of_before(folder, recipe, overrides, start)
-            name, chosen = demand_request(root, recipe, own, weights, device, outputs, screen.say)
+            name, chosen = demand_request(source, recipe, own, weights, device, outputs, screen.say)
         except UsageError as error:
             problems += error.problems
             continue
@@ -259,7 +268,9 @@ def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared:
         asked = settled.recipe_name, settled.recipe, prepared, run.path, shared.device, screen.name
         finished = run_trial(*asked, callbacks=shared.callbacks)
     if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
-        found = evaluate(run.path, prepared.folder.root, part="test", device=shared.device, quiet=True)
+        source = prepared.folder.asked_for
+        told: Any = {"photos_folder": source.photos, "columns": source.columns}
+        found = evaluate(run.path, source.path, part="test", device=shared.device, quiet=True, **told)
         for remark in found.not_kept:
             screen.warn(remark)
     return finished

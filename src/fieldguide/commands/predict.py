@@ -11,7 +11,7 @@ from fieldguide.commands.judging.models import Loaded, Runs, load_runs
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.data.look.files import about_hidden, images_below, relative_name
+from fieldguide.data.look.files import images_below, relative_name
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import Answering, Prediction, clipped_sentence, problem_with_threshold
 from fieldguide.deploy.rows import FORMATS, Written, is_zip, stem, write_rows
@@ -182,7 +182,7 @@ def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
             below = images_below(given)
             named = [(relative_name(path, given), path) for path in below.images]
             _demand_different_names(given, [name for name, _ in named])
-            remarks = [*found.remarks, *(remark.sentence for remark in about_hidden(below.hidden, given))]
+            remarks = [*found.remarks, *(remark.sentence for remark in below.remarks(given))]
             found = Inputs([*found.photos, *named], found.others + below.others, remarks)
         else:
             found.photos.append((printable(str(given)), given))

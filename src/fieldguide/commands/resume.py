@@ -10,7 +10,8 @@ from fieldguide.commands.trial.cross_validation import cross_validate, settled_a
 from fieldguide.commands.trial.go_on import finished_before, go_on
 from fieldguide.commands.trial.prepare import Prepared, prepare
 from fieldguide.commands.trial.request import Request, demand_same_recipe, read_request, same_photos
-from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.look.find import problem_with_source
+from fieldguide.data.look.source import Source
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides
@@ -25,6 +26,7 @@ def resume(
     *,
     overrides: Overrides = (),
     device: Device | None = None,
+    photos_folder: str | Path | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
@@ -32,11 +34,12 @@ def resume(
 
     Args:
         run: its folder.
-        photos: where the photos are now; None: where they were when it began.
+        photos: where the photos (folder, table or archive) are now; None: where they were when it began.
         overrides: `training.checkpoint_every_minutes=N`; for a finished run `training.more_epochs=N`, which trains N
             epochs from the best model like a further round: at `training.rounds.learning_rate_factor` times the last
             stage's starting rate, with a new optimiser and schedule.
         device: None: as when it began.
+        photos_folder: where the photos of a table are now; None: where they were.
         quiet: show nothing.
         callbacks: as for `train`.
 
@@ -49,11 +52,11 @@ def resume(
     demand_callbacks(callbacks)
     request = read_request(folder)
     recipe = demand_same_recipe(folder, request, overrides)
-    root, device = Path(photos or request.photos), str(device or request.device)
-    if problem := problem_with_folder(root):
+    source, device = request.source(photos, photos_folder), str(device or request.device)
+    if problem := problem_with_source(source):
         raise UsageError(f"{problem}; say where the photos are now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:
-        return _resume_folds(folder, request, recipe, root, device, screen, callbacks)
+        return _resume_folds(folder, request, recipe, source, device, screen, callbacks)
     if folder.is_finished and recipe.training.more_epochs is None:
         if not folder.report.exists():
             return finished_before(folder, screen)
@@ -61,7 +64,7 @@ def resume(
             f"--resume {folder.path}: is finished; to train it longer: {folder.command_to_go_on()} "
             "--set training.more_epochs=10"
         )
-    prepared = same_photos(folder, request, root, recipe, screen)
+    prepared = same_photos(folder, request, source, recipe, screen)
     return go_on(request, recipe, prepared, folder, device, screen.name, callbacks=callbacks)
 
 
@@ -69,7 +72,7 @@ def _resume_folds(
     run: RunFolder,
     request: Request,
     recipe: ResolvedRecipe,
-    root: Path,
+    source: Source,
     device: str,
     screen: Screen,
     callbacks: Sequence[Callback],
@@ -79,7 +82,7 @@ def _resume_folds(
         raise UsageError(f"--resume {run.path}: a cross-validation takes no training.more_epochs; leave it out")
     if run.is_finished:
         raise UsageError(f"--resume {run.path}: is finished")
-    prepared = prepare(root, recipe, screen)
+    prepared = prepare(source, recipe, screen)
     minutes = recipe.training.max_minutes  # a plan removes them from the folds' own recipes
 
     def train_fold(of_fold: Prepared, fold: RunFolder) -> Run:

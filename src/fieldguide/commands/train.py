@@ -9,6 +9,7 @@ from fieldguide.commands.trial.begin import run_trial, seconds_for, seconds_left
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
+from fieldguide.data.look.source import as_source
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides, listed
@@ -27,6 +28,8 @@ def train(
     weights: str | Path | None = None,
     device: Device = "auto",
     minutes: float | None = None,
+    photos_folder: str | Path | None = None,
+    columns: str | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
     began: float | None = None,
@@ -34,7 +37,8 @@ def train(
     """Trains a classifier on a folder of photos.
 
     Args:
-        photos: folder with `train/CLASS/*`, optionally `val/` and `test/`, or `CLASS/*` directly.
+        photos: folder with `train/CLASS/*`, optionally `val/` and `test/`, or `CLASS/*` directly; a table of labels
+            (CSV, TSV, Parquet, JSON lines, COCO Camera Traps); or a .zip or .tar of such a folder.
         recipe: a preset's name, a YAML file, or a `Recipe`.
         output: folder for the run; must not exist yet. With `split.folds` it holds one run per fold.
         overrides: fields of the recipe: `{"training": {"max_epochs": 5}}`, `{"training.max_epochs": 5}`, or a list of
@@ -42,6 +46,8 @@ def train(
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
         device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
         minutes: short for `training.max_minutes`: time limit for the whole command.
+        photos_folder: where the photos of a table are; None: beside the table.
+        columns: the columns of a table, such as `label=species,group=camera`; None: found by name.
         quiet: show nothing.
         callbacks: are told what happens. If one raises an exception, the training ends after its step, all saved.
         began: when the minutes began, by `time.monotonic()`; None: now.
@@ -58,13 +64,13 @@ def train(
     """
     began = time.monotonic() if began is None else began
     screen, device = Screen(quiet=quiet), str(device)
-    root, run = Path(photos), RunFolder(Path(output))
+    source, run = as_source(photos, photos_folder, columns), RunFolder(Path(output))
     demand_callbacks(callbacks)
     if minutes is not None:
         overrides = (*listed(overrides), {"training.max_minutes": minutes})
-    name, chosen = demand_request(root, recipe, overrides, weights, device, [run], screen.say)
+    name, chosen = demand_request(source, recipe, overrides, weights, device, [run], screen.say)
     left = seconds_left(seconds_for(chosen.training.max_minutes, began))
-    prepared = prepare(root, chosen, screen, seconds_left=left)
+    prepared = prepare(source, chosen, screen, seconds_left=left)
 
     def run_one(own: ResolvedRecipe, photos: Prepared, folder: RunFolder, trainings: int) -> Run:
         seconds = seconds_for(chosen.training.max_minutes, began, trainings)  # a plan's own recipe has no minutes

@@ -77,6 +77,18 @@ class Data(Section):
         "null: 2 x image_size_px; 0: no cache, photos in their own size",
     )
     unreadable: Literal["refuse", "exclude"] = "refuse"
+    class_folder: Literal["first", "last", "path"] = Field(
+        default="first", description="which of nested folders is the class; path: all of them"
+    )
+    missing: Literal["refuse", "exclude"] = Field(
+        default="refuse", description="photos that a table names and the folder does not have"
+    )
+    unlabelled: Literal["exclude", "refuse"] = Field(
+        default="exclude", description="photos in the folder that the table gives no label"
+    )
+    two_labels: Literal["refuse", "exclude"] = Field(
+        default="refuse", description="photos that the table gives two labels"
+    )
     leaks: Literal["refuse", "drop", "allow"] = Field(
         default="refuse",
         description="photos of val or test that are also in train (drop: leaves the training photos out) or that an "
@@ -110,6 +122,9 @@ class Split(Section):
     seed: int | None = Field(default=None, ge=0, lt=2**63, description="null: training.seed")
     group_pattern: str | None = Field(
         default=None, description="photos whose names share the part (?P<group>...) of this pattern stay in one part"
+    )
+    group_by: Literal["first_folder"] | None = Field(
+        default=None, description="first_folder: photos of one first folder, such as a site, stay in one part"
     )
     folds: int | None = Field(
         default=None,

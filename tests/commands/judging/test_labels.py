@@ -1,14 +1,10 @@
 """The classes of a flat test folder: each label is one photo's."""
 
-from pathlib import Path
-
 import pytest
 
 from fieldguide.commands.judging.labels import with_labels
 from fieldguide.data.look.scan import scan
 from fieldguide.errors import UsageError
-
-FILE = Path("labels.csv")
 
 
 @pytest.fixture
@@ -18,14 +14,17 @@ def folder(tmp_path, make_photos):
 
 
 def labelled(folder, labels):
-    return {photo.file: photo.class_name for photo in with_labels(folder, labels, FILE).part("test")}
+    path = folder.root / "labels.csv"
+    path.write_text("image,label\n" + "".join(f"{name},{label}\n" for name, label in labels.items()))
+    found, _ = with_labels(folder, path)
+    return {photo.file: photo.class_name for photo in found.part("test")}
 
 
 @pytest.mark.parametrize("name", ["000.png", "000"])
 def test_a_label_that_could_be_two_photos_is_refused_with_both(folder, name):
     with pytest.raises(
         UsageError,
-        match=rf"labels\.csv: 1 name fits? more than one photo:\n  {name}: test/s1/000.png and test/s2/000.pn",
+        match=rf"labels\.csv: 1 name fit more than one photo:\n  line 2: {name} could be test/s1/000.png or test/s2",
     ):
         labelled(folder, {name: "a"})
 

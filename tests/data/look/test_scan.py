@@ -53,7 +53,8 @@ def test_a_flat_test_folder_has_no_labels_and_one_by_class_has(photos):
 def test_what_a_mac_leaves_behind_takes_no_labels_from_a_test_folder(photos):
     root = touch(photos({"train/cat": 1, "train/dog": 1, "test/dog": 2}), "test/._a.jpg", "test/.DS_Store")
     found = scan(root)
-    assert found.test_is_labelled and found.others == 2
+    assert found.test_is_labelled and found.others == 0
+    assert found.sentences == ["ignored, because systems leave these behind: .DS_Store (1 file), ._* (1 file)"]
 
 
 def test_test_folders_that_are_no_classes_are_unlabelled_and_it_is_said(photos):
@@ -104,7 +105,7 @@ def test_hidden_files_and_folders_are_passed_over(photos):
     root = touch(photos({"cat": 1, "dog": 1}), "cat/._000.jpg", "cat/.cache/b.jpg", ".thumbs/a.jpg", "dog/.x")
     found = scan(root)
     assert files(found, "train") == ["cat/000.png", "dog/000.png"] and found.classes == ["cat", "dog"]
-    assert found.others == 2
+    assert found.others == 1
 
 
 def test_an_empty_class_folder_is_named(photos):
@@ -283,5 +284,86 @@ def test_classes_that_hold_the_same_folders_are_told_and_used(tmp_path, make_pho
     assert folder.sentences == [
         "cat/, dog/ hold the same folders (left, right) and are used as classes; if they are parts, call them "
         "train/, val/ and test/",
+        "cat/, dog/ hold only folders. The first folder is used as the class: 2 classes (cat, dog). With the last one "
+        "there would be 2 (left, right): --set data.class_folder=last; with the whole path 4 (cat/left, cat/right and "
+        "2 more): --set data.class_folder=path",
     ]
-    assert scan(make_photos(tmp_path / "one", {"cat/a": 1, "cat": 1, "dog/a": 1, "dog/b": 1})).sentences == []
+    assert scan(make_photos(tmp_path / "one", {"cat/a": 1, "cat": 1, "dog/a": 1, "dog": 1})).sentences == []
+
+
+GROCERIES = {"fruit/apple": 2, "fruit/pear": 1, "packages/milk/oat": 1, "packages/juice": 1, "vegetables/leek": 1}
+
+
+@pytest.mark.parametrize(
+    ("class_folder", "classes"),
+    [
+        ("first", ["fruit", "packages", "vegetables"]),
+        ("last", ["apple", "juice", "leek", "oat", "pear"]),
+        ("path", ["fruit/apple", "fruit/pear", "packages/juice", "packages/milk/oat", "vegetables/leek"]),
+    ],
+)
+@pytest.mark.parametrize("top", ["", "train/"])
+def test_the_class_is_the_folder_that_is_asked_for(photos, class_folder, classes, top):
+    found = scan(photos({top + name: count for name, count in GROCERIES.items()}), class_folder)
+    assert found.classes == classes and len(found.photos) == 6
+    told = [sentence for sentence in found.sentences if "hold only folders" in sentence]
+    assert len(told) == (class_folder == "first")
+    if told:
+        assert "3 classes (fruit, packages, vegetables). With the last one there would be 5 (apple, juice" in told[0]
+
+
+def test_classes_of_test_are_read_as_those_of_train(photos):
+    counts = {"train/a/cat": 1, "train/b/dog": 1, "test/c/cat": 1, "test/c/dog": 1}
+    found = scan(photos(counts), "last")
+    assert found.test_is_labelled and [photo.class_name for photo in found.part("test")] == ["cat", "dog"]
+    assert found.sentences == []
+
+
+def test_one_class_that_holds_only_folders_is_told_with_both_readings(photos):
+    found = scan(photos({"cat": 1, "dog": 1, "bird/eagle": 1, "bird/owl": 1}))
+    assert found.classes == ["bird", "cat", "dog"]
+    assert found.sentences[0].startswith("bird/ holds only folders. The first folder is used as the class: 3 classes")
+    assert "there would be 4 (cat, dog, eagle, owl)" in found.sentences[0]
+
+
+def test_a_class_called_train_beside_other_classes_is_a_class(photos):
+    found = scan(photos({"train": 2, "bus": 1, "test": 1}))
+    assert found.classes == ["bus", "test", "train"] and len(found.photos) == 4
+    assert [sentence.partition(" ")[0] for sentence in found.sentences] == ["test/", "train/"]
+    assert all("is used as a class" in sentence for sentence in found.sentences)
+
+
+def test_an_evaluation_needs_no_train_folder(photos):
+    root = photos({"test/cat": 1, "test/dog": 2})
+    found = scan(root, is_for_training=False)
+    assert found.test_is_labelled and len(found.part("test")) == 3
+    with pytest.raises(PhotosError, match="but no train/"):
+        scan(root)
+
+
+LEFT = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".AppleDouble")
+
+
+@pytest.mark.parametrize("name", LEFT)
+@pytest.mark.parametrize("place", ["", "cat/", "train/cat/"])
+def test_what_systems_leave_behind_is_no_class_and_no_photo(photos, name, place):
+    top = "train/" if place.startswith("train") else ""
+    root = touch(photos({f"{top}cat": 2, f"{top}dog": 1}), f"{place}{name}/000.png/thumb.jpg", f"{place}{name}/b.jpg")
+    found = scan(root)
+    assert found.classes == ["cat", "dog"] and len(found.photos) == 3
+    assert found.sentences == [f"ignored, because systems leave these behind: {name}/ (1 folder with 2 photos)"]
+
+
+def test_files_that_systems_leave_behind_are_counted_and_named(photos):
+    root = touch(photos({"cat": 1, "dog": 1}), "cat/Thumbs.db", "dog/Thumbs.db", "desktop.ini", "cat/._000.png")
+    found = scan(root)
+    assert found.others == 0 and found.strays == ()
+    assert found.sentences == [
+        "ignored, because systems leave these behind: ._* (1 file), Thumbs.db (2 files), desktop.ini (1 file)"
+    ]
+
+
+def test_a_table_beside_photos_without_folders_is_named(photos):
+    root = touch(photos({"": 2}), "metadata.csv")
+    with pytest.raises(PhotosError, match=r"it has the labels: give .*metadata\.csv instead of the folder"):
+        scan(root)

@@ -1,67 +1,66 @@
-"""The classes of a flat test folder, from a CSV."""
+"""The classes of photos without class folders, from a table."""
 
-import csv
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from fieldguide.data.look.scan import Photo, PhotoFolder
-from fieldguide.errors import UsageError, counted, listing
+from fieldguide.data.look.find import find_photos
+from fieldguide.data.look.listed import matched, rows_of, scan_table
+from fieldguide.data.look.scan import Listed, PhotoFolder
+from fieldguide.data.look.source import Source
+from fieldguide.data.table.match import Names
+from fieldguide.errors import PhotosError, UsageError, counted, listing
 
 
-def read_labels(path: Path) -> dict[str, str]:
-    """Class by name, from the second and first column below a heading; raises UsageError if the CSV is damaged."""
+def find_labelled(source: Source, labels: Path | None, columns: str | None) -> tuple[PhotoFolder, list[str]]:
+    """The photos of an evaluation, with classes from `--labels` if that is given, and remarks on these."""
+    if labels is None:
+        return find_photos(source), []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file) if line]
-    except FileNotFoundError:
-        raise UsageError(f"--labels {path}: there is no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--labels {path}: cannot be read as CSV ({error})") from None
-    found: dict[str, str] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) < 2 or found.setdefault(line[0], line[1]) != line[1]:
-            wrong = f"class missing, or conflicts with an earlier line: {line}"
-            raise UsageError(f"--labels {path}: line {number}: {wrong}")
-    return found
+        folder = find_photos(replace(source, columns=None))
+    except PhotosError:
+        if not source.path.is_dir():
+            raise
+        flat = scan_table(replace(source, path=labels, photos=source.path, columns=columns), source.path)
+        return _all_as_test(flat), []
+    return with_labels(folder, labels, columns)
 
 
-def with_labels(folder: PhotoFolder, labels: Mapping[str, str], path: Path) -> PhotoFolder:
-    """The same folder with classes for its test photos.
+def _all_as_test(folder: PhotoFolder) -> PhotoFolder:
+    """Photos without folders of parts are test photos, unless the table says otherwise."""
+    if any(photo.part != "train" for photo in folder.photos):
+        return folder
+    return replace(folder, photos=tuple(replace(photo, part="test") for photo in folder.photos), test_is_labelled=True)
 
-    Raises UsageError if there is no flat test folder, a photo has no label, or a label fits two photos.
+
+def with_labels(folder: PhotoFolder, path: Path, columns: str | None = None) -> tuple[PhotoFolder, list[str]]:
+    """The same folder with classes for its test photos, and a sentence on labels of no photo.
+
+    Raises UsageError if there is no flat test folder, a photo has no label or two, or a name fits two photos.
     """
-    test = folder.part("test")
+    what, test = f"--labels {path}", folder.part("test")
     if not test or folder.test_is_labelled:
-        raise UsageError(f"--labels {path}: {folder.root} has no flat test/ folder to label")
-    labelled, without = [], []
-    named: dict[str, list[str]] = {}
-    for photo in test:
-        name = next((name for name in _names_of(photo) if name in labels), None)
-        if name is None:
-            without.append(photo.file)
-        else:
-            named.setdefault(name, []).append(photo.file)
-            labelled.append(replace(photo, class_name=labels[name]))
-    if several := [f"{name}: {' and '.join(files[:2])}" for name, files in named.items() if len(files) > 1]:
+        raise UsageError(f"{what}: {folder.root} has no flat test/ folder to label")
+    files = [photo.file for photo in test]
+    names = Names(files)
+    rows = rows_of(path, columns, names, what)
+    found = matched(rows, names, files)
+    given = {place: {rows.labels[row]: row for row in mine} for place, mine in found.rows.items()}
+    for labels in given.values():
+        labels.pop("", None)
+    if twice := [
+        f"{files[place]}: {' and '.join(f'{label} in {rows.table.where(row)}' for label, row in labels.items())}"
+        for place, labels in given.items()
+        if len(labels) > 1
+    ]:
         raise UsageError(
-            f"--labels {path}: {counted(len(several), 'name')} fit more than one photo:\n{listing(several)}\n"
-            f"Write the path below {test[0].file.partition('/')[0]}/, with folder and ending"
+            f"{what}: {counted(len(twice), 'photo')} with two labels:\n{listing(twice)}\nCorrect the table"
         )
-    if without:
-        raise UsageError(f"--labels {path}: no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}")
+    if without := [file for place, file in enumerate(files) if not given.get(place)]:
+        raise UsageError(f"{what}: no class for {len(without):,} of {len(test):,} photos:\n{listing(without)}")
+    labelled = [replace(photo, class_name=next(iter(given[place]))) for place, photo in enumerate(test)]
     others = tuple(photo for photo in folder.photos if photo.part != "test")
-    return replace(folder, photos=(*others, *labelled), test_is_labelled=True)
-
-
-def _names_of(photo: Photo) -> tuple[str, str, str]:
-    """Names that a CSV may use for a test photo: path below test/, file name, file name without ending."""
-    path = PurePosixPath(photo.file)
-    return str(path.relative_to(path.parts[0])), path.name, path.stem
-
-
-def labels_of_nothing(folder: PhotoFolder, labels: Mapping[str, str]) -> list[str]:
-    """A sentence if some labels fit no test photo, else none."""
-    known = {name for photo in folder.part("test") for name in _names_of(photo)}
-    unused = [name for name in labels if name not in known]
-    return [f"{counted(len(unused), 'label')} without a photo here, such as {unused[0]}"] if unused else []
+    unused = [rows.names[row] for row in found.missing]
+    without = [f"{counted(len(unused), 'label')} without a photo here, such as {unused[0]}"] if unused else []
+    listed = Listed(rows.columns.sentence())
+    made = replace(folder, photos=(*others, *labelled), test_is_labelled=True, listed=listed)
+    return made, [*without, *rows.table.remarks]

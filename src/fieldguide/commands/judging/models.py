@@ -93,6 +93,13 @@ def split_of(path: Path) -> Split | None:
     return read_split(run.split) if run.split.is_file() else None
 
 
+def class_folder_of(paths: Sequence[Path]) -> str:
+    """Which of nested folders the runs took as the class; `first` where that is unknown or differs."""
+    runs = [run for path in paths if (run := run_of(path))]
+    found = {read_recipe(run.recipe).data.class_folder for run in runs}
+    return found.pop() if len(found) == 1 else "first"
+
+
 def looks_like_run(path: Path) -> bool:
     """Whether a path is a run or a bundle, whole or not, rather than photos; False if it cannot be read."""
     run = RunFolder(path)

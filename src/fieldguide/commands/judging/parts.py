@@ -8,6 +8,7 @@ from fieldguide.data.look.inspect import inspect
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.recipe.names import nearest
 
 PARTS = ("test", "val", "train")
 ALL = "all"
@@ -105,11 +106,20 @@ def common_split(splits: Sequence[Split | None], folder: PhotoFolder, part: str 
     return None
 
 
-def demand_known_classes(photos: Sequence[Photo], classes: Sequence[str], root: Path) -> None:
-    """Raises PhotosError that names the photos' classes that the model does not know."""
+def of_known_classes(
+    photos: Sequence[Photo], classes: Sequence[str], where: Path, *, skip: bool
+) -> tuple[list[Photo], list[str]]:
+    """The photos whose classes the model knows, and a remark on those that are skipped.
+
+    Raises PhotosError that names the other classes, each with the nearest one, unless they are to be skipped.
+    """
     unknown = sorted({photo.class_name or "" for photo in photos} - set(classes), key=natural)
-    if unknown:
-        raise PhotosError(
-            f"{root}: {counted(len(unknown), 'class')} that the model does not know: {', '.join(unknown[:10])}"
-            f"{' ...' if len(unknown) > 10 else ''}; it knows {len(classes)}, such as {', '.join(classes[:5])}"
-        )
+    if not unknown:
+        return list(photos), []
+    named = ", ".join(f"{name}{nearest(name, classes)}" for name in unknown[:10]) + (" ..." if unknown[10:] else "")
+    what = f"{counted(len(unknown), 'class')} that the model does not know: {named}"
+    kept = [photo for photo in photos if photo.class_name in set(classes)]
+    if not skip or not kept:
+        leave = "" if not kept else ". Rename the folders or labels, or judge the other photos: --skip-unknown"
+        raise PhotosError(f"{where}: {what}; it knows {len(classes)}, such as {', '.join(classes[:5])}{leave}")
+    return kept, [f"{counted(len(photos) - len(kept), 'photo')} not judged: {what}"]

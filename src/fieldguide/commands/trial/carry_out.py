@@ -58,8 +58,9 @@ class Run:
 
 def write_beginning(trial: Trial) -> None:
     """Writes a run's first files. The request comes first; once it is there, the run can resume."""
+    source = trial.prepared.folder.asked_for.resolved()
     request = Request(
-        photos=str(trial.prepared.folder.root.resolve()),
+        photos=str(source.path),
         recipe_name=trial.name,
         recipe=trial.recipe.model_dump(mode="json"),
         split_sha256=digest(split_csv(trial.split).encode()),
@@ -68,6 +69,8 @@ def write_beginning(trial: Trial) -> None:
         weights=trial.assembled.weights.to_dict(),
         device=trial.device,
         plan=trial.assembled.told,
+        photos_folder=None if source.photos is None else str(source.photos),
+        columns=source.columns,
     )
     write_request(trial.run, request)
     write_rest_of_beginning(trial)

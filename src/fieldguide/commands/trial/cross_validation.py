@@ -149,9 +149,10 @@ def _begin_or_go_on(
             raise PhotosError(_what_changed(run, text))
     else:
         run.demand_nothing_in_it()
-        root, data = str(prepared.folder.root.resolve()), recipe.model_dump(mode="json")
-        shared = digest(text.encode())
-        write_request(run, Request(root, name, data, shared, prepared.sentences, {}, {}, device, True))
+        source, data = prepared.folder.asked_for.resolved(), recipe.model_dump(mode="json")
+        shared, folder = digest(text.encode()), None if source.photos is None else str(source.photos)
+        known = Request(str(source.path), name, data, shared, prepared.sentences, {}, {}, device, True)
+        write_request(run, replace(known, photos_folder=folder, columns=source.columns))
     if not run.recipe.exists():
         write_recipe(run, recipe, name)
     write_text(run.folds, text)

@@ -12,13 +12,16 @@ from fieldguide import assemble, world
 from fieldguide.commands.judging.seen import Seen, demand_no_fold_was_seen, seen_by_weights
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.in_time import InTime
+from fieldguide.commands.trial.told_groups import groups_as_told
 from fieldguide.data.look.facts import Facts
-from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.look.find import find_photos, problem_with_source
 from fieldguide.data.look.findings import ACROSS_PARTS, TWO_LABELS, Finding, Kind, Remark, Topic
-from fieldguide.data.look.groups import groups_by_pattern, problem_with_pattern
+from fieldguide.data.look.groups import problem_with_pattern
 from fieldguide.data.look.inspect import Inspected
+from fieldguide.data.look.listed_rules import listed_problems
 from fieldguide.data.look.look_over import CheckReport, look_over
-from fieldguide.data.look.scan import PhotoFolder, scan, summary
+from fieldguide.data.look.scan import PhotoFolder, summary
+from fieldguide.data.look.source import Source
 from fieldguide.data.look.value_range import Measured, clipped, decide, measure, sentences
 from fieldguide.data.read.contents import MOST_KEPT_BYTES, Contents
 from fieldguide.data.read.formats import missing_decoders
@@ -62,7 +65,7 @@ class Prepared:
 
 
 def demand_request(
-    root: Path,
+    photos: Source | Path,
     recipe: str | Path | Recipe,
     overrides: Overrides,
     weights: str | Path | None,
@@ -78,8 +81,10 @@ def demand_request(
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
     chosen_device, wrong_device = _device(device)
     made = draft.recipe
-    if made.model.backbone == AUTO and not draft.problems and not problem_with_folder(root):
-        counts = Counter(photo.class_name for photo in scan(root).photos if photo.part == "train")
+    source = Source.of(photos, made.data.class_folder)
+    wrong_photos = problem_with_source(source)
+    if made.model.backbone == AUTO and not draft.problems and not wrong_photos:
+        counts = Counter(photo.class_name for photo in find_photos(source, tell).photos if photo.part == "train")
         made, why = assemble.with_backbone(made, len(counts), counts.total(), chosen_device)
         tell(why)
     problems = [*draft.problems, *_problems_with_model(made)]
@@ -89,8 +94,8 @@ def demand_request(
             "leave it out here, or raise max_epochs of the phases"
         )
     problems += assemble.problems_with_machine(made, chosen_device)
-    found = [problem_with_folder(root), wrong_device]
-    found += [_problem_with_output(run) or _problem_with_place(root, run) for run in outputs]
+    found = [wrong_photos, wrong_device]
+    found += [_problem_with_output(run) or _problem_with_place(source.path, run) for run in outputs]
     if draft.recipe.split.group_pattern is not None:
         found.append(problem_with_pattern(draft.recipe.split.group_pattern))
     problems += [problem for problem in found if problem]
@@ -133,7 +138,7 @@ def _device(name: str) -> tuple[torch.device, str | None]:
 
 
 def prepare(
-    root: Path,
+    photos: Source | Path,
     recipe: ResolvedRecipe,
     screen: Screen,
     weights: Sequence[str] = (),
@@ -147,7 +152,7 @@ def prepare(
     Raises PhotosError for an empty class, unreadable photos that the recipe does not exclude, a leak or too few photos;
     UsageError if the weights are a run whose split is damaged.
     """
-    folder = _scanned(root, recipe, screen)
+    folder, of_table = _scanned(Source.of(photos, recipe.data.class_folder), recipe, screen)
     seen = seen_by_weights([recipe.model.weights, *weights])
     contents = _room_for_contents(recipe)
     in_time = InTime(screen, seconds_left)
@@ -158,17 +163,18 @@ def prepare(
     chosen = decide(recipe.data.value_range, measured)
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
+        *of_table,
         *_moot_settings(folder, recipe),
         *seen.remarks,
         *in_folds,
         *_deal_with_unreadable(facts, recipe.data.unreadable),
         *_told_by_check(checked),
-        *in_time.remarks(root),
+        *in_time.remarks(folder.root),
         *_told_by_values(facts, chosen),
     ]
     for sentence in sentences(recipe.data.value_range, measured, chosen):
         screen.say(sentence)
-    groups = [*checked.groups, *_groups_by_name(folder, recipe.split.group_pattern, screen)]
+    groups = [*checked.groups, *groups_as_told(folder, recipe, screen)]
     split, more = make_split(
         [Inspected(f.photo, f.content_hash, f.reason, f.width, f.height) for f in facts],
         seed=recipe.split.seed,
@@ -195,12 +201,16 @@ def _room_for_contents(recipe: Recipe) -> Contents:
     return Contents(min(MOST_KEPT_BYTES, (free or 0) // 8))
 
 
-def _scanned(root: Path, recipe: Recipe, screen: Screen) -> PhotoFolder:
-    """The folder of photos, shown; refused if a class is empty, or if `split.folds` meets a val/ folder."""
-    folder = scan(root)
+def _scanned(source: Source, recipe: Recipe, screen: Screen) -> tuple[PhotoFolder, list[Remark]]:
+    """The photos, shown, and remarks on a table; refused if a class is empty, or if `split.folds` meets a val/."""
+    folder, root = find_photos(source, screen.say), source.path
     screen.say(f"{root}: {summary(folder)}")
     for sentence in (*folder.sentences, *missing_decoders(photo.file for photo in folder.photos)):
         screen.warn(sentence)
+    rules = recipe.data
+    problems, remarks = listed_problems(folder, rules.missing, rules.unlabelled, rules.two_labels)
+    if problems:
+        raise PhotosError(*problems)
     if folder.empty_classes:
         raise PhotosError(
             f"{root}: classes without any photo: {', '.join(folder.empty_classes)}; add photos or remove the folders"
@@ -210,7 +220,7 @@ def _scanned(root: Path, recipe: Recipe, screen: Screen) -> PhotoFolder:
             f"{root}: split.folds makes its own validation photos, but there is a val/ folder; move val/ away, move "
             "its photos into train/, or leave split.folds out"
         )
-    return folder
+    return folder, remarks
 
 
 def _moot_settings(folder: PhotoFolder, recipe: Recipe) -> list[Remark]:
@@ -247,21 +257,6 @@ def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[Remar
 
 def _reasons(files: Mapping[str, str]) -> str:
     return listing([f"{file} {reason}" for file, reason in files.items()])
-
-
-def _groups_by_name(folder: PhotoFolder, pattern: str | None, screen: Screen) -> list[list[str]]:
-    """The groups of the pattern; a pattern that joins no photos is a mistake."""
-    if pattern is None:
-        return []
-    groups = groups_by_pattern([photo.file for photo in folder.photos], pattern)
-    if not groups:
-        first = folder.photos[0].path.name
-        raise UsageError(
-            f"split.group_pattern {pattern!r}: finds no two photos of a group; it is searched in names such as {first}"
-        )
-    joined = sum(map(len, groups))
-    screen.say(f"split.group_pattern keeps {counted(joined, 'photo')} together in {counted(len(groups), 'group')}")
-    return groups
 
 
 def _told_by_check(checked: CheckReport) -> list[Remark]:

@@ -11,9 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from fieldguide import assemble
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.prepare import Prepared, prepare
+from fieldguide.data.look.find import find_photos, is_table
 from fieldguide.data.look.findings import Remark, Topic
 from fieldguide.data.look.inspect import inspect
-from fieldguide.data.look.scan import PhotoFolder, scan
+from fieldguide.data.look.scan import PhotoFolder
+from fieldguide.data.look.source import Source
 from fieldguide.data.split.partition import Split, read_split, split_csv
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 from fieldguide.model.weights import LoadedWeights
@@ -31,8 +33,9 @@ HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # do n
 
 @dataclass(frozen=True)
 class Request:
-    """What was requested; `photos` is absolute, `recipe` and `weights` (the source of the first weights) are plain
-    data.
+    """What was requested; `photos` (a folder, table or archive) and `photos_folder` (of a table) are absolute paths.
+
+    `recipe` and `weights` (the source of the first weights) are plain data.
 
     `split_sha256` is of `split.csv`, or of `folds.csv` where it is a cross-validation: then the folder holds one run
     per fold. `rules` is the verdict on the rules, `plan` the plan when it began, in sentences.
@@ -48,6 +51,15 @@ class Request:
     device: str
     is_cross_validation: bool = False
     plan: Sequence[str] = ()
+    photos_folder: str | None = None
+    columns: str | None = None
+
+    def source(self, photos: str | Path | None = None, folder: str | Path | None = None) -> Source:
+        """Where the photos are; with other paths if they were moved. A folder in place of a table is the photos'."""
+        path, place = Path(photos or self.photos), folder or self.photos_folder
+        if photos is not None and folder is None and path.is_dir() and is_table(Path(self.photos)):
+            path, place = Path(self.photos), path
+        return Source(path, None if place is None else Path(place), self.columns)
 
 
 def write_request(run: RunFolder, request: Request) -> None:
@@ -114,20 +126,22 @@ def _fields(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from _fields(value, f"{name}.{key}" if name else str(key))
 
 
-def same_photos(run: RunFolder, request: Request, root: Path, recipe: ResolvedRecipe, screen: Screen) -> Prepared:
+def same_photos(run: RunFolder, request: Request, source: Source, recipe: ResolvedRecipe, screen: Screen) -> Prepared:
     """The run's photos and split, after checking each training and validation photo.
 
     Raises UsageError if the split was changed; PhotosError if photos have changed or are missing, each named.
     """
     if not run.split.exists():  # killed before it was written
-        prepared = prepare(root, recipe, screen)
+        prepared = prepare(source, recipe, screen)
         if digest(split_csv(prepared.split).encode()) != request.split_sha256:
-            raise PhotosError(f"{root}: photos have changed since {run.path} began; start a new run with another -o")
+            raise PhotosError(
+                f"{source.path}: photos have changed since {run.path} began; start a new run with another -o"
+            )
         return prepared
     if file_digest(run.split) != request.split_sha256:
         what_now = "restore it, or start a new run with another -o"
         raise UsageError(f"{run.split}: has changed since this run began; {what_now}")
-    split, folder = read_split(run.split), scan(root)
+    split, folder = read_split(run.split), find_photos(Source.of(source, recipe.data.class_folder), screen.say)
     demand_same_files(run, split, folder, recipe.data.max_megapixels, screen)
     check = read_json(run.check) if run.check.exists() else {}
     remarks = tuple(Remark(Topic.FROM_THE_RUN, sentence) for sentence in request.remarks)
@@ -148,9 +162,14 @@ def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_meg
         for entry in looked
         if entry.reason or entry.content_hash != rows[entry.photo.file].content_hash
     ]
+    wrong += [
+        f"{photo.file} is {photo.class_name} now, was {rows[photo.file].class_name}"
+        for photo in photos
+        if photo.class_name != rows[photo.file].class_name
+    ]
     if wrong:
         raise PhotosError(
-            f"{folder.root}: {counted(len(wrong), 'photo')} changed since {run.path} began:\n{listing(wrong)}\n"
+            f"{folder.name}: {counted(len(wrong), 'photo')} changed since {run.path} began:\n{listing(wrong)}\n"
             "Restore them to resume, or start a new run with another -o"
         )
     if new := [photo.file for photo in folder.photos if photo.file not in known]:

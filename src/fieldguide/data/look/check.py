@@ -7,6 +7,7 @@ from fieldguide.data.look.class_findings import Counts, class_findings, count, l
 from fieldguide.data.look.duplicates import Duplicates, duplicate_findings, find_duplicates
 from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.findings import Finding, Kind, some
+from fieldguide.data.look.listed_rules import listed_findings
 from fieldguide.data.look.scan import PhotoFolder, summary
 from fieldguide.data.look.value_range import in_words, measure, range_findings
 
@@ -62,6 +63,7 @@ def check_photos(
         *class_findings(folder, counts),
         *name_findings(folder, counts),
         *layout_findings(folder),
+        *listed_findings(folder),
     ]
     rank = {kind: place for place, kind in enumerate(Kind)}
     findings.sort(key=lambda finding: rank[finding.kind])  # stable: files stay in their order

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fieldguide.data.look.files import relative_name
 from fieldguide.data.look.findings import Finding, Kind, Topic, some
+from fieldguide.data.look.passed_over import hidden, is_passed_over, is_system_file
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
 from fieldguide.data.read.formats import has_image_ending
 from fieldguide.storage import FORMULA_STARTS
@@ -100,14 +101,16 @@ def layout_findings(folder: PhotoFolder) -> Iterator[Finding]:
 def other_files(folder: PhotoFolder) -> tuple[str, ...]:
     """Files below the folder without an image ending, such as text; none that is hidden or beside `train/`.
 
-    A README or a table of labels belongs there.
+    A README or a table of labels belongs there. With a table, all that is not in it is left alone.
     """
+    if folder.listed is not None:
+        return ()
     found = []
     for place, inside, names in os.walk(folder.root):
-        inside[:] = sorted(name for name in inside if not name.startswith("."))
+        inside[:] = sorted(name for name in inside if not is_passed_over(name))
         if Path(place) == folder.root and any(name.lower() == "train" for name in inside):
             continue
-        files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+        files = [Path(place, name) for name in sorted(names) if not hidden(name) and not is_system_file(name)]
         found += [relative_name(path, folder.root) for path in files if not has_image_ending(path)]
     return tuple(found)
 

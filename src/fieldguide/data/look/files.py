@@ -1,21 +1,15 @@
 """The files below a folder, and which have the ending of a photo. Looks at names only."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from fieldguide.data.look.findings import Remark, Topic, some
+from fieldguide.data.look.findings import Remark
+from fieldguide.data.look.passed_over import Hidden, PassedOver, hidden, is_of_system, is_passed_over
 from fieldguide.data.read.formats import has_image_ending
-from fieldguide.errors import PhotosError, counted
+from fieldguide.errors import PhotosError
 from fieldguide.storage import printable
-
-
-class Hidden(NamedTuple):
-    """A folder with photos whose name begins with a dot."""
-
-    folder: Path
-    images: int | None  # how many; None if it cannot be read
 
 
 class Below(NamedTuple):
@@ -23,7 +17,11 @@ class Below(NamedTuple):
 
     images: list[Path]  # files with an image ending, sorted
     others: int  # how many other files there are
-    hidden: tuple[Hidden, ...]  # ignored folders that hold photos
+    passed: PassedOver  # folders and files that are ignored
+
+    def remarks(self, root: Path) -> list[Remark]:
+        """What a person should know about what was ignored below `root`."""
+        return self.passed.remarks(root)
 
 
 def problem_with_folder(root: Path) -> str | None:
@@ -44,47 +42,38 @@ def images_below(folder: Path) -> Below:
     """All files below a folder.
 
     Follows links to folders, but enters no folder twice and none that contains `folder`: a circular link adds no
-    photos of other classes. Ignores names that begin with a dot.
+    photos of other classes. Ignores names that begin with a dot, and what systems leave behind.
     """
-    images, others, passed_over = [], 0, []
+    images, others, passed = [], 0, PassedOver()
     for path in _files(folder):
         if is_image(path):
             images.append(path)
         elif is_folder(path):
-            passed_over += with_photos(path)
-        else:
+            passed.add(passed_over(path))
+        elif not passed.add_file(path.name):
             others += 1
-    return Below(sorted(images, key=lambda path: path.relative_to(folder).parts), others, tuple(passed_over))
+    return Below(sorted(images, key=lambda path: path.relative_to(folder).parts), others, passed)
 
 
-def with_photos(folder: Path) -> list[Hidden]:
-    """The hidden folder, if it holds photos, also in hidden folders inside it."""
+def passed_over(folder: Path) -> PassedOver:
+    """A hidden folder, if it holds photos, also in hidden folders inside it; or a system's folder."""
     try:
         found = images_below(folder)
+        inside: int | None = len(found.images) + found.passed.images
     except PhotosError:
-        return [Hidden(folder, None)]
-    inside = len(found.images) + sum(one.images or 0 for one in found.hidden)
-    return [Hidden(folder, inside)] if inside else []
-
-
-def about_hidden(folders: Sequence[Hidden], root: Path) -> list[Remark]:
-    """A remark if folders below `root` were ignored because they are hidden, else none."""
-    if not folders:
-        return []
-    told = ["cannot be read" if one.images is None else counted(one.images, "photo") for one in folders]
-    named = [f"{relative_name(one.folder, root)}/ ({count})" for one, count in zip(folders, told, strict=True)]
-    words = f"ignored, because their names begin with a dot: {some(named)}; rename those that you want to use"
-    return [Remark(Topic.LAYOUT, words, tuple(named))]
+        inside = None
+    made = PassedOver()
+    if is_of_system(folder.name):
+        made.places[folder.name] += 1
+        made.photos[folder.name] += inside or 0
+    elif inside or inside is None:
+        made.hidden.append(Hidden(folder, inside))
+    return made
 
 
 def relative_name(path: Path, root: Path) -> str:
     """A path below `root` with `/`, as valid UTF-8."""
     return printable(path.relative_to(root).as_posix())
-
-
-def hidden(name: str) -> bool:
-    """Whether it begins with a dot."""
-    return name.startswith(".")
 
 
 def is_image(path: Path) -> bool:
@@ -109,7 +98,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def _files(top: Path) -> Iterator[Path]:
-    """Files at any depth, and hidden folders, unopened."""
+    """Files at any depth, and folders that are passed over, unopened."""
     entered = {_identity(parent) for place in (top.absolute(), top.resolve()) for parent in place.parents}
     folders = [top]
     while folders:
@@ -125,7 +114,7 @@ def _files(top: Path) -> Iterator[Path]:
         for path in (Path(entry.path) for entry in inside):
             if not is_folder(path):
                 yield path
-            elif not hidden(path.name):
+            elif not is_passed_over(path.name):
                 folders.append(path)
             elif _identity(path) not in entered:
                 yield path

@@ -36,6 +36,8 @@ class Kind(StrEnum):
         "Photos with more than 8 bits use different ranges. With one range for all, some are nearly black or clipped.",
     )
     SAME_PHOTO_TWO_LABELS = "same_photo_two_labels", "harm", "The same file is in two classes. One label is wrong."
+    LISTED_TWO_LABELS = "listed_two_labels", "harm", "A table gives the photo two labels."
+    MISSING_PHOTO = "missing_photo", "harm", "A table names a photo that is not in the folder."
     NEAR_DUPLICATE_TWO_LABELS = "near_duplicate_two_labels", "harm", "Nearly the same photo is in two classes."
     SAME_PHOTO_ACROSS_PARTS = (
         "same_photo_across_parts",
@@ -75,6 +77,7 @@ class Kind(StrEnum):
     )
     CMYK = "cmyk", "note", "The photo has printing colours. It is converted to RGB."
     GRAYSCALE = "grayscale", "note", "The photo has no colour channels."
+    UNLABELLED = "unlabelled", "note", "The photo is in the folder, but the table gives it no label."
     STRAY_PHOTOS = "stray_photos", "note", "Photos outside class folders are ignored."
     OTHER_FILES = "other_files", "note", "Files without a known image ending are ignored."
     LAYOUT = "layout", "note", "A folder is ignored, or used in another way than its name suggests."
@@ -141,6 +144,7 @@ class Topic(Enum):
     FEWER_THAN_FOLDS = "classes with fewer photos than folds"
     NOT_COMPARED = "near duplicates that were not looked for"
     MOOT_SETTINGS = "settings that change nothing here"
+    TABLE = "photos that a table and its folder disagree about"
     FROM_THE_RUN = "kept with the run when it began"
 
 

@@ -55,3 +55,13 @@ def groups_by_pattern(files: Iterable[str], pattern: str) -> list[list[str]]:
         if match and match["group"]:
             found[match["group"]].append(file)
     return [group for group in found.values() if len(group) > 1]
+
+
+def groups_by_first_folder(files: Iterable[str], *, skip: bool) -> list[list[str]]:
+    """Groups of two and more files whose names begin with the same folder; `skip`: the folder after that of a part."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        folders = file.split("/")[:-1][skip:]
+        if folders:
+            found[folders[0]].append(file)
+    return [group for group in found.values() if len(group) > 1]

@@ -102,4 +102,4 @@ def _report(folder: PhotoFolder, checked: Checked) -> CheckReport:
     )
     groups = tuple(map(tuple, checked.duplicates.file_groups))
     torn = tuple(map(tuple, checked.duplicates.torn))
-    return CheckReport(printable(str(folder.root)), checked.used, checked.findings, classes, groups, torn)
+    return CheckReport(printable(folder.name), checked.used, checked.findings, classes, groups, torn)

@@ -1,29 +1,34 @@
 """The photos of a folder, each with its class and part. Looks at names only."""
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.data.look.files import (
-    Hidden,
-    about_hidden,
     entries,
-    hidden,
     images_below,
     is_folder,
     is_image,
+    passed_over,
     problem_with_folder,
     relative_name,
-    with_photos,
 )
-from fieldguide.data.look.findings import Remark, Topic, some
+from fieldguide.data.look.findings import Remark, Topic
+from fieldguide.data.look.layout import (
+    about_classes,
+    about_nesting,
+    class_of,
+    folders_in,
+    holds_photos,
+    parts_in,
+    tables_in,
+)
+from fieldguide.data.look.passed_over import PassedOver, is_passed_over
+from fieldguide.data.look.source import Source
 from fieldguide.errors import PhotosError, UsageError, counted
 from fieldguide.storage import printable
-
-VALIDATION_NAMES = ("val", "valid", "validation")
-NAMES_OF_PARTS = ("train", "test", "val", "dev", "eval", "holdout")  # how they begin
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,19 @@ class Photo:
     path: Path
     file: str  # its path below the folder of photos, with `/`, as valid UTF-8 (other bytes as `\xNN`)
     part: str  # `train`, `val` or `test`
-    class_name: str | None  # the folder's name; None in a test folder without classes
+    class_name: str | None  # the folder's name, or the table's label; None in a test folder without classes
+    group: str = ""  # what a table says it belongs to, such as a site; empty: nothing
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a table says of the photos in a folder, and what fits nothing there."""
+
+    sentence: str  # which columns were used
+    missing: tuple[str, ...] = ()  # lines and names of photos that are not in the folder
+    unlabelled: tuple[str, ...] = ()  # photos in the folder that the table does not name, or gives no label
+    two_labels: tuple[str, ...] = ()  # photos with two labels, and these; they are not among the folder's photos
+    left_out: int = 0  # how many photos the table itself excludes
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,28 @@ class PhotoFolder:
     others: int = 0  # how many files have no image ending
     strays: tuple[str, ...] = ()  # photos outside class folders, in train, in val or beside them
     remarks: tuple[Remark, ...] = ()  # what a person should read
+    listed: Listed | None = None  # where the labels are from a table
+    source: Source | None = None  # how it was asked for; None: as the folder `root`
+    has_parts: bool = False  # the first folder of each file is its part
+
+    @property
+    def asked_for(self) -> Source:
+        """How the photos were asked for."""
+        return self.source or Source(self.root)
+
+    @property
+    def name(self) -> str:
+        """The path that was asked for."""
+        return str(self.asked_for.path)
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """Files of two and more photos that a table puts into one group."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for photo in self.photos:
+            if photo.group:
+                found[photo.group].append(photo.file)
+        return [files for files in found.values() if len(files) > 1]
 
     @property
     def sentences(self) -> list[str]:
@@ -70,141 +109,114 @@ def natural(name: str) -> tuple[list[int | str], str]:
     return [int(piece) if piece.isdecimal() else piece for piece in pieces], name
 
 
-def scan(root: Path) -> PhotoFolder:
+def scan(root: Path, class_folder: str = "first", *, is_for_training: bool = True) -> PhotoFolder:
     """Finds the photos of a folder that holds `train/`, or one folder per class.
+
+    Args:
+        root: the folder.
+        class_folder: which of nested folders is the class: `first`, `last` or `path`.
+        is_for_training: False where `val/` or `test/` alone is enough.
 
     Raises UsageError if there is no such folder, PhotosError if its layout cannot be understood.
     """
     problem = problem_with_folder(root)
     if problem:
         raise UsageError(problem)
-    folders = {entry.name: entry for entry in entries(root) if is_folder(entry) and not hidden(entry.name)}
-    parts = _parts(root, folders)
-    return _scan_parts(root, parts) if parts else _scan_classes(root, folders)
+    folders = folders_in(root)
+    parts = parts_in(root, folders, is_for_training=is_for_training)
+    collector = _Collector(root, class_folder)
+    for entry in entries(root):
+        if is_passed_over(entry.name) and is_folder(entry):
+            collector.passed.add(passed_over(entry))
+    return _scan_parts(collector, parts) if parts else _scan_classes(collector, folders)
 
 
-def _parts(root: Path, folders: dict[str, Path]) -> dict[str, Path]:
-    """The folders called train, val and test; empty where the classes lie in the root."""
-    found: dict[str, Path] = {}
-    for name, folder in folders.items():
-        lowered = name.lower()
-        part = "val" if lowered in VALIDATION_NAMES else lowered
-        if part not in ("train", "val", "test"):
-            continue
-        if part in found:
-            raise PhotosError(
-                f"{root}: {found[part].name}/ and {name}/ both look like the {part} photos; rename one of them"
-            )
-        found[part] = folder
-    if "train" in found:
-        return found
-    if found and len(found) == len(folders):
-        raise PhotosError(
-            f"{root}: has {', '.join(f.name + '/' for f in found.values())} but no train/; "
-            "put the training photos into train/CLASS/"
-        )
-    return {}
-
-
-def _scan_classes(root: Path, folders: dict[str, Path]) -> PhotoFolder:
-    collector = _Collector(root)
+def _scan_classes(collector: "_Collector", folders: Mapping[str, Path]) -> PhotoFolder:
+    root = collector.root
     collector.add_classes("train", root)
-    remarks = [
-        Remark(Topic.LAYOUT, f"{name}/ is used as a class, because there is no train/ beside it", (name,))
-        for name in folders
-        if name.lower() in ("test", *VALIDATION_NAMES)
-    ]
-    remarks += _about_parts(root, folders)
+    remarks = [*about_classes(root, folders, collector.class_folder), *collector.about_nesting(root)]
     if not collector.photos:
         raise PhotosError(
             f"{root}: no photos in class folders; expected {root}/CLASS/*.jpg or {root}/train/CLASS/*.jpg "
             f"({collector.others:,} other files, {len(collector.strays):,} photos outside class folders)"
+            f"{tables_in(root)}"
         )
     return collector.folder(has_validation=False, test_is_labelled=False, remarks=remarks)
 
 
-def _about_parts(root: Path, folders: Mapping[str, Path]) -> list[Remark]:
-    """A remark if folders look like parts (they hold the same folders, no photos); PhotosError if named so, too."""
-    shared: set[str] = set()
-    for place, folder in enumerate(folders.values()):
-        inside = entries(folder)
-        if any(is_image(entry) and not is_folder(entry) for entry in inside):
-            return []
-        names = {printable(entry.name) for entry in inside if is_folder(entry) and not hidden(entry.name)}
-        shared = names if place == 0 else shared & names
-    if len(folders) < 2 or len(shared) < 2:
-        return []
-    what = f"{some([f'{name}/' for name in folders])} hold the same folders ({some(sorted(shared, key=natural))})"
-    if all(name.lower().startswith(NAMES_OF_PARTS) for name in folders):
-        raise PhotosError(f"{root}: {what}, so they are parts, not classes; call them train/, val/ and test/")
-    words = f"{what} and are used as classes; if they are parts, call them train/, val/ and test/"
-    return [Remark(Topic.LAYOUT, words, tuple(folders))]
-
-
-def _scan_parts(root: Path, parts: dict[str, Path]) -> PhotoFolder:
-    collector = _Collector(root)
-    collector.add_classes("train", parts["train"])
-    if not collector.photos:
-        raise PhotosError(f"{parts['train']}: no photos in class folders; expected {parts['train']}/CLASS/*.jpg")
+def _scan_parts(collector: "_Collector", parts: Mapping[str, Path]) -> PhotoFolder:
+    root = collector.root
+    if "train" in parts:
+        collector.add_classes("train", parts["train"])
+        if not collector.photos:
+            raise PhotosError(
+                f"{parts['train']}: no photos in class folders; expected {parts['train']}/CLASS/*.jpg"
+                f"{tables_in(parts['train'])}"
+            )
     classes = {photo.class_name for photo in collector.photos}
     remarks = [
-        Remark(Topic.LAYOUT, f"{entry.name}/ beside train/ is not used", (entry.name,))
-        for entry in entries(root)
-        if is_folder(entry) and not hidden(entry.name) and entry not in parts.values()
+        Remark(Topic.LAYOUT, f"{name}/ beside train/ is not used", (name,))
+        for name, folder in folders_in(root).items()
+        if folder not in parts.values()
     ]
+    if "train" in parts:
+        remarks += collector.about_nesting(parts["train"])
     collector.add_strays(entry for entry in entries(root) if not is_folder(entry))
     if "val" in parts:
         collector.add_classes("val", parts["val"])
-    labelled = False
-    if "test" in parts:
-        labelled = collector.add_test(parts["test"], {name for name in classes if name}, remarks)
     has_validation = any(photo.part == "val" for photo in collector.photos)
     if "val" in parts and not has_validation:
         raise PhotosError(f"{parts['val']}: no photos in class folders; fill it or remove it")
-    return collector.folder(has_validation=has_validation, test_is_labelled=labelled, remarks=remarks)
+    labelled = False
+    if "test" in parts:
+        labelled = collector.add_test(parts["test"], {name for name in classes if name}, remarks)
+    return collector.folder(has_validation=has_validation, test_is_labelled=labelled, remarks=remarks, has_parts=True)
 
 
 class _Collector:
     """Gathers photos part by part."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, class_folder: str) -> None:
         self.root = root
+        self.class_folder = class_folder
         self.photos: list[Photo] = []
         self.empty: list[str] = []
         self.strays: list[str] = []
         self.others = 0
-        self.hidden: list[Hidden] = []
+        self.passed = PassedOver()
 
     def add_classes(self, part: str, folder: Path) -> None:
+        """Adds the photos of a part's class folders; those beside them are strays."""
         names: dict[str, Path] = {}
         for entry in entries(folder):
             if not is_folder(entry):
                 self.add_strays([entry])
-            elif hidden(entry.name):
-                self.hidden += with_photos(entry)
-            else:
+            elif not is_passed_over(entry.name):
                 name = printable(entry.name)
                 if names.setdefault(name, entry) != entry:
                     raise PhotosError(f"{folder}: two classes have the same printable name, {name}; rename one of them")
-                self._add(part, entry, name)
+                self._add(part, entry, folder)
+            elif folder != self.root:  # those of the root are known already
+                self.passed.add(passed_over(entry))
 
     def add_strays(self, files: Iterable[Path]) -> None:
         """Counts files outside class folders."""
         for file in files:
             if is_image(file):
                 self.strays.append(relative_name(file, self.root))
-            else:
+            elif not self.passed.add_file(file.name):
                 self.others += 1
 
     def add_test(self, folder: Path, classes: set[str], remarks: list[Remark]) -> bool:
-        """Adds test photos; says whether some are in class folders."""
-        inside = [entry for entry in entries(folder) if is_folder(entry) and not hidden(entry.name)]
-        flat = [entry for entry in entries(folder) if not is_folder(entry) and is_image(entry)]
-        unknown = sorted(printable(entry.name) for entry in inside if printable(entry.name) not in classes)
-        foreign = len(unknown) == len(inside)
-        if not inside or flat or foreign:
+        """Adds test photos; says whether some are in class folders. Without training classes, every folder is one."""
+        inside = list(folders_in(folder).values())
+        flat = holds_photos(folder)
+        found = {name for entry in inside for name in self._classes_in(entry, folder)}
+        unknown = sorted(found - classes) if classes else []
+        foreign = len(unknown) == len(found)
+        if not inside or flat or (foreign and classes):
             if inside:
-                why = "they are not class folders" if foreign else "there are photos beside them"
+                why = "there are photos beside them" if flat and not foreign else "they are not class folders"
                 words = f"{folder.name}/ has folders but counts as unlabelled: {why}"
                 remarks.append(Remark(Topic.LAYOUT, words, (folder.name,)))
             self._add("test", folder, None)
@@ -219,15 +231,36 @@ class _Collector:
         remarks.append(Remark(Topic.LAYOUT, words, (folder.name,)))
         return False
 
-    def _add(self, part: str, folder: Path, class_name: str | None) -> None:
-        images, others, passed = images_below(folder)
-        self.others += others
-        self.hidden += passed
-        if not images and part == "train" and class_name is not None:
-            self.empty.append(class_name)
-        self.photos += [Photo(path, relative_name(path, self.root), part, class_name) for path in images]
+    def about_nesting(self, folder: Path) -> list[Remark]:
+        """A remark if the classes of the training photos below `folder` hold only folders."""
+        if self.class_folder != "first":
+            return []
+        training = (photo.path for photo in self.photos if photo.part == "train")
+        return about_nesting(list(map(printable, path.relative_to(folder).parts[:-1])) for path in training)
 
-    def folder(self, *, has_validation: bool, test_is_labelled: bool, remarks: list[Remark]) -> PhotoFolder:
+    def _classes_in(self, entry: Path, folder: Path) -> set[str]:
+        if self.class_folder == "first":
+            return {printable(entry.name)}
+        return {self._class_of(path, folder) for path in images_below(entry).images}
+
+    def _class_of(self, path: Path, folder: Path) -> str:
+        return printable(class_of(path.relative_to(folder).parts[:-1], self.class_folder))
+
+    def _add(self, part: str, entry: Path, folder: Path | None) -> None:
+        """Adds the photos of a class folder in `folder`; None: they have no classes."""
+        images, others, passed = images_below(entry)
+        self.others += others
+        self.passed.add(passed)
+        if not images and part == "train":
+            self.empty.append(printable(entry.name))
+        for path in images:
+            class_name = None if folder is None else self._class_of(path, folder)
+            self.photos.append(Photo(path, relative_name(path, self.root), part, class_name))
+
+    def folder(
+        self, *, has_validation: bool, test_is_labelled: bool, remarks: list[Remark], has_parts: bool = False
+    ) -> PhotoFolder:
+        """All of it; raises PhotosError if two files would be written alike."""
         same = [file for file, count in Counter(photo.file for photo in self.photos).items() if count > 1]
         if same:
             raise PhotosError(f"{self.root}: two files have the same printable name, {same[0]}; rename one of them")
@@ -239,7 +272,8 @@ class _Collector:
             empty_classes=tuple(self.empty),
             others=self.others,
             strays=tuple(self.strays),
-            remarks=(*remarks, *about_hidden(self.hidden, self.root)),
+            remarks=(*remarks, *self.passed.remarks(self.root)),
+            has_parts=has_parts,
         )
 
 
@@ -253,4 +287,5 @@ def summary(folder: PhotoFolder) -> str:
     ignored = f"; {counted(folder.others, 'other file')} ignored" if folder.others else ""
     if folder.strays:
         ignored += f"; {len(folder.strays):,} photos outside class folders ignored, such as {folder.strays[0]}"
-    return f"{train} to train on, {validation}{test}{labels}{ignored}"
+    listed = f"; {folder.listed.sentence}" if folder.listed else ""
+    return f"{train} to train on, {validation}{test}{labels}{ignored}{listed}"

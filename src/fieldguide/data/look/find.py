@@ -1,0 +1,69 @@
+"""The photos that a person asks for: in a folder, from a table of labels, or in an archive."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.look.listed import scan_table
+from fieldguide.data.look.scan import PhotoFolder, scan
+from fieldguide.data.look.source import Source
+from fieldguide.data.read.archive import is_archive, top_of, unpacked
+from fieldguide.data.table.read import looks_like_table
+from fieldguide.errors import UsageError
+
+Tell = Callable[[str], None]
+
+
+def find_photos(source: Source, tell: Tell = lambda _: None) -> PhotoFolder:
+    """Finds photos with their classes and parts; looks at names only.
+
+    Raises UsageError if there is nothing, PhotosError if the layout, the table or the archive cannot be understood.
+    """
+    if problem := problem_with_source(source):
+        raise UsageError(problem)
+    if is_table(source.path):
+        folder = source.path.parent if source.photos is None else _opened(source.photos, tell)
+        return scan_table(source, folder)
+    root = _opened(source.path, tell)
+    if root != source.path:
+        root = top_of(root)
+    return replace(scan(root, source.class_folder, is_for_training=source.is_for_training), source=source)
+
+
+def is_table(path: Path) -> bool:
+    """Whether it is a file that is called like a table."""
+    return looks_like_table(path) and path.is_file()
+
+
+def problem_with_source(source: Source) -> str | None:
+    """Why photos cannot be read as asked for; None if they can."""
+    try:
+        is_file = source.path.is_file()
+    except OSError:  # said below
+        is_file = False
+    table = is_file and looks_like_table(source.path)
+    try:
+        source.demand_no_idle_option(table)
+    except UsageError as error:
+        return str(error)
+    if table:
+        place = source.photos
+        return None if place is None or _is_archive_file(place) else problem_with_folder(place)
+    if is_file and is_archive(source.path):
+        return None
+    if is_file:
+        return (
+            f"{source.path}: is a file; give the folder that holds the photos, a table of labels (.csv, .tsv, .txt, "
+            ".parquet, .jsonl, .json), or an archive (.zip, .tar)"
+        )
+    return problem_with_folder(source.path)
+
+
+def _is_archive_file(path: Path) -> bool:
+    return is_archive(path) and path.is_file()
+
+
+def _opened(path: Path, tell: Tell) -> Path:
+    """A folder as it is; an archive's photos."""
+    return unpacked(path, tell) if _is_archive_file(path) else path

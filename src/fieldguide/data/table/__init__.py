@@ -1,0 +1,1 @@
+"""A table of labels: any file that people have, to a class for each photo."""
