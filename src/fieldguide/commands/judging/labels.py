@@ -44,7 +44,7 @@ def with_labels(folder: PhotoFolder, path: Path, columns: str | None = None) -> 
     names = Names(files)
     rows = rows_of(path, columns, names, what)
     found = matched(rows, names, files)
-    given = {place: {rows.labels[row]: row for row in mine} for place, mine in found.rows.items()}
+    given = {place: {rows.labels[row]: row for row in found.rows(place)} for place in found.first}
     for labels in given.values():
         labels.pop("", None)
     if twice := [

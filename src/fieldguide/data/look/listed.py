@@ -1,7 +1,7 @@
 """A table of labels and the photos that it names, as a folder of photos."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
@@ -35,14 +35,6 @@ class Rows:
     parts: Sequence[str]
     groups: Sequence[str]
 
-    def __iter__(self) -> Iterator[tuple[int, str, str, str, str]]:
-        """(row, name, label, part, group) of each row that is not empty."""
-        return (
-            found
-            for found in zip(range(len(self.names)), self.names, self.labels, self.parts, self.groups, strict=True)
-            if found[1] or found[2]
-        )
-
     def place(self, row: int) -> str:
         """`line 12: photo.jpg`."""
         return f"{self.table.where(row)}: {self.names[row]}"
@@ -52,9 +44,19 @@ class Rows:
 class _Found:
     """Which rows name which photo; all that fits nothing."""
 
-    rows: dict[int, list[int]] = field(default_factory=dict)  # by the place of a file
+    first: dict[int, int] = field(default_factory=dict)  # the first row, by the place of a file
+    more: dict[int, list[int]] = field(default_factory=dict)  # the others
     missing: list[int] = field(default_factory=list)
     ambiguous: list[tuple[int, list[int]]] = field(default_factory=list)
+
+    def add(self, place: int, row: int) -> None:
+        """A row that names the file at a place."""
+        if self.first.setdefault(place, row) != row:
+            self.more.setdefault(place, []).append(row)
+
+    def rows(self, place: int) -> list[int]:
+        """The rows that name the file at a place."""
+        return [self.first[place], *self.more.get(place, ())] if place in self.first else []
 
 
 def rows_of(path: Path, columns: str | None, names: Names, what: str = "", *, needs_labels: bool = True) -> Rows:
@@ -78,23 +80,20 @@ def rows_of(path: Path, columns: str | None, names: Names, what: str = "", *, ne
 def matched(rows: Rows, names: Names, files: Sequence[str]) -> _Found:
     """Which photo each row names; raises UsageError if a row has no name or fits two photos."""
     found = _Found()
-    before = shared_folder(rows.names)
-    for row, name, label, _, _ in rows:
-        if not name:
-            raise UsageError(f"{rows.table.name}: {rows.table.where(row)}: a label ({label}) without a photo's name")
-        places = names.find(name, before)
-        if not places:
-            found.missing.append(row)
-        elif len(places) > 1:
-            found.ambiguous.append((row, places))
-        else:
-            found.rows.setdefault(places[0], []).append(row)
-    known = set(found.rows)
+    before: str | None = None
+    for row, name in enumerate(rows.names):
+        place = names.whole(name)
+        if place is None:
+            before = shared_folder(rows.names) if before is None else before
+            place = _other(rows, row, names.find(name, before), found)
+        if place is not None:
+            found.add(place, row)
+    known = set(found.first)
     unclear = []
     for row, places in found.ambiguous:
         left = [place for place in places if place not in known]
         if len(left) == 1:  # all others have a row that names them alone
-            found.rows.setdefault(left[0], []).append(row)
+            found.add(left[0], row)
         else:
             unclear.append(f"{rows.place(row)} could be {' or '.join(files[place] for place in places[:2])}")
     if unclear:
@@ -103,6 +102,20 @@ def matched(rows: Rows, names: Names, files: Sequence[str]) -> _Found:
             "Write the path below the photos' folder, with folders and ending"
         )
     return found
+
+
+def _other(rows: Rows, row: int, places: list[int], found: _Found) -> int | None:
+    """The photo of a row that names none by its whole path; None if there is none, or several, which is noted."""
+    if len(places) == 1:
+        return places[0]
+    if places:
+        found.ambiguous.append((row, places))
+    elif rows.names[row]:
+        found.missing.append(row)
+    elif rows.labels[row]:
+        where = f"{rows.table.name}: {rows.table.where(row)}"
+        raise UsageError(f"{where}: a label ({rows.labels[row]}) without a photo's name")
+    return None
 
 
 def scan_table(source: Source, folder: Path) -> PhotoFolder:
@@ -119,12 +132,12 @@ def scan_table(source: Source, folder: Path) -> PhotoFolder:
     rows = rows_of(source.path, source.columns, names)
     found = matched(rows, names, place.files)
     remarks = [Remark(Topic.LAYOUT, sentence) for sentence in rows.table.remarks]
-    if not found.rows and source.photos is None and (elsewhere := _absolute(rows.names)):
+    if not found.first and source.photos is None and (elsewhere := _absolute(rows.names)):
         place = elsewhere
         found = matched(rows, Names(place.files), place.files)
     else:
         remarks += below.remarks(folder)
-    if not found.rows:
+    if not found.first:
         raise PhotosError(
             f"{source.path}: no photo of {counted(len(rows.names), 'row')} is below {folder} "
             f"({len(place.files):,} photos are there):\n{listing([rows.place(row) for row in found.missing[:10]])}\n"
@@ -174,10 +187,10 @@ def _photos(rows: Rows, found: _Found, place: _Place, *, everywhere: bool) -> tu
     twice: list[str] = []
     without: list[str] = []
     excluded = 0
-    tops = {_top(place.files[at]) for at in found.rows}
+    tops = {_top(place.files[at]) for at in found.first}
     for at, (path, file) in enumerate(zip(place.images, place.files, strict=True)):
-        mine = found.rows.get(at)
-        if mine is None:
+        mine = found.rows(at)
+        if not mine:
             if everywhere or _top(file) in tops:
                 without.append(file)
             continue

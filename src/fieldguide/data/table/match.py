@@ -36,6 +36,10 @@ class Names:
         self._whole = {tidy(file): place for place, file in enumerate(files)}
         self._ends_of: dict[tuple[bool, bool], dict[str, list[int]]] = {}
 
+    def whole(self, name: str) -> int | None:
+        """The place of the file whose whole path below the folder this is."""
+        return self._whole.get(name)
+
     def find(self, name: str, before: str = "") -> list[int]:
         """Places of the files that a name may mean: none, one, or several if it is ambiguous.
 
