@@ -113,6 +113,24 @@ def test_a_size_that_the_network_does_not_take_is_refused_with_ones_that_it_take
         demand_image_size(model, near, name)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "words"), [("levit_128s", 100, "try 96 or 128"), ("halonet_h1", 192, "try 256")]
+)
+def test_a_size_that_a_network_of_one_size_cannot_be_built_for_is_refused_with_ones_that_it_can(name, size, words):
+    model = make_on_meta(Architecture(name, "linear", None, 0.0, 2, size))
+    with pytest.raises(
+        UsageError, match=f"data.image_size_px: {name} does not take {size} x {size} images .*; {words}"
+    ):
+        demand_image_size(model, size, name)
+
+
+def test_a_network_of_one_size_is_built_for_the_size_of_the_recipe_and_takes_no_other():
+    model = make_on_meta(Architecture("levit_128s", "linear", None, 0.0, 2, 96))
+    demand_image_size(model, 96, "levit_128s")
+    with pytest.raises(UsageError, match=r"data\.test_size_px: levit_128s does not take 128 x 128 .*; try 96$"):
+        demand_image_size(model, 128, "levit_128s", "data.test_size_px")
+
+
 @pytest.mark.parametrize("name", ["test_vit", "eva02_tiny_patch14_224"])
 def test_taking_any_size_changes_no_weight_and_no_feature_at_the_size_of_the_pretraining(name):
     side = backbones.pretrained_preprocessing(name)["image_size_px"]

@@ -255,3 +255,31 @@ def test_weights_of_a_larger_network_of_the_same_names_are_refused(tmp_path):
     smaller = make_classifier(Architecture("resnet18", "linear", None, 0.0, 3))
     with pytest.raises(UsageError, match=r"is for a larger network: this backbone has no layer\d"):
         load_weights(smaller, str(tmp_path / "resnet34.safetensors"), "resnet18", ["a", "b", "c"])
+
+
+def test_positions_of_another_image_size_are_resized_where_timm_can(tmp_path):
+    torch.manual_seed(0)
+    published = timm.create_model("test_coatnet", num_classes=0)
+    path = tmp_path / "test_coatnet.safetensors"
+    save_file(published.state_dict(), path)
+    model = make_classifier(Architecture("test_coatnet", "linear", None, 0.0, 3, 96))
+    loaded = load_weights(model, str(path), "test_coatnet", ("a", "b", "c"))
+    assert loaded.not_filled == () and model.backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, 128)
+
+
+def test_positions_that_nobody_can_resize_are_refused_rather_than_left_random(tmp_path):
+    path = tmp_path / "levit.safetensors"
+    save_file(timm.create_model("levit_128s", num_classes=0).state_dict(), path)
+    model = make_classifier(Architecture("levit_128s", "linear", None, 0.0, 3, 96))
+    with pytest.raises(UsageError, match=r"do not fit at 96 px.*attention_biases.*set data\.image_size_px to .* 224"):
+        load_weights(model, str(path), "levit_128s", ("a", "b", "c"))
+
+
+def test_weights_by_the_names_of_their_first_publication_are_converted(tmp_path):
+    """DINOv2's own file has a mask token that timm's network lacks."""
+    own = timm.create_model("test_vit", num_classes=0).state_dict()
+    path = tmp_path / "test_vit.safetensors"
+    save_file({f"visual.trunk.{name}": value for name, value in own.items()}, path)
+    model = make_classifier(Architecture("test_vit", "linear", None, 0.0, 3))
+    loaded = load_weights(model, str(path), "test_vit", ("a", "b", "c"))
+    assert loaded.not_filled == () and torch.equal(model.backbone.state_dict()["cls_token"], own["cls_token"])

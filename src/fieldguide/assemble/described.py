@@ -86,8 +86,10 @@ def demand_no_contradiction(recipe: Recipe) -> None:
 
 def architecture(recipe: ResolvedRecipe, num_classes: int) -> Architecture:
     """The network that a recipe describes."""
-    model = recipe.model
-    return Architecture(model.backbone, model.head, model.head_width, model.head_dropout, num_classes, model.features)
+    model, size = recipe.model, recipe.data.image_size_px
+    return Architecture(
+        model.backbone, model.head, model.head_width, model.head_dropout, num_classes, model.features, size
+    )
 
 
 def hold_against_rules(

@@ -1,7 +1,10 @@
 """timm's networks behind the interface of `features.Backbone`. The only file that knows timm."""
 
 import contextlib
+import copy
 import difflib
+import sys
+import warnings
 from typing import Any
 
 import timm
@@ -19,6 +22,7 @@ INSTEAD = (
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 COMMON_MULTIPLE_PX = 32  # of the sizes that most networks take
 JOINED_STAGES = 3  # the last ones; EXPERIMENTS.md says how chosen
+MOST_TRIED = 4  # sizes on each side of one that a network does not take
 
 
 def problem_with_backbone(name: str) -> str | None:
@@ -35,8 +39,10 @@ def problem_with_backbone(name: str) -> str | None:
     return f"model.backbone: timm has no network {name!r}{hint}"
 
 
-def make_backbone(name: str) -> Backbone:
+def make_backbone(name: str, image_size_px: int | None = None) -> Backbone:
     """A network with random weights, drawn from torch's generator.
+
+    `image_size_px` matters to networks that are built for one size alone; None: that of their pretraining.
 
     Raises:
         UsageError: timm has no such network, or it gives no pooled features.
@@ -45,7 +51,7 @@ def make_backbone(name: str) -> Backbone:
     if problem:
         raise UsageError(problem)
     try:
-        return TimmBackbone(name)
+        return TimmBackbone(name, image_size_px)
     except Exception as error:  # timm's networks raise errors of any kind
         raise UsageError(f"model.backbone: timm cannot build {name} with pooled features ({error})") from None
 
@@ -104,6 +110,22 @@ def hub_weights(name: str) -> dict[str, torch.Tensor]:
     return dict(network.state_dict())
 
 
+def converted(network: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights by timm's names and in the network's shapes, as far as timm can convert them.
+
+    It renames those of an original publication, and resizes positions of another image size.
+    """
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return found
+    with contextlib.suppress(Exception), warnings.catch_warnings():  # it was written for other files than this one
+        warnings.simplefilter("ignore")  # of torch, about timm's code
+        made = convert(dict(found), network)
+        if isinstance(made, dict) and all(isinstance(value, torch.Tensor) for value in made.values()):
+            return made
+    return found
+
+
 def _config(name: str) -> dict[str, Any]:
     config: Any = timm.models.get_pretrained_cfg(name.removeprefix("timm/"))
     return dict(config.to_dict()) if config is not None else {}
@@ -148,13 +170,46 @@ def _silence_of_hub() -> str | None:
     return None
 
 
-def _create(name: str) -> tuple[nn.Module, bool]:
-    """A network without a classifier, and whether it takes images of one size only; sizes change no weight's shape."""
-    is_fixed = bool(_config(name).get("fixed_input_size"))
-    for options in ANY_SIZE if is_fixed else ():
+def _create(name: str, image_size_px: int | None) -> tuple[nn.Module, int | None]:
+    """A network without a classifier, and the only size that it takes; None: several.
+
+    Other sizes change no weight's shape if the network takes several. Where it takes one, they may: of positions.
+    """
+    if not _config(name).get("fixed_input_size"):
+        return timm.create_model(name, pretrained=False, num_classes=0), None
+    for options in ANY_SIZE:
         with contextlib.suppress(TypeError):  # this network has no such option; raised before a weight is drawn
-            return timm.create_model(name, pretrained=False, num_classes=0, **options), False
-    return timm.create_model(name, pretrained=False, num_classes=0), is_fixed
+            return timm.create_model(name, pretrained=False, num_classes=0, **options), None
+    own = pretrained_preprocessing(name)["image_size_px"]
+    if image_size_px in (None, own):
+        return timm.create_model(name, pretrained=False, num_classes=0), own
+    if _takes(_on_meta(name), image_size_px):
+        return timm.create_model(name, pretrained=False, num_classes=0), None
+    if _takes_when_built(name, image_size_px):
+        return timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size_px), image_size_px
+    return timm.create_model(name, pretrained=False, num_classes=0), own
+
+
+def _on_meta(name: str, **options: Any) -> nn.Module:
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, num_classes=0, **options).eval()
+
+
+def _takes(on_meta: nn.Module, image_size_px: int) -> bool:
+    try:
+        found = on_meta(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
+    except Exception:  # each network complains in its own way
+        return False
+    return isinstance(found, torch.Tensor) and found.ndim == 2
+
+
+def _takes_when_built(name: str, image_size_px: int) -> bool:
+    """Whether timm builds the network for this size."""
+    try:
+        made = _on_meta(name, img_size=image_size_px)
+    except Exception:  # no such option, or no such size
+        return False
+    return _takes(made, image_size_px)
 
 
 def _grouped(network: Any) -> list[list[str]]:
@@ -197,8 +252,9 @@ def _stages_taken(network: Any) -> dict[int, int]:
 class TimmBackbone(Backbone):
     """A network of timm."""
 
-    def __init__(self, name: str) -> None:
-        self.network, self._is_fixed = _create(name)
+    def __init__(self, name: str, image_size_px: int | None = None) -> None:
+        self.network, self.built_for_px = _create(name, image_size_px)
+        self._name, self._asked_px = name, image_size_px
         width: Any = getattr(self.network, "head_hidden_size", None) or self.network.num_features
         self.num_features = int(width)
         self.preprocessing = pretrained_preprocessing(name)
@@ -219,13 +275,26 @@ class TimmBackbone(Backbone):
         return found
 
     def sizes_near(self, image_size_px: int) -> tuple[int, ...]:
-        """Multiples of a transformer's patch; the size of the pretraining alone where timm builds for no other."""
-        if self._is_fixed:
-            return (self.preprocessing["image_size_px"],)
+        """Multiples of a transformer's patch or of 32 that the network takes; for one of a single size, that one.
+
+        If it was to be built for this size, those that it can be built for.
+        """
+        own = int(self.preprocessing["image_size_px"])
         patch = getattr(getattr(self.network, "patch_embed", None), "patch_size", None)
         multiple = int(patch[0]) if isinstance(patch, tuple) else COMMON_MULTIPLE_PX
-        below = image_size_px // multiple * multiple
-        return tuple(sorted({max(below, multiple), below + multiple}))
+        below = list(range(image_size_px // multiple * multiple, 0, -multiple))[:MOST_TRIED]
+        above = [(image_size_px // multiple + 1 + step) * multiple for step in range(MOST_TRIED)]
+        takes = self._is_taken if self.built_for_px is None else self._can_be_built
+        if self.built_for_px is not None and self._asked_px != image_size_px:
+            return (self.built_for_px,)
+        found = {next((size for size in sizes if takes(size)), own) for sizes in (below or [multiple], above)}
+        return tuple(sorted(found - {image_size_px})) or (own,)
+
+    def _is_taken(self, image_size_px: int) -> bool:
+        return _takes(copy.deepcopy(self.network).to("meta").eval(), image_size_px)
+
+    def _can_be_built(self, image_size_px: int) -> bool:
+        return _takes_when_built(self._name, image_size_px)
 
     def cells(self, image_size_px: int) -> tuple[int, int] | None:
         """None also where timm cannot part the network behind its feature map."""

@@ -16,7 +16,10 @@ LAST_STAGES = {"last_stage": 1, "last_two_stages": 2}
 
 @dataclass(frozen=True)
 class Architecture:
-    """What is needed to build a network again; plain data that a bundle stores."""
+    """What is needed to build a network again; plain data that a bundle stores.
+
+    `image_size_px` matters to a backbone that is built for one size alone; None: that of its pretraining.
+    """
 
     backbone: str
     head: str
@@ -24,6 +27,7 @@ class Architecture:
     head_dropout: float
     num_classes: int
     features: str = "last"  # what the head takes: `last`, the backbone's pooled features; `stages`, several joined
+    image_size_px: int | None = None
 
 
 class Classifier(nn.Module):
@@ -72,7 +76,7 @@ def make_classifier(architecture: Architecture) -> Classifier:
     Raises:
         UsageError: there is no such backbone, or its stages cannot be joined.
     """
-    backbone = make_backbone(architecture.backbone)
+    backbone = make_backbone(architecture.backbone, architecture.image_size_px)
     joins = architecture.features == "stages"
     if joins and not backbone.stage_widths:
         raise UsageError(

@@ -15,6 +15,7 @@ from fieldguide.storage import SURROGATE, digest
 
 FORMAT = 1
 TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
+MOST_PX = 2_048  # as in a recipe
 MOST_MEGAPIXELS = 2_000  # the most that a recipe can say
 
 
@@ -102,6 +103,7 @@ def from_dict(data: Any, path: Path) -> Description:
                 head_dropout=float(head["dropout"]),
                 num_classes=len(classes),
                 features=data.get("features", Architecture.features),
+                image_size_px=_size(dict(data["preprocessing"])),
             ),
             classes=classes,
             preprocessing=dict(data["preprocessing"]),
@@ -121,6 +123,12 @@ def from_dict(data: Any, path: Path) -> Description:
             "may be wrong; copy it from its run again"
         )
     return description
+
+
+def _size(preprocessing: Mapping[str, Any]) -> int | None:
+    """The size that a backbone of a single size was built for; whoever reads the preprocessing refuses a wrong one."""
+    size = preprocessing.get("image_size_px")
+    return size if type(size) is int and 0 < size <= MOST_PX else None
 
 
 def _read_temperature(value: Any, path: Path) -> float:

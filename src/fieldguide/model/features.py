@@ -17,6 +17,7 @@ class Backbone(abc.ABC):
         preprocessing: of its pretraining: image_size_px, crop_share, interpolation, mean, std.
         stage_widths: features of each of its last stages that can be joined, the last being `num_features`; empty if
             they cannot.
+        built_for_px: the only image size that it takes; None: it takes several.
     """
 
     network: nn.Module
@@ -35,6 +36,8 @@ class Backbone(abc.ABC):
         """The means of the earlier maps over their cells, then `pooled` of the last: (batch, sum of widths)."""
         *earlier, last = maps
         return torch.cat([*(each.mean(dim=(2, 3)) for each in earlier), self.pooled(last)], dim=1)
+
+    built_for_px: int | None = None
 
     @abc.abstractmethod
     def stages(self) -> list[list[str]]:

@@ -1,6 +1,6 @@
 """Weights from the Hub, a file or an earlier run into a network; names what did not fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def load_weights(classifier: Classifier, source: str, backbone: str, classes: Se
         return _from_run(classifier, Path(source), pretrained_on, classes)
     else:
         found = _plain_names(read_file(Path(source)))
-    not_used, not_filled = _fill(classifier.backbone, found, source)
+    not_used, not_filled = _fill(classifier, found, source)
     return LoadedWeights(source, pretrained_on, not_used, not_filled)
 
 
@@ -144,11 +144,17 @@ def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _fill(
-    network: torch.nn.Module, found: dict[str, torch.Tensor], source: str
+    classifier: Classifier, found: dict[str, torch.Tensor], source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copies what fits; returns the names that do not."""
+    """Copies what fits into the backbone, converted if needed; returns the names that do not."""
+    network = classifier.backbone
     own = network.state_dict()
-    fitting = {name: value for name, value in found.items() if name in own and fits(value, own[name])}
+    fitting = _fitting(own, found)
+    if not all(name in fitting for name, value in own.items() if value.is_floating_point()):
+        made = backbones.converted(network, found)
+        if len(of_made := _fitting(own, made)) > len(fitting):
+            found, fitting = made, of_made
+    _demand_own_size(classifier, [name for name in own if name in found and name not in fitting], source)
     not_filled = tuple(name for name in own if name not in fitting and not name.endswith("num_batches_tracked"))
     share = sum(own[name].numel() for name in fitting) / max(1, sum(value.numel() for value in own.values()))
     not_used = tuple(name for name in found if name not in fitting)
@@ -168,13 +174,31 @@ def _fill(
     return not_used, not_filled
 
 
+def _fitting(own: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in found.items() if name in own and fits(value, own[name])}
+
+
+def _demand_own_size(classifier: Classifier, others: Sequence[str], source: str) -> None:
+    """Raises UsageError if `others` have another shape because the network was built for another image size.
+
+    Left out, they would stay random.
+    """
+    size, own = classifier.interface.built_for_px, classifier.interface.preprocessing.get("image_size_px")
+    if size is not None and others:
+        raise UsageError(
+            f"data.image_size_px: these weights do not fit at {size} px, and timm cannot resize them ({source}: "
+            f"{_some(others)}); set data.image_size_px to their own size (as published: {own}), or model.weights to "
+            "none"
+        )
+
+
 def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, classes: Sequence[str]) -> LoadedWeights:
     folder = find_bundle(run)
     description, tensors = read_bundle(folder)
     backbone = {
         name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")
     }
-    not_used, not_filled = _fill(classifier.backbone, backbone, str(run))
+    not_used, not_filled = _fill(classifier, backbone, str(run))
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     own = classifier.head.state_dict()
     head_too = (
