@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "errors": set(),
 }  # fmt: skip
 OWNERS = {
-    "timm": {"model/backbone.py"},
+    "timm": {"model/backbone.py", "model/pretrained.py"},
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
     "typer": {"cli.py", "options.py", "recipes_cli.py"},

@@ -7,6 +7,7 @@ from huggingface_hub import constants
 
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
+from fieldguide.model import pretrained
 from fieldguide.model.classifier import Architecture, demand_image_size, make_classifier, make_on_meta, set_trainable
 
 
@@ -196,7 +197,7 @@ def test_a_hub_out_of_reach_ends_in_words_on_what_to_pass_and_never_in_random_we
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError) as caught:
-        backbones.hub_weights("resnet18.tv_in1k")
+        pretrained.hub_weights("resnet18.tv_in1k")
     text = str(caught.value)
     assert text.startswith("model.weights: no weights of resnet18.tv_in1k from the Hub (HF_HUB_OFFLINE is set")
     assert "pass weights FILE" in text and "weights RUN" in text and "weights none" in text
@@ -205,22 +206,28 @@ def test_a_hub_out_of_reach_ends_in_words_on_what_to_pass_and_never_in_random_we
 def test_a_hub_that_does_not_answer_ends_in_the_same_words(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(backbones, "_in_hub_cache", lambda source: False)
+    monkeypatch.setattr(pretrained, "_in_hub_cache", lambda source: False)
     with pytest.raises(UsageError, match=r"from the Hub \(no answer from the Hub: .*; pass weights FILE"):
-        backbones.hub_weights("resnet18.tv_in1k")
+        pretrained.hub_weights("resnet18.tv_in1k")
 
 
 def test_an_error_on_the_way_from_the_hub_ends_in_the_same_words(monkeypatch):
     def break_off(*args, **keywords):
         raise RuntimeError
 
-    monkeypatch.setattr(backbones, "_in_hub_cache", lambda source: True)
-    monkeypatch.setattr(backbones.timm, "create_model", break_off)
+    monkeypatch.setattr(pretrained, "_in_hub_cache", lambda source: True)
+    monkeypatch.setattr(pretrained.timm, "create_model", break_off)
     with pytest.raises(UsageError, match=r"from the Hub \(RuntimeError\); pass weights FILE"):
-        backbones.hub_weights("resnet18.tv_in1k")
+        pretrained.hub_weights("resnet18.tv_in1k")
 
 
 def test_a_network_without_pretrained_weights_is_told_before_anything_is_asked(monkeypatch):
-    monkeypatch.setattr(backbones, "_config", lambda name: {})
+    monkeypatch.setattr(pretrained, "config_of", lambda name: {})
     with pytest.raises(UsageError, match="timm has no pretrained weights for resnet10t; pass weights FILE"):
-        backbones.hub_weights("resnet10t")
+        pretrained.hub_weights("resnet10t")
+
+
+def test_the_licence_of_weights_is_what_timm_says():
+    assert pretrained.licence("resnet18.fb_swsl_ig1b_ft_in1k") == "cc-by-nc-4.0"
+    assert pretrained.licence("resnet34.tv_in1k") == "bsd-3-clause" and pretrained.licence("resnet10t") == "apache-2.0"
+    assert pretrained.licence("resnet50.bamboo") is None

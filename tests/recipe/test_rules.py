@@ -1,5 +1,7 @@
 """The rules of a competition, checked before the training, with a verdict for the result."""
 
+import re
+
 import pytest
 
 from fieldguide.recipe.load import read_recipe
@@ -100,11 +102,18 @@ def test_a_recipe_without_rules_allows_everything():
 
 
 def member(
-    name, rules=None, count=10, backbone="resnet18.a1_in1k", pretrained_on="imagenet-1k", photos=("a",), before=()
+    name,
+    rules=None,
+    count=10,
+    backbone="resnet18.a1_in1k",
+    pretrained_on="imagenet-1k",
+    photos=("a",),
+    before=(),
+    licence=None,
 ):
     known = None if before is None else frozenset(before)
     ruled = None if rules is None else Rules(**rules)
-    return Member(name, backbone, count, pretrained_on, ruled, frozenset(photos), known)
+    return Member(name, backbone, count, pretrained_on, ruled, frozenset(photos), known, licence)
 
 
 def test_members_are_held_together_against_the_strictest_of_their_rules():
@@ -168,3 +177,33 @@ def test_a_member_that_began_from_other_photos_than_its_own_was_pretrained_on_th
     words = f"b started from 1 photo outside its folder, but a allows only {rule}"
     assert found["broken"] == [f"rules.pretraining: {words}"]
     assert verdict_on_ensemble([strict, member("c", {}, pretrained_on="none", photos=("x",), before=("x",))])["kept"]
+
+
+@pytest.mark.parametrize(
+    ("licence", "is_kept", "words"),
+    [
+        ("apache-2.0", True, None),
+        ("cc-by-nc-4.0", False, "resnet18.fb_swsl_ig1b_ft_in1k are under cc-by-nc-4.0, which forbids commercial use"),
+        ("fair-noncommercial-research-license", False, "which forbids commercial use"),
+        ("dinov3-license", True, "cannot verify .* (the licence is dinov3-license); read the licence yourself"),
+        (None, True, "cannot verify .* (the licence is unknown)"),
+    ],
+)
+def test_weights_that_forbid_commercial_use_are_refused_and_unknown_ones_are_told(licence, is_kept, words):
+    asked = ["rules.licence=commercial", "model.backbone=resnet18.fb_swsl_ig1b_ft_in1k"]
+    found = verdict(read_recipe("resnet50-adam", asked), 1, "imagenet-1k", licence=licence)
+    assert found["kept"] is is_kept and found["weights_licence"] == licence and found["licence"] == "commercial"
+    told = found["unverified"] if is_kept else found["broken"]
+    assert (not told) if words is None else re.search(words.replace("(", r"\(").replace(")", r"\)"), told[0])
+    assert verdict(read_recipe("resnet50-adam", asked[1:]), 1, "imagenet-1k", licence=licence)["unverified"] == []
+
+
+def test_random_weights_have_no_licence_to_break():
+    asked = ["rules.licence=commercial", "model.weights=none"]
+    assert verdict(read_recipe("resnet50-adam", asked), 1, "none")["unverified"] == []
+
+
+def test_a_member_whose_weights_forbid_commercial_use_breaks_the_rule_of_another():
+    members = [member("a", {"licence": "commercial"}, pretrained_on="none"), member("b", {}, licence="cc-by-nc-4.0")]
+    found = verdict_on_ensemble(members)
+    assert not found["kept"] and "the weights of b are under cc-by-nc-4.0" in found["broken"][0]

@@ -113,6 +113,7 @@ def assemble(
             served_preprocessing_of(settled).to_dict(),
             weights.pretrained_on,
             max_megapixels=settled.data.max_megapixels,
+            licence=weights.licence,
         ),
         parameters=count_parameters(model),
         weights=weights,

@@ -14,6 +14,7 @@ from fieldguide.data.read.preprocess import Preprocessing, resized_side
 from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
+from fieldguide.model import pretrained
 from fieldguide.model.classifier import (
     Architecture,
     Classifier,
@@ -24,7 +25,7 @@ from fieldguide.model.classifier import (
     stage_names,
     trainable_names,
 )
-from fieldguide.model.weights import problem_with_weights, what_pretrained
+from fieldguide.model.weights import licence_of, problem_with_weights, what_pretrained
 from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import resolve
@@ -45,7 +46,7 @@ def problems_with_model(recipe: Recipe) -> list[str]:
     backbone, weights = recipe.model.backbone, recipe.model.weights
     found = [backbones.problem_with_backbone(backbone), problem_with_weights(weights)]
     if weights == "hub" and found[0] is None:
-        found.append(backbones.problem_with_hub_weights(backbone))
+        found.append(pretrained.problem_with_hub_weights(backbone))
     return [problem for problem in found if problem]
 
 
@@ -114,7 +115,8 @@ def hold_against_rules(
     if recipe.training.layer_decay < 1:
         _demand_stages(model, recipe)
     pretrained_on = what_pretrained(recipe.model.weights, recipe.model.backbone)
-    found = verdict(recipe, count_parameters(model)["total"], pretrained_on, other_photos, unknown)
+    licence = licence_of(recipe.model.weights, recipe.model.backbone)
+    found = verdict(recipe, count_parameters(model)["total"], pretrained_on, other_photos, unknown, licence)
     if not found["kept"]:
         raise UsageError(*found["broken"])
     return found

@@ -1,4 +1,4 @@
-"""timm's networks behind the interface of `features.Backbone`. The only file that knows timm."""
+"""timm's networks behind the interface of `features.Backbone`; beside `pretrained.py` the only file that knows timm."""
 
 import contextlib
 import copy
@@ -13,11 +13,10 @@ from torch import nn
 
 from fieldguide.errors import UsageError
 from fieldguide.model.features import Backbone
+from fieldguide.model.pretrained import config_of, tag_of
+from fieldguide.model.pretrained import pretrained_on as pretrained_on
+from fieldguide.model.pretrained import pretrained_preprocessing as pretrained_preprocessing
 
-INSTEAD = (
-    "pass --weights FILE (a .safetensors or .pth of this network), --weights RUN (an earlier run), "
-    "or --weights none to train from scratch"
-)
 # timm's options: of transformers, of Swin
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False})
 COMMON_MULTIPLE_PX = 32  # of the sizes that most networks take
@@ -29,7 +28,7 @@ def problem_with_backbone(name: str) -> str | None:
     """Why this name is not a backbone, with the nearest names; None if it is one."""
     if name == "auto":
         return "model.backbone: auto is not available here; name a backbone, such as resnet50.a1_in1k"
-    if _architecture(name) and (not _tag(name) or _tag(name) in _tags(_architecture(name))):
+    if _architecture(name) and (not tag_of(name) or tag_of(name) in _tags(_architecture(name))):
         return None
     base, tag = name.removeprefix("timm/").partition(".")[::2]
     if tag and timm.is_model(base):
@@ -56,60 +55,6 @@ def make_backbone(name: str, image_size_px: int | None = None) -> Backbone:
         raise UsageError(f"model.backbone: timm cannot build {name} with pooled features ({error})") from None
 
 
-def pretrained_preprocessing(name: str) -> dict[str, Any]:
-    """What the backbone was pretrained with: image_size_px, crop_share, interpolation, mean, std."""
-    config = _config(name)
-    interpolation = config.get("interpolation", "bilinear")
-    return {
-        "image_size_px": int(config.get("input_size", (3, 224, 224))[-1]),
-        "crop_share": float(config.get("crop_pct") or 0.875),
-        "interpolation": interpolation if interpolation in ("bilinear", "bicubic") else "bicubic",
-        "mean": tuple(config.get("mean", (0.485, 0.456, 0.406))),
-        "std": tuple(config.get("std", (0.229, 0.224, 0.225))),
-    }
-
-
-def pretrained_on(name: str) -> str:
-    """What the Hub's weights were trained on: `imagenet-1k`, else timm's tag."""
-    tag = str(_config(name).get("tag") or _tag(name))
-    steps = [piece for piece in tag.split("_") if piece.startswith("in") and piece[2:3].isdigit()]
-    others = {"ssl", "swsl", "wsl", "yfcc", "laion", "openai", "jft", "clip", "dino", "webvid"}
-    others |= {"swag", "seer", "m38m", "webli"}  # Instagram, merged sets, the web
-    if set(steps) == {"in1k"} and not any(name in tag for name in others):
-        return "imagenet-1k"
-    return tag or "unknown"
-
-
-def problem_with_hub_weights(name: str) -> str | None:
-    """Why there are no pretrained weights, and what to pass instead; None if there are.
-
-    Asks the Hub unless they are in the cache: a download retries for a minute, and starts after all photos are read.
-    """
-    config = _config(name)
-    source = config.get("hf_hub_id")
-    if not source and not config.get("url"):
-        return f"model.weights: timm has no pretrained weights for {name}; {INSTEAD}"
-    reason = None if not source or _in_hub_cache(source) else _silence_of_hub()
-    return reason and f"model.weights: no weights of {name} from the Hub ({reason}); {INSTEAD}"
-
-
-def hub_weights(name: str) -> dict[str, torch.Tensor]:
-    """Pretrained weights from the Hub or its cache.
-
-    Raises:
-        UsageError: there are none, or the Hub does not answer.
-    """
-    problem = problem_with_hub_weights(name)
-    if problem:
-        raise UsageError(problem)
-    try:
-        network = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # whatever the network layer raises, the answer is the same
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"model.weights: no weights of {name} from the Hub ({text[:160]}); {INSTEAD}") from None
-    return dict(network.state_dict())
-
-
 def converted(network: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Weights by timm's names and in the network's shapes, as far as timm can convert them.
 
@@ -126,18 +71,9 @@ def converted(network: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, t
     return found
 
 
-def _config(name: str) -> dict[str, Any]:
-    config: Any = timm.models.get_pretrained_cfg(name.removeprefix("timm/"))
-    return dict(config.to_dict()) if config is not None else {}
-
-
 def _architecture(name: str) -> str:
     base = name.removeprefix("timm/").partition(".")[0]
     return base if timm.is_model(base) else ""
-
-
-def _tag(name: str) -> str:
-    return name.partition(".")[2]
 
 
 def _tags(architecture: str) -> list[str]:
@@ -145,37 +81,12 @@ def _tags(architecture: str) -> list[str]:
     return [entry.partition(".")[2] for entry in known if entry.partition(".")[0] == architecture]
 
 
-def _in_hub_cache(source: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(source, file), str) for file in names)
-
-
-def _silence_of_hub() -> str | None:
-    """Why the Hub does not answer; None if it does."""
-    import urllib.error
-    import urllib.request
-
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set and they are not in the cache"
-    try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
-    except urllib.error.HTTPError:
-        return None  # it answered
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        return f"no answer from the Hub: {getattr(error, 'reason', error)}"
-    return None
-
-
 def _create(name: str, image_size_px: int | None) -> tuple[nn.Module, int | None]:
     """A network without a classifier, and the only size that it takes; None: several.
 
     Other sizes change no weight's shape if the network takes several. Where it takes one, they may: of positions.
     """
-    if not _config(name).get("fixed_input_size"):
+    if not config_of(name).get("fixed_input_size"):
         return timm.create_model(name, pretrained=False, num_classes=0), None
     for options in ANY_SIZE:
         with contextlib.suppress(TypeError):  # this network has no such option; raised before a weight is drawn

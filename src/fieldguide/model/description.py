@@ -32,6 +32,7 @@ class Description:
         temperature: what logits are divided by before the softmax; 1 until one is fitted.
         calibration: on how many photos the temperature was fitted (`fitted_on_n`), and a `note`; None until one is
             fitted, and in bundles of earlier versions.
+        licence: of the first weights, by timm's name for it; None if unknown.
         max_megapixels: a larger photo is unreadable, as in the training; 200 in bundles of earlier versions.
     """
 
@@ -44,6 +45,7 @@ class Description:
     temperature: float = 1.0
     calibration: Mapping[str, Any] | None = None
     max_megapixels: float = 200
+    licence: str | None = None
 
 
 def to_dict(description: Description) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def to_dict(description: Description) -> dict[str, Any]:
         "temperature": description.temperature,
         "calibration": None if description.calibration is None else dict(description.calibration),
         "pretrained_on": description.pretrained_on,
+        "licence": description.licence,
         "weights_sha256": description.weights_sha256,
         "versions": {name: importlib.metadata.version(name) for name in ("fieldguide", "torch", "timm")},
     } | ({"weights_sha256_before": before} if (before := description.weights_sha256_before) else {})
@@ -113,6 +116,7 @@ def from_dict(data: Any, path: Path) -> Description:
             temperature=temperature,
             calibration=None if data.get("calibration") is None else dict(data["calibration"]),
             max_megapixels=max_megapixels,
+            licence=data.get("licence"),
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{path}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
@@ -169,7 +173,7 @@ def _demand_sense(description: Description, path: Path) -> None:
         and all(isinstance(name, str) and not SURROGATE.search(name) for name in description.classes)
         and len(set(description.classes)) == made.num_classes
         and isinstance(description.weights_sha256, str)
-        and (description.pretrained_on is None or isinstance(description.pretrained_on, str))
+        and all(said is None or isinstance(said, str) for said in (description.pretrained_on, description.licence))
     )
     if not right:
         raise UsageError(f"{path}: is damaged (a field has an impossible value)")

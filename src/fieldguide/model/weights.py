@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
+from fieldguide.model import pretrained
 from fieldguide.model.bundle import find_bundle, fits, read_bundle, read_description
 from fieldguide.model.classifier import Classifier
 from fieldguide.model.foreign import read_foreign
@@ -27,6 +28,7 @@ class LoadedWeights:
         pretrained_on: `none`, `imagenet-1k`, another name, or None if unknown.
         not_used: names in the file that the network does not have.
         not_filled: names in the backbone that the file does not have; they stay random.
+        licence: by timm's name for it; None if unknown.
     """
 
     source: str
@@ -34,6 +36,7 @@ class LoadedWeights:
     not_used: tuple[str, ...] = ()
     not_filled: tuple[str, ...] = ()
     head_too: bool = False
+    licence: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data."""
@@ -81,10 +84,21 @@ def what_pretrained(source: str, backbone: str) -> str | None:
     if source == "none":
         return "none"
     if source == "hub":
-        return backbones.pretrained_on(backbone)
+        return pretrained.pretrained_on(backbone)
     if Path(source).is_dir():
         return read_description(find_bundle(Path(source))).pretrained_on
     return None
+
+
+def licence_of(source: str, backbone: str) -> str | None:
+    """The licence of weights from `source`, by timm's name for it; None if unknown, as for a file.
+
+    Raises:
+        UsageError: an earlier run that cannot be read.
+    """
+    if source == "hub":
+        return pretrained.licence(backbone)
+    return read_description(find_bundle(Path(source))).licence if Path(source).is_dir() else None
 
 
 def load_weights(classifier: Classifier, source: str, backbone: str, classes: Sequence[str]) -> LoadedWeights:
@@ -103,13 +117,13 @@ def load_weights(classifier: Classifier, source: str, backbone: str, classes: Se
         return LoadedWeights(source, "none")
     pretrained_on = what_pretrained(source, backbone)
     if source == "hub":
-        found = backbones.hub_weights(backbone)
+        found = pretrained.hub_weights(backbone)
     elif Path(source).is_dir():
         return _from_run(classifier, Path(source), pretrained_on, classes)
     else:
         found = _plain_names(read_file(Path(source)))
     not_used, not_filled = _fill(classifier, found, source)
-    return LoadedWeights(source, pretrained_on, not_used, not_filled)
+    return LoadedWeights(source, pretrained_on, not_used, not_filled, licence=licence_of(source, backbone))
 
 
 def read_file(path: Path) -> dict[str, torch.Tensor]:
@@ -210,7 +224,7 @@ def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, clas
         classifier.head.load_state_dict(head)
     else:
         not_used += tuple(f"head.{name}" for name in head)
-    return LoadedWeights(str(run), pretrained_on, not_used, not_filled, head_too)
+    return LoadedWeights(str(run), pretrained_on, not_used, not_filled, head_too, description.licence)
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

@@ -9,6 +9,8 @@ from fieldguide.errors import counted
 from fieldguide.recipe.schema import Recipe, Rules
 
 PRETRAINING = ("any", "imagenet-1k", "none")  # each stricter than the one before
+FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc-by-4.0")  # licences that allow any use
+NOT_COMMERCIAL = ("cc-by-nc", "fair-noncommercial", "seer-license", "apple-amlr")  # beginnings of licences that do not
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,23 @@ class Member:
     rules: Rules | None  # of its run's recipe; None: unknown, as for a bundle without its run
     photos: frozenset[str] = frozenset()  # checksums of all photos in its run's folder; empty if unknown
     before: frozenset[str] | None = frozenset()  # of those that earlier runs trained its first weights on, if known
+    licence: str | None = None  # of its first weights; None: unknown
+
+
+def allows_commercial_use(licence: str | None) -> bool | None:
+    """Whether a licence by timm's name for it does; None if it is unknown, or has terms of its own to read."""
+    if licence is None:
+        return None
+    return False if licence.startswith(NOT_COMMERCIAL) else True if licence in FREE else None
 
 
 def verdict(
-    recipe: Recipe, parameters: int, pretrained_on: str | None, other_photos: int = 0, unknown: Sequence[str] = ()
+    recipe: Recipe,
+    parameters: int,
+    pretrained_on: str | None,
+    other_photos: int = 0,
+    unknown: Sequence[str] = (),
+    licence: str | None = None,
 ) -> dict[str, Any]:
     """Checks a model against the recipe's rules.
 
@@ -35,9 +50,10 @@ def verdict(
             unknown (a file); for an earlier run, what that one started from.
         other_photos: how many photos outside the folder an earlier run trained the weights on.
         unknown: earlier weights whose photos are unknown (a bundle without its run).
+        licence: of the weights, by timm's name for it; None if unknown.
 
     Returns:
-        `kept` (bool), `broken` and `unverified` (lists of sentences), and the rules themselves.
+        `kept` (bool), `broken` and `unverified` (lists of sentences), `weights_licence`, and the rules themselves.
     """
     rules = recipe.rules
     broken: list[str] = []
@@ -59,7 +75,27 @@ def verdict(
         )
     beyond, unverified = _of_trainings_before(recipe, pretrained_on, other_photos, unknown)
     broken += beyond
-    return {"kept": not broken, "broken": broken, "unverified": unverified, **rules.model_dump(mode="json")}
+    if rules.licence == "commercial" and pretrained_on != "none":
+        source = recipe.model.backbone if recipe.model.weights == "hub" else recipe.model.weights
+        problem, is_sure = _problem_with_licence(source, licence)
+        (broken if is_sure else unverified).extend(problem)
+    said = {"kept": not broken, "broken": broken, "unverified": unverified, "weights_licence": licence}
+    return said | rules.model_dump(mode="json")
+
+
+def _problem_with_licence(source: str, licence: str | None) -> tuple[list[str], bool]:
+    """A sentence, or none; and whether it is certain."""
+    allows = allows_commercial_use(licence)
+    if allows is None:
+        told = f"the licence is {licence}" if licence else "the licence is unknown"
+        what = f"rules.licence: cannot verify that the weights of {source} allow commercial use ({told})"
+        return [f"{what}; read the licence yourself"], False
+    if allows:
+        return [], False
+    return [
+        f"rules.licence: the weights of {source} are under {licence}, which forbids commercial use; choose weights "
+        f"under {', '.join(FREE)}, model.weights none, or change the rule"
+    ], True
 
 
 def _of_trainings_before(
@@ -111,6 +147,9 @@ def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
         problem, is_sure = _problem_with_pretraining(member, pretraining, asked_by)
         if problem:
             (broken if is_sure else unverified).append(problem)
+        if any(rules.licence == "commercial" for _, rules in ruled) and member.pretrained_on != "none":
+            told, is_sure = _problem_with_licence(member.name, member.licence)
+            (broken if is_sure else unverified).extend(told)
     unverified += _other_photos(members)
     return {
         "kept": not broken,
@@ -121,6 +160,7 @@ def verdict_on_ensemble(members: Sequence[Member]) -> dict[str, Any]:
         "backbones": [list(rules.backbones) for _, rules in ruled if rules.backbones is not None] or None,
         "pretraining": pretraining,
         "external_data": "none" if any(rules.external_data == "none" for _, rules in ruled) else "any",
+        "licence": "commercial" if any(rules.licence == "commercial" for _, rules in ruled) else "any",
     }
 
 

@@ -278,6 +278,9 @@ class Rules(Section):
     )
     pretraining: Literal["any", "imagenet-1k", "none"] = "any"
     external_data: Literal["none", "any"] = "any"
+    licence: Literal["any", "commercial"] = Field(
+        default="any", description="of pretrained weights; commercial: refused if their licence forbids commercial use"
+    )
 
 
 class Recipe(Section):

@@ -150,4 +150,5 @@ def _member(name: str, run: RunFolder | None, description: Description) -> Membe
         rules=read_recipe(run.recipe).rules if run else None,
         photos=frozenset(row.content_hash for row in rows if row.content_hash),
         before=None if before.unknown else before.contents,
+        licence=description.licence,
     )
