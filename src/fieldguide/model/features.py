@@ -24,6 +24,7 @@ class Backbone(abc.ABC):
     num_features: int
     preprocessing: dict[str, Any]
     stage_widths: tuple[int, ...] = ()
+    built_for_px: int | None = None
 
     def stage_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Each (batch, channels, rows, columns): those before the last feature map, then it, in one forward pass.
@@ -36,8 +37,6 @@ class Backbone(abc.ABC):
         """The means of the earlier maps over their cells, then `pooled` of the last: (batch, sum of widths)."""
         *earlier, last = maps
         return torch.cat([*(each.mean(dim=(2, 3)) for each in earlier), self.pooled(last)], dim=1)
-
-    built_for_px: int | None = None
 
     @abc.abstractmethod
     def stages(self) -> list[list[str]]:
