@@ -70,3 +70,10 @@ def test_cores_are_never_more_than_the_bound(monkeypatch):
     assert world.cores() == 1
     monkeypatch.setattr(world, "_cores_of_group", lambda: 100_000)
     assert world.cores() < 100_000
+
+
+def test_slowness_is_bounded_and_grows_with_the_time_that_python_takes(monkeypatch):
+    for seconds, expected in ((0.001, 1.0), (0.21, 3.0), (60.0, 8.0)):
+        times = iter([5.0, 5.0 + seconds])
+        monkeypatch.setattr(world.time, "perf_counter", lambda times=times: next(times))
+        assert world.slowness() == pytest.approx(expected)

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,21 @@ LIBRARIES = (
     "safetensors",
     "openvino",
 )
+LOOP, LOOP_SECONDS = 500_000, 0.07  # additions, and what they took where times for pages were measured
+MOST_SLOWNESS = 8.0
 Device = str | torch.device  # `auto`, `cpu`, `cuda` or `cuda:N`, or torch's own
 NO_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
     "status_alloc_failed",  # of cuBLAS and cuDNN
 )
+
+
+def slowness() -> float:
+    """How many times longer Python takes here and now than where times were measured, at least 1; takes 0.1 s."""
+    began, total = time.perf_counter(), 0
+    for number in range(LOOP):
+        total += number
+    return min(MOST_SLOWNESS, max(1.0, (time.perf_counter() - began) / LOOP_SECONDS))
 
 
 def choose_device(device: Device) -> torch.device:

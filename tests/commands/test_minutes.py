@@ -19,7 +19,7 @@ UNEVEN = {"train/a": 6, "train/b": 6, "val/a": 8, "val/b": 4}
 def few_are_enough(monkeypatch):
     """So few photos that a small test has more."""
     monkeypatch.setattr("fieldguide.training.budget.FOLLOWING", 1)
-    monkeypatch.setattr("fieldguide.training.budget.FOLLOWING_A_CLASS", 1)
+    monkeypatch.setattr("fieldguide.training.budget.FEWEST", 1)
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_a_probe_that_has_no_time_sees_a_few_photos_of_each_class_and_fills_no_c
     )
     assert late is not None and int(late[1]) > 0
     assert read_recipe(run.path / "recipe.yaml").data.cache_side_px == 0
-    assert run.result["out_of_time"] and seen["images"] == 40 and run.result["validation"]["images"] == 10
-    assert read_recipe(run.path / "recipe.yaml").training.phases[0].replanned == ((5 / 13, 5 / 13),)
+    assert run.result["out_of_time"] and seen["images"] == 16 and run.result["validation"]["images"] == 10
+    assert read_recipe(run.path / "recipe.yaml").training.phases[0].replanned == ((2 / 13, 2 / 13),)
     again = train(photos, run.path / "recipe.yaml", tmp_path / "again", weights=weights, quiet=True)
     assert again.result["probe"] == run.result["probe"] and not again.result["out_of_time"]
 

@@ -111,8 +111,8 @@ def test_however_many_validation_photos_there_are_more_than_half_of_the_time_sta
 def test_mirrors_and_all_photos_are_left_out_only_where_time_is_short():
     judging = Judging(1_000, 0.01, slower=1.5)  # 10 s a pass, 30 s with mirrors
     assert [judging.views(seconds) for seconds in (None, 150, 149)] == [2, 2, 1]
-    assert [judging.choosing(seconds, 20, steps=False) for seconds in (None, 200, 199)] == [1_000, 1_000, 200]
-    assert judging.choosing(100, 200, steps=False) == 400 and judging.choosing(100, 20, steps=True) == 1_000
+    assert [judging.choosing(seconds, 20, steps=False) for seconds in (None, 200, 199)] == [1_000, 1_000, 50]
+    assert judging.choosing(100, 200, steps=False) == 200 and judging.choosing(100, 20, steps=True) == 1_000
     assert Judging(300, 1.0).choosing(10, 20, steps=True) == 300
 
 

@@ -20,6 +20,7 @@ from fieldguide.settings import BatchNorm, Flips, Phase, Rounds
 from fieldguide.training.budget import (
     MOST_EPOCHS,
     MOST_EPOCHS_FROM_SCRATCH,
+    RESERVE,
     SLOWER_AS_BUILT,
     SLOWER_IN_FP32,
     Costs,
@@ -34,6 +35,7 @@ from fieldguide.training.budget import (
     plan_epochs,
 )
 from fieldguide.training.plan import Pace
+from fieldguide.world import slowness
 
 VIEWS = {"none": 1, "horizontal": 2}
 FLIPS: dict[int, Flips] = {1: "none", 2: "horizontal"}
@@ -60,6 +62,7 @@ class Planner:
         self.model = model
         self.batch_size = recipe.training.batch_size or choose_batch_size(len(split.part("train")))
         self.speed = Speed(recipe, model, device, self.batch_size)
+        self.slowness = slowness()
         self.task = Task(
             len(split.part("train")),
             len(split.part("val")),
@@ -143,6 +146,7 @@ class Planner:
             SLOWER_IN_FP32 if self.speed.is_bfloat16 else SLOWER_AS_BUILT,
             recipe.training.soup_candidates or 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
+            RESERVE * self.slowness,
         )
 
 

@@ -15,7 +15,7 @@ from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
 from fieldguide.training.tools import Batches, FitProbe, HowToGoOn
 
-PHOTOS_A_CLASS = 8  # on average, that a probe sees however little time there is; each class has one at least
+PHOTOS_A_CLASS = 2  # on average, that a probe sees however little time there is; each class has one at least
 VIEW = 1_000_003  # epochs between the random numbers of two views of a photo
 Bias = npt.NDArray[np.float32]
 

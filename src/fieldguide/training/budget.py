@@ -8,14 +8,15 @@ Part = Literal["all", "last_two_stages"]
 
 TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # tried when the test size is chosen on validation
 TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # tried for the crop
-RESERVE, PICTURE = 7.0, 0.002  # seconds; seconds per validation photo
+RESERVE, PICTURE = 7.0, 0.002  # seconds where `world.slowness` is 1; seconds per validation photo
 SLOWER_IN_FP32 = 2.0  # judging, beside a pass in bf16
 SLOWER_AS_BUILT = 1.3  # judging, beside a pass in fp32 with channels last
 KEPT_TO_JUDGE, MOST_TO_JUDGE = 0.15, 0.4  # of the time left, also for `CHOOSING` photos; judging ends with the time
 MOST_FOR_MIRRORS = 0.2  # of the time left, to judge mirror images as well
 MOST_TO_CHOOSE = 0.05  # of the time left, for one pass over the validation photos; else a part of them chooses
 CHOOSING, CHOOSING_A_CLASS = 1_000, 10  # photos that are enough to choose an epoch
-FOLLOWING, FOLLOWING_A_CLASS = 200, 2  # photos that are enough where nothing is chosen
+FOLLOWING, FOLLOWING_A_CLASS = 50, 1  # photos that are enough where nothing is chosen
+FEWEST, FEWEST_A_CLASS = 100, 1  # photos that are judged at the end however little time there is
 FILLED = 0.95  # of the time left; a short measurement misses some costs
 WELL_TUNED_EPOCHS = 8  # that should fit at an image size
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
@@ -66,6 +67,7 @@ class Judging:
     slower: float = SLOWER_IN_FP32  # how much longer a photo takes at the end
     soup_candidates: int = 0  # each needs one more validation, also when time runs out
     tried: float = 0.0  # extra judgings to choose size and crop; see `judgings_to_choose`
+    pages: float = RESERVE  # seconds for what is written after that
 
     def end_seconds(self, views: int) -> float:
         """To judge all photos at the end, each in so many views."""
@@ -79,13 +81,14 @@ class Judging:
         """How many photos choose the epoch: all if that takes little of the seconds left; `steps`: steps follow."""
         if seconds is None or self.forward * self.images <= MOST_TO_CHOOSE * seconds:
             return self.images
-        return min(self.images, max(CHOOSING, CHOOSING_A_CLASS * num_classes) if steps else fewest_judged(num_classes))
+        least, a_class = (CHOOSING, CHOOSING_A_CLASS) if steps else (FOLLOWING, FOLLOWING_A_CLASS)
+        return min(self.images, max(least, a_class * num_classes))
 
     def reserve(self, seconds: float, views: int, choosing: int) -> float:
         """Seconds of those left that are needed after the last step: its validation, judging the bundle, the report."""
         last, end = (1 + self.soup_candidates) * self.forward * choosing, self.end_seconds(views)
         enough = min(MOST_TO_JUDGE * max(0.0, seconds), end * CHOOSING / max(1, self.images))
-        return RESERVE + PICTURE * self.images + last + min(end, max(KEPT_TO_JUDGE * seconds, enough))
+        return self.pages + PICTURE * self.images + last + min(end, max(KEPT_TO_JUDGE * seconds, enough))
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,7 @@ def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = Non
 
 def fewest_judged(num_classes: int) -> int:
     """How many validation photos are judged however little time there is."""
-    return max(FOLLOWING, FOLLOWING_A_CLASS * num_classes)
+    return max(FEWEST, FEWEST_A_CLASS * num_classes)
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:

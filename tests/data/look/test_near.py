@@ -186,7 +186,7 @@ def test_where_it_is_late_the_pairs_found_so_far_are_kept(tmp_path, monkeypatch)
     for number in (1, 1, 2, 2, 3, 3):
         path = write(encoded(scene(number, (300, 220))), tmp_path / f"{len(made)}.jpg")
         made.append(facts_of(Photo(path, path.name, "train", "a")).print)
-    asked = iter([False, False, True])  # after the candidates, and after each pair
+    asked = iter([False, True])  # after each pair
     found = near_pairs(made, [300 / 220] * 6, is_late=lambda: next(asked))
     assert [(pair.first, pair.second) for pair in found] == [(0, 1), (2, 3)]
     assert len(near_pairs(made, [300 / 220] * 6)) == 3

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import replace
 from typing import Any
 
-from fieldguide import assemble
+from fieldguide import assemble, world
 from fieldguide.commands.judging.judge import judge_photos
 from fieldguide.commands.trial.choose_size import settle_size
 from fieldguide.commands.trial.keep import keep_for_report
@@ -23,7 +23,7 @@ from fieldguide.training.state import State
 def judge_and_write(trial: Trial, state: State) -> dict[str, Any]:
     """Settles the test size, judges the bundle, and writes result and report."""
     run, rows, photos, device = trial.run, trial.split.part("val"), trial.assembled.to_judge, trial.device
-    left = None if trial.seconds_left is None else max(0.0, trial.seconds_left() - RESERVE)  # all but the report's
+    left = None if trial.seconds_left is None else max(0.0, trial.seconds_left() - _for_pages())
     seconds = 0 if state.stopped else left  # a person who stopped it is waiting
     test_time = settle_size(run, trial.recipe, rows, photos, device, trial.screen, seconds)
     judged = _judge(trial) | {"test_time": test_time}
@@ -36,6 +36,11 @@ def judge_and_write(trial: Trial, state: State) -> dict[str, Any]:
     return result
 
 
+def _for_pages() -> float:
+    """Seconds that are needed after the last photo was judged."""
+    return RESERVE * world.slowness()
+
+
 def _judge(trial: Trial) -> dict[str, Any]:
     """Judges the bundle on the validation photos, keeps its predictions and fits its temperature.
 
@@ -44,9 +49,10 @@ def _judge(trial: Trial) -> dict[str, Any]:
     run, photos, rows = trial.run, trial.assembled.to_judge, trial.split.part("val")
     fewest = fewest_judged(len({row.class_name for row in rows}))
     left = None if trial.recipe.split.folds else trial.seconds_left  # of folds each photo is judged
+    pages = _for_pages()
 
     def is_out_of_time(judged: int) -> bool:
-        return left is not None and judged >= fewest and left() < RESERVE
+        return left is not None and judged >= fewest and left() < pages
 
     in_turn = rows if left is None else assemble.in_proportion(rows, trial.recipe.training.seed)
     judged = judge_photos(load_predictor(run.path, trial.device), in_turn, photos, is_enough=is_out_of_time)

@@ -80,10 +80,10 @@ def near_pairs(
     found: list[NearPair] = []
     # One BLAS thread in each of ours: with more, they wait for one another, ten times as long as they work.
     with threadpool_limits(1):
-        for pairs in prefetched(batches, lambda batch: _confirmed(prints, *batch)):
+        for done, pairs in enumerate(prefetched(batches, lambda batch: _confirmed(prints, *batch)), start=1):
             found += pairs
             advance(0.8 / len(batches))
-            if is_late():
+            if done < len(batches) and is_late():
                 break
     return sorted(found, key=lambda pair: (pair.first, pair.second))
 
@@ -114,11 +114,11 @@ def _candidates(
     shape = np.log(aspects)
     rough = _rough(prints)
     # A block of rows at a time bounds the memory.
-    pairs = []
+    pairs: list[Indices] = []
     for start in range(0, len(prints), ROWS_AT_ONCE):
-        pairs.append(_best_of_block(hashes, shape, rough, of_part, start))
-        if is_late():
+        if pairs and is_late():
             break
+        pairs.append(_best_of_block(hashes, shape, rough, of_part, start))
     both = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
     return both[:, 0], both[:, 1]
 
