@@ -160,6 +160,14 @@ def predict(
     spreadsheet_safe: Annotated[
         bool, typer.Option("--spreadsheet-safe", help="put ' before names that a spreadsheet would take for formulas")
     ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with this command after it was interrupted")] = False,
+    sort_into: Annotated[
+        Path | None, option("FOLDER", "copy photos into folders by predicted class", "--sort-into")
+    ] = None,
+    links: Annotated[bool, typer.Option("--links", help="with --sort-into: link instead of copying")] = False,
+    settings: Annotated[
+        list[str] | None, option("FIELD=VALUE", "data.max_megapixels alone: read larger photos", "--set")
+    ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
     allow_broken_rules: AllowBrokenRules = False,
@@ -170,7 +178,8 @@ def predict(
 
     runs, images = runs_and_images(paths)
     rows: Any = {"top": top, "format": format, "unsure_below": unsure_below, "spreadsheet_safe": spreadsheet_safe}
-    how: Any = {"device": device, "engine": engine, "allow_broken_rules": allow_broken_rules}
+    how: Any = {"device": device, "engine": engine, "allow_broken_rules": allow_broken_rules, "resume": resume}
+    how |= {"sort_into": sort_into, "links": links, "overrides": settings or ()}
     return write(runs, images, output, **rows, **how).exit_code
 
 

@@ -50,7 +50,7 @@ def test_a_signal_in_the_middle_leaves_the_file_before_and_nothing_half_written(
 
     monkeypatch.setattr(prediction_rows, "csv_line", line)
     before = signal.getsignal(getattr(signal, name))
-    with pytest.raises(Interrupted, match=rf"interrupted by {name}; .*p\.csv was not written") as caught:
+    with pytest.raises(Interrupted, match=rf"interrupted by {name}; nothing was done yet") as caught:
         predict(run.path, [photos / "test"], tmp_path / "p.csv", quiet=True)
     assert caught.value.exit_code == code and signal.getsignal(getattr(signal, name)) is before
     assert os.listdir(tmp_path) == ["p.csv"] and (tmp_path / "p.csv").read_text() == "before"

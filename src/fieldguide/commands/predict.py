@@ -1,23 +1,28 @@
 """`fieldguide predict`: photos to a CSV, one row per photo, also for one that cannot be read."""
 
+import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from fieldguide.commands.judging.models import Loaded, Runs, load_runs
+from fieldguide.commands.judging.prediction_options import demand_different_rows, demand_options, most_megapixels
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.files import images_below, relative_name
 from fieldguide.data.read.formats import missing_decoders
-from fieldguide.deploy.answers import Answering, Prediction, clipped_sentence, problem_with_threshold
-from fieldguide.deploy.rows import FORMATS, Written, is_zip, stem, write_rows
+from fieldguide.deploy.answers import Answering, Status, clipped_sentence
+from fieldguide.deploy.rows import heading, row_of, write_rows
 from fieldguide.deploy.serving import AUTO
+from fieldguide.deploy.sorting import How, problem_with_sorting, sort_into
+from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, beside, in_batches
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.storage import no_formula, printable, problem_with_output_file
+from fieldguide.recipe.overrides import Overrides
+from fieldguide.storage import is_written_through, no_formula, printable
 from fieldguide.world import Device
 
 
@@ -63,6 +68,10 @@ def predict(
     device: Device = "auto",
     engine: str = AUTO,
     allow_broken_rules: bool = False,
+    resume: bool = False,
+    sort_into: str | Path | None = None,
+    links: bool = False,
+    overrides: Overrides = (),
     quiet: bool = False,
 ) -> Predicted:
     """Writes a prediction for each photo.
@@ -80,22 +89,39 @@ def predict(
             of `fieldguide.load`: fp32, photos decoded at full size, as in training's validation), `folded`,
             `compiled` or `openvino`. With another engine than plain, large JPEGs are decoded at reduced size.
         allow_broken_rules: continue if the ensemble breaks a run's rule, and say so.
+        resume: go on with a prediction that was interrupted, with the same arguments; it gives the same bytes.
+        sort_into: folder for copies of the photos, one folder per predicted class, and `unsure` and `failed`.
+        links: link the photos there instead of copying them.
+        overrides: `data.max_megapixels` alone, to read photos that the model's own bound refuses.
         quiet: show nothing; the logger `fieldguide` gets the messages.
 
     Raises:
         UsageError: wrong paths or options; an `output` that is a photo or a file of a run; two rows with one name; an
             ensemble whose classes differ or that breaks a rule.
-        Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; nothing was written.
+        Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; what was done is kept beside `output` for `resume`.
     """
     screen, target = Screen(quiet=quiet), Path(output)
-    _demand_options(target, top, format, unsure_below, spreadsheet_safe)
+    demand_options(target, top, format, unsure_below, spreadsheet_safe)
+    raised = most_megapixels(overrides)
+    folder = None if sort_into is None else Path(sort_into)
+    if links and folder is None:
+        raise UsageError("--links: is for --sort-into; give a folder, or leave it out")
+    if resume and is_written_through(target):
+        raise UsageError(f"--resume: {target} is a device or a pipe, beside which nothing can be kept; give a file")
     inputs = gather(images)
+    if folder is not None and not resume and (problem := problem_with_sorting(folder, inputs.given)):
+        raise UsageError(f"--sort-into {problem}")
     demand_free_outputs({"-o": target}, (path for _, path in inputs.photos))
-    _demand_different_rows(inputs.photos, format)
+    demand_different_rows(inputs.photos, format)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
+    if raised is not None:
+        loaded.predictor.raise_bound(raised)
     _demand_fit(loaded, top, unsure_below, screen)
     _announce(inputs, loaded, screen)
-    return _write(inputs.photos, loaded, target, format, top, unsure_below, spreadsheet_safe, screen)
+    options = (top, format, unsure_below, spreadsheet_safe, str(device), engine, raised)
+    about = about_prediction(inputs.photos, loaded.paths, options)
+    asked = _Asked(target, format, top, unsure_below, spreadsheet_safe, resume, folder, links)
+    return _write(inputs.photos, loaded, asked, about, screen)
 
 
 def _announce(inputs: "Inputs", loaded: Loaded, screen: Screen) -> None:
@@ -106,28 +132,85 @@ def _announce(inputs: "Inputs", loaded: Loaded, screen: Screen) -> None:
     screen.say(f"predicting {counted(len(inputs.photos), 'photo')}{together}{skipped}")
 
 
-def _write(
-    inputs: Sequence[tuple[str, Path]],
-    loaded: Loaded,
-    target: Path,
-    format: str,
-    top: int,
-    unsure_below: float | None,
-    spreadsheet_safe: bool,
-    screen: Screen,
-) -> Predicted:
-    predictor, began = loaded.predictor, time.perf_counter()
-    paths, at_once = [path for _, path in inputs], predictor.engine_batch_size
-    with screen.counting("predicting", len(inputs)) as advance, ending_at_once(f"{target} was not written"):
-        predictions = predictor.stream(paths, top=top, unsure_below=unsure_below, batch_size=at_once)
-        rows = _with_names(inputs, predictions, advance)
-        found = write_rows(target, rows, format, top, no_formula if spreadsheet_safe else str)
-    speed = len(inputs) / max(time.perf_counter() - began, 1e-9)
-    _warn(found, predictor, screen)
-    unsure = "" if unsure_below is None else f", {found.unsure:,} of them unsure (confidence below {unsure_below:g})"
-    screen.say(f"{counted(len(inputs), 'row')} in {target}{unsure}{_served(predictor, speed)}")
+@dataclass(frozen=True)
+class _Asked:
+    """How rows are written, and what becomes of the photos."""
+
+    target: Path
+    format: str
+    top: int
+    unsure_below: float | None
+    spreadsheet_safe: bool
+    resume: bool
+    sort_into: Path | None
+    links: bool
+
+
+def _write(inputs: Sequence[tuple[str, Path]], loaded: Loaded, asked: _Asked, about: str, screen: Screen) -> Predicted:
+    """Computes what is missing, then writes everything; what is done stays if a signal comes."""
+    predictor, began, target = loaded.predictor, time.perf_counter(), asked.target
+    kept = Unfinished(beside(target), about, predictor.engine_batch_size)
+    if kept.begin(resume=asked.resume):
+        screen.say(f"{kept.done:,} of {counted(len(inputs), 'photo')} are done; going on")
+        predictor.settle(kept.engines)
+    elif asked.resume:
+        screen.say("nothing is kept of an interrupted prediction; starting from the first photo")
+    before = kept.done
+    with ending_at_once(lambda: _what_now(kept, len(inputs))):
+        _compute(inputs, predictor, asked, kept, screen)
+        speed = (len(inputs) - before) / max(time.perf_counter() - began, 1e-9)
+        lines = (row.line for row in kept.rows())
+        write_rows(target, itertools.chain([heading(asked.format, asked.top)], lines))
+        sorted_ = _sorted(inputs, loaded, asked, kept)
+        notable = [row for row in kept.rows() if row.status != Status.OK]
+        kept.remove()
+    failed = tuple((row.name, row.reason) for row in notable if row.status == Status.FAILED)
+    _warn(failed, predictor, screen)
+    below, unsure = asked.unsure_below, len(notable) - len(failed)
+    told = "" if below is None else f", {unsure:,} of them unsure (confidence below {below:g})"
+    screen.say(f"{counted(len(inputs), 'row')} in {target}{told}{_served(predictor, speed)}{sorted_}")
     by, smaller = predictor.served_by, predictor.decoded_smaller
-    return Predicted(target, len(inputs), tuple(found.failed), found.unsure, by, speed, smaller, loaded.broken_rules)
+    return Predicted(target, len(inputs), failed, unsure, by, speed, smaller, loaded.broken_rules)
+
+
+def _compute(
+    inputs: Sequence[tuple[str, Path]], predictor: Answering, asked: _Asked, kept: Unfinished, screen: Screen
+) -> None:
+    """Predicts the photos that are not done, a batch after the other."""
+    if kept.done >= len(inputs):
+        return
+    size = predictor.engine_batch_size
+    rest, names = Rest([path for _, path in inputs], size, kept.done), [name for name, _ in inputs]
+    written = no_formula if asked.spreadsheet_safe else str
+    with screen.counting("predicting", len(inputs)) as advance:
+        advance(kept.done)
+        found = predictor.stream(rest, top=asked.top, unsure_below=asked.unsure_below, batch_size=size)
+        new = itertools.islice(found, rest.again, None)
+        rows = (
+            row_of(name, prediction, asked.format, asked.top, written)
+            for name, prediction in zip(names[kept.done :], new, strict=True)
+        )
+        for batch in in_batches(rows, size):
+            kept.add(batch, predictor.engines)
+            advance(len(batch))
+
+
+def _sorted(inputs: Sequence[tuple[str, Path]], loaded: Loaded, asked: _Asked, kept: Unfinished) -> str:
+    """Sorts the photos if that is asked for; the end of a sentence."""
+    if asked.sort_into is None:
+        return ""
+    how: How = "link" if asked.links else "copy"
+    count = sort_into(asked.sort_into, kept.rows(), dict(inputs), loaded.predictor.classes, how)
+    return f"; {counted(count, 'photo')} {'linked' if asked.links else 'copied'} into {asked.sort_into}"
+
+
+def _what_now(kept: Unfinished, photos: int) -> str:
+    """What a signal leaves, and how to go on."""
+    if not kept.done:
+        kept.remove()
+        return "nothing was done yet"
+    go_on = "fieldguide predict (the same arguments) --resume"
+    return f"{kept.done:,} of {counted(photos, 'row')} are kept in {kept.path}; go on with: {go_on}"
 
 
 def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Screen) -> None:
@@ -141,14 +224,14 @@ def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Sc
         screen.warn(f"{names}: not calibrated; confidences may be too high")
 
 
-def _warn(found: Written, predictor: Answering, screen: Screen) -> None:
+def _warn(failed: Sequence[tuple[str, str]], predictor: Answering, screen: Screen) -> None:
     """Warns of engines that failed and photos that could not be read."""
     for remark in predictor.remarks:
         screen.warn(remark)
     if predictor.clipped:
         screen.warn(clipped_sentence(predictor.clipped))
-    if found.failed:
-        lines = [f"{name} {reason}" for name, reason in found.failed]
+    if failed:
+        lines = [f"{name} {reason}" for name, reason in failed]
         screen.warn(f"{counted(len(lines), 'photo')} could not be read; see the status column:\n{listing(lines)}")
 
 
@@ -167,6 +250,7 @@ class Inputs(NamedTuple):
     photos: list[tuple[str, Path]]
     others: int
     remarks: list[str]
+    given: Sequence[Path] = ()
 
 
 def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
@@ -189,7 +273,7 @@ def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
     if not found.photos:
         nothing = f"no photos in {', '.join(map(str, images))} ({found.others:,} files without an image ending)"
         raise UsageError(nothing, *found.remarks)
-    return found
+    return found._replace(given=[Path(path) for path in images])
 
 
 def _problem_with_input(path: Path) -> str | None:
@@ -204,60 +288,3 @@ def _demand_different_names(folder: Path, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         same = next(name for name, count in Counter(names).items() if count > 1)
         raise UsageError(f"{folder}: two files would both be written as {same}; rename one of them")
-
-
-def _demand_options(output: Path, top: int, format: str, unsure_below: float | None, spreadsheet_safe: bool) -> None:
-    problems = []
-    if format not in FORMATS:
-        problems.append(f"--format {format}: must be csv or submission")
-    if top < 1:
-        problems.append(f"--top {top}: must be 1 or more")
-    if format == "submission" and top > 1:
-        problems.append("--top: a submission has one label per photo; leave --top out or choose --format csv")
-    if unsure_below is not None and (problem := problem_with_threshold(unsure_below)):
-        problems.append(f"--unsure-below {unsure_below}: {problem}")
-    if unsure_below is not None and format == "submission":
-        no_status = "--format submission has no status column; leave one of them out, or choose --format csv"
-        problems.append(f"--unsure-below: {no_status}")
-    if spreadsheet_safe and format == "submission":
-        problems.append(
-            "--spreadsheet-safe: changes names, and --format submission needs exact ones; leave one of them out, "
-            "or choose --format csv"
-        )
-    if is_zip(output) and format != "submission":
-        problems.append(f"-o {output}: a .zip needs --format submission; give a .csv")
-    if problem := problem_with_output_file(output):
-        problems.append(f"-o {output}: {problem}")
-    if problems:
-        raise UsageError(*problems)
-
-
-def _demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> None:
-    """Raises UsageError that names both photos of each two rows with the same name."""
-    first: dict[str, Path] = {}
-    doubles = []
-    for name, path in inputs:
-        written = stem(name) if format == "submission" else name
-        if written in first:
-            doubles.append(f"{first[written]} and {path} are both {written}")
-        first.setdefault(written, path)
-    if not doubles:
-        return
-    same = f"{counted(len(doubles), 'row')} would repeat the name of another row:\n{listing(doubles)}\n"
-    if format == "submission":
-        raise UsageError(
-            f"a submission names photos without folder and ending, so {same}Give each photo once, and rename "
-            "different photos that share a name"
-        )
-    raise UsageError(
-        f"{same}Give each photo once. If folders hold photos of the same name, give the folder above them, "
-        "or predict each folder into its own file"
-    )
-
-
-def _with_names(
-    inputs: Sequence[tuple[str, Path]], predictions: Iterable[Prediction], advance: Callable[[int], None]
-) -> Iterator[tuple[str, Prediction]]:
-    for (name, _), prediction in zip(inputs, predictions, strict=True):
-        advance(1)
-        yield name, prediction

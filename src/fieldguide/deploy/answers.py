@@ -95,6 +95,19 @@ class Answering(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def engines(self) -> tuple[str, ...]:
+        """The engine of each model, once the first photos are computed."""
+
+    @abc.abstractmethod
+    def raise_bound(self, max_megapixels: float) -> None:
+        """Reads photos of so many megapixels."""
+
+    @abc.abstractmethod
+    def settle(self, engines: Sequence[str]) -> None:
+        """Lets `auto` choose the engines that it chose before, as `engines` gave them."""
+
+    @property
+    @abc.abstractmethod
     def remarks(self) -> tuple[str, ...]:
         """Which engines failed and why, as sentences."""
 

@@ -38,6 +38,14 @@ class Engine(abc.ABC):
         """Whether another engine than plain may compute any of the expected photos."""
         return False
 
+    @property
+    def chosen(self) -> str:
+        """The name of the engine that computes, from the first photos on; empty before, or without a choice."""
+        return ""
+
+    def settle(self, name: str) -> None:  # noqa: B027
+        """Lets `auto` choose what it chose before, without measuring."""
+
     def sentence(self) -> str:
         """Which engines computed so far, such as `openvino in bf16`; empty if it keeps no count."""
         return ""

@@ -55,6 +55,22 @@ class Ensemble(Answering):
         return min(member.engine_batch_size for member in self.members)
 
     @property
+    def engines(self) -> tuple[str, ...]:
+        """See `Answering`, of all members."""
+        return tuple(name for member in self.members for name in member.engines)
+
+    def raise_bound(self, max_megapixels: float) -> None:
+        """See `Answering`, for all members."""
+        self.max_megapixels = max_megapixels
+        for member in self.members:
+            member.raise_bound(max_megapixels)
+
+    def settle(self, engines: Sequence[str]) -> None:
+        """See `Answering`, of all members."""
+        for member, name in zip(self.members, engines, strict=False):
+            member.settle([name])
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """See `Answering`, of all members."""
         return tuple(dict.fromkeys(remark for member in self.members for remark in member.remarks))

@@ -120,6 +120,20 @@ class Predictor(Answering):
         return self._computing.engine.batch_size
 
     @property
+    def engines(self) -> tuple[str, ...]:
+        """See `Answering`."""
+        return (self._computing.engine.chosen,)
+
+    def raise_bound(self, max_megapixels: float) -> None:
+        """See `Answering`."""
+        self.max_megapixels = max_megapixels
+
+    def settle(self, engines: Sequence[str]) -> None:
+        """See `Answering`."""
+        for name in engines[:1]:
+            self._computing.engine.settle(name)
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """See `Answering`."""
         return tuple(self._computing.engine.remarks)

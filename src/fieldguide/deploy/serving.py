@@ -97,6 +97,7 @@ class Serving(Engine):
         self._clock = time.perf_counter
         self._photos = 0
         self._name: str | None = PLAIN if engine == PLAIN else None
+        self._settled = ""
         self._engines: dict[str, Engine] = {PLAIN: self._plain}
         self._refused: set[str] = set()
 
@@ -110,6 +111,15 @@ class Serving(Engine):
             self._wanted, self._name, self._engines = PLAIN, PLAIN, {PLAIN: self._plain}
         elif self._wanted == AUTO:
             self._name = None
+
+    @property
+    def chosen(self) -> str:
+        """See `Engine`."""
+        return self._name or ""
+
+    def settle(self, name: str) -> None:
+        """See `Engine`."""
+        self._settled = name if name in OFFERS or name == PLAIN else ""
 
     def may_leave_plain(self, first_batch: int) -> bool:
         """See `Engine`."""
@@ -141,8 +151,11 @@ class Serving(Engine):
         if not np.isfinite(expected).all():  # nothing to compare an engine with; the caller reports it
             self._name = PLAIN
             return expected
-        if self._wanted == AUTO:
+        if self._wanted == AUTO and not self._settled:
             self._name = self._choose(images, expected, seconds)
+        elif self._wanted == AUTO:
+            is_ready = self._settled == PLAIN or self._ready(self._settled, images, expected) is not None
+            self._name = self._settled if is_ready else PLAIN
         else:
             self._name = self._wanted if self._ready(self._wanted, images, expected) is not None else PLAIN
         return expected if self._name == PLAIN else self._guarded(images)

@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
 from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted
@@ -48,12 +48,12 @@ class Interrupts:
 
 
 @contextlib.contextmanager
-def ending_at_once(what: str) -> Iterator[None]:
-    """Any signal raises Interrupted, so that nothing half-written stays; `what` is the consequence, in words."""
+def ending_at_once(what: Callable[[], str]) -> Iterator[None]:
+    """Any signal raises Interrupted, so that nothing half-written stays; `what` gives the consequence, in words."""
     with Interrupts() as interrupts:
         interrupts.at_once = True
         try:
             yield
         except KeyboardInterrupt as error:
             name = str(error) or "SIGINT"
-            raise Interrupted(name, f"interrupted by {name}; {what}") from None
+            raise Interrupted(name, f"interrupted by {name}; {what()}") from None

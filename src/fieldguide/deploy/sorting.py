@@ -1,0 +1,70 @@
+"""Photos copied or linked into one folder per predicted class."""
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from fieldguide.deploy.unfinished import Row
+from fieldguide.errors import UsageError
+from fieldguide.storage import problem_with_output_folder
+
+How = Literal["copy", "link"]
+
+
+def problem_with_sorting(folder: Path, inputs: Iterable[Path]) -> str | None:
+    """Why photos cannot be sorted into a folder; None if they can."""
+    real = Path(os.path.realpath(folder))
+    for given in inputs:
+        if given.is_dir() and real.is_relative_to(os.path.realpath(given)):
+            return f"{folder}: is inside {given}, where the next prediction would find the photos twice"
+    return problem_with_output_folder(folder)
+
+
+def sort_into(folder: Path, rows: Iterable[Row], paths: Mapping[str, Path], classes: Sequence[str], how: How) -> int:
+    """Copies or links each photo into the folder of its class, of `unsure` or of `failed`; how many there are.
+
+    A class that is called so itself keeps the name, and the other folder gets a `_` before it. What is there already,
+    because a command was interrupted, is written again. Raises UsageError if the folder cannot be written.
+    """
+    apart = {status: f"_{status}" if status in classes else status for status in ("unsure", "failed")}
+    count, taken = 0, set[Path]()
+    try:
+        for row in rows:
+            source = paths[row.name]
+            target = _free(folder / _folder_of(apart.get(row.status, row.label)), _below(row.name), taken)
+            if not source.is_file():  # a pipe or a folder has its row, and nothing to copy
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            if how == "link":
+                target.symlink_to(source.absolute())
+            else:
+                shutil.copy2(source, target)
+            count += 1
+    except OSError as error:
+        raise UsageError(f"--sort-into {folder}: cannot be written ({error.strerror or error})") from None
+    return count
+
+
+def _folder_of(name: str) -> Path:
+    """A class as a folder; `mammal/fox` is a folder in a folder, and no name leaves the place."""
+    parts = [part if part not in ("", ".", "..") else "_" for part in name.split("/")]
+    return Path(*parts)
+
+
+def _below(name: str) -> PurePosixPath:
+    """Where a photo lies in its folder: as below the folder that was given, else by its name alone."""
+    path = PurePosixPath(name)
+    return PurePosixPath(path.name) if path.is_absolute() or ".." in path.parts else path
+
+
+def _free(folder: Path, name: PurePosixPath, taken: set[Path]) -> Path:
+    """The photo's place; a second photo of that name gets a number."""
+    target, number = folder / name, 1
+    while target in taken:
+        number += 1
+        target = folder / name.with_stem(f"{name.stem}-{number}")
+    taken.add(target)
+    return target

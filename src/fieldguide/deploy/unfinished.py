@@ -1,0 +1,162 @@
+"""Predictions that were interrupted, kept beside their output, so that the same command goes on.
+
+A line of JSON a batch. A batch is computed whole or again: the numbers of a photo may depend on those beside it in the
+last bits, so a resumed prediction computes the same batches as an uninterrupted one and gives the same bytes.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fieldguide.errors import UsageError
+from fieldguide.model.bundle import find_bundle, read_description
+from fieldguide.storage import digest, is_written_through, printable
+
+FORMAT = 1
+ENDING = ".partial"
+
+
+class Row(NamedTuple):
+    """A photo's line in the output, and what the end of a command tells of it."""
+
+    line: str
+    name: str
+    label: str
+    status: str  # `ok`, `unsure` or `failed`
+    reason: str
+
+
+class Unfinished:
+    """The batches of one prediction that are done."""
+
+    def __init__(self, output: Path, about: str, batch_size: int) -> None:
+        """Nothing is read or written yet; `about` is a checksum of everything that decides the output."""
+        self.path = Path(os.path.realpath(output)).with_name(output.name + ENDING)
+        self.done = 0  # rows
+        self.engines: list[str] = []  # that the first batch was computed by
+        self._about, self._batch_size = about, batch_size
+
+    def begin(self, *, resume: bool) -> bool:
+        """Starts over, or goes on where the last whole batch ended; whether there is something to go on with.
+
+        Raises UsageError if what is kept is of another command, or cannot be written.
+        """
+        kept = self._read() if resume else None
+        try:
+            if kept is None:
+                with self.path.open("w", encoding="utf-8") as file:
+                    file.write(json.dumps({"format": FORMAT, "about": self._about}) + "\n")
+            else:
+                os.truncate(self.path, kept)
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be written ({error.strerror or error})") from None
+        return bool(self.done)
+
+    def add(self, rows: Sequence[Row], engines: Sequence[str]) -> None:
+        """Keeps a batch; `engines` computed it."""
+        entry: dict[str, Any] = {"rows": [list(row) for row in rows]}
+        if not self.done:
+            self.engines = list(engines)
+            entry["engines"] = self.engines
+        with self.path.open("ab") as file:
+            file.write(json.dumps(entry).encode() + b"\n")
+        self.done += len(rows)
+
+    def rows(self) -> Iterator[Row]:
+        """All rows that are done, in their order."""
+        with self.path.open("rb") as file:
+            file.readline()
+            for line in file:
+                yield from (Row(*row) for row in json.loads(line)["rows"])
+
+    def remove(self) -> None:
+        """The output is written."""
+        self.path.unlink(missing_ok=True)
+
+    def _read(self) -> int | None:
+        """Counts the rows of whole batches; the bytes that these take, or None if nothing is kept."""
+        try:
+            with self.path.open("rb") as file:
+                head = _parsed(file.readline())
+                if head is None:
+                    return None  # killed before the first line was whole
+                if head.get("format") != FORMAT or head.get("about") != self._about:
+                    raise UsageError(
+                        f"{self.path}: is of another command, or the model or the list of photos has changed; "
+                        "start over without resuming"
+                    )
+                end = file.tell()
+                while (entry := _parsed(file.readline())) is not None:
+                    self.engines = entry.get("engines", self.engines)
+                    self.done += len(entry["rows"])
+                    end = file.tell()
+                    if len(entry["rows"]) < self._batch_size:
+                        break  # the last one
+                return end
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise UsageError(f"{self.path}: cannot be read ({error.strerror or error})") from None
+
+
+def in_batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    """Rows in lists of `size`; the last may be shorter."""
+    batch: list[Row] = []
+    for row in rows:
+        batch.append(row)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class Rest(Sequence[Any]):
+    """The photos that a resumed prediction computes: the first batch again, by which the engine is checked, and those
+    that are not done; it counts as all of them, because the number decides the engine.
+    """
+
+    def __init__(self, photos: Sequence[Any], batch_size: int, done: int) -> None:
+        self._photos = photos
+        self._batch_size, self._done = batch_size, done
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._photos[place]
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from self._photos[: self._batch_size]
+        yield from self._photos[max(self._done, self._batch_size) :]
+
+    @property
+    def again(self) -> int:
+        """How many photos at the beginning are computed for the second time."""
+        return min(self._batch_size, len(self._photos)) if self._done else 0
+
+
+def about_prediction(photos: Sequence[tuple[str, Any]], runs: Sequence[Path], options: tuple[object, ...]) -> str:
+    """A checksum of all that decides the output: models, list of photos, options, versions."""
+    models = [repr(read_description(find_bundle(path))) for path in runs]
+    named = [(name, str(place)) for name, place in photos]
+    versions = [version(name) for name in ("fieldguide", "torch", "pillow", "numpy")]
+    return digest(printable(repr((models, named, options, versions))).encode())
+
+
+def beside(output: Path) -> Path:
+    """Where batches are kept: beside the output, or among temporary files where it is a device or a pipe."""
+    return Path(tempfile.mkdtemp()) / "prediction" if is_written_through(output) else output
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A whole line; None if it is cut off."""
+    try:
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
