@@ -149,9 +149,12 @@ def evaluate(
 @command
 def predict(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="RUN... IMAGES...", help=f"{RUNS}; then photos or folders of photos")
+        list[Path],
+        typer.Argument(metavar="RUN... IMAGES...", help=f"{RUNS}; then photos, folders, archives, lists or -"),
     ],
-    output: Annotated[Path, option("FILE", "CSV to write, or .zip with --format submission", "-o", "--output")],
+    output: Annotated[
+        Path, option("FILE", "CSV to write, - for stdout, or .zip with --format submission", "-o", "--output")
+    ],
     top: Annotated[int, option("N", "classes listed per photo")] = 1,
     format: Annotated[str, option("FORMAT", "csv, or submission (for a competition: image_name,pred_label)")] = "csv",
     unsure_below: Annotated[

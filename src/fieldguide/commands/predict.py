@@ -2,27 +2,25 @@
 
 import itertools
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+from fieldguide.commands.judging.inputs import Image, Inputs, gather
 from fieldguide.commands.judging.models import Loaded, Runs, load_runs
 from fieldguide.commands.judging.prediction_options import demand_different_rows, demand_options, most_megapixels
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.data.look.files import images_below, relative_name
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import Answering, Status, clipped_sentence
-from fieldguide.deploy.rows import heading, row_of, write_rows
+from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.deploy.sorting import How, problem_with_sorting, sort_into
 from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, beside, in_batches
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.recipe.overrides import Overrides
-from fieldguide.storage import is_written_through, no_formula, printable
+from fieldguide.storage import is_written_through, no_formula
 from fieldguide.world import Device
 
 
@@ -58,7 +56,7 @@ class Predicted:
 
 def predict(
     run: Runs,
-    images: str | Path | Sequence[str | Path],
+    images: Image | Sequence[Image],
     output: str | Path = "prediction.csv",
     *,
     top: int = 1,
@@ -78,8 +76,10 @@ def predict(
 
     Args:
         run: a run or a bundle; or several with the same classes, whose calibrated probabilities are averaged.
-        images: files and folders; in a folder, the files with an image ending at any depth, sorted.
-        output: a CSV; with `format` submission also a .zip that holds `prediction.csv`.
+        images: files; folders and archives (.zip, .tar), of which all photos at any depth are taken, sorted; lists of
+            photos (.txt, or a table with a column `file`); patterns such as `photos/**/*.jpg`; `-` for a list on
+            standard input; in Python also bytes and open files.
+        output: a CSV, or `-` for standard output; with `format` submission also a .zip that holds `prediction.csv`.
         top: classes listed per photo, with their confidences.
         format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
         unsure_below: in (0, 1]; the status of a less confident row is `unsure`.
@@ -100,18 +100,22 @@ def predict(
             ensemble whose classes differ or that breaks a rule.
         Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; what was done is kept beside `output` for `resume`.
     """
-    screen, target = Screen(quiet=quiet), Path(output)
+    target = Path(output)
+    to_stdout = str(target) == STDOUT
+    screen = Screen(quiet=quiet, on_stderr=to_stdout)
     demand_options(target, top, format, unsure_below, spreadsheet_safe)
     raised = most_megapixels(overrides)
     folder = None if sort_into is None else Path(sort_into)
     if links and folder is None:
         raise UsageError("--links: is for --sort-into; give a folder, or leave it out")
-    if resume and is_written_through(target):
-        raise UsageError(f"--resume: {target} is a device or a pipe, beside which nothing can be kept; give a file")
-    inputs = gather(images)
-    if folder is not None and not resume and (problem := problem_with_sorting(folder, inputs.given)):
+    if resume and (to_stdout or is_written_through(target)):
+        what = "standard output" if to_stdout else f"{target} is a device or a pipe"
+        raise UsageError(f"--resume: {what}, beside which nothing can be kept; give a file")
+    inputs = gather(images, screen.say)
+    if folder is not None and not resume and (problem := _problem_with_sorting(folder, inputs)):
         raise UsageError(f"--sort-into {problem}")
-    demand_free_outputs({"-o": target}, (path for _, path in inputs.photos))
+    paths = (path for _, path in inputs.photos if isinstance(path, Path))
+    demand_free_outputs({"-o": None if to_stdout else target}, paths, inputs.lists)
     demand_different_rows(inputs.photos, format)
     loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
     if raised is not None:
@@ -124,8 +128,14 @@ def predict(
     return _write(inputs.photos, loaded, asked, about, screen)
 
 
-def _announce(inputs: "Inputs", loaded: Loaded, screen: Screen) -> None:
-    for remark in (*inputs.remarks, *missing_decoders(path for _, path in inputs.photos)):
+def _problem_with_sorting(folder: Path, inputs: Inputs) -> str | None:
+    if any(not isinstance(image, Path) for _, image in inputs.photos):
+        return f"{folder}: only photos that are files can be sorted"
+    return problem_with_sorting(folder, inputs.folders)
+
+
+def _announce(inputs: Inputs, loaded: Loaded, screen: Screen) -> None:
+    for remark in (*inputs.remarks, *missing_decoders(name for name, _ in inputs.photos)):
         screen.warn(remark)
     skipped = f" ({counted(inputs.others, 'other file')} skipped)" if inputs.others else ""
     together = f" with the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
@@ -146,7 +156,7 @@ class _Asked:
     links: bool
 
 
-def _write(inputs: Sequence[tuple[str, Path]], loaded: Loaded, asked: _Asked, about: str, screen: Screen) -> Predicted:
+def _write(inputs: Sequence[tuple[str, Image]], loaded: Loaded, asked: _Asked, about: str, screen: Screen) -> Predicted:
     """Computes what is missing, then writes everything; what is done stays if a signal comes."""
     predictor, began, target = loaded.predictor, time.perf_counter(), asked.target
     kept = Unfinished(beside(target), about, predictor.engine_batch_size)
@@ -167,14 +177,15 @@ def _write(inputs: Sequence[tuple[str, Path]], loaded: Loaded, asked: _Asked, ab
     failed = tuple((row.name, row.reason) for row in notable if row.status == Status.FAILED)
     _warn(failed, predictor, screen)
     below, unsure = asked.unsure_below, len(notable) - len(failed)
+    where = "the output" if str(target) == STDOUT else target
     told = "" if below is None else f", {unsure:,} of them unsure (confidence below {below:g})"
-    screen.say(f"{counted(len(inputs), 'row')} in {target}{told}{_served(predictor, speed)}{sorted_}")
+    screen.say(f"{counted(len(inputs), 'row')} in {where}{told}{_served(predictor, speed)}{sorted_}")
     by, smaller = predictor.served_by, predictor.decoded_smaller
     return Predicted(target, len(inputs), failed, unsure, by, speed, smaller, loaded.broken_rules)
 
 
 def _compute(
-    inputs: Sequence[tuple[str, Path]], predictor: Answering, asked: _Asked, kept: Unfinished, screen: Screen
+    inputs: Sequence[tuple[str, Image]], predictor: Answering, asked: _Asked, kept: Unfinished, screen: Screen
 ) -> None:
     """Predicts the photos that are not done, a batch after the other."""
     if kept.done >= len(inputs):
@@ -195,12 +206,13 @@ def _compute(
             advance(len(batch))
 
 
-def _sorted(inputs: Sequence[tuple[str, Path]], loaded: Loaded, asked: _Asked, kept: Unfinished) -> str:
+def _sorted(inputs: Sequence[tuple[str, Image]], loaded: Loaded, asked: _Asked, kept: Unfinished) -> str:
     """Sorts the photos if that is asked for; the end of a sentence."""
     if asked.sort_into is None:
         return ""
     how: How = "link" if asked.links else "copy"
-    count = sort_into(asked.sort_into, kept.rows(), dict(inputs), loaded.predictor.classes, how)
+    paths = {name: image for name, image in inputs if isinstance(image, Path)}
+    count = sort_into(asked.sort_into, kept.rows(), paths, loaded.predictor.classes, how)
     return f"; {counted(count, 'photo')} {'linked' if asked.links else 'copied'} into {asked.sort_into}"
 
 
@@ -242,49 +254,3 @@ def _served(predictor: Answering, images_per_second: float) -> str:
     if smaller := predictor.decoded_smaller:
         decoded = f"; {counted(smaller, 'large JPEG')} decoded at reduced size (engine plain uses full size)"
     return f"; {speed} images/s by {predictor.served_by}{decoded}" if predictor.served_by else ""
-
-
-class Inputs(NamedTuple):
-    """What is to be predicted: photos with the names of their rows, in a stable order, and how many other files."""
-
-    photos: list[tuple[str, Path]]
-    others: int
-    remarks: list[str]
-    given: Sequence[Path] = ()
-
-
-def gather(images: str | Path | Sequence[str | Path]) -> Inputs:
-    """Finds all photos; raises UsageError if there are none, or that names each path that does not exist."""
-    if isinstance(images, str | Path):
-        images = [images]
-    missing = [problem for path in images if (problem := _problem_with_input(Path(path)))]
-    if missing:
-        raise UsageError(*missing)
-    found = Inputs([], 0, [])
-    for given in map(Path, images):
-        if given.is_dir():
-            below = images_below(given)
-            named = [(relative_name(path, given), path) for path in below.images]
-            _demand_different_names(given, [name for name, _ in named])
-            remarks = [*found.remarks, *(remark.sentence for remark in below.remarks(given))]
-            found = Inputs([*found.photos, *named], found.others + below.others, remarks)
-        else:
-            found.photos.append((printable(str(given)), given))
-    if not found.photos:
-        nothing = f"no photos in {', '.join(map(str, images))} ({found.others:,} files without an image ending)"
-        raise UsageError(nothing, *found.remarks)
-    return found._replace(given=[Path(path) for path in images])
-
-
-def _problem_with_input(path: Path) -> str | None:
-    try:
-        return None if path.exists() else f"{path}: there is no such file or folder"
-    except OSError as error:  # a name that is too long, a folder that cannot be entered
-        return f"{path}: cannot be read ({error.strerror})"
-
-
-def _demand_different_names(folder: Path, names: Sequence[str]) -> None:
-    """Bytes that are not UTF-8 are written as `\\xNN`, which may be the name of another file."""
-    if len(set(names)) < len(names):
-        same = next(name for name, count in Counter(names).items() if count > 1)
-        raise UsageError(f"{folder}: two files would both be written as {same}; rename one of them")

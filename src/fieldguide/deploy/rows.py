@@ -1,12 +1,14 @@
 """Writes predictions to a CSV or a submission."""
 
 import io
+import sys
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from fieldguide.deploy.answers import Prediction
+from fieldguide.deploy.unfinished import STDOUT as STDOUT
 from fieldguide.deploy.unfinished import Row
 from fieldguide.errors import UsageError
 from fieldguide.storage import csv_line, replacing
@@ -56,6 +58,13 @@ def write_rows(target: Path, lines: Iterable[str]) -> None:
     Raises:
         UsageError: it cannot be written.
     """
+    if str(target) == STDOUT:
+        out = io.TextIOWrapper(sys.stdout.buffer, "utf-8", newline="", write_through=True)
+        try:
+            _write_lines(out, lines)
+        finally:
+            out.detach()
+        return
     try:
         with replacing(target) as file:
             if is_zip(target):

@@ -18,6 +18,7 @@ from fieldguide.storage import digest, is_written_through, printable
 
 FORMAT = 1
 ENDING = ".partial"
+STDOUT = "-"  # the output that is standard output
 
 
 class Row(NamedTuple):
@@ -143,14 +144,15 @@ class Rest(Sequence[Any]):
 def about_prediction(photos: Sequence[tuple[str, Any]], runs: Sequence[Path], options: tuple[object, ...]) -> str:
     """A checksum of all that decides the output: models, list of photos, options, versions."""
     models = [repr(read_description(find_bundle(path))) for path in runs]
-    named = [(name, str(place)) for name, place in photos]
+    named = [(name, str(place) if isinstance(place, str | Path) else "") for name, place in photos]
     versions = [version(name) for name in ("fieldguide", "torch", "pillow", "numpy")]
     return digest(printable(repr((models, named, options, versions))).encode())
 
 
 def beside(output: Path) -> Path:
     """Where batches are kept: beside the output, or among temporary files where it is a device or a pipe."""
-    return Path(tempfile.mkdtemp()) / "prediction" if is_written_through(output) else output
+    passes_on = str(output) == STDOUT or is_written_through(output)
+    return Path(tempfile.mkdtemp()) / "prediction" if passes_on else output
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

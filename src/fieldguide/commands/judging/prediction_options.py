@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from fieldguide.commands.judging.inputs import Image
 from fieldguide.deploy.answers import problem_with_threshold
-from fieldguide.deploy.rows import FORMATS, is_zip, stem
+from fieldguide.deploy.rows import FORMATS, STDOUT, is_zip, stem
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.recipe.overrides import Overrides, apply, listed
 from fieldguide.storage import problem_with_output_file
@@ -31,22 +32,24 @@ def demand_options(output: Path, top: int, format: str, unsure_below: float | No
             "--spreadsheet-safe: changes names, and --format submission needs exact ones; leave one of them out, "
             "or choose --format csv"
         )
+    if str(output) == STDOUT and format != "csv":
+        problems.append("-o -: standard output takes CSV only; give a file for --format submission")
     if is_zip(output) and format != "submission":
         problems.append(f"-o {output}: a .zip needs --format submission; give a .csv")
-    if problem := problem_with_output_file(output):
+    if str(output) != STDOUT and (problem := problem_with_output_file(output)):
         problems.append(f"-o {output}: {problem}")
     if problems:
         raise UsageError(*problems)
 
 
-def demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> None:
+def demand_different_rows(inputs: Sequence[tuple[str, Image]], format: str) -> None:
     """Raises UsageError that names both photos of each two rows with the same name."""
-    first: dict[str, Path] = {}
+    first: dict[str, Image] = {}
     doubles = []
     for name, path in inputs:
         written = stem(name) if format == "submission" else name
         if written in first:
-            doubles.append(f"{first[written]} and {path} are both {written}")
+            doubles.append(f"{_called(first[written])} and {_called(path)} are both {written}")
         first.setdefault(written, path)
     if not doubles:
         return
@@ -60,6 +63,10 @@ def demand_different_rows(inputs: Sequence[tuple[str, Path]], format: str) -> No
         f"{same}Give each photo once. If folders hold photos of the same name, give the folder above them, "
         "or predict each folder into its own file"
     )
+
+
+def _called(image: Image) -> str:
+    return str(image) if isinstance(image, str | Path) else "a photo without a path"
 
 
 def most_megapixels(overrides: Overrides) -> float | None:

@@ -36,11 +36,12 @@ class _Console(Console):
 class Screen:
     """Where a command writes for people. Names of files and classes are never read as markup, nor as emoji.
 
-    When quiet, the logger `fieldguide` gets the messages instead: info, and warning for warnings.
+    On stderr, standard output stays free for a result. When quiet, the logger `fieldguide` gets the messages instead:
+    info, and warning for warnings.
     """
 
-    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or _Console(highlight=False, soft_wrap=True, quiet=quiet)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False, on_stderr: bool = False) -> None:
+        self.console = console or _Console(highlight=False, soft_wrap=True, quiet=quiet, stderr=on_stderr)
         if not self.console.is_terminal:
             self.console.width = WIDTH_OF_A_FILE
 

@@ -5,10 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from fieldguide.data.look.files import problem_with_folder
+from fieldguide.data.look.layout import folders_in, holds_photos
 from fieldguide.data.look.listed import scan_table
 from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.look.source import Source
-from fieldguide.data.read.archive import is_archive, top_of, unpacked
+from fieldguide.data.read.archive import is_archive, unpacked
+from fieldguide.data.read.formats import format_of
 from fieldguide.data.table.read import looks_like_table
 from fieldguide.errors import UsageError
 
@@ -23,17 +25,34 @@ def find_photos(source: Source, tell: Tell = lambda _: None) -> PhotoFolder:
     if problem := problem_with_source(source):
         raise UsageError(problem)
     if is_table(source.path):
-        folder = source.path.parent if source.photos is None else _opened(source.photos, tell)
+        folder = source.path.parent if source.photos is None else opened(source.photos, tell)
         return scan_table(source, folder)
-    root = _opened(source.path, tell)
+    root = opened(source.path, tell)
     if root != source.path:
-        root = top_of(root)
+        root = _where_photos_begin(root)
     return replace(scan(root, source.class_folder, is_for_training=source.is_for_training), source=source)
 
 
+def _where_photos_begin(folder: Path) -> Path:
+    """An archive often holds one folder that holds all others."""
+    while len(inside := list(folders_in(folder).values())) == 1 and not holds_photos(folder):
+        if holds_photos(inside[0]) or not folders_in(inside[0]):
+            break
+        folder = inside[0]
+    return folder
+
+
 def is_table(path: Path) -> bool:
-    """Whether it is a file that is called like a table."""
-    return looks_like_table(path) and path.is_file()
+    """Whether it is a file that is called like a table, and holds no photo."""
+    return looks_like_table(path) and path.is_file() and not _begins_as_photo(path)
+
+
+def _begins_as_photo(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return format_of(file.read(64)) is not None
+    except OSError:
+        return False
 
 
 def problem_with_source(source: Source) -> str | None:
@@ -42,14 +61,14 @@ def problem_with_source(source: Source) -> str | None:
         is_file = source.path.is_file()
     except OSError:  # said below
         is_file = False
-    table = is_file and looks_like_table(source.path)
+    table = is_file and is_table(source.path)
     try:
         source.demand_no_idle_option(table)
     except UsageError as error:
         return str(error)
     if table:
         place = source.photos
-        return None if place is None or _is_archive_file(place) else problem_with_folder(place)
+        return None if place is None or is_archive_file(place) else problem_with_folder(place)
     if is_file and is_archive(source.path):
         return None
     if is_file:
@@ -60,10 +79,11 @@ def problem_with_source(source: Source) -> str | None:
     return problem_with_folder(source.path)
 
 
-def _is_archive_file(path: Path) -> bool:
+def is_archive_file(path: Path) -> bool:
+    """Whether it is a file that is called like an archive."""
     return is_archive(path) and path.is_file()
 
 
-def _opened(path: Path, tell: Tell) -> Path:
+def opened(path: Path, tell: Tell) -> Path:
     """A folder as it is; an archive's photos."""
-    return unpacked(path, tell) if _is_archive_file(path) else path
+    return unpacked(path, tell) if is_archive_file(path) else path

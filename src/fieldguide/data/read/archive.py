@@ -129,15 +129,6 @@ def _safe(name: str) -> str | None:
     return str(path)
 
 
-def top_of(folder: Path) -> Path:
-    """Where photos begin: archives often hold one folder that holds all others."""
-    while True:
-        inside = list(folder.iterdir())
-        if len(inside) != 1 or not inside[0].is_dir() or any(not entry.is_dir() for entry in inside[0].iterdir()):
-            return folder
-        folder = inside[0]
-
-
 def known_archives() -> tuple[int, int]:
     """How many archives are unpacked, and their bytes."""
     places = _places()

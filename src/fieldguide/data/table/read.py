@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PARQUET = (".parquet", ".pq")
 JSON = (".json", ".jsonl", ".ndjson")
-TEXT = (".csv", ".tsv", ".tab", ".txt", ".lst", ".list", ".dat")
+TEXT = (".csv", ".tsv", ".tab", ".txt", ".lst", ".list")
 ENDINGS = (*TEXT, *JSON, *PARQUET)
 MOST_BYTES = 2**31
 Column = Sequence[str]

@@ -1,0 +1,194 @@
+"""Photos and labels as people have them, one line per case: none ends in a traceback, a hang or a silent guess."""
+
+import json
+import tarfile
+import zipfile
+
+import pytest
+
+from fieldguide import evaluate
+from fieldguide.commands import evaluate as evaluating
+from fieldguide.commands import predict as predicting
+from fieldguide.errors import PhotosError
+from tests.commands.as_people_have_them import (
+    CLASSES,
+    EACH,
+    FILES,
+    SETTINGS,
+    Case,
+    folders,
+    goes_through,
+    lines,
+    many,
+    photo,
+    table,
+    write,
+)  # fmt: skip
+from tests.commands.by_the_report import train
+
+LEFT_FOLDERS = (
+    "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".AppleDouble",
+)  # fmt: skip
+LEFT_FILES = ("Thumbs.db", "desktop.ini", "._fox0.png", ".DS_Store")
+PLAIN = "file,label"
+
+
+def archive(name, files, kind="zip"):
+    """Photos in a .zip or .tar."""
+
+    def build(root):
+        root.mkdir(exist_ok=True)
+        if kind == "zip":
+            with zipfile.ZipFile(root / name, "w") as made:
+                for inside, content in files().items():
+                    made.writestr(inside, content)
+        else:
+            write(root / "unpacked", files())
+            with tarfile.open(root / name, "w:gz") as made:
+                made.add(root / "unpacked", ".")
+        return {"photos": root / name}
+
+    return build
+
+
+def damaged(root):
+    write(root, {"photos.zip": b"PK\3\4 this is no zip"})
+    return {"photos": root / "photos.zip"}
+
+
+def linked(root):
+    given = folders(("elsewhere/fox", "elsewhere/owl"))(root)
+    (root / "set").mkdir()
+    for name in CLASSES:
+        (root / "set" / name).symlink_to(given["photos"] / "elsewhere" / name)
+    return {"photos": root / "set"}
+
+
+COCO = json.dumps(
+    {
+        "images": [{"id": str(n), "file_name": file, "location": n // 2} for n, (file, _) in enumerate(FILES)],
+        "annotations": [{"image_id": str(n), "category_id": CLASSES.index(c)} for n, (_, c) in enumerate(FILES)],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(CLASSES)],
+    }
+)
+SITES = {"north/fox": "fox", "south/fox": "fox", "north/owl": "owl", "south/owl": "owl"}
+TWICE = {"fox": 2 * EACH, "owl": 2 * EACH}
+AS_SITES = {"north": 2 * EACH, "south": 2 * EACH}
+PARTS = ("train", "val", "test")
+LAYOUTS = [
+    Case("a folder per class", folders()),
+    Case("train and classes", folders(("train/fox", "train/owl"))),
+    Case("train, val and test", folders([f"{p}/{c}" for p in PARTS for c in CLASSES]), classes={"fox": 12, "owl": 12}, judged=8),
+    Case("parts in capitals", folders(("Train/fox", "Train/owl", "VALID/fox", "VALID/owl")), classes=TWICE, judged=8),
+    Case("a flat test folder", folders({"train/fox": "fox", "train/owl": "owl", "test": "fox"}), says="without labels"),
+    Case("sites that hold species", folders(SITES), says=r"2 classes \(north, south\).* would be 2 \(fox, owl\)", classes=AS_SITES, judged=0),
+    Case("sites that hold species, the last folder", folders(SITES), says="2 groups", classes=TWICE, settings=("data.class_folder=last", "split.group_by=first_folder"), judged=0, trains=True),
+    Case("sites as groups, but also as classes", folders(SITES), refused="split.group_by first_folder: the first folder is the class", classes=AS_SITES, settings=("split.group_by=first_folder",)),
+    Case("groups of species, the whole path", folders(("mammal/fox", "bird/owl")), classes={"mammal/fox": 4, "bird/owl": 4}, settings=("data.class_folder=path",), judged=0),
+    Case("one class with folders", folders({"fox/2023": "fox", "fox/2024": "fox", "owl": "owl"}), says="fox/ holds only folders.*2 classes.*3", classes={"fox": 8, "owl": 4}),
+    Case("a class called train", folders({"train": "owl", "bus": "fox"}), says="train/ is used as a class", classes={"train": 4, "bus": 4}, judged=0, trains=True),
+    Case("a class called test", folders({"test": "owl", "fox": "fox"}), says="test/ is used as a class", classes={"test": 4, "fox": 4}, judged=0),
+    Case("only test and classes", folders(("test/fox", "test/owl")), refused="but no train/; put the training photos"),
+    Case("Training and Testing", folders([f"{p}/{c}" for p in ("Training", "Testing") for c in CLASSES]), refused="so they are parts, not classes; call them"),
+    Case("no folders at all", folders({"": "fox"}), refused="no photos in class folders; expected"),
+    Case("no folders, but a table", folders({"": "fox"}, ["metadata.csv"]), refused="There is a table in it; if it has the labels: give"),
+    Case("one class", folders(("fox",)), refused="at least 2 classes", classes={"fox": 4}),
+    Case("an empty class", folders(CLASSES, ["elk/notes.txt"]), refused="classes without any photo: elk"),
+    Case("unpacked into a folder of its own", folders({"photos/fox": "fox", "photos/owl": "owl"}), refused=r"at least 2 classes.*\(photos\)", classes={"photos": 8}),
+    Case("hidden photos", folders({"fox": "fox", "owl": "owl", "owl/.old": "owl"}), says=r"begin with a dot: owl/\.old/ \(4 photos\)"),
+    Case("links to folders", linked),
+    Case("notes beside the photos", folders(CLASSES, ["README.md", "fox/notes.txt"]), says="2 other files ignored"),
+    Case("photos beside the classes", folders({"fox": "fox", "owl": "owl", "": "fox"}), says="4 photos outside class folders ignored"),
+    *(Case(f"{name} in a class", folders(CLASSES, [f"fox/{name}/fox0.png/thumb.png"]), says=rf"leave these behind: \S*{name[:4].replace('$', '.')}.*1 photo") for name in LEFT_FOLDERS),
+    *(Case(f"{name} beside classes", folders(CLASSES, [f"{name}/fox/fox0.png"]), says="leave these behind") for name in LEFT_FOLDERS[:3]),
+    *(Case(f"{name} in a class", folders(CLASSES, [f"fox/{name}"]), says="leave these behind") for name in LEFT_FILES),
+]  # fmt: skip
+TABLES = [
+    Case("a table beside the photos", table(lines("{f},{c}", PLAIN)), says="photos from file, labels from label", trains=True),
+    Case("a table elsewhere", table(lines("{f},{c}", PLAIN), inside=False)),
+    Case("a German Excel", table(lines("{f};{c}", "Datei;Art", "\r\n").encode("utf-8-sig")), says="labels from Art"),
+    Case("Excel's Unicode text", table(lines("{f}\t{c}", PLAIN.replace(",", "\t"), "\r\n").encode("utf-16"), "t.txt")),
+    Case("Latin-1", table(lines("{f},{c}", "file,label,note").replace("fox\n", "fox,Bär\n").replace("owl\n", "owl,\n").encode("cp1252")), says="read as Latin-1"),
+    Case("ImageNet's list", table(lines("{f} {c}"), "train.txt")),
+    Case("Hugging Face's metadata.csv", table(lines("{f},{c}", "file_name,label"), "metadata.csv")),
+    Case("Kaggle's ids and a folder", table(lines("{n},{c}", "id,breed"), "train.csv", place="images"), says="photos from id, labels from breed"),
+    Case("COCO Camera Traps", table(COCO, "traps.json"), says="groups from location.*\n.*4 groups"),
+    Case("JSON lines", table("".join(json.dumps({"image": f, "class": c}) + "\n" for f, c in FILES), "m.jsonl")),
+    Case("parts and groups", table(lines("{f},{c},{p},{g}", "file,label,split,site")), says="parts from split, groups from site", judged=2, trains=True),
+    Case("a split of a run", table(lines("{f},{c},{p},abc,,", "file,class,part,content_hash,reason,group"), "split.csv"), judged=2),
+    Case("an index first, no heading", table(lines("{i},{f},{c}")), says="photos from column 2, labels from column 3"),
+    Case("Windows paths of another machine", table(lines("C:\\Users\\anna\\set\\{f},{c}", PLAIN))),
+    Case("columns that are told", table(lines("{f},{i},{c},{g}", "image,label,animal,camera"), columns="label=animal,group=camera"), says="labels from animal, groups from camera"),
+    Case("two columns that could be the label", table(lines("{f},{i},{c}", "image,category,species")), refused="category and species could both be the labels"),
+    Case("a label for each column", table(lines("{f},0,1", "image,fox,owl")), refused="no column for the labels: expected label"),
+    Case("a line with a column more", table(lines("{f},{c}", PLAIN) + "fox0.png,fox,yes\n"), refused="line 10: expected 2 columns as in the first line, got 3"),
+    Case("a photo that is missing", table(lines("{f},{c}", PLAIN) + "gone.png,fox\n"), refused="line 10: gone.png"),
+    Case("a photo that is missing, left out", table(lines("{f},{c}", PLAIN) + "gone.png,fox\n"), says="1 photo of the table is not in.*left out:\n  line 10", settings=("data.missing=exclude",)),
+    Case("a photo that has no label", table(lines("{f},{c}", PLAIN).replace("fox3.png,fox\n", "")), says="1 photo has no label in the table; left out:\n  fox3.png", classes={"fox": 3, "owl": 4}),
+    Case("a photo that has no label, refused", table(lines("{f},{c}", PLAIN).replace("owl3.png,owl", "owl3.png,")), refused="1 photo has no label in the table", classes={"fox": 4, "owl": 3}, settings=("data.unlabelled=refuse", "split.seed=1")),
+    Case("a photo with two labels", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), refused="fox3.png: fox in line 5, owl in line 10", classes={"fox": 3, "owl": 4}),
+    Case("a photo with two labels, left out", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), says="two labels in the table; left out", classes={"fox": 3, "owl": 4}, settings=("data.two_labels=exclude",), judged=0),
+    Case("photos that are elsewhere", table(lines("else/{c}/{f},{c}", PLAIN), place="images"), refused="Say where the photos are: "),
+    Case("a workbook", table(b"PK\3\4 xl/workbook.xml", "labels.csv"), refused="is an Excel workbook or a zip; save the table as CSV"),
+    Case("an empty table", table(""), refused="is empty; expected a heading"),
+]  # fmt: skip
+ARCHIVES = [
+    Case("a zip", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos unpacked", trains=True),
+    Case("a zip of a Mac", archive("photos.zip", lambda: many({"set/fox": "fox", "set/owl": "owl"}) | {"__MACOSX/set/fox/._fox0.png": b"x"}), says="unpacked"),
+    Case("a tar", archive("photos.tar.gz", lambda: many({"fox": "fox", "owl": "owl"}), "tar"), says="8 photos unpacked"),
+    Case("a zip that leads elsewhere", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"}) | {"../../evil.png": b"x"}), says="1 file with a path out of the archive ignored"),
+    Case("a damaged zip", damaged, refused="is damaged or of an unknown kind"),
+    Case("a zip without photos", archive("photos.zip", lambda: {"readme.txt": b"x"}), refused="holds no photos"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A small model of foxes and owls, trained on other photos than those of the cases."""
+    root = tmp_path_factory.mktemp("model")
+    write(root / "photos", many({f"{name}/{at}": name for at in range(3, 5) for name in CLASSES}))
+    return train(root / "photos", output=root / "run", overrides=SETTINGS, quiet=True).path
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(model, monkeypatch):
+    """All cases share one loaded model; their own runs are loaded as ever."""
+    real, known = evaluating.load_runs, {}
+
+    def load(run, *options, **more):
+        if run != model:
+            return real(run, *options, **more)
+        if not known:
+            known[run] = real(run, "cpu", "plain")
+        return known[run]
+
+    monkeypatch.setattr(evaluating, "load_runs", load)
+    monkeypatch.setattr(predicting, "load_runs", load)
+
+
+@pytest.mark.parametrize("case", [*LAYOUTS, *TABLES, *ARCHIVES], ids=lambda case: case.name)
+def test_a_case_goes_through_check_train_predict_and_evaluate(case, tmp_path, model):
+    goes_through(case, tmp_path, model)
+
+
+def test_there_are_sixty_cases_with_names_of_their_own():
+    names = [case.name for case in (*LAYOUTS, *TABLES, *ARCHIVES)]
+    assert len(names) >= 60 and len(set(names)) == len(names)
+
+
+def test_an_evaluation_takes_test_folders_alone_and_names_near_classes(tmp_path, model):
+    write(tmp_path / "photos", many({"test/fox": "fox", "test/Owls": "owl"}))
+    with pytest.raises(PhotosError, match=r"model does not know: Owls \(did you mean owl\?\); it knows 2"):
+        evaluate(model, tmp_path / "photos", quiet=True)
+    found = evaluate(model, tmp_path / "photos", skip_unknown=True, quiet=True)
+    assert found.part == "test" and found.figures["images"] == EACH
+    assert any("4 photos not judged: 1 class that the model does not know: Owls" in text for text in found.remarks)
+    (tmp_path / "photos/test/Owls").rename(tmp_path / "photos/test/owl")
+    assert evaluate(model, tmp_path / "photos", quiet=True).figures["images"] == 2 * EACH
+
+
+def test_labels_are_read_for_a_folder_without_any_folders(tmp_path, model):
+    write(tmp_path / "new", {file: photo(name, int(file[3])) for file, name in FILES})
+    (tmp_path / "labels.csv").write_text(lines("{n};{c}", "photo;what"))
+    found = evaluate(model, tmp_path / "new", labels=tmp_path / "labels.csv", quiet=True)
+    assert found.part == "test" and found.figures["images"] == len(FILES)
