@@ -63,12 +63,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def is_written_through(path: Path) -> bool:
     """Whether a path leads to something that is no file of its own: a device, a pipe, an open file of a process."""
-    places = [path.absolute(), Path(os.path.realpath(path))]
     try:
         if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
             return True
     except OSError:
         pass  # nothing there yet
+    return _is_below_dev(path)
+
+
+def _is_below_dev(path: Path) -> bool:
+    places = (path.absolute(), Path(os.path.realpath(path)))
     return any(
         place.is_relative_to(root) and not place.is_relative_to(SHARED_MEMORY) for place in places for root in DEVICES
     )
@@ -204,6 +208,8 @@ def problem_with_output_file(file: Path) -> str | None:
     try:
         if file.is_dir():
             return "is a folder; give the name of a file"
+        if file.is_fifo() and not _is_below_dev(file):  # writing would wait for a reader
+            return "exists and is not a regular file"
         if is_written_through(file):
             return None if os.access(file, os.W_OK) else "cannot be written"
         folder = Path(os.path.realpath(file)).parent

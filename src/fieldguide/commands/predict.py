@@ -17,7 +17,7 @@ from fieldguide.deploy.answers import Answering, Status, clipped_sentence
 from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.deploy.sorting import How, problem_with_sorting, sort_into
-from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, beside, in_batches
+from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, in_batches
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.recipe.overrides import Overrides
 from fieldguide.storage import is_written_through, no_formula
@@ -159,7 +159,7 @@ class _Asked:
 def _write(inputs: Sequence[tuple[str, Image]], loaded: Loaded, asked: _Asked, about: str, screen: Screen) -> Predicted:
     """Computes what is missing, then writes everything; what is done stays if a signal comes."""
     predictor, began, target = loaded.predictor, time.perf_counter(), asked.target
-    kept = Unfinished(beside(target), about, predictor.engine_batch_size)
+    kept = Unfinished(target, about, predictor.engine_batch_size)
     if kept.begin(resume=asked.resume):
         screen.say(f"{kept.done:,} of {counted(len(inputs), 'photo')} are done; going on")
         predictor.settle(kept.engines)
@@ -218,9 +218,9 @@ def _sorted(inputs: Sequence[tuple[str, Image]], loaded: Loaded, asked: _Asked, 
 
 def _what_now(kept: Unfinished, photos: int) -> str:
     """What a signal leaves, and how to go on."""
-    if not kept.done:
+    if not kept.done or kept.is_elsewhere:
         kept.remove()
-        return "nothing was done yet"
+        return "nothing is kept" if kept.done else "nothing was done yet"
     go_on = "fieldguide predict (the same arguments) --resume"
     return f"{kept.done:,} of {counted(photos, 'row')} are kept in {kept.path}; go on with: {go_on}"
 

@@ -36,7 +36,10 @@ class Unfinished:
 
     def __init__(self, output: Path, about: str, batch_size: int) -> None:
         """Nothing is read or written yet; `about` is a checksum of everything that decides the output."""
-        self.path = Path(os.path.realpath(output)).with_name(output.name + ENDING)
+        # a device, a pipe and standard output have no place beside them
+        self.is_elsewhere = str(output) == STDOUT or is_written_through(output)
+        place = Path(tempfile.mkdtemp()) / "rows" if self.is_elsewhere else Path(os.path.realpath(output))
+        self.path = place.with_name(output.name + ENDING)
         self.done = 0  # rows
         self.engines: list[str] = []  # that the first batch was computed by
         self._about, self._batch_size = about, batch_size
@@ -77,6 +80,8 @@ class Unfinished:
     def remove(self) -> None:
         """The output is written."""
         self.path.unlink(missing_ok=True)
+        if self.is_elsewhere:
+            self.path.parent.rmdir()
 
     def _read(self) -> int | None:
         """Counts the rows of whole batches; the bytes that these take, or None if nothing is kept."""
@@ -147,12 +152,6 @@ def about_prediction(photos: Sequence[tuple[str, Any]], runs: Sequence[Path], op
     named = [(name, str(place) if isinstance(place, str | Path) else "") for name, place in photos]
     versions = [version(name) for name in ("fieldguide", "torch", "pillow", "numpy")]
     return digest(printable(repr((models, named, options, versions))).encode())
-
-
-def beside(output: Path) -> Path:
-    """Where batches are kept: beside the output, or among temporary files where it is a device or a pipe."""
-    passes_on = str(output) == STDOUT or is_written_through(output)
-    return Path(tempfile.mkdtemp()) / "prediction" if passes_on else output
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
