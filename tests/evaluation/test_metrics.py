@@ -106,3 +106,20 @@ def test_the_confused_pairs_are_those_of_scikit_learns_matrix_most_frequent_firs
 def test_arrays_that_do_not_go_together_are_refused(rows, labels):
     with pytest.raises(ValueError, match="labels"):
         judge(np.full((rows, 2), 0.5), np.zeros(labels, dtype=np.int64), ("x", "y"))
+
+
+def test_the_confusion_matrix_and_f1_are_scikit_learns():
+    from sklearn.metrics import confusion_matrix, f1_score
+
+    from fieldguide.evaluation.metrics import confusion
+
+    draw = np.random.default_rng(0)
+    labels, predicted = draw.integers(0, 4, 200), draw.integers(0, 5, 200)
+    found = confusion(labels, predicted, list("abcdef"))
+    expected = f1_score(labels, predicted, labels=range(6), average=None, zero_division=0)
+    assert found["confusion_matrix"] == {
+        "classes": list("abcdef"), "rows": confusion_matrix(labels, predicted, labels=range(6)).tolist()
+    }  # fmt: skip
+    assert found["f1"]["f"] is None and found["f1"]["e"] == 0
+    assert np.allclose([found["f1"][name] for name in "abcd"], expected[:4])
+    assert np.isclose(found["macro_f1"], expected[:4].mean())

@@ -167,3 +167,14 @@ def test_a_head_of_many_classes_takes_longer_to_solve_for():
 )
 def test_epochs_are_planned_again_by_the_time_that_is_left(done, left, epochs):
     assert epochs_again(done, 10, 20.0, 20.0 * left, 30) == pytest.approx(epochs)
+
+
+def test_a_plan_keeps_to_bounds_on_epochs_and_rounds():
+    from fieldguide.assemble.automatic import bounded
+    from fieldguide.training.budget import Planned
+
+    plan = Planned(True, "all", 12, 3, 6, 1.0, 1.0)
+    assert bounded(plan, None, 3) == plan and bounded(plan, None, 1).rounds == 1
+    assert (bounded(plan, 5, 3).epochs, bounded(plan, 5, 3).rounds) == (4, 0)  # the probe counts as one
+    assert (bounded(plan, 20, 3).epochs, bounded(plan, 20, 3).rounds) == (12, 1)
+    assert bounded(plan, 1, 3).epochs == 0 and bounded(replace(plan, probe=False), 1, 3).epochs == 1

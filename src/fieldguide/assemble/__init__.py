@@ -12,6 +12,7 @@ from fieldguide.assemble.automatic import Planner
 from fieldguide.assemble.described import CPU as CPU
 from fieldguide.assemble.described import NO_COMPILER
 from fieldguide.assemble.described import architecture as architecture
+from fieldguide.assemble.described import demand_before_photos as demand_before_photos
 from fieldguide.assemble.described import demand_no_contradiction as demand_no_contradiction
 from fieldguide.assemble.described import hold_against_rules as hold_against_rules
 from fieldguide.assemble.described import preprocessing_of as preprocessing_of

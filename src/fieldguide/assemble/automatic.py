@@ -92,6 +92,7 @@ class Planner:
     def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...], Pace]:
         """A recipe of `with_sizes` with its phases and rounds, the plan in sentences, and the pace that it expects."""
         planned, choosing, views = self._plan(recipe.data.image_size_px, outlook)
+        planned = bounded(planned, recipe.training.max_epochs, recipe.training.rounds.max_rounds)
         phases = _phases(planned, self.speed.batch_norm, self.task)
         epochs = planned.round_epochs  # none is cut short, since the cosine ends at 0
         rounds = Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)
@@ -104,6 +105,8 @@ class Planner:
             what = "the epoch is chosen" if planned.epochs else "the probe is validated"
             told += (f"{what} on {part:,} of {self.task.validation_images:,} validation photos, stratified by class",)
         most = MOST_EPOCHS if self.task.is_pretrained else MOST_EPOCHS_FROM_SCRATCH
+        if recipe.training.max_epochs is not None:
+            most = min(most, planned.epochs)
         return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most)
 
     def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int, int]:
@@ -148,6 +151,16 @@ class Planner:
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,
         )
+
+
+def bounded(planned: Planned, max_epochs: int | None, max_rounds: int) -> Planned:
+    """The plan within the bounds of `training.max_epochs`, which counts a probe as one, and of the rounds."""
+    rounds = min(planned.rounds, max_rounds)
+    if max_epochs is None:
+        return replace(planned, rounds=rounds)
+    epochs = min(planned.epochs, max(max_epochs - planned.probe, 0 if planned.probe else 1))
+    left = max_epochs - planned.probe - epochs
+    return replace(planned, epochs=epochs, rounds=min(rounds, left // planned.round_epochs))
 
 
 def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:

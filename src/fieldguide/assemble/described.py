@@ -122,6 +122,17 @@ def hold_against_rules(
     return found
 
 
+def demand_before_photos(recipe: ResolvedRecipe, num_classes: int) -> None:
+    """Checks what needs no photo but takes a while: the rules, and that the Hub has the weights.
+
+    Raises:
+        UsageError: as `hold_against_rules`, or the weights cannot be had.
+    """
+    hold_against_rules(recipe, max(2, num_classes))
+    if recipe.model.weights == "hub":
+        pretrained.hub_weights(recipe.model.backbone)  # from then on they lie in the Hub's cache
+
+
 def _demand_stages(model: Classifier, recipe: ResolvedRecipe) -> None:
     try:
         stage_names(model)

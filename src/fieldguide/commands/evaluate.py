@@ -22,6 +22,7 @@ from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import clipped_sentence
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import PhotosError, UsageError, counted, listing, shown
+from fieldguide.evaluation.metrics import confusion
 from fieldguide.storage import problem_with_output_file, write_json
 from fieldguide.world import Device
 
@@ -143,6 +144,10 @@ def _figures(
     fitted = known.was_fitted_on(part)
     calibration = judge.calibration_of(loaded.predictor, judged.predictions, part, fitted_on_these=fitted)
     figures = {"part": part, **judged.figures(), "calibration": calibration, **loaded.described()}
+    predictions = judged.predictions
+    whole = confusion(predictions.labels, predictions.predicted(), predictions.classes)
+    figures["per_class"] = [row | {"f1": whole["f1"][row["class"]]} for row in figures["per_class"]]
+    figures |= {"macro_f1": whole["macro_f1"], "confusion_matrix": whole["confusion_matrix"]}
     return figures | ({"photos_sha256": sha256_of_test(looked_at)} if part == "test" else {})
 
 

@@ -110,6 +110,24 @@ def class_table(
     ]
 
 
+def confusion(
+    labels: npt.NDArray[np.int64], predicted: npt.NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Any]:
+    """The whole table of mistakes: `confusion_matrix` (a row per actual class, a column per predicted one), `f1` per
+    class (None for a class without photos and predictions), and their mean over classes with photos, `macro_f1`.
+    """
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    np.add.at(matrix, (labels, predicted), 1)
+    images, answers, right = matrix.sum(1), matrix.sum(0), np.diag(matrix)
+    found = [2 * r / (i + a) if i + a else None for r, i, a in zip(right.tolist(), images, answers, strict=True)]
+    judged = [float(value) for value, count in zip(found, images, strict=True) if count and value is not None]
+    return {
+        "macro_f1": sum(judged) / len(judged) if judged else None,
+        "f1": {name: None if value is None else float(value) for name, value in zip(classes, found, strict=True)},
+        "confusion_matrix": {"classes": list(classes), "rows": matrix.tolist()},
+    }
+
+
 def share_columns(
     name: str, successes: npt.NDArray[np.int64], trials: npt.NDArray[np.int64], worth: npt.NDArray[np.float64]
 ) -> list[dict[str, float | None]]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fieldguide.recipe.names import nearest
 from fieldguide.recipe.schema import Recipe, Training
-from fieldguide.settings import NONE, Phase
+from fieldguide.settings import NONE, Phase, Rounds
 
 OF_A_PROBE = {"trainable": "head", "max_epochs": 1, "min_improvement": None, "patience_epochs": None}
 
@@ -26,9 +26,11 @@ def of_phases(recipe: Recipe) -> Iterator[Contradiction]:
 
 
 def _of_a_plan(recipe: Recipe) -> Iterator[Contradiction]:
-    """A plan writes phases and rounds itself, with augmentations of its own choice."""
-    for name in ("phases", "rounds", "max_epochs"):
-        if dict(recipe.training)[name] != Training.model_fields[name].get_default():
+    """A plan writes phases and rounds itself, with augmentations of its own choice; how many may be bounded."""
+    bounded = recipe.training.rounds.model_copy(update={"max_rounds": Rounds().max_rounds})
+    written = {"phases": recipe.training.phases, "rounds": bounded}
+    for name, value in written.items():
+        if value != Training.model_fields[name].get_default():
             yield Contradiction(
                 (f"training.{name}", "training.plan"),
                 f"training.{name} would be ignored, because training.plan is auto and writes its own; leave "

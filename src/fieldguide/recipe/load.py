@@ -95,7 +95,8 @@ def to_yaml(recipe: Recipe, heading: str = "") -> str:
     """A recipe as YAML that reads back as the same recipe."""
     tree = recipe.model_dump(mode="json")
     if recipe.training.plan == "auto":  # the plan writes them
-        del tree["training"]["phases"], tree["training"]["rounds"]
+        del tree["training"]["phases"]
+        tree["training"]["rounds"] = {"max_rounds": recipe.training.rounds.max_rounds}
     return dump(tree, heading)
 
 

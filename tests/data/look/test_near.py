@@ -45,6 +45,15 @@ def test_a_copy_is_found_and_nothing_else(tmp_path, copy):
     assert list(found) == [(2, 6)] and 0 <= found[2, 6] <= 0.25
 
 
+@pytest.mark.parametrize("side", [112, 224, 256])
+def test_a_copy_squashed_into_a_square_is_found_across_parts(tmp_path, side):
+    images = [scene(number, (300, 225)) for number in range(6)]
+    squashed = images[2].resize((side, side), Image.Resampling.BICUBIC)
+    others = [scene(number, (224, 224)) for number in range(10, 13)]
+    found = pairs(tmp_path, *images, squashed, *others, parts=[["train"]] * 6 + [["val"]] * 4)
+    assert list(found) == [(2, 6)]
+
+
 def test_each_photo_is_compared_with_the_best_of_every_part_however_many_its_own_part_has(tmp_path):
     burst = [encoded(scene(5, (320, 240)), quality=quality) for quality in (*range(70, 95), 34, 30)]
     parts = [["train"]] * 25 + [["train", "val"], ["test"]]
@@ -146,7 +155,9 @@ def candidates_of_lists(prints, aspects):
         bits = np.bitwise_count(hashes[start : start + near.ROWS_AT_ONCE, None] ^ hashes[None])
         row, other = np.nonzero(bits <= near.MAX_HASH_BITS)
         row += start
-        keep = (row != other) & (np.abs(shape[row] - shape[other]) <= near.MAX_LOG_ASPECT)
+        square = np.minimum(np.abs(shape[row]), np.abs(shape[other])) <= near.SQUARE_LOG_ASPECT
+        squashed = square & (bits[row - start, other] <= near.MAX_SQUASHED_BITS)
+        keep = (row != other) & (squashed | (np.abs(shape[row] - shape[other]) <= near.MAX_LOG_ASPECT))
         row, other = row[keep], other[keep]
         if len(row) < near.DENSE_PAIRS_PER_PHOTO * len(rough):
             alike = np.einsum("ij,ij->i", rough[row], rough[other])

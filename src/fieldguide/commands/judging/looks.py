@@ -23,7 +23,11 @@ def keep_in_runs(loaded: Loaded, figures: Mapping[str, Any]) -> list[str]:
 
 def _keep_in_run(path: Path, figures: Mapping[str, Any] | None) -> list[str]:
     """Counts an evaluation on test photos in a run's result, with any figures; returns what could not be done."""
-    short = {key: value for key, value in (figures or {}).items() if key not in ("per_class", "confused_pairs")}
+    short = {
+        key: value
+        for key, value in (figures or {}).items()
+        if key not in ("per_class", "confused_pairs", "confusion_matrix")
+    }
     try:
         run = run_of(path)
         if run is None or not run.result.is_file():

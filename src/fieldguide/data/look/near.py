@@ -1,4 +1,4 @@
-"""Near duplicates: the same photo encoded again, resized, or cut by up to 3 % a side.
+"""Near duplicates: the same photo encoded again, resized, cut by up to 3 % a side, or squashed into a square.
 
 Candidates are pairs whose perceptual hashes (pHash, 64 bits) differ in few bits; each is then confirmed by
 laying the two prints over one another and comparing pixels, so that a class of look-alikes does not flood the
@@ -23,6 +23,8 @@ Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 MAX_HASH_BITS = 18  # 500 photos cut by up to 3 % a side differed from their originals by 16 bits at most
 MAX_LOG_ASPECT = 0.09  # 6 % off one axis, and the rounding of a small photo
+SQUARE_LOG_ASPECT = 0.01  # a square photo may be one of any shape, squeezed for a network
+MAX_SQUASHED_BITS = 10  # prints are squeezed into squares themselves, so such a copy differs by its pixels alone
 MIN_ROUGH_CORRELATION = 0.7
 MOST_CANDIDATES = 8  # a photo's best ones of each part: a fixed camera makes thousands of look-alikes
 MIN_CORRELATION = 0.85
@@ -152,7 +154,10 @@ def _best_of_block(
 def _possible(hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], row: int) -> Flags:
     """(photos,) which of them hash and shape do not tell apart from one."""
     bits = np.bitwise_count(hashes ^ hashes[row])
-    found: Flags = (bits <= MAX_HASH_BITS) & (np.abs(shape[row] - shape) <= MAX_LOG_ASPECT)
+    alike = np.abs(shape[row] - shape) <= MAX_LOG_ASPECT
+    is_square = np.abs(shape) <= SQUARE_LOG_ASPECT
+    squashed = (bits <= MAX_SQUASHED_BITS) & (is_square | is_square[row])
+    found: Flags = ((bits <= MAX_HASH_BITS) & alike) | squashed
     found[row] = False
     return found
 
