@@ -5,10 +5,12 @@ import json
 import os
 import signal
 import sys
+import tarfile
 import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,9 +23,13 @@ from safetensors.torch import save
 from fieldguide.commands.trial.request import Request, demand_same_recipe, read_request, write_request
 from fieldguide.data.batch.waiting import Waiting
 from fieldguide.data.look.facts import facts_of
+from fieldguide.data.look.files import images_below
+from fieldguide.data.look.listed import matched, rows_of
 from fieldguide.data.look.scan import Photo
+from fieldguide.data.read.archive import forget_archives, unpacked
 from fieldguide.data.read.decode import decode
 from fieldguide.data.split.partition import Row, Split, read_split, write_split
+from fieldguide.data.table.match import Names
 from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
 from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle
@@ -41,6 +47,8 @@ from fieldguide.training.loop import train
 from fieldguide.training.observers import Observers
 from fieldguide.training.plan import Convergence, next_stage
 from fieldguide.training.under_way import UnderWay
+from tests.data.table.variants import LABELS, TEXTS
+from tests.data.table.variants import parquet as write_parquet
 from tests.odd_photos import odd_contents
 from tests.training.test_checkpoint import made, stopping_after
 from tests.training.test_loop import PLAN, Diary, network
@@ -271,7 +279,41 @@ def _images() -> list[bytes]:
     return [content for content in odd_contents().values() if len(content) < 30_000]
 
 
+def _archives() -> list[bytes]:
+    found = []
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", kind) as archive:
+            archive.writestr("a/1.png", b"some bytes" * 20)
+        found.append(content.getvalue())
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a/1.png"))
+    return [*found, content.getvalue()]
+
+
+def _read_archive(path: Path) -> None:
+    images_below(unpacked(path))
+    forget_archives()
+
+
+def _tables() -> list[bytes]:
+    return [content for _, content in TEXTS.values()]
+
+
+def _parquet() -> list[bytes]:
+    return [_written(write_parquet, "a.parquet")]
+
+
+def _read_table(path: Path) -> None:
+    names = Names(list(LABELS))
+    matched(rows_of(path, None, names), names, list(LABELS))
+
+
 AREAS = {
+    "table": Area(_tables, _read_table, "labels.csv"),
+    "table in Parquet": Area(_parquet, _read_table, "labels.parquet"),
+    "archive": Area(_archives, _read_archive, "photos.zip"),
     "recipe": Area(_recipes, lambda path: read_draft(path).demand(), "r.yaml"),
     "bundle": Area(_descriptions, _read_description, "model.json"),
     "bundle weights": Area(lambda: [_bundle()[1]], _read_bundle_weights, "model.safetensors"),

@@ -77,7 +77,7 @@ def rows_to_judge(
     rows = []
     for photo in photos:
         key = content.get(photo.file, photo.file)
-        group = group_of.get(key, key if key in several else "")
+        group = group_of.get(key, key if key in several else photo.group)  # the group of a table, if nothing else
         rows.append(Row(photo.file, photo.class_name or "", part, content.get(photo.file, ""), group=group))
     return rows
 

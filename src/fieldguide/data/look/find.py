@@ -14,6 +14,7 @@ from fieldguide.data.read.formats import format_of
 from fieldguide.data.table.read import looks_like_table
 from fieldguide.errors import UsageError
 
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
 Tell = Callable[[str], None]
 
 
@@ -71,11 +72,15 @@ def problem_with_source(source: Source) -> str | None:
         return None if place is None or is_archive_file(place) else problem_with_folder(place)
     if is_file and is_archive(source.path):
         return None
+    if is_file and source.path.suffix.lower() in WORKBOOKS:
+        return f"{source.path}: is a workbook; save its table as CSV, and give that"
     if is_file:
         return (
             f"{source.path}: is a file; give the folder that holds the photos, a table of labels (.csv, .tsv, .txt, "
             ".parquet, .jsonl, .json), or an archive (.zip, .tar)"
         )
+    if (looks_like_table(source.path) or is_archive(source.path)) and not source.path.exists():
+        return f"{source.path}: there is no such file"
     return problem_with_folder(source.path)
 
 

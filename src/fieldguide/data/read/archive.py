@@ -1,26 +1,23 @@
 """A .zip or .tar of photos, unpacked into the cache within bounds; no name in it leaves its folder."""
 
 import contextlib
-import lzma
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fieldguide.data.read.formats import has_image_ending
-from fieldguide.errors import PhotosError, UsageError, counted
+from fieldguide.errors import FieldguideError, PhotosError, UsageError, counted
 from fieldguide.storage import CACHE_PLACE, WRITING, cache_folder, digest
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 KIND = "archives"  # of the cache
 MOST_FILES = 2_000_000
 PIECE = 1 << 20
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 Member = tuple[str, Callable[[], IO[bytes] | None]]  # a file's name in the archive, and what opens it
 
 
@@ -84,12 +81,14 @@ def _unpack(path: Path, place: Path, room: int) -> tuple[int, int, int]:
             if source is not None:
                 with source, target.open("wb") as file:
                     size += _copy(source, file, room - size, path)
-    except DAMAGED as error:
-        raise PhotosError(f"{path}: is damaged or of an unknown kind ({error or type(error).__name__})") from None
-    except RuntimeError as error:  # what zipfile raises without a password
+    except FieldguideError:
+        raise
+    except RuntimeError as error:  # what zipfile raises without a password, or for an unknown compression
         raise PhotosError(f"{path}: cannot be unpacked ({error}); unpack it yourself and give the folder") from None
     except OSError as error:
         raise PhotosError(f"{path}: cannot be unpacked into {place.parent} ({error.strerror or error})") from None
+    except Exception as error:  # both libraries raise errors of any kind on damaged input
+        raise PhotosError(f"{path}: is damaged or of an unknown kind ({error or type(error).__name__})") from None
     return files, size, outside
 
 
@@ -112,7 +111,7 @@ def _members(path: Path) -> Iterator[Member]:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)
-                if not entry.is_dir() and kind in (0, stat.S_IFREG):
+                if entry.filename and not entry.filename.endswith("/") and kind in (0, stat.S_IFREG):
                     yield entry.filename, lambda entry=entry: archive.open(entry)  # type: ignore[misc]
         return
     with tarfile.open(path, "r:*") as tar:

@@ -79,9 +79,10 @@ def choose_columns(
     """
     for role, name in told.items():
         if name and name not in table.columns and not (table.has_heading is None and name in _first_row(table)):
-            raise UsageError(
-                f"{table.name}: --columns {role}={name}: there is no such column; there are {_list(table)}"
+            there = (
+                _list(table) if table.has_heading else f"{_list(table)}, or by line 1: {', '.join(_first_row(table))}"
             )
+            raise UsageError(f"{table.name}: --columns {role}={name}: there is no such column; there are {there}")
     if table.has_heading is None:
         table = _with_known_heading(table, told, is_photo)
     file = told.get("file") or _file(table, told, is_photo)

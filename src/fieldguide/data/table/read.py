@@ -1,8 +1,10 @@
 """A file with a table -> its columns as text. The only one that knows polars."""
 
+import contextlib
 import csv
 import io
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldguide.data.table.coco import is_coco, rows_of_coco
+from fieldguide.data.table.parquet import columns_of_parquet
 from fieldguide.data.table.text import SEPARATORS, SPACE, decoded, listed, separator_of
 from fieldguide.errors import UsageError, counted
 
@@ -52,13 +55,18 @@ class Table:
         if self.separator == SPACE or '"' not in self.source:
             return f"line {row + self.first + 1}"
         heading = bool(self.has_heading)
-        return f"line {self._begins[row + heading] + self.first - heading + 1}"
+        record, begins = row + heading, self._begins
+        begin = begins[record] if record < len(begins) else record  # a quotation mark inside a name
+        return f"line {begin + self.first - heading + 1}"
 
     @cached_property
     def _begins(self) -> list[int]:
         """The line that each record begins in, from 0; a quoted text may have several lines."""
         reader = csv.reader(io.StringIO(self.source), delimiter=self.separator)
-        return [0, *(reader.line_num for _ in reader)]
+        found = [0]
+        with contextlib.suppress(csv.Error):
+            found += (reader.line_num for _ in reader)
+        return found
 
     def with_heading(self) -> "Table":
         """The same, with the first row as names of the columns."""
@@ -92,7 +100,7 @@ def read_table(path: Path, is_heading: Callable[[Sequence[str]], bool], name: st
     except OSError as error:
         raise UsageError(f"{name}: cannot be read ({error.strerror or error})") from None
     if content.startswith(b"PAR1") or path.suffix.lower() in PARQUET:
-        return _from_parquet(content, name)
+        return Table(name, dict(columns_of_parquet(path, name)), True)
     if content.startswith(b"PK\3\4"):
         raise UsageError(f"{name}: is an Excel workbook or a zip; save the table as CSV, or give a .zip of photos")
     text, remark = decoded(content, name)
@@ -103,14 +111,16 @@ def read_table(path: Path, is_heading: Callable[[Sequence[str]], bool], name: st
     return _from_text(text, name, remarks, is_heading)
 
 
-def _from_parquet(content: bytes, name: str) -> Table:
+def parquet_in_this_process(path: str) -> int:
+    """Prints the columns of a Parquet file as JSON, or the problem; 0."""
     import polars
 
     try:
-        frame = polars.read_parquet(io.BytesIO(content))
-    except Exception as error:  # polars raises kinds of its own, and panics
-        raise UsageError(f"{name}: cannot be read as Parquet ({_first_line(error)})") from None
-    return Table(name, _as_text(frame, name), True)
+        answer: dict[str, Any] = {"columns": _as_text(polars.read_parquet(path), "it")}
+    except (Exception, polars.exceptions.PanicException) as error:  # polars raises kinds of its own
+        answer = {"problem": _first_line(error)}
+    json.dump(answer, sys.stdout)
+    return 0
 
 
 def _from_json(text: str, name: str, remarks: tuple[str, ...]) -> Table:
@@ -125,7 +135,7 @@ def _from_json(text: str, name: str, remarks: tuple[str, ...]) -> Table:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{name}: cannot be read as JSON ({_first_line(error)})") from None
-    except Exception as error:  # polars raises kinds of its own
+    except (Exception, polars.exceptions.PanicException) as error:  # polars raises kinds of its own
         raise UsageError(f"{name}: cannot be read as JSON lines ({_first_line(error)})") from None
     if is_coco(data):
         return Table(name, rows_of_coco(data, name), True, remarks)
@@ -177,7 +187,7 @@ def _frame(text: str, separator: str, name: str) -> "polars.DataFrame":
                 infer_schema_length=0,  # all text: 007 and NA stay
                 encoding="utf8-lossy",
             )
-        except Exception as error:  # polars raises kinds of its own
+        except (Exception, polars.exceptions.PanicException) as error:  # polars raises kinds of its own
             failed = error
     raise UsageError(_what_is_wrong(text, separator, name) or f"{name}: cannot be read ({_first_line(failed)})")
 
