@@ -1,13 +1,14 @@
 """What happens at test time alone: judged and served alike, and told."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from fieldguide import evaluate, load
+from fieldguide import UsageError, evaluate, load, predict
 from fieldguide.data.read.decode import read_photo
 from fieldguide.data.read.preprocess import center, normalize, pixels
 from fieldguide.evaluation.predictions import read_predictions
@@ -46,3 +47,32 @@ def test_a_run_with_flips_is_judged_as_it_serves(trained, mirrored):
     judged = evaluate(mirrored.path, photos, part="val", quiet=True)
     assert judged.figures["loss"] == pytest.approx(mirrored.result["validation"]["loss"], abs=1e-6)
     assert load(mirrored.path).preprocessing.flips == "horizontal"
+
+
+def test_predict_can_leave_the_mirror_images_out_and_says_so(trained, mirrored, tmp_path, capsys):
+    photos, plain = trained
+    inputs = photos / "val"
+    told = {}
+    for name, run, flips in (("one", mirrored, "none"), ("two", mirrored, "as-trained"), ("three", plain, "none")):
+        predict(run.path, inputs, tmp_path / f"{name}.csv", flips=flips, engine="plain")
+        told[name] = " ".join(capsys.readouterr().out.split())
+    kept = list(read_predictions(mirrored.path / "predictions.npz").files)
+    own = load(mirrored.path, flips="none")
+    assert own.preprocessing.flips == "none" and load(mirrored.path).preprocessing.flips == "horizontal"
+    rows = {
+        name: np.stack([row for _, row, _ in model.logits([photos / file for file in kept])])
+        for name, model in (("plain", plain.load("cpu")), ("own", own), ("mirrored", mirrored.load("cpu")))
+    }
+    np.testing.assert_array_equal(rows["own"], rows["plain"])  # the same weights
+    assert not np.allclose(rows["own"], rows["mirrored"], atol=1e-3)
+    assert pickle.loads(pickle.dumps(own)).preprocessing.flips == "none"
+    confidences = {name: (tmp_path / f"{name}.csv").read_text() for name in told}
+    assert confidences["one"] != confidences["two"]
+    assert "without mirror images: half the time, but the run was judged and calibrated with them" in told["one"]
+    assert "mirror images" not in told["two"] and "flips none changes nothing" in told["three"]
+
+
+def test_flips_that_there_are_not_are_refused(trained, tmp_path):
+    with pytest.raises(UsageError, match="flips: 'vertical' must be as-trained or none"):
+        predict(trained[1].path, trained[0] / "val", tmp_path / "x.csv", flips="vertical", quiet=True)
+    assert not (tmp_path / "x.csv").exists()

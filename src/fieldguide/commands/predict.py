@@ -14,11 +14,13 @@ from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import Answering, Status, clipped_sentence
+from fieldguide.deploy.origin import AS_TRAINED
 from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.deploy.sorting import How, problem_with_sorting, sort_into
 from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, in_batches
 from fieldguide.errors import UsageError, counted, listing
+from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.recipe.overrides import Overrides
 from fieldguide.storage import is_written_through, no_formula
 from fieldguide.world import Device
@@ -65,6 +67,7 @@ def predict(
     spreadsheet_safe: bool = False,
     device: Device = "auto",
     engine: str = AUTO,
+    flips: str = AS_TRAINED,
     allow_broken_rules: bool = False,
     resume: bool = False,
     sort_into: str | Path | None = None,
@@ -88,6 +91,8 @@ def predict(
         engine: `auto` (the default here: the fastest for so many photos, checked against plain), `plain` (the default
             of `fieldguide.load`: fp32, photos decoded at full size, as in training's validation), `folded`,
             `compiled` or `openvino`. With another engine than plain, large JPEGs are decoded at reduced size.
+        flips: `none` leaves out the mirror images that a run may ask for (`data.test_flips`), in half of the time;
+            `as-trained` keeps them.
         allow_broken_rules: continue if the ensemble breaks a run's rule, and say so.
         resume: go on with a prediction that was interrupted, with the same arguments; it gives the same bytes.
         sort_into: folder for copies of the photos, one folder per predicted class, and `unsure` and `failed`.
@@ -117,12 +122,14 @@ def predict(
     paths = (path for _, path in inputs.photos if isinstance(path, Path))
     demand_free_outputs({"-o": None if to_stdout else target}, paths, inputs.lists)
     demand_different_rows(inputs.photos, format)
-    loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules)
+    loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules, flips=flips)
     if raised is not None:
         loaded.predictor.raise_bound(raised)
     _demand_fit(loaded, top, unsure_below, screen)
     _announce(inputs, loaded, screen)
-    options = (top, format, unsure_below, spreadsheet_safe, str(device), engine, raised)
+    if flips == "none":
+        screen.say(_without_mirrors(loaded))
+    options = (top, format, unsure_below, spreadsheet_safe, str(device), engine, flips, raised)
     about = about_prediction(inputs.photos, loaded.paths, options)
     asked = _Asked(target, format, top, unsure_below, spreadsheet_safe, resume, folder, links)
     return _write(inputs.photos, loaded, asked, about, screen)
@@ -140,6 +147,14 @@ def _announce(inputs: Inputs, loaded: Loaded, screen: Screen) -> None:
     skipped = f" ({counted(inputs.others, 'other file')} skipped)" if inputs.others else ""
     together = f" with the mean of {len(loaded.paths)} runs" if len(loaded.paths) > 1 else ""
     screen.say(f"predicting {counted(len(inputs.photos), 'photo')}{together}{skipped}")
+
+
+def _without_mirrors(loaded: Loaded) -> str:
+    """What leaving out mirror images changes."""
+    asked = [read_description(find_bundle(path)).preprocessing.get("flips", "none") for path in loaded.paths]
+    if "horizontal" not in asked:
+        return "--flips none changes nothing: no mirror images are asked for here"
+    return "without mirror images: half the time, but the run was judged and calibrated with them"
 
 
 @dataclass(frozen=True)

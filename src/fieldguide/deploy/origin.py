@@ -1,6 +1,6 @@
 """Where a predictor's network comes from: loaded from its bundle, and loaded again in a process that it was sent to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fieldguide.data.read.preprocess import Preprocessing
@@ -13,6 +13,8 @@ from fieldguide.model.bundle import Description, find_bundle, load_classifier
 from fieldguide.model.classifier import Classifier, UpToHead
 from fieldguide.world import Device, choose_device
 
+AS_TRAINED = "as-trained"  # mirror images where the bundle asks for them
+FLIPS = (AS_TRAINED, "none")
 ENGINE_BATCH = {"cpu": 32, "cuda": 128}  # on a CPU, 64 at 224 px are fetched from the system and given back each time
 
 
@@ -29,16 +31,21 @@ class Computing:
 
 @dataclass(frozen=True)
 class Origin:
-    """A bundle as it was when it was loaded, with device and engine as requested; plain data."""
+    """A bundle as it was when it was loaded, with device, engine and flips as requested; plain data."""
 
     folder: Path
     device: str
     engine: str
     description: Description
+    flips: str = AS_TRAINED
 
     @classmethod
-    def load(cls, path: str | Path, device: Device, engine: str) -> tuple["Origin", Computing]:
+    def load(cls, path: str | Path, device: Device, engine: str, flips: str = AS_TRAINED) -> tuple["Origin", Computing]:
         """Loads a run's or a bundle's model.
+
+        Args:
+            path, device, engine: as for `load_predictor`.
+            flips: `as-trained`: as the bundle asks for; `none`: no mirror images.
 
         Raises:
             UsageError: no bundle there, a damaged one, no such device, or no such engine.
@@ -48,7 +55,7 @@ class Origin:
         settle_after_fork(chosen)
         folder = find_bundle(Path(path)).absolute()
         classifier, description = load_classifier(folder)
-        made = cls(folder, str(device), engine, description)
+        made = cls(folder, str(device), engine, description, flips)
         return made, made._computing(classifier)
 
     def load_again(self) -> Computing:
@@ -63,9 +70,15 @@ class Origin:
             raise UsageError(f"{self.folder}: the bundle changed after the predictor was pickled; load it again")
         return self._computing(classifier)
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The bundle's, with the flips that were requested."""
+        own = Preprocessing.from_dict(self.description.preprocessing)
+        return replace(own, flips="none") if self.flips == "none" else own
+
     def _computing(self, classifier: Classifier) -> Computing:
         device = choose_device(self.device)
-        preprocessing = Preprocessing.from_dict(self.description.preprocessing)
+        preprocessing = self.preprocessing
         side, batch = preprocessing.image_size_px, ENGINE_BATCH[device.type]
         is_mirrored = preprocessing.flips == "horizontal"
         about = key(self.description.architecture, side, batch, device, is_mirrored=is_mirrored)

@@ -9,6 +9,7 @@ from fieldguide.commands.judging.seen_before import Before, read_before
 from fieldguide.data.split.partition import Split, read_split
 from fieldguide.deploy.answers import Answering
 from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
+from fieldguide.deploy.origin import AS_TRAINED
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import DESCRIPTION_FILE, Description, find_bundle, read_description
@@ -53,7 +54,13 @@ class Loaded:
 
 
 def load_runs(
-    runs: Runs, device: Device, engine: str, *, draft: bool = False, allow_broken_rules: bool = False
+    runs: Runs,
+    device: Device,
+    engine: str,
+    *,
+    draft: bool = False,
+    allow_broken_rules: bool = False,
+    flips: str = AS_TRAINED,
 ) -> Loaded:
     """Loads a run or a bundle, or several as an ensemble, which may break a run's rule if that is allowed.
 
@@ -65,7 +72,7 @@ def load_runs(
     if len(paths) == 1:
         if allow_broken_rules:
             raise UsageError(f"{ALLOW}: is only for several runs; leave it out")
-        return Loaded(load_predictor(paths[0], device, engine, draft=draft), paths, None)
+        return Loaded(load_predictor(paths[0], device, engine, draft=draft, flips=flips), paths, None)
     names = [str(path) for path in paths]
     folders = [find_bundle(path) for path in paths]
     _demand_different(folders, names)
@@ -76,7 +83,7 @@ def load_runs(
     verdict = verdict_on_ensemble(members)
     if not verdict["kept"] and not allow_broken_rules:
         raise UsageError(*verdict["broken"], f"leave a run out, or allow it with {ALLOW}")
-    predictors = [load_predictor(path, device, engine, draft=draft) for path in paths]
+    predictors = [load_predictor(path, device, engine, draft=draft, flips=flips) for path in paths]
     return Loaded(Ensemble(predictors, names), paths, verdict)
 
 
