@@ -1,6 +1,11 @@
 """`model.backbone: auto` in a training: chosen before any photo is read, said, and written into the run's recipe."""
 
+from pathlib import Path
+
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from fieldguide import UsageError, experiment, train
 from fieldguide.assemble import backbone as module
@@ -91,3 +96,28 @@ def test_a_backbone_that_was_not_chosen_because_of_other_mistakes_is_none_itself
         with pytest.raises(UsageError) as error:
             train(root, output=tmp_path / "run", weights=tmp_path / "no.pth", overrides=(*SHORT, setting), quiet=True)
         assert "no such file" in str(error.value) and "auto is not available here" not in str(error.value)
+
+
+def test_a_folder_of_weights_is_measured_kept_in_the_result_and_trained_again_without_measuring(
+    tmp_path, make_photos, capsys
+):
+    photos, folder = make_photos(tmp_path / "photos", TWO), tmp_path / "weights"
+    folder.mkdir()
+    for name in ("test_resnet", "test_byobnet"):
+        torch.manual_seed(0)
+        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
+    run = train(photos, output=tmp_path / "run", weights=folder, overrides=SHORT)
+    tried = run.result["backbones"]
+    assert {each["backbone"] for each in tried["tried"]} == {"test_resnet.r160_in1k", "test_byobnet.r160_in1k"}
+    own = read_recipe(run.path / "recipe.yaml").model
+    assert (own.backbone, own.weights) == (tried["backbone"], tried["weights"]) and Path(own.weights).is_file()
+    assert "model.backbone: auto chooses from 2 candidates" in (said := capsys.readouterr().out)
+    assert f"auto is {own.backbone} (loss" in " ".join(said.split())
+    again = train(photos, recipe=run.path / "recipe.yaml", output=tmp_path / "again", quiet=True)
+    assert again.result["backbones"] is None and again.result["validation"]["loss"] == run.result["validation"]["loss"]
+    (folder / f"{own.backbone.partition('.')[0]}.safetensors").rename(tmp_path / "test_resnet.safetensors")
+    only = train(photos, output=tmp_path / "only", weights=folder, overrides=SHORT)
+    assert only.result["backbones"] is None and only.result["backbone"] != own.backbone
+    assert "the only candidate; nothing to measure" in " ".join(capsys.readouterr().out.split())
+    earlier = train(photos, output=tmp_path / "earlier", weights=run.path, overrides=SHORT, quiet=True)
+    assert earlier.result["backbone"] == own.backbone

@@ -170,5 +170,5 @@ def test_of_a_whole_training(trained, tmp_path, reword, small):
 
 
 def read_resolved(root, settings):
-    _, recipe = preparing.demand_request(root, "resnet34-adam", settings, None, "cpu", [])
+    _, recipe, _ = preparing.demand_request(root, "resnet34-adam", settings, None, "cpu", [])
     return recipe

@@ -5,7 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from fieldguide.model.backbone import make_backbone, pretrained_preprocessing, problem_with_backbone
-from fieldguide.model.table import known_backbones
+from fieldguide.model.pretrained import licence
+from fieldguide.model.table import candidates, known_backbones
 
 BY_NAME = {known.name: known for known in known_backbones()}
 COUNTED = [
@@ -48,3 +49,16 @@ def test_cost_goes_with_the_area():
     known = BY_NAME["resnet50.a1_in1k"]
     assert known.gmacs_at(known.image_size_px) == known.gmacs
     assert known.gmacs_at(2 * known.image_size_px) == 4 * known.gmacs
+
+
+@pytest.mark.parametrize("known", candidates(), ids=lambda known: known.name)
+def test_a_candidate_is_what_timm_and_torch_say_of_it(known):
+    assert problem_with_backbone(known.name) is None and licence(known.name) == known.licence
+    assert known.image_size_px == pretrained_preprocessing(known.name)["image_size_px"]
+    with torch.device("meta"):
+        network = make_backbone(known.name).network.eval()
+    assert known.parameters == sum(parameter.numel() for parameter in network.parameters())
+    with FlopCounterMode(display=False) as counter:
+        network(torch.empty(1, 3, known.image_size_px, known.image_size_px, device="meta"))
+    assert known.gmacs == pytest.approx(counter.get_total_flops() / 2e9, abs=0.0006)
+    assert (known.top1_percent is None) == (known.top1_size_px is None)

@@ -4,10 +4,11 @@ import fnmatch
 from dataclasses import dataclass
 
 from fieldguide.errors import UsageError, counted
-from fieldguide.model.backbone import pretrained_on
 from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.model.pretrained import licence, pretrained_on
 from fieldguide.model.table import KnownBackbone, known_backbones
 from fieldguide.recipe.resolve import HEAD_WIDTH
+from fieldguide.recipe.rules import allows_commercial_use
 from fieldguide.recipe.schema import AUTO, Recipe
 
 # A step is a forward pass and a backward one of twice its work (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
@@ -56,11 +57,11 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
         return recipe, ""
     if recipe.model.weights not in ("hub", "none"):
         raise UsageError(f"model.backbone: auto cannot know which backbone {recipe.model.weights} has; name it")
-    allowed = [known for known in known_backbones() if _is_allowed(recipe, known)]
+    allowed = [known for known in known_backbones() if is_allowed(recipe, known.name, known.parameters)]
     affordable = [known for known in allowed if budget.allows(_gmacs(recipe, known))]
     by_accuracy = sorted(affordable, key=lambda known: (-known.top1_percent, _gmacs(recipe, known)))
     by_cost = sorted(allowed, key=lambda known: (_gmacs(recipe, known), -known.top1_percent))
-    chosen = next((known for known in [*by_accuracy, *by_cost] if _has_room(recipe, known, num_classes)), None)
+    chosen = next((known for known in [*by_accuracy, *by_cost] if has_room(recipe, known.name, num_classes)), None)
     if chosen is None:
         raise UsageError(
             f"model.backbone: auto knows {counted(len(known_backbones()), 'ResNet')}, but the rules allow none of them "
@@ -70,25 +71,27 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
     return made, _sentence(recipe, chosen, budget, len(affordable))
 
 
-def _is_allowed(recipe: Recipe, known: KnownBackbone) -> bool:
-    """Whether the rules allow it, as far as its table entry says."""
+def is_allowed(recipe: Recipe, name: str, parameters: int, *, is_known: bool = True) -> bool:
+    """Whether the rules allow a backbone, as far as its table entry says; `is_known`: the weights are the published."""
     rules = recipe.rules
-    if rules.max_parameters is not None and known.parameters >= rules.max_parameters:
+    if rules.max_parameters is not None and parameters >= rules.max_parameters:
         return False
-    if rules.backbones is not None and not any(fnmatch.fnmatchcase(known.name, rule) for rule in rules.backbones):
+    if rules.backbones is not None and not any(fnmatch.fnmatchcase(name, rule) for rule in rules.backbones):
         return False
-    if recipe.model.weights == "none" or rules.pretraining == "any":
+    if recipe.model.weights == "none" or not is_known:
         return True
-    return rules.pretraining == "imagenet-1k" and pretrained_on(known.name) == "imagenet-1k"
+    if rules.licence == "commercial" and allows_commercial_use(licence(name)) is not True:
+        return False
+    return rules.pretraining == "any" or (rules.pretraining == "imagenet-1k" and pretrained_on(name) == "imagenet-1k")
 
 
-def _has_room(recipe: Recipe, known: KnownBackbone, num_classes: int) -> bool:
+def has_room(recipe: Recipe, name: str, num_classes: int) -> bool:
     """Whether it is within the rules with its head."""
     model, most = recipe.model, recipe.rules.max_parameters
     if most is None:
         return True
     width = model.head_width or HEAD_WIDTH[model.head]
-    made = make_on_meta(Architecture(known.name, model.head, width, 0.0, num_classes))
+    made = make_on_meta(Architecture(name, model.head, width, 0.0, num_classes))
     return count_parameters(made)["total"] < most
 
 
@@ -125,5 +128,6 @@ def _rules_in_words(recipe: Recipe) -> str:
         rules.max_parameters is not None and f"max_parameters {rules.max_parameters:,}",
         rules.backbones is not None and f"backbones {', '.join(rules.backbones)}",
         rules.pretraining != "any" and f"pretraining {rules.pretraining}",
+        rules.licence != "any" and f"licence {rules.licence}",
     ]
     return "; ".join(text for text in said if text)

@@ -210,7 +210,9 @@ def _read_recipes(
         try:
             start = None if weights is None else str(weights)
             own, told = experiment_folder.with_backbone_of_before(folder, recipe, overrides, start)
-            name, chosen = demand_request(source, recipe, own, weights, device, outputs, screen.say)
+            name, chosen, opened = demand_request(source, recipe, own, weights, device, outputs, screen.say)
+            if opened is not None:
+                screen.say(f"{name}: an experiment measures no backbones; it takes the first: {chosen.model.backbone}")
         except UsageError as error:
             problems += error.problems
             continue

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.begin import run_trial, seconds_for, seconds_left
 from fieldguide.commands.trial.carry_out import Run
+from fieldguide.commands.trial.choose_backbone import measured_backbone
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
 from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
 from fieldguide.data.look.source import as_source
@@ -17,6 +19,8 @@ from fieldguide.recipe.schema import Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback, demand_callbacks
 from fieldguide.world import Device
+
+NOT_IN_FOLDS = "model.backbone: auto measures nothing with split.folds, where each photo validates; it is"
 
 
 def train(
@@ -68,9 +72,17 @@ def train(
     demand_callbacks(callbacks)
     if minutes is not None:
         overrides = (*listed(overrides), {"training.max_minutes": minutes})
-    name, chosen = demand_request(source, recipe, overrides, weights, device, [run], screen.say)
+    name, chosen, opened = demand_request(source, recipe, overrides, weights, device, [run], screen.say)
     left = seconds_left(seconds_for(chosen.training.max_minutes, began))
-    prepared = prepare(source, chosen, screen, seconds_left=left)
+    candidates = [each.weights for each in opened.candidates] if opened else []
+    prepared = prepare(source, chosen, screen, candidates, left)
+    if opened is not None and chosen.split.folds is None:
+        paths = {photo.file: photo.path for photo in prepared.folder.photos}
+        seconds = None if left is None else left()
+        chosen, tried = measured_backbone(opened, prepared.split, paths, device, screen, seconds)
+        prepared = replace(prepared, backbones=tried)
+    elif opened is not None:
+        screen.say(f"{NOT_IN_FOLDS} {chosen.model.backbone}")
 
     def run_one(own: ResolvedRecipe, photos: Prepared, folder: RunFolder, trainings: int) -> Run:
         seconds = seconds_for(chosen.training.max_minutes, began, trainings)  # a plan's own recipe has no minutes

@@ -13,7 +13,7 @@ from torch import nn
 
 from fieldguide.errors import UsageError
 from fieldguide.model.features import Backbone
-from fieldguide.model.pretrained import config_of, tag_of
+from fieldguide.model.pretrained import config_of, tag_of, tags_of
 from fieldguide.model.pretrained import pretrained_on as pretrained_on
 from fieldguide.model.pretrained import pretrained_preprocessing as pretrained_preprocessing
 
@@ -28,11 +28,11 @@ def problem_with_backbone(name: str) -> str | None:
     """Why this name is not a backbone, with the nearest names; None if it is one."""
     if name == "auto":
         return "model.backbone: auto is not available here; name a backbone, such as resnet50.a1_in1k"
-    if _architecture(name) and (not tag_of(name) or tag_of(name) in _tags(_architecture(name))):
+    if _architecture(name) and (not tag_of(name) or tag_of(name) in tags_of(_architecture(name))):
         return None
     base, tag = name.removeprefix("timm/").partition(".")[::2]
     if tag and timm.is_model(base):
-        return f"model.backbone: timm has {base}, but no weights {tag!r}; it has {', '.join(_tags(base)) or 'none'}"
+        return f"model.backbone: timm has {base}, but no weights {tag!r}; it has {', '.join(tags_of(base)) or 'none'}"
     near = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     return f"model.backbone: timm has no network {name!r}{hint}"
@@ -74,11 +74,6 @@ def converted(network: nn.Module, found: dict[str, torch.Tensor]) -> dict[str, t
 def _architecture(name: str) -> str:
     base = name.removeprefix("timm/").partition(".")[0]
     return base if timm.is_model(base) else ""
-
-
-def _tags(architecture: str) -> list[str]:
-    known = timm.list_pretrained(f"{architecture}.*")
-    return [entry.partition(".")[2] for entry in known if entry.partition(".")[0] == architecture]
 
 
 def _create(name: str, image_size_px: int | None) -> tuple[nn.Module, int | None]:

@@ -8,7 +8,8 @@ import torch
 from fieldguide.errors import UsageError
 
 INSTEAD = (
-    "pass --weights FILE (a .safetensors or .pth of this network), --weights RUN (an earlier run), "
+    "pass --weights FILE (a .safetensors or .pth of this network), --weights FOLDER (such files, with model.backbone "
+    "auto), --weights RUN (an earlier run), "
     "or --weights none to train from scratch"
 )
 
@@ -46,7 +47,7 @@ def problem_with_hub_weights(name: str) -> str | None:
     source = config.get("hf_hub_id")
     if not source and not config.get("url"):
         return f"model.weights: timm has no pretrained weights for {name}; {INSTEAD}"
-    reason = None if not source or _in_hub_cache(source) else _silence_of_hub()
+    reason = None if not source or _in_hub_cache(source) else silence_of_hub()
     return reason and f"model.weights: no weights of {name} from the Hub ({reason}); {INSTEAD}"
 
 
@@ -84,6 +85,17 @@ def tag_of(name: str) -> str:
     return name.partition(".")[2]
 
 
+def architectures() -> list[str]:
+    """All names of timm's networks, without tags."""
+    return list(timm.list_models())
+
+
+def tags_of(architecture: str) -> list[str]:
+    """The names of a network's weights; empty if it has none."""
+    known = timm.list_pretrained(f"{architecture}.*")
+    return [entry.partition(".")[2] for entry in known if entry.partition(".")[0] == architecture]
+
+
 def is_cached(name: str) -> bool:
     """Whether the Hub's weights were fetched before."""
     source = config_of(name).get("hf_hub_id")
@@ -97,7 +109,7 @@ def _in_hub_cache(source: str) -> bool:
     return any(isinstance(try_to_load_from_cache(source, file), str) for file in names)
 
 
-def _silence_of_hub() -> str | None:
+def silence_of_hub() -> str | None:
     """Why the Hub does not answer; None if it does."""
     import urllib.error
     import urllib.request

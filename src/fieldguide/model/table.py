@@ -1,4 +1,4 @@
-"""The table of backbones that `model.backbone: auto` chooses from, as it stands in `backbones.csv` with its source."""
+"""The tables that `model.backbone: auto` chooses from: `backbones.csv` and `candidates.csv`, with their sources."""
 
 import csv
 import functools
@@ -29,8 +29,6 @@ class KnownBackbone:
 @functools.cache
 def known_backbones() -> tuple[KnownBackbone, ...]:
     """All rows, in the order of the file."""
-    text = Path(__file__).with_name("backbones.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return tuple(
         KnownBackbone(
             name=row["name"],
@@ -40,5 +38,40 @@ def known_backbones() -> tuple[KnownBackbone, ...]:
             top1_percent=float(row["top1_percent"]),
             top1_size_px=int(row["top1_size_px"]),
         )
-        for row in rows
+        for row in _rows("backbones.csv")
     )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of `candidates.csv`, whose head explains the columns; None: not published there."""
+
+    name: str
+    parameters: int
+    gmacs: float
+    image_size_px: int
+    top1_percent: float | None
+    top1_size_px: int | None
+    licence: str
+
+
+@functools.cache
+def candidates() -> tuple[Candidate, ...]:
+    """What `model.backbone: auto` measures where the rules do not name other backbones, in the order of the file."""
+    return tuple(
+        Candidate(
+            name=row["name"],
+            parameters=int(row["parameters"]),
+            gmacs=float(row["gmacs"]),
+            image_size_px=int(row["image_size_px"]),
+            top1_percent=float(row["top1_percent"]) if row["top1_percent"] else None,
+            top1_size_px=int(row["top1_size_px"]) if row["top1_size_px"] else None,
+            licence=row["licence"],
+        )
+        for row in _rows("candidates.csv")
+    )
+
+
+def _rows(file: str) -> list[dict[str, str]]:
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))

@@ -121,7 +121,7 @@ def load_weights(classifier: Classifier, source: str, backbone: str, classes: Se
     elif Path(source).is_dir():
         return _from_run(classifier, Path(source), pretrained_on, classes)
     else:
-        found = _plain_names(read_file(Path(source)))
+        found = read_weights_of_file(Path(source))
     not_used, not_filled = _fill(classifier, found, source)
     return LoadedWeights(source, pretrained_on, not_used, not_filled, licence=licence_of(source, backbone))
 
@@ -144,6 +144,20 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
     if not found:
         raise UsageError(f"model.weights: {path} contains no tensors")
     return found
+
+
+def read_weights_of_file(path: Path) -> dict[str, torch.Tensor]:
+    """As `read_file`, without the prefixes that wrappers add to every name."""
+    return _plain_names(read_file(path))
+
+
+def share_of(network: torch.nn.Module, found: Mapping[str, torch.Tensor]) -> float:
+    """The smaller of two shares: of the network's values that are in a file, and of the file's that are in it."""
+    fitting = _fitting(own := network.state_dict(), found)
+    values = sum(value.numel() for value in fitting.values())
+    beyond = sum(found[name].numel() for name in found if name not in fitting and not name.startswith(CLASSIFIERS))
+    whole = sum(value.numel() for value in own.values())
+    return float(min(values / max(1, whole), values / max(1, values + beyond)))
 
 
 def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from fieldguide.recipe.contradictions_of_phases import Contradiction, of_phases
 from fieldguide.recipe.resolve import BATCH_SIZE, largest_size_px
-from fieldguide.recipe.schema import AUTO, Recipe
+from fieldguide.recipe.schema import Recipe
 from fieldguide.settings import Policy
 
 MOST_RESIZED_PX = 8_192  # the limit of a bundle's preprocessing
@@ -143,12 +143,6 @@ def _of_soup_and_model(recipe: Recipe) -> Iterator[Contradiction]:
             "or allow more epochs",
         )
     weights = recipe.model.weights
-    if recipe.model.backbone == AUTO and weights not in ("hub", "none"):
-        yield Contradiction(
-            ("model.backbone", "model.weights"),
-            f"model.backbone is auto, but model.weights {weights} fits only one backbone; name it in model.backbone, "
-            "or set model.weights to hub or none",
-        )
     if recipe.rules.pretraining == "none" and weights != "none":
         yield Contradiction(
             ("rules.pretraining", "model.weights"),

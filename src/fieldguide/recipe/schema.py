@@ -24,17 +24,18 @@ class Model(Section):
     backbone: str = Field(
         default="resnet34.tv_in1k",
         min_length=1,
-        description="any timm backbone that gives pooled features; auto: the best known ResNet within rules and "
-        "minutes",
+        description="any timm backbone that gives pooled features; auto: the best on your training photos, within "
+        "rules and minutes",
     )
     weights: str = Field(
-        default="hub", min_length=1, description="hub, none, a .safetensors or .pth file, or an earlier run"
+        default="hub",
+        min_length=1,
+        description="hub, none, a .safetensors or .pth file, an earlier run; for backbone auto a folder of files, too",
     )
     features: Literal["last", "stages", "auto"] = Field(
         default="last",
         description="what the head takes; last: the backbone's pooled features; stages: those and the means of the two "
-        "feature maps before, at the same cost; auto: stages for a linear head on pretrained weights, if the backbone "
-        "has feature maps of several sizes",
+        "maps before, at the same cost; auto: stages for a linear head on pretrained weights, where there are such maps",
     )
     head: HeadKind = "linear"
     head_width: int | None = Field(default=None, ge=1, le=65_536, description="null: 1024 for bottleneck, 512 for mlp")

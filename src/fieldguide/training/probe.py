@@ -17,6 +17,8 @@ FEWEST_HELD_OUT = 20
 MOST_TO_CHOOSE = 20_000  # rows used to choose the strength; the probe is fitted on all
 MOST_ITERATIONS = 200
 TOLERANCE = 3e-4  # of the entries of the mean gradient
+ROUGH_STRENGTHS = (0.01, 0.1)
+ROUGHLY = (30, 1e-2)  # iterations and tolerance to compare backbones
 TOLERANCE_OF_ALL = 0.03  # of all entries together: with more classes each entry is smaller
 
 
@@ -107,13 +109,20 @@ def _loss(rows: Features, labels: Labels, held_out: Features, their: Labels, str
     return float((sums - logits[np.arange(len(own)), own]).mean())
 
 
-def _fit(rows: Features, labels: Labels, strength: float, num_classes: int) -> tuple[Any, Any]:
+def _fit(
+    rows: Features,
+    labels: Labels,
+    strength: float,
+    num_classes: int,
+    most_iterations: int = MOST_ITERATIONS,
+    tolerance: float = TOLERANCE,
+) -> tuple[Any, Any]:
     """scikit-learn's multinomial regression: (num_classes, features) weights and (num_classes,) biases."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    tolerance = min(TOLERANCE, TOLERANCE_OF_ALL / num_classes)
-    regression = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS, tol=tolerance)
+    tolerance = min(tolerance, TOLERANCE_OF_ALL / num_classes)
+    regression = LogisticRegression(C=strength, max_iter=most_iterations, tol=tolerance)
     with warnings.catch_warnings():
         # More iterations would only change the last digits of a starting point.
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -123,3 +132,30 @@ def _fit(rows: Features, labels: Labels, strength: float, num_classes: int) -> t
     if num_classes == 2:  # scikit-learn gives two classes one row: the second's logit over the first's
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return weight, bias
+
+
+def losses_beside(
+    rows: Features, labels: Labels, held_out: Features, their: Labels
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """What a probe fitted on rows makes of held-out ones: (held-out rows,) loss and whether it is right.
+
+    At the strength with the lowest loss. A class without a row in `labels` cannot be right; its loss is that of a
+    guess.
+    """
+    mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+    deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
+    known, place = np.unique(labels, return_inverse=True)
+    own = np.minimum(np.searchsorted(known, their), len(known) - 1)
+    is_known = known[own] == their
+    best: tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None = None
+    for strength in ROUGH_STRENGTHS:
+        weight, bias = _fit((rows - mean) / deviation, place, strength, len(known), *ROUGHLY)
+        logits = ((held_out - mean) / deviation @ weight.T + bias).astype(np.float64)
+        logits -= logits.max(axis=1, keepdims=True)
+        losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(their)), own]
+        losses = np.where(is_known, losses, np.log(len(known) + 1))
+        if best is not None and losses.mean() > best[0].mean():  # past its only minimum
+            break
+        best = losses, (logits.argmax(axis=1) == own) & is_known
+    assert best is not None
+    return best

@@ -71,6 +71,7 @@ def write_beginning(trial: Trial) -> None:
         plan=trial.assembled.told,
         photos_folder=None if source.photos is None else str(source.photos),
         columns=source.columns,
+        backbones=trial.prepared.backbones,
     )
     write_request(trial.run, request)
     write_rest_of_beginning(trial)

@@ -11,6 +11,7 @@ import torch
 from fieldguide import assemble, world
 from fieldguide.commands.judging.seen import Seen, demand_no_fold_was_seen, seen_by_weights
 from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.choose_backbone import OpenBackbone, first_backbone
 from fieldguide.commands.trial.in_time import InTime
 from fieldguide.commands.trial.told_groups import groups_as_told
 from fieldguide.data.look.facts import Facts
@@ -57,6 +58,7 @@ class Prepared:
     seen: Seen = field(default_factory=Seen)
     contents: Contents = field(default_factory=Contents)
     measured: Measured = field(default_factory=Measured)
+    backbones: Mapping[str, Any] | None = None  # what `model.backbone: auto` measured; see assemble.measuring
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -72,21 +74,23 @@ def demand_request(
     device: str,
     outputs: Sequence[RunFolder],
     tell: Callable[[str], None] = lambda _: None,
-) -> tuple[str, ResolvedRecipe]:
+) -> tuple[str, ResolvedRecipe, OpenBackbone | None]:
     """Checks everything in a request before any photo is read, and chooses the backbone if it is `auto`.
 
-    `outputs` are the folders of the runs; `tell` takes a sentence about the chosen backbone. Returns the recipe's name
-    and the resolved recipe; raises UsageError with all mistakes.
+    `outputs` are the folders of the runs; `tell` takes a sentence about the chosen backbone. Returns the recipe's name,
+    the resolved recipe, and the backbones that are still to be measured, if there are several; raises UsageError with
+    all mistakes.
     """
     draft = read_draft(recipe, overrides, None if weights is None else str(weights))
     chosen_device, wrong_device = _device(device)
-    made = draft.recipe
+    made, opened = draft.recipe, None
     source = Source.of(photos, made.data.class_folder)
     wrong_photos = problem_with_source(source)
     if made.model.backbone == AUTO and not draft.problems and not wrong_photos:
         counts = Counter(photo.class_name for photo in find_photos(source, tell).photos if photo.part == "train")
-        made, why = assemble.with_backbone(made, len(counts), counts.total(), chosen_device)
-        tell(why)
+        made, opened, told = first_backbone(made, len(counts), counts.total(), chosen_device)
+        for sentence in told:
+            tell(sentence)
     problems = [*draft.problems, *_problems_with_model(made)]
     if draft.recipe.training.more_epochs is not None:
         problems.append(
@@ -103,7 +107,7 @@ def demand_request(
         raise UsageError(*problems)
     resolved = assemble.resolved(made, chosen_device)
     assemble.demand_no_contradiction(resolved)
-    return draft.name, resolved
+    return draft.name, resolved, opened
 
 
 def _problems_with_model(recipe: Recipe) -> list[str]:

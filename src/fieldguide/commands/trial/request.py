@@ -38,7 +38,8 @@ class Request:
     `recipe` and `weights` (the source of the first weights) are plain data.
 
     `split_sha256` is of `split.csv`, or of `folds.csv` where it is a cross-validation: then the folder holds one run
-    per fold. `rules` is the verdict on the rules, `plan` the plan when it began, in sentences.
+    per fold. `rules` is the verdict on the rules, `plan` the plan when it began, in sentences, `backbones` what
+    `model.backbone: auto` measured.
     """
 
     photos: str
@@ -51,6 +52,7 @@ class Request:
     device: str
     is_cross_validation: bool = False
     plan: Sequence[str] = ()
+    backbones: Mapping[str, Any] | None = None
     photos_folder: str | None = None
     columns: str | None = None
 
@@ -145,7 +147,7 @@ def same_photos(run: RunFolder, request: Request, source: Source, recipe: Resolv
     demand_same_files(run, split, folder, recipe.data.max_megapixels, screen)
     check = read_json(run.check) if run.check.exists() else {}
     remarks = tuple(Remark(Topic.FROM_THE_RUN, sentence) for sentence in request.remarks)
-    return Prepared(folder, split, remarks, (), check)
+    return Prepared(folder, split, remarks, (), check, backbones=request.backbones)
 
 
 def demand_same_files(run: RunFolder, split: Split, folder: PhotoFolder, max_megapixels: float, screen: Screen) -> None:

@@ -51,6 +51,7 @@ def result_of(trial: Trial, state: State, judged: dict[str, Any]) -> dict[str, A
         "more_epochs": [more.epochs for more in state.more],
         "stopped": state.stopped.to_dict() if state.stopped else None,
         "plan": list(trial.assembled.told),
+        "backbones": trial.prepared.backbones,
         "out_of_time": state.out_of_time,
         "probe": _probe(state),
         **_cost(trial, state),
