@@ -35,7 +35,7 @@ class Model(Section):
     features: Literal["last", "stages", "auto"] = Field(
         default="last",
         description="what the head takes; last: the backbone's pooled features; stages: those and the means of the two "
-        "maps before, at the same cost; auto: stages for a linear head on pretrained weights, where there are such maps",
+        "maps before, at the same cost; auto: stages for a linear head on pretrained weights, where it has such maps",
     )
     head: HeadKind = "linear"
     head_width: int | None = Field(default=None, ge=1, le=65_536, description="null: 1024 for bottleneck, 512 for mlp")
