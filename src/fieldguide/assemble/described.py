@@ -10,6 +10,8 @@ import torch
 from fieldguide.assemble.backbone import Budget, resolve_backbone
 from fieldguide.assemble.speed import macs_per_second
 from fieldguide.data.batch.feed import NO_OPENCV, can_fuse
+from fieldguide.data.batch.guard import demand_guard
+from fieldguide.data.batch.worker_batches import FEW_PHOTOS
 from fieldguide.data.read.preprocess import Preprocessing, resized_side
 from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
@@ -122,13 +124,15 @@ def hold_against_rules(
     return found
 
 
-def demand_before_photos(recipe: ResolvedRecipe, num_classes: int) -> None:
-    """Checks what needs no photo but takes a while: the rules, and that the Hub has the weights.
+def demand_before_photos(recipe: ResolvedRecipe, num_classes: int, images: int) -> None:
+    """Checks what needs no photo's content: the rules, the Hub's weights, and a script that workers would run again.
 
     Raises:
-        UsageError: as `hold_against_rules`, or the weights cannot be had.
+        UsageError: as `hold_against_rules` and `demand_guard`, or the weights cannot be had.
     """
     hold_against_rules(recipe, max(2, num_classes))
+    if recipe.augmentation.engine == "reference" and images >= FEW_PHOTOS:
+        demand_guard()
     if recipe.model.weights == "hub":
         pretrained.hub_weights(recipe.model.backbone)  # from then on they lie in the Hub's cache
 

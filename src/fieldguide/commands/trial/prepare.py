@@ -157,7 +157,7 @@ def prepare(
     UsageError if the weights are a run whose split is damaged.
     """
     folder, of_table = _scanned(Source.of(photos, recipe.data.class_folder), recipe, screen)
-    assemble.demand_before_photos(recipe, len(folder.classes))
+    assemble.demand_before_photos(recipe, len(folder.classes), len(folder.part("train")))
     seen = seen_by_weights([recipe.model.weights, *weights])
     contents = _room_for_contents(recipe)
     in_time = InTime(screen, seconds_left)

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fieldguide.data.augment.reference import Augment, photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
+from fieldguide.data.batch.guard import demand_guard
 from fieldguide.data.batch.order import SHUFFLED, Order, cut, epoch_order
 from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.preprocess import pixels
@@ -41,6 +42,8 @@ class TrainingBatches:
         self.batch_size = batch_size
         if workers is None:
             workers = min(cores(), 16) if len(photos) >= FEW_PHOTOS else 0
+        if workers:
+            demand_guard()
         self._plan: list[list[tuple[str, int, int]]] = []  # of each epoch anew
         self._make_loader: Callable[[], DataLoader[Item]] = functools.partial(
             DataLoader,
