@@ -220,7 +220,7 @@ def test_a_training_that_was_out_of_time_can_be_trained_longer(tmp_path, make_ph
     ("settings", "named"),
     [
         (("training.phases=[{augmentation: none}]",), "training.phases would be ignored"),
-        (("training.rounds=1",), "training.rounds would be ignored"),
+        (("training.rounds={max_epochs: 3}",), "training.rounds would be ignored"),
         (("training.max_minutes=0",), "training.max_minutes"),
         (("training.plan=null", "training.phases.0.views=2"), "training.phases.0.views would be ignored"),
         (("training.plan=null", "training.phases.0.method=probe", "model.head=mlp"), "fits a linear head"),
