@@ -37,6 +37,7 @@ from fieldguide.world import multiplies_bfloat16, repeatable
 SHARE = 0.15  # of the minutes, to measure
 OPEN_SECONDS = 120.0  # without minutes
 TRAINED_SHARE = 0.6  # of the rest, in which a probe could see photos
+FOR_FORWARD = 0.6  # of the time to measure; the rest is for decoding and fitting
 HELD_OUT, HELD_OUT_A_CLASS = 200, 2  # at least; at most a fourth of the photos
 FEWEST_A_CLASS = 2  # photos to fit on
 MOST_SIDE_PX = 640  # of decoded photos that are kept
@@ -163,9 +164,7 @@ class Measuring:
             self._rung(alive, share)
             alive = sorted([each for each in alive if each.photos], key=lambda each: each.loss)
             is_last = len(alive) <= 2 or share >= 1 or self._gone() >= self.budget
-            keep = 1 if is_last else (len(alive) + 1) // 2
-            if is_last:
-                alive = _cheapest_of_equals(alive)
+            alive, keep = (_cheapest_of_equals(alive), 1) if is_last else (alive, (len(alive) + 1) // 2)
             done, alive = alive[keep:] + done, alive[:keep]
             if is_last:
                 break
@@ -226,7 +225,7 @@ class Measuring:
         """Fewer photos where even the fewest would take too long, then fewer candidates."""
         classes = len(self.split.classes)
         while True:
-            left = max(0.0, self.budget - self._gone())
+            left = FOR_FORWARD * max(0.0, self.budget - self._gone())
             photos = int(left / sum(each.seconds_a_photo for each in contenders))
             if photos < len(self.held) + self.fewest:
                 self._hold_out(max(TIMED, photos // 2), max(classes, photos // 2))
@@ -239,8 +238,8 @@ class Measuring:
         rungs = max(1, len(contenders) - 1).bit_length()
         held = sum(each.seconds_a_photo for each in contenders) * len(self.held)
         cost = sum(each.sees * each.seconds_a_photo for each in contenders)
-        left = self.budget - self._gone() - held
-        return min(1.0, max(0.0, left) / max(1e-9, 1.5 * cost * (1 + (rungs - 1) / 2)))
+        left = FOR_FORWARD * (self.budget - self._gone()) - held
+        return min(1.0, max(0.0, left) / max(1e-9, cost * (1 + (rungs - 1) / 2)))
 
     def _rung(self, alive: Sequence[Contender], share: float) -> None:
         for each in alive:
