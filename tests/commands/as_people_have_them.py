@@ -185,7 +185,7 @@ def _train(case: Case, given: Given, of_table: Given, root: Path, heard: _Heard)
     source = as_source(given["photos"], of_table.get("photos_folder"), of_table.get("columns"))
     settings = [*SETTINGS, *case.settings]
     try:
-        name, recipe = preparing.demand_request(source, "resnet34-adam", settings, None, "cpu", [])
+        name, recipe, _ = preparing.demand_request(source, "resnet34-adam", settings, None, "cpu", [])
         prepared = preparing.prepare(source, recipe, Screen(quiet=True))
     except FieldguideError as error:
         assert case.refused and re.search(case.refused, str(error)), error

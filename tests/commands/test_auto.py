@@ -191,7 +191,7 @@ def test_minutes_bound_every_fold_that_follows_the_plan_of_the_first(tmp_path, m
     monkeypatch.setattr("fieldguide.training.budget.MOST_EPOCHS", 2)
     settings = (*AT_32_PX, "split.folds=2")
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=settings, minutes=20, quiet=True)
-    assert shares == [(20, 2), (20, 1)]
+    assert shares == [(20, 1), (20, 2), (20, 1)]  # the first is for the look
     plans = [read_recipe(run.path / f"fold-{number}" / "recipe.yaml").training for number in (1, 2)]
     assert plans[0] == plans[1] and plans[0].max_minutes is None
 

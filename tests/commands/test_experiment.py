@@ -93,7 +93,7 @@ def test_where_the_test_photos_changed_the_trials_are_evaluated_on_them_again(do
 def test_a_test_folder_without_photos_is_none(done, small, tmp_path):
     folder, photos = shutil.copytree(done[1], tmp_path / "table"), shutil.copytree(done[0], tmp_path / "photos")
     for path in (photos / "test").rglob("*.png"):
-        path.rename(path.with_suffix(".heic"))
+        path.rename(path.with_suffix(".xyz"))
     for name in RECIPES:
         result = json.loads((folder / name / "result.json").read_text())
         (folder / name / "result.json").write_text(json.dumps({**result, "test": None}))

@@ -118,7 +118,7 @@ def test_a_size_that_the_network_does_not_take_is_refused_with_ones_that_it_take
     ("name", "size", "words"), [("levit_128s", 100, "try 96 or 128"), ("halonet_h1", 192, "try 256")]
 )
 def test_a_size_that_a_network_of_one_size_cannot_be_built_for_is_refused_with_ones_that_it_can(name, size, words):
-    model = make_on_meta(Architecture(name, "linear", None, 0.0, 2, size))
+    model = make_on_meta(Architecture(name, "linear", None, 0.0, 2, image_size_px=size))
     with pytest.raises(
         UsageError, match=f"data.image_size_px: {name} does not take {size} x {size} images .*; {words}"
     ):
@@ -126,7 +126,7 @@ def test_a_size_that_a_network_of_one_size_cannot_be_built_for_is_refused_with_o
 
 
 def test_a_network_of_one_size_is_built_for_the_size_of_the_recipe_and_takes_no_other():
-    model = make_on_meta(Architecture("levit_128s", "linear", None, 0.0, 2, 96))
+    model = make_on_meta(Architecture("levit_128s", "linear", None, 0.0, 2, image_size_px=96))
     demand_image_size(model, 96, "levit_128s")
     with pytest.raises(UsageError, match=r"data\.test_size_px: levit_128s does not take 128 x 128 .*; try 96$"):
         demand_image_size(model, 128, "levit_128s", "data.test_size_px")

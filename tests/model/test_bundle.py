@@ -70,7 +70,7 @@ def test_a_bundle_states_its_input_output_and_versions_as_plain_data(bundle):
 
 
 def test_joined_stages_come_back_and_an_earlier_bundle_has_the_last_features(tmp_path):
-    architecture = Architecture("resnet10t", "linear", None, 0.0, 3, "stages")
+    architecture = Architecture("resnet10t", "linear", None, 0.0, 3, "stages", 32)
     made = make_classifier(architecture)
     write_bundle(tmp_path, Description(architecture, CLASSES, PREPROCESSING, None), made.state_dict())
     loaded, description = load_classifier(tmp_path)

@@ -132,7 +132,7 @@ def test_a_family_is_probed_trained_folded_written_and_read_again(family, tmp_pa
     if not timm.is_model(name):
         pytest.skip(f"this version of timm has no {name}")
     torch.manual_seed(0)
-    described = Architecture(name, "linear", None, 0.0, 3, size)
+    described = Architecture(name, "linear", None, 0.0, 3, image_size_px=size)
     model = make_classifier(described)
     own = [parameter for parameter, _ in model.backbone.named_parameters()]
     assert sorted(parameter for stage in model.interface.stages() for parameter in stage) == sorted(own)

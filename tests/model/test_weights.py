@@ -262,7 +262,7 @@ def test_positions_of_another_image_size_are_resized_where_timm_can(tmp_path):
     published = timm.create_model("test_coatnet", num_classes=0)
     path = tmp_path / "test_coatnet.safetensors"
     save_file(published.state_dict(), path)
-    model = make_classifier(Architecture("test_coatnet", "linear", None, 0.0, 3, 96))
+    model = make_classifier(Architecture("test_coatnet", "linear", None, 0.0, 3, image_size_px=96))
     loaded = load_weights(model, str(path), "test_coatnet", ("a", "b", "c"))
     assert loaded.not_filled == () and model.backbone.eval()(torch.zeros(1, 3, 96, 96)).shape == (1, 128)
 
@@ -270,7 +270,7 @@ def test_positions_of_another_image_size_are_resized_where_timm_can(tmp_path):
 def test_positions_that_nobody_can_resize_are_refused_rather_than_left_random(tmp_path):
     path = tmp_path / "levit.safetensors"
     save_file(timm.create_model("levit_128s", num_classes=0).state_dict(), path)
-    model = make_classifier(Architecture("levit_128s", "linear", None, 0.0, 3, 96))
+    model = make_classifier(Architecture("levit_128s", "linear", None, 0.0, 3, image_size_px=96))
     with pytest.raises(UsageError, match=r"do not fit at 96 px.*attention_biases.*set data\.image_size_px to .* 224"):
         load_weights(model, str(path), "levit_128s", ("a", "b", "c"))
 

@@ -98,7 +98,7 @@ def test_what_nobody_can_compare_counts_by_its_name(season):
 def test_a_test_folder_without_photos_is_told_and_validation_taken_where_no_part_is_asked_for(trained, tmp_path):
     photos, run = Path(shutil.copytree(trained[0], tmp_path / "photos")), trained[1].path
     for path in (photos / "test").rglob("*.png"):
-        path.rename(path.with_suffix(".heic"))
+        path.rename(path.with_suffix(".xyz"))
     why = "test/ has class folders, but no file in them has an image ending"
     with pytest.raises(UsageError, match=f"class folders and photos in them; {why}"):
         evaluate(run, photos, part="test", quiet=True)
