@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fieldguide.errors import UsageError
+from fieldguide.errors import MachineError, UsageError
 from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.storage import digest, is_written_through, printable
 
@@ -61,13 +61,17 @@ class Unfinished:
         return bool(self.done)
 
     def add(self, rows: Sequence[Row], engines: Sequence[str]) -> None:
-        """Keeps a batch; `engines` computed it."""
+        """Keeps a batch; `engines` computed it. Raises MachineError if there is no room."""
         entry: dict[str, Any] = {"rows": [list(row) for row in rows]}
         if not self.done:
             self.engines = list(engines)
             entry["engines"] = self.engines
-        with self.path.open("ab") as file:
-            file.write(json.dumps(entry).encode() + b"\n")
+        try:
+            with self.path.open("ab") as file:
+                file.write(json.dumps(entry).encode() + b"\n")
+        except OSError as error:
+            why = f"{self.path}: cannot be written ({error.strerror or error})"
+            raise MachineError(f"{why}; make room there, then go on with the same command and --resume") from None
         self.done += len(rows)
 
     def rows(self) -> Iterator[Row]:
