@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from fieldguide.data.read.formats import FORMATS as KNOWN
@@ -28,6 +29,8 @@ def picture(number: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     """The bytes of a file."""
+    if kind == "JXL":
+        pytest.importorskip("pillow_jxl")
     for known in KNOWN:
         if known.plugin == kind:
             demand_decoder(known)  # a package that adds the format to Pillow

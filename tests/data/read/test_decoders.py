@@ -15,8 +15,6 @@ LATE = [known for known in FORMATS if known.decoder]
 
 @pytest.mark.parametrize("kind", LATE, ids=lambda kind: kind.name)
 def test_a_format_with_a_decoder_of_its_own_is_read(kind):
-    if kind.name == "JPEG XL":
-        pytest.importorskip("pillow_jxl")
     content = encoded(picture(3), kind.plugin)
     assert format_of(content) is kind and all(has_image_ending(f"x{ending.upper()}") for ending in kind.endings)
     assert np.abs(np.asarray(decode(content)).astype(int) - np.asarray(picture(3))).mean() < 20
@@ -29,8 +27,6 @@ def test_a_format_with_a_decoder_of_its_own_is_read(kind):
 
 @pytest.mark.parametrize("kind", LATE, ids=lambda kind: kind.name)
 def test_a_missing_decoder_is_named_with_the_line_that_installs_it(kind, tmp_path, monkeypatch):
-    if kind.name == "JPEG XL":
-        pytest.importorskip("pillow_jxl")
     path = tmp_path / f"x{kind.endings[0]}"
     path.write_bytes(encoded(picture(3), kind.plugin))
     assert missing_decoders([path]) == []
