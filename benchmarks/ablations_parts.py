@@ -70,6 +70,7 @@ PARTS = {
     for part in (
         Part(BASE, "the training itself", "yes", (), PLAIN),
         Part("no-probe", "head by chance", "probe", (), lambda epochs, _: f"[{_tuned(epochs)}]"),
+        Part("last-features", "features of the last stage alone", "of three", ("model.features=last",), PLAIN),
         Part("views", "probe on four augmented views", "one", (), _with(probe=_probe("mild", 4))),
         Part("one-rate", "one rate, 3e-4", "by depth", ("training.layer_decay=1",), PLAIN),
         Part(
