@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from fieldguide.training import probe as module
-from fieldguide.training.probe import INVERSE_STRENGTHS, MIDDLE, fit_probe
+from fieldguide.training.probe import MIDDLE, STRONGER, WEAKER, fit_probe
 
 
 def clusters(classes, photos, width=12, spread=1.0, seed=0):
@@ -41,21 +41,50 @@ def test_a_constant_feature_does_no_harm():
 def test_noise_gets_a_stronger_regularisation_than_clear_classes():
     clear = fit_probe(*clusters(4, 60, spread=0.7), 4, seed=0)
     noise = fit_probe(clusters(4, 60)[0], np.random.default_rng(1).integers(4, size=240), 4, seed=0)
-    assert noise.inverse_strength == INVERSE_STRENGTHS[0] < clear.inverse_strength
+    assert noise.inverse_strength == WEAKER[-1] < clear.inverse_strength
 
 
 def test_the_strength_is_chosen_on_rows_that_no_candidate_was_fitted_on(monkeypatch):
     features, labels = clusters(3, 50)
     asked = []
 
-    def loss(rows, own, held_out, their, strength):
+    def loss(rows, own, held_out, their, strength, start):
         asked.append((len(rows), len(held_out), {tuple(row) for row in rows} & {tuple(row) for row in held_out}))
-        return 1.0 - 0.1 * strength
+        return 1.0 - 0.1 * strength, None
 
     monkeypatch.setattr(module, "_loss", loss)
     fitted = fit_probe(features, labels, 3, seed=0)
-    assert fitted.inverse_strength == INVERSE_STRENGTHS[-1] and fitted.held_out == 30
+    assert fitted.inverse_strength == STRONGER[-1] and fitted.held_out == 30
     assert asked and all(entry == (120, 30, set()) for entry in asked)
+
+
+def test_a_fit_starts_from_the_best_before_it_and_the_search_ends_where_the_loss_grows(monkeypatch):
+    features, labels = clusters(3, 50)
+    asked = []
+
+    def loss(rows, own, held_out, their, strength, start):
+        asked.append((strength, start))
+        return abs(strength - wanted), strength
+
+    monkeypatch.setattr(module, "_loss", loss)
+    monkeypatch.setattr(module, "_fit", lambda *given, start: (np.zeros((3, features.shape[1])), np.full(3, start)))
+    for wanted, tried in (
+        (0.3, [(0.1, None), (0.3, 0.1), (1.0, 0.3)]),
+        (0.01, [(0.1, None), (0.3, 0.1), (0.03, 0.1), (0.01, 0.03)]),
+        (0.1, [(0.1, None), (0.3, 0.1), (0.03, 0.1)]),
+    ):
+        asked.clear()
+        fitted = fit_probe(features, labels, 3, seed=0)
+        assert fitted.inverse_strength == wanted and asked == tried and fitted.bias.tolist() == [wanted] * 3
+
+
+def test_a_fit_from_another_strength_ends_where_one_from_nothing_ends():
+    for classes in (2, 4):
+        features, labels = clusters(classes, 60, spread=0.7)
+        start = module._fit(features, labels, 0.3, classes, tolerance=1e-7)
+        ends = [module._fit(features, labels, 1.0, classes, tolerance=1e-7, start=first) for first in (start, None)]
+        assert np.allclose(ends[0][0], ends[1][0], atol=1e-3) and np.allclose(ends[0][1], ends[1][1], atol=1e-3)
+        assert np.abs(ends[0][0] - start[0]).max() > 0.05  # the start is not the end
 
 
 def test_views_of_one_photo_are_held_out_together(monkeypatch):
@@ -64,10 +93,10 @@ def test_views_of_one_photo_are_held_out_together(monkeypatch):
     numbered[:, 0] = np.arange(150)
     both, seen = np.concatenate([numbered, numbered]), []
 
-    def loss(rows, own, held_out, their, strength):
+    def loss(rows, own, held_out, their, strength, start):
         first = {round(float(row[0]), 4) for row in rows} & {round(float(row[0]), 4) for row in held_out}
         seen.append((first, len(held_out)))
-        return strength
+        return strength, None
 
     monkeypatch.setattr(module, "_loss", loss)
     fit_probe(both, np.concatenate([labels, labels]), 3, seed=0, views=2)
@@ -81,9 +110,9 @@ def test_photos_that_belong_together_are_held_out_together(monkeypatch, views):
     groups[100:140] = groups[100]  # nearly all of the third class: too large to be held out
     features[:, 0], seen = groups, []
 
-    def loss(rows, own, held_out, their, strength):
+    def loss(rows, own, held_out, their, strength, start):
         seen.append(({float(row[0]) for row in rows} & {float(row[0]) for row in held_out}, np.bincount(their)))
-        return strength
+        return strength, None
 
     monkeypatch.setattr(module, "_loss", loss)
     fit_probe(np.tile(features, (views, 1)), np.tile(labels, views), 3, seed=0, views=views, groups=groups)

@@ -2,16 +2,16 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Features = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+Solution = tuple[Features, Features]  # (num_classes, features) weights, (num_classes,) biases
 
-INVERSE_STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # scikit-learn's C, weakest model first, on standardised features
-MIDDLE = 0.1  # if too few photos can be held out to choose
+MIDDLE = 0.1  # scikit-learn's C on standardised features: tried first, and taken if too few photos can be held out
+WEAKER, STRONGER = (0.03, 0.01), (0.3, 1.0, 3.0)  # tried in turn, from the middle outwards
 HELD_OUT = 5  # every fifth photo of a class
 FEWEST_HELD_OUT = 20
 MOST_TO_CHOOSE = 20_000  # rows used to choose the strength; the probe is fitted on all
@@ -55,14 +55,19 @@ def fit_probe(
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     deviation = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
     scaled = (features - mean) / deviation
-    strength, held_out = _choose(scaled, labels, seed, views, groups)
-    weight, bias = _fit(scaled, labels, strength, num_classes)
+    strength, held_out, start = _choose(scaled, labels, seed, views, groups)
+    weight, bias = _fit(scaled, labels, strength, num_classes, start=start)
     weight = weight / deviation
     return Probe(weight, bias - weight @ mean, strength, held_out)
 
 
-def _choose(features: Features, labels: Labels, seed: int, views: int, groups: Labels | None) -> tuple[float, int]:
-    """The strength with the lowest loss on held-out photos of each class, and the number of held-out rows."""
+def _choose(
+    features: Features, labels: Labels, seed: int, views: int, groups: Labels | None
+) -> tuple[float, int, Solution | None]:
+    """The strength with the lowest loss on held-out photos of each class, the number of held-out rows, and its fit.
+
+    Each fit starts from the best so far, and the search ends where the loss grows. No fit: a class is held out whole.
+    """
     photos = len(labels) // views
     order = np.random.default_rng([seed, photos]).permutation(photos)[: max(1, MOST_TO_CHOOSE // views)]
     held = _held_out(labels[:photos], order, np.arange(photos) if groups is None else groups)
@@ -70,14 +75,19 @@ def _choose(features: Features, labels: Labels, seed: int, views: int, groups: L
     chosen[order] = True
     out, rest = np.tile(held, views), np.tile(chosen & ~held, views)
     if held.sum() < FEWEST_HELD_OUT or len(np.unique(labels[rest])) < 2:
-        return MIDDLE, 0
-    best = (np.inf, MIDDLE)
-    for strength in INVERSE_STRENGTHS:
-        loss = _loss(features[rest], labels[rest], features[out], labels[out], strength)
-        if loss > best[0]:  # past its only minimum
+        return MIDDLE, 0, None
+    rows = features[rest], labels[rest], features[out], labels[out]
+    best, (loss, found) = MIDDLE, _loss(*rows, MIDDLE, None)
+    for strengths in (STRONGER, WEAKER):
+        for strength in strengths:
+            other, fit = _loss(*rows, strength, found)
+            if other >= loss:
+                break
+            best, loss, found = strength, other, fit
+        if best != MIDDLE:  # the loss has one minimum
             break
-        best = (loss, strength)
-    return best[1], int(out.sum())
+    has_all = len(np.unique(labels[rest])) == len(np.unique(labels))
+    return best, int(out.sum()), found if has_all else None
 
 
 def _held_out(labels: Labels, order: Labels, groups: Labels) -> npt.NDArray[np.bool_]:
@@ -97,16 +107,18 @@ def _held_out(labels: Labels, order: Labels, groups: Labels) -> npt.NDArray[np.b
     return held
 
 
-def _loss(rows: Features, labels: Labels, held_out: Features, their: Labels, strength: float) -> float:
-    """Mean cross-entropy on the held-out rows whose class is among the other rows."""
+def _loss(
+    rows: Features, labels: Labels, held_out: Features, their: Labels, strength: float, start: Solution | None
+) -> tuple[float, Solution]:
+    """Mean cross-entropy on the held-out rows whose class is among the other rows, and the fit."""
     known, place = np.unique(labels, return_inverse=True)
-    weight, bias = _fit(rows, place, strength, len(known))
+    weight, bias = _fit(rows, place, strength, len(known), start=start)
     is_known = np.isin(their, known)
     logits = held_out[is_known] @ weight.T + bias
     own = np.searchsorted(known, their[is_known])
     highest = logits.max(axis=1)
     sums = highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-    return float((sums - logits[np.arange(len(own)), own]).mean())
+    return float((sums - logits[np.arange(len(own)), own]).mean()), (weight, bias)
 
 
 def _fit(
@@ -116,13 +128,19 @@ def _fit(
     num_classes: int,
     most_iterations: int = MOST_ITERATIONS,
     tolerance: float = TOLERANCE,
-) -> tuple[Any, Any]:
+    start: Solution | None = None,
+) -> Solution:
     """scikit-learn's multinomial regression: (num_classes, features) weights and (num_classes,) biases."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     tolerance = min(tolerance, TOLERANCE_OF_ALL / num_classes)
-    regression = LogisticRegression(C=strength, max_iter=most_iterations, tol=tolerance)
+    regression = LogisticRegression(C=strength, max_iter=most_iterations, tol=tolerance, warm_start=start is not None)
+    if start is not None:
+        weight, bias = start
+        is_pair = num_classes == 2  # as below
+        regression.coef_ = weight[1:] - weight[:1] if is_pair else weight
+        regression.intercept_ = bias[1:] - bias[:1] if is_pair else bias
     with warnings.catch_warnings():
         # More iterations would only change the last digits of a starting point.
         warnings.simplefilter("ignore", ConvergenceWarning)
