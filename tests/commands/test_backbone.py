@@ -9,8 +9,10 @@ from safetensors.torch import save_file
 
 from fieldguide import UsageError, experiment, train
 from fieldguide.assemble import backbone as module
+from fieldguide.assemble.measuring import Measuring
 from fieldguide.model.table import KnownBackbone
 from fieldguide.recipe.load import read_recipe
+from fieldguide.run_folder import RunFolder
 
 TWO = {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2}
 TABLE = (
@@ -121,3 +123,55 @@ def test_a_folder_of_weights_is_measured_kept_in_the_result_and_trained_again_wi
     assert "the only candidate; nothing to measure" in " ".join(capsys.readouterr().out.split())
     earlier = train(photos, output=tmp_path / "earlier", weights=run.path, overrides=SHORT, quiet=True)
     assert earlier.result["backbone"] == own.backbone
+
+
+@pytest.fixture
+def two_files(tmp_path):
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("test_resnet", "test_byobnet"):
+        torch.manual_seed(0)
+        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
+    return folder
+
+
+def test_an_experiment_measures_once_a_recipe_and_goes_on_with_what_it_chose(
+    tmp_path, make_photos, two_files, monkeypatch, capsys
+):
+    photos, measured = make_photos(tmp_path / "photos", TWO), []
+    best_of = Measuring.best_of
+
+    def count(self, candidates):
+        measured.append(len(candidates))
+        return best_of(self, candidates)
+
+    monkeypatch.setattr(Measuring, "best_of", count)
+    asked = {"seeds": 2, "overrides": SHORT, "weights": two_files}
+    first = experiment(photos, ["auto"], tmp_path / "out", **asked)
+    assert measured == [2]
+    runs = [tmp_path / "out" / f"auto-seed{seed}" for seed in (0, 1)]
+    models = [read_recipe(run / "recipe.yaml").model for run in runs]
+    assert models[0] == models[1] and Path(models[0].weights).parent == two_files
+    tried = RunFolder(runs[1]).read_result()["backbones"]
+    assert tried["backbone"] == models[0].backbone and len(tried["tried"]) == 2
+    capsys.readouterr()
+    again = experiment(photos, ["auto"], tmp_path / "out", **asked)
+    assert measured == [2] and f"auto is {models[0].backbone}, as in" in " ".join(capsys.readouterr().out.split())
+    assert [row["validation_accuracy"] for row in again.rows] == [row["validation_accuracy"] for row in first.rows]
+
+
+def test_folds_measure_nothing_and_take_the_one_with_the_best_published_accuracy(
+    tmp_path, make_photos, two_files, monkeypatch, capsys
+):
+    monkeypatch.setattr("fieldguide.assemble.candidates.known_backbones", lambda: SAME_SIZE)
+    photos = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
+    run = train(photos, output=tmp_path / "run", weights=two_files, overrides=(*SHORT, "split.folds=2"))
+    assert read_recipe(run.path / "fold-1" / "recipe.yaml").model.backbone == "test_resnet.r160_in1k"
+    assert "measures nothing with split.folds" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_default_recipe_finds_the_backbone_of_a_file_of_weights(tmp_path, make_photos, two_files, capsys):
+    photos = make_photos(tmp_path / "photos", TWO)
+    run = train(photos, output=tmp_path / "run", weights=two_files / "test_byobnet.safetensors", overrides=SHORT[1:])
+    assert run.result["backbone"] == "test_byobnet.r160_in1k"
+    assert "test_byobnet.safetensors, by its file name" in " ".join(capsys.readouterr().out.split())

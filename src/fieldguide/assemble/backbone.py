@@ -1,6 +1,7 @@
 """`model.backbone: auto`: the most accurate backbone of the table within rules and minutes. Measures nothing."""
 
 import fnmatch
+import math
 from dataclasses import dataclass
 
 from fieldguide.errors import UsageError, counted
@@ -15,6 +16,7 @@ from fieldguide.recipe.schema import AUTO, Recipe
 FORWARDS_A_STEP = 3
 # Without minutes: the cost of a ResNet-101 at 224 px, so that nobody gets a ResNet-RS-420 unasked. A choice.
 MOST_GMACS_WITHOUT_MINUTES = 8.0
+MOST_GMACS_FROM_SCRATCH = 3.7  # the cost of a ResNet-34 at 224 px; a larger network learns little from a few photos
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def resolve_backbone(recipe: Recipe, num_classes: int, budget: Budget) -> tuple[
     if recipe.model.weights not in ("hub", "none"):
         raise UsageError(f"model.backbone: auto cannot know which backbone {recipe.model.weights} has; name it")
     allowed = [known for known in known_backbones() if is_allowed(recipe, known.name, known.parameters)]
-    affordable = [known for known in allowed if budget.allows(_gmacs(recipe, known))]
+    most = math.inf if recipe.model.weights == "hub" else MOST_GMACS_FROM_SCRATCH
+    costs = {known: _gmacs(recipe, known) for known in allowed}
+    affordable = [known for known, gmacs in costs.items() if gmacs <= most and budget.allows(gmacs)]
     by_accuracy = sorted(affordable, key=lambda known: (-known.top1_percent, _gmacs(recipe, known)))
     by_cost = sorted(allowed, key=lambda known: (_gmacs(recipe, known), -known.top1_percent))
     chosen = next((known for known in [*by_accuracy, *by_cost] if has_room(recipe, known.name, num_classes)), None)
@@ -114,8 +118,9 @@ def _sentence(recipe: Recipe, chosen: KnownBackbone, budget: Budget, affordable:
             f"{budget.fewest_passes:g} it should have"
         )
         return f"{what}, the cheapest that the rules allow, but too slow for {bound}"
+    most = MOST_GMACS_WITHOUT_MINUTES if recipe.model.weights == "hub" else MOST_GMACS_FROM_SCRATCH
     bound = (
-        f"at most {MOST_GMACS_WITHOUT_MINUTES:g} GMACs a photo, as no minutes were given"
+        f"at most {most:g} GMACs a photo, as no minutes were given"
         if passes is None
         else f"{budget.minutes:g} min (about {passes:.0f} passes over the photos)"
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.assemble.backbone import MOST_GMACS_WITHOUT_MINUTES, has_room, is_allowed
-from fieldguide.errors import UsageError
+from fieldguide.errors import UsageError, counted
 from fieldguide.model import pretrained
 from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.model.matching import SUFFIXES, files_in, names_for
@@ -13,6 +13,7 @@ from fieldguide.model.table import Candidate as Row
 from fieldguide.model.table import KnownBackbone, candidates, known_backbones
 from fieldguide.recipe.schema import Recipe
 
+MOST_GMACS_UNMEASURED = 2.5  # the cost of a ConvNeXt Nano at 224 px; a choice for CPUs
 MOST_RESNETS = 6  # where the rules name the backbones
 
 
@@ -29,7 +30,8 @@ def candidates_at_hand(recipe: Recipe, num_classes: int) -> tuple[list[Candidate
     """All candidates for a recipe with `model.backbone: auto`, and sentences on what was left out.
 
     Raises:
-        UsageError: `model.weights` is a file or a folder without weights of a known network.
+        UsageError: `model.weights` is a file or a folder without weights of a known network, or the Hub has to be asked
+            and does not answer.
     """
     if recipe.model.weights == "hub":
         return _of_hub(recipe, num_classes)
@@ -41,16 +43,34 @@ def candidates_at_hand(recipe: Recipe, num_classes: int) -> tuple[list[Candidate
     return kept, told
 
 
+def within_rules(recipe: Recipe, num_classes: int) -> list[Row | KnownBackbone]:
+    """The candidates of the tables that the rules allow, whether or not their weights can be had."""
+    rows = candidates() if recipe.rules.backbones is None else _best_for_their_cost(recipe)
+    return [row for row in rows if _is_within(recipe, Candidate(row.name, "hub"), num_classes)]
+
+
+def by_reputation(found: Sequence[Candidate]) -> list[Candidate]:
+    """The most accurate on ImageNet as published first, where nothing is measured; costly and unknown ones last."""
+    rows: Sequence[Row | KnownBackbone] = (*candidates(), *known_backbones())
+    known = {row.name: row for row in reversed(rows) if row.gmacs <= MOST_GMACS_UNMEASURED}
+    published = {name: row.top1_percent or 0.0 for name, row in known.items()}
+    return sorted(found, key=lambda each: -published.get(each.backbone, 0.0))
+
+
 def _of_hub(recipe: Recipe, num_classes: int) -> tuple[list[Candidate], list[str]]:
     """Those of the table that are in the Hub's cache, or can be fetched."""
-    rows = candidates() if recipe.rules.backbones is None else _best_for_their_cost(recipe)
-    allowed = [row.name for row in rows if _is_within(recipe, Candidate(row.name, "hub"), num_classes)]
+    allowed = [row.name for row in within_rules(recipe, num_classes)]
     cached = [name for name in allowed if pretrained.is_cached(name)]
     if len(cached) == len(allowed):
         return [Candidate(name, "hub", "in the Hub's cache") for name in allowed], []
     silence = pretrained.silence_of_hub()
     if silence is None:
         return [Candidate(name, "hub", "from the Hub") for name in allowed], []
+    if not cached and allowed:
+        raise UsageError(
+            f"model.weights: none of the {counted(len(allowed), 'candidate')} of model.backbone: auto is in the Hub's "
+            f"cache ({silence}); {pretrained.INSTEAD}"
+        )
     missing = f"{len(allowed) - len(cached)} of {len(allowed)} backbones are not in the Hub's cache ({silence})"
     return [Candidate(name, "hub", "in the Hub's cache") for name in cached], [missing]
 

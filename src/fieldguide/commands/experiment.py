@@ -1,6 +1,6 @@
 """`fieldguide experiment`: several recipes on the same photos, split and seeds, to a table of methods."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,16 @@ from fieldguide import assemble
 from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial import experiment_folder
-from fieldguide.commands.trial.begin import run_trial
+from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
+from fieldguide.commands.trial.experiment_recipes import demand_one_split, measured_recipes, read_recipes
 from fieldguide.commands.trial.failed import note_failure, why_failed
 from fieldguide.commands.trial.go_on import finished_before, go_on
-from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
+from fieldguide.commands.trial.prepare import Prepared, prepare
 from fieldguide.commands.trial.request import demand_same_recipe, read_request
 from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.commands.trial.table import show, write_tables
-from fieldguide.data.look.source import Source, as_source
+from fieldguide.data.look.source import as_source
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import NotFiniteError, UsageError, counted
 from fieldguide.recipe.lives import ResolvedRecipe
@@ -52,6 +53,7 @@ class _Shared:
     device: str
     screen: Screen
     callbacks: Sequence[Callback]
+    tried: Mapping[str, Mapping[str, Any]]  # what `model.backbone: auto` measured, by the name of the recipe
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,8 @@ def experiment(
             evaluated again only if the test photos changed.
         seeds: per recipe, from `training.seed` upwards. With several, the runs are `output/NAME-seedN` and the table
             ends with their means. All use the split of the first seed, and each `auto` as the first seed settled it:
-            `training.max_minutes` limits the plan of the first seed, and the others reuse that plan.
+            `training.max_minutes` limits the plan of the first seed, and the others reuse that plan. It includes
+            measuring backbones, once for a recipe.
         overrides, weights, device: as for `train`, for each recipe.
         photos_folder, columns: of a table, as for `train`.
         quiet: show nothing.
@@ -114,14 +117,17 @@ def experiment(
     demand_callbacks(callbacks)
     if not 1 <= seeds <= MOST_SEEDS:
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
-    chosen = _read_recipes(source, recipes, overrides, weights, device, folder, screen)
-    _demand_one_split(chosen.values())
-    trials = _trials(chosen, seeds)
+    chosen, opened = read_recipes(source, recipes, overrides, weights, device, folder, screen)
+    demand_one_split(chosen.values())
     starts = [made.model.weights for made in chosen.values()]
+    starts += [each.weights for one in opened.values() for each in one.candidates]
     prepared = prepare(source, next(iter(chosen.values())), screen, starts)
     folder.mkdir(parents=True, exist_ok=True)
     experiment_folder.demand_same_split(folder / experiment_folder.SPLIT_FILE, prepared.split)
-    shared, runs, failed = _Shared(prepared, device, screen, callbacks), dict[str, Run](), dict[str, str]()
+    settled, tried = measured_recipes(opened, prepared, device, screen)
+    chosen |= settled
+    trials = _trials(chosen, seeds)
+    shared, runs, failed = _Shared(prepared, device, screen, callbacks, tried), dict[str, Run](), dict[str, str]()
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
         first = next((run for other, run in runs.items() if trials[other].recipe_name == trial.recipe_name), None)
@@ -136,16 +142,6 @@ def experiment(
             runs[name] = run
     rows = _write_table(folder, runs, failed, {name: trial.recipe_name for name, trial in trials.items()}, screen)
     return Experiment(folder, tuple(rows), 1 if failed else 0)
-
-
-def _demand_one_split(recipes: Iterable[ResolvedRecipe]) -> None:
-    fields = ("unreadable", "leaks", "class_folder", "missing", "unlabelled", "two_labels")
-    shared = {
-        (recipe.training.seed, recipe.split, *recipe.data.model_dump(include=set(fields)).items()) for recipe in recipes
-    }
-    if len(shared) > 1:
-        others = f"{', '.join(f'data.{name}' for name in fields[:-1])} or data.{fields[-1]}"
-        raise UsageError(f"the recipes differ in training.seed, split, {others}; make them equal")
 
 
 def _write_table(
@@ -191,46 +187,6 @@ def _settled_as(trial: Trial, first: RunFolder, screen: Screen) -> Trial:
     return replace(trial, recipe=settled_as(trial.recipe, assemble.resolved(read_draft(first.recipe).demand())))
 
 
-def _read_recipes(
-    source: Source,
-    recipes: Sequence[str | Path],
-    overrides: Overrides,
-    weights: str | Path | None,
-    device: str,
-    folder: Path,
-    screen: Screen,
-) -> dict[str, ResolvedRecipe]:
-    """All recipes by name; all mistakes at once."""
-    if not recipes:
-        raise UsageError("give at least one --recipe")
-    found: dict[str, ResolvedRecipe] = {}
-    problems: list[str] = []
-    outputs = experiment_folder.outputs_of(folder)
-    for recipe in recipes:
-        try:
-            start = None if weights is None else str(weights)
-            own, told = experiment_folder.with_backbone_of_before(folder, recipe, overrides, start)
-            name, chosen, opened = demand_request(source, recipe, own, weights, device, outputs, screen.say)
-            if opened is not None:
-                screen.say(f"{name}: an experiment measures no backbones; it takes the first: {chosen.model.backbone}")
-        except UsageError as error:
-            problems += error.problems
-            continue
-        if chosen.split.folds is not None:
-            problems.append(
-                f"--recipe {recipe}: split.folds is {chosen.split.folds}, but the trials of an experiment share one "
-                "split; leave it out, or cross-validate each recipe with fieldguide train, then use fieldguide compare"
-            )
-        if name in found:
-            problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
-        if told:
-            screen.say(told)
-        found[name] = chosen
-    if problems:
-        raise UsageError(*dict.fromkeys(problems))
-    return found
-
-
 def _finish_or_fail(trial: Trial, first: RunFolder | None, run: RunFolder, shared: _Shared) -> Run | str:
     """The run of the trial; or why it always fails, found now or in an earlier call."""
     why = why_failed(run)
@@ -267,8 +223,13 @@ def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared:
             run.path.rename(aside)
             screen.warn(f"{run.path} cannot be resumed: renamed to {aside}; the trial starts over")
         settled = trial if first is None else _settled_as(trial, first, screen)
-        asked = settled.recipe_name, settled.recipe, prepared, run.path, shared.device, screen.name
-        finished = run_trial(*asked, callbacks=shared.callbacks)
+        measured = shared.tried.get(trial.recipe_name)
+        own = replace(prepared, backbones=measured)
+        seconds = seconds_for(settled.recipe.training.max_minutes)
+        if seconds is not None and measured is not None:
+            seconds = max(0.0, seconds - measured["seconds"])
+        asked = settled.recipe_name, settled.recipe, own, run.path, shared.device, screen.name
+        finished = run_trial(*asked, seconds=seconds, callbacks=shared.callbacks)
     if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
         source = prepared.folder.asked_for
         told: Any = {"photos_folder": source.photos, "columns": source.columns}

@@ -6,8 +6,10 @@ from pathlib import Path
 from fieldguide.errors import UsageError
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe
 from fieldguide.recipe.load import preset_names, preset_text, read_recipe
-from fieldguide.recipe.schema import Recipe
+from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.storage import write_text
+
+DECIDED_LATER = "  decided when a training begins: a probe (the head), then as much as fits in the time"
 
 
 def list_recipes() -> list[tuple[str, str]]:
@@ -33,6 +35,8 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
     from fieldguide.model import backbone as backbones
     from fieldguide.model.classifier import count_parameters, describe_head, make_on_meta
 
+    if recipe.model.backbone == AUTO:
+        return _describe_candidates(recipe, num_classes)
     if problem := backbones.problem_with_backbone(recipe.model.backbone):
         raise UsageError(problem)
     full = assemble.resolved(recipe)
@@ -51,12 +55,30 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
     return [*lines, "trainable:", *_trainable(full, model)]
 
 
+def _describe_candidates(recipe: Recipe, num_classes: int) -> list[str]:
+    """What `model.backbone: auto` chooses from, as far as is known before there are photos."""
+    from fieldguide.assemble.candidates import within_rules
+
+    first = f"model for {num_classes} classes:"
+    if recipe.model.weights not in ("hub", "none"):
+        return [first, f"  model.backbone: auto chooses from what lies in {recipe.model.weights}"]
+    if recipe.model.weights == "none":
+        return [first, "  model.backbone: auto chooses a ResNet by the rules, the minutes and the speed of the machine"]
+    rows = within_rules(recipe, num_classes)
+    if not rows:
+        return [first, "  the rules allow no candidate of model.backbone: auto; name a backbone"]
+    lines = [first, "  model.backbone: auto measures these on your training photos, and trains the best:"]
+    for row in rows:
+        lines.append(f"  {row.name:<40} {row.parameters / 1e6:5.1f} M parameters, {row.gmacs:.1f} GMACs a photo")
+    return [*lines, "trainable:", DECIDED_LATER]
+
+
 def _trainable(recipe: ResolvedRecipe, model: object) -> Sequence[str]:
     from fieldguide.model.classifier import Classifier, trainable_names
 
     assert isinstance(model, Classifier)
     if not isinstance(recipe, PlannedRecipe):
-        return ["  decided when a training begins: a probe (the head), then as much as fits in the time"]
+        return [DECIDED_LATER]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     lines = []
     for phase in recipe.training.phases:

@@ -9,8 +9,7 @@ from fieldguide.errors import UsageError
 
 INSTEAD = (
     "pass --weights FILE (a .safetensors or .pth of this network), --weights FOLDER (such files, with model.backbone "
-    "auto), --weights RUN (an earlier run), "
-    "or --weights none to train from scratch"
+    "auto), --weights RUN (an earlier run), or --weights none to train from scratch"
 )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from fieldguide import assemble, world
-from fieldguide.assemble.candidates import Candidate, candidates_at_hand
+from fieldguide.assemble.candidates import Candidate, by_reputation, candidates_at_hand
 from fieldguide.assemble.measuring import Measuring
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.split.partition import Split
@@ -42,7 +42,7 @@ def first_backbone(
     if not found:
         made, why = assemble.with_backbone(recipe, num_classes, images, device)
         return made, None, [*told, why]
-    first = with_candidate(recipe, found[0])
+    first = with_candidate(recipe, by_reputation(found)[0])
     if len(found) == 1:
         only = f"model.backbone: auto is {found[0].backbone} ({found[0].told}), the only candidate; nothing to measure"
         return first, None, [*told, only]

@@ -55,21 +55,21 @@ def demand_same_trial(run: RunFolder, recipe: ResolvedRecipe) -> None:
 
 def with_backbone_of_before(
     folder: Path, recipe: str | Path, overrides: Overrides, weights: str | None
-) -> tuple[Overrides, str]:
-    """The overrides with the backbone that `auto` was when this recipe's trials began, and a sentence about it.
+) -> tuple[Overrides, str | None, str]:
+    """The overrides and weights with the backbone that `auto` was when this recipe's trials began, and a sentence.
 
     It is not chosen again, because this machine may now measure slightly faster or slower.
     """
     draft = read_draft(recipe, overrides, weights)
     if draft.problems or draft.recipe.model.backbone != AUTO:
-        return overrides, ""
+        return overrides, weights, ""
     trials = [folder / draft.name, *sorted(folder.glob(f"{glob.escape(draft.name)}-seed*"))]
     files = [RunFolder(trial).recipe for trial in trials if RunFolder(trial).recipe.is_file()]
     if not files:
-        return overrides, ""
-    backbone = read_draft(files[0]).demand().model.backbone
-    told = f"model.backbone: auto is {backbone}, as in {files[0].parent}"
-    return (*listed(overrides), f"model.backbone={backbone}"), told
+        return overrides, weights, ""
+    model = read_draft(files[0]).demand().model
+    told = f"model.backbone: auto is {model.backbone}, as in {files[0].parent}"
+    return (*listed(overrides), f"model.backbone={model.backbone}"), model.weights, told
 
 
 def free_name(path: Path) -> Path:
