@@ -11,6 +11,7 @@ from fieldguide.errors import (
     UsageError,
     counted,
     listing,
+    shown_rate,
 )
 
 
@@ -57,3 +58,18 @@ def test_what_would_command_a_terminal_is_written_as_an_escape():
     assert errors.shown("a\x1b[2Jb\x07\r\x9b") == "a\\x1b[2Jb\\x07\\x0d\\x9b"
     assert errors.shown("caf\udce9 \u202egpj.exe \u2028") == "caf\\xe9 \\u202egpj.exe \\u2028"
     assert errors.shown("käse 🧀 👩‍🌾\nnext") == "käse 🧀 👩‍🌾\nnext"
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (0.001, "0.001"),
+        (0.000125, "0.000125"),
+        (0.001 / 2**7, "7.8125e-06"),
+        (0.001 * 0.1, "0.0001"),
+        (0.000293412345, "0.00029"),
+        (0.0, "0"),
+    ],
+)
+def test_a_rate_that_a_person_would_write_is_shown_in_full(rate, text):
+    assert shown_rate(rate) == text

@@ -11,6 +11,7 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 """
 
 import contextlib
+import math
 import re
 from collections.abc import Iterator, Sequence
 
@@ -141,6 +142,12 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def shown_rate(rate: float) -> str:
+    """A learning rate as a person would write it, 0.000125 in full; one of a cosine, with two digits."""
+    full = f"{rate:.6g}"
+    return full if math.isclose(float(full), rate, rel_tol=1e-9) else f"{rate:.2g}"
 
 
 def listing(lines: Sequence[str], most: int = 10) -> str:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from fieldguide.assemble import make_plan, resolved
 from fieldguide.model.backbone import pretrained_on, pretrained_preprocessing
 from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
 from fieldguide.model.table import known_backbones
@@ -11,6 +12,8 @@ from fieldguide.recipe.load import preset_names, preset_text, read_recipe
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
 from fieldguide.settings import Policy
+from fieldguide.training.ends import Reason
+from fieldguide.training.plan import Convergence, Ended, next_stage
 
 # preset: backbone, head, optimiser, epochs over both phases, report's validation and test, backbone alone, with head
 REPORT = {
@@ -46,16 +49,52 @@ def test_a_preset_says_the_reports_optimiser_and_schedule(name):
 
 
 @every_method
-def test_a_preset_says_the_reports_phases_and_rounds(name):
+def test_a_preset_trains_the_tables_epochs_all_of_them_and_no_rounds(name):
     training = resolve(read_recipe(name), {}).training
     assert [phase.augmentation for phase in training.phases] == ["standard", "strong"]
     assert sum(phase.max_epochs for phase in training.phases) == REPORT[name][3]
     for phase in training.phases:
         assert (phase.learning_rate, phase.trainable) == (0.001, "all")
-        assert (phase.min_improvement, phase.patience_epochs) == (0.001, 3)
-    rounds = training.rounds
-    assert (rounds.max_rounds, rounds.max_epochs, rounds.learning_rate_factor) == (3, 10, 0.5)
-    assert rounds.augmentation == "strong"
+        assert phase.patience_epochs == phase.max_epochs == REPORT[name][3] / 2
+    plan = make_plan(resolved(read_recipe(name)))
+    losses = [5.0, *[6.0] * 99]  # no epoch but the first is better, so anything that ended early would show
+    assert follow(plan, losses) == [("standard", 0.001, REPORT[name][3] // 2), ("strong", 0.001, REPORT[name][3] // 2)]
+
+
+def follow(plan, losses):
+    """(stage, first rate, epochs) of each stage of a plan, by validation losses given in their order."""
+    remaining, stages, ended, best = iter(losses), [], [], float("inf")
+    while stage := next_stage(plan, ended):
+        convergence, epochs, improved = Convergence(stage.min_improvement, stage.patience_epochs), 0, False
+        while epochs < stage.max_epochs and not convergence.is_reached:
+            loss = next(remaining)
+            improved, best = improved or loss < best, min(best, loss)
+            convergence.take(loss)
+            epochs += 1
+        ended.append(Ended(stage, epochs, improved, Reason.MAX_EPOCHS))
+        stages.append((stage.name, stage.learning_rate, epochs))
+    return stages
+
+
+def test_the_final_models_preset_is_method_5_in_all_but_its_rounds():
+    final, method = read_recipe("report-final"), read_recipe("resnetrs101-adam")
+    without = final.training.model_copy(update={"rounds": method.training.rounds})
+    assert final.model_copy(update={"training": without}) == method
+    header = re.match(r"(#.*\n)+", preset_text("report-final")).group()
+    for said in ("0.1915", "0.9498", "0.3555", "0.9100", "test 0.94", "63,772,420", "--recipe report-final "):
+        assert said in header
+    assert "# Ours: " in header and "# It says: " in header
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 7, 9])
+def test_the_final_models_rounds_go_on_at_half_the_rate_until_one_brings_nothing(rounds):
+    plan = make_plan(resolved(read_recipe("report-final")))
+    losses = [1 - 0.001 * i for i in range(30 + 10 * (rounds - 1))] + [1.0] * 10
+    phases, made = follow(plan, losses)[:2], follow(plan, losses)[2:]
+    assert phases == [("standard", 0.001, 15), ("strong", 0.001, 15)]
+    assert made == [(f"round {n}", 0.001 / 2**n, 10) for n in range(1, rounds + 1)]
+    assert {stage.augmentation for stage in plan.phases[1:]} == {"strong"} == {plan.rounds.augmentation}
+    assert 0.001 / 2**7 < 1e-5 < 0.001 / 2**6  # the rate that the author went down to
 
 
 @every_method

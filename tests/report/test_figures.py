@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from fieldguide.errors import UsageError
-from fieldguide.report.figures import _draw, draw_curves
+from fieldguide.report.figures import _draw, _with_neighbour, draw_curves
 from fieldguide.run_folder import RunFolder
 
 
@@ -61,6 +61,17 @@ def test_a_name_with_dollars_is_drawn_as_it_is(run):
     whole, own = (_draw(run.read_history(), whole=whole) for whole in (True, False))
     assert whole.axes[0].texts[0].get_text() == name and not whole.axes[0].texts[0].get_parse_math()
     assert own.get_suptitle() == f"phase {name}, from learning rate 0.001"
+
+
+@pytest.mark.parametrize(("place", "shown"), [(0, [1, 2]), (1, [1, 2]), (2, [2, 3])])
+def test_a_stage_of_one_epoch_is_drawn_as_a_line_with_the_epoch_beside_it(place, shown):
+    history = [epoch(number, number, "round", f"round {number}", 0.001 / 2**number) for number in (1, 2, 3)]
+    own = history[place]
+    panels = _draw(_with_neighbour([own], history), whole=False, own=own)
+    training, validation, *rest = panels.axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in (training, validation)] == [shown, shown]
+    assert [line.get_xdata()[0] for line in rest] == [shown[1] - 0.5]  # the border between the stages
+    assert panels.get_suptitle() == f"round {place + 1}, from learning rate {own['learning_rate']:.6g}"
 
 
 def test_a_run_of_one_epoch_can_be_drawn(run):

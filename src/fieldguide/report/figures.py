@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 
+from fieldguide.errors import shown_rate
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_bytes
 
@@ -41,10 +42,18 @@ def draw_curves(run: RunFolder) -> list[str]:
     pictures = {"curves.png": _rendered(whole, "png"), "curves.svg": _rendered(whole, "svg")}
     for number, epochs in stages.items():
         name = f"{number:02d}-{_plain(epochs[0]['stage'])}.png"
-        pictures[name] = _rendered(_draw(epochs, whole=False), "png")
+        pictures[name] = _rendered(_draw(_with_neighbour(epochs, history), whole=False, own=epochs[0]), "png")
     for name, content in pictures.items():
         write_bytes(run.figures / name, content)
     return list(pictures)
+
+
+def _with_neighbour(epochs: Epochs, history: Epochs) -> Epochs:
+    """The epochs of a stage; of a single one, with the epoch before it, or after it: a point alone is no curve."""
+    if len(epochs) > 1:
+        return epochs
+    place = [epoch["epoch"] for epoch in history].index(epochs[0]["epoch"])
+    return history[place - 1 : place + 1] if place else history[:2]
 
 
 def _plain(name: str) -> str:
@@ -57,7 +66,8 @@ def _rendered(figure: Figure, format: str) -> bytes:
     return buffer.getvalue()
 
 
-def _draw(epochs: Epochs, *, whole: bool) -> Figure:
+def _draw(epochs: Epochs, *, whole: bool, own: dict[str, Any] | None = None) -> Figure:
+    """Both curves; of a single stage with `own`, its first epoch, in the title."""
     figure = Figure(figsize=(11, 4.6 if whole else 4.0), layout="constrained", dpi=110)
     grid = figure.add_gridspec(2 if whole else 1, 2, height_ratios=[4, 1] if whole else None)
     panels = [(figure.add_subplot(grid[0, 0]), "loss", "cross-entropy (nats)")]
@@ -70,9 +80,9 @@ def _draw(epochs: Epochs, *, whole: bool) -> Figure:
         for column in range(2):
             _rate(figure.add_subplot(grid[1, column], sharex=panels[column][0]), epochs)
     else:
-        first = epochs[0]
+        first = own or epochs[0]
         label = first["stage"] if first["kind"] == "round" else f"phase {first['stage']}"
-        figure.suptitle(f"{label}, from learning rate {first['learning_rate']:g}", parse_math=False)
+        figure.suptitle(f"{label}, from learning rate {shown_rate(first['learning_rate'])}", parse_math=False)
     return figure
 
 
@@ -96,6 +106,7 @@ def _dress(axes: Axes, epochs: Epochs, *, whole: bool) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if not whole:
         axes.set_xlabel("epoch")
+    if len({epoch["stage_number"] for epoch in epochs}) == 1 and not whole:
         return
     for i, epoch in enumerate(epochs):
         is_first = i == 0 or epochs[i - 1]["stage_number"] != epoch["stage_number"]
@@ -132,7 +143,7 @@ def _scale_for_rates(axes: Axes, rates: Sequence[float]) -> None:
         return
     axes.set_yscale("log")
     shown = distinct if len(distinct) <= MOST_RATES else [distinct[0], distinct[-1]]
-    axes.set_yticks(shown, [f"{rate:.2g}" for rate in shown])
+    axes.set_yticks(shown, [shown_rate(rate) for rate in shown])
     axes.minorticks_off()
 
 

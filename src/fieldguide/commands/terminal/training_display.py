@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from fieldguide.commands.terminal.screen import Screen
-from fieldguide.errors import counted, duration
+from fieldguide.errors import counted, duration, shown_rate
 from fieldguide.training.observers import Callback
 from fieldguide.training.plan import Ended, Stage
 from fieldguide.training.state import Epoch, Halved, Running, State
@@ -61,7 +61,9 @@ class TrainingDisplay(Callback):
         self.stage = stage
         start = f" from the model of epoch {state.best.epoch.epoch}" if state.best else ""
         augmented, most = f"{stage.augmentation} augmentation", counted(stage.max_epochs, "epoch")
-        how = f"{augmented}, learning rate {stage.learning_rate:g}, at most {most}, {stage.trainable} trainable"
+        how = (
+            f"{augmented}, learning rate {shown_rate(stage.learning_rate)}, at most {most}, {stage.trainable} trainable"
+        )
         if stage.method == "probe":
             how = f"fit the head by logistic regression on features of the frozen backbone, {augmented}"
         if not self.is_live:
@@ -97,7 +99,7 @@ class TrainingDisplay(Callback):
         self.epochs.append(epoch)
         if not self.is_live:
             best = "  best so far" if epoch.best else ""
-            rate = f"rate {epoch.learning_rate:.2g}  " if epoch.learning_rate else ""
+            rate = f"rate {shown_rate(epoch.learning_rate)}  " if epoch.learning_rate else ""
             self.screen.say(
                 f"  epoch {epoch.epoch:>3}  {rate}"
                 f"training loss {epoch.training.loss:.4f} accuracy {epoch.training.accuracy:.4f}  "
@@ -154,7 +156,7 @@ class TrainingDisplay(Callback):
             table.add_row(
                 str(epoch.epoch),
                 epoch.stage,
-                f"{epoch.learning_rate:.2g}" if epoch.learning_rate else "",
+                shown_rate(epoch.learning_rate) if epoch.learning_rate else "",
                 f"{epoch.training.loss:.4f}",
                 f"{epoch.training.accuracy:.2%}",
                 f"{epoch.validation.loss:.4f}",
