@@ -160,7 +160,7 @@ def make_optimizer_of(recipe: ResolvedRecipe) -> MakeOptimizer:
             kind=training.optimizer,
             momentum=training.momentum or 0.0,
             weight_decay=training.weight_decay,
-            fused=recipe.execution == "fast",
+            fused=True if recipe.execution == "fast" else None,
             groups=parameter_groups(model, stage_names(model) if rates.layer_decay < 1 else (), rates),
         )
 

@@ -19,7 +19,7 @@ def make_optimizer(
     kind: str,
     momentum: float,
     weight_decay: float,
-    fused: bool = False,
+    fused: bool | None = None,
     groups: Sequence[Group] | None = None,
 ) -> torch.optim.Optimizer:
     """Builds an optimiser over every parameter of `model` that requires a gradient; each group has its own rate.
@@ -27,7 +27,8 @@ def make_optimizer(
     Args:
         kind: `adam` (Kingma and Ba 2015), `adamw` (Loshchilov and Hutter 2019) or `sgd`.
         weight_decay: of all three; adam adds it to the gradient, adamw subtracts it from the weights.
-        fused: one kernel for all parameters; the same update except for rounding.
+        fused: one kernel for all parameters; the same update except for rounding. None: torch's choice, which on a GPU
+            updates many parameters at once (False turns that off, too).
         groups: from `parameter_groups`; None: one rate for all.
     """
     made: list[dict[str, Any]] = [
