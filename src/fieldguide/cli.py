@@ -199,11 +199,12 @@ def experiment(
     device: Device = "auto",
     photos_folder: PhotosFolder = None,
     columns: Columns = None,
+    test_scores: Annotated[Path | None, option("FILE", "CSV method,score: what a leaderboard said")] = None,
 ) -> int:
     """Train several recipes on the same split and compare them."""
     from fieldguide.commands.experiment import experiment as run
 
-    how: Any = {"overrides": settings or (), "weights": weights, "device": device}
+    how: Any = {"overrides": settings or (), "weights": weights, "device": device, "test_scores": test_scores}
     return run(photos, recipe, output, seeds=seeds, photos_folder=photos_folder, columns=columns, **how).exit_code
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble
-from fieldguide.commands.evaluate import evaluate
+from fieldguide.commands.submissions import Submissions, evaluate_test, read_scores, wants_test
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial import experiment_folder
 from fieldguide.commands.trial.begin import run_trial, seconds_for
@@ -19,7 +19,6 @@ from fieldguide.commands.trial.request import demand_same_recipe, read_request
 from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.commands.trial.table import show, write_tables
 from fieldguide.data.look.source import as_source
-from fieldguide.data.split.partition import Split
 from fieldguide.errors import NotFiniteError, UsageError, counted
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
@@ -87,6 +86,7 @@ def experiment(
     device: Device = "auto",
     photos_folder: str | Path | None = None,
     columns: str | None = None,
+    test_scores: str | Path | None = None,
     quiet: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Experiment:
@@ -105,6 +105,8 @@ def experiment(
             measuring backbones, once for a recipe.
         overrides, weights, device: as for `train`, for each recipe.
         photos_folder, columns: of a table, as for `train`.
+        test_scores: a CSV `method,score` with what a leaderboard said of the runs' submissions. Of test photos without
+            labels, each run's predictions and submission are in `output/submissions`.
         quiet: show nothing.
         callbacks: as for `train`; each trial is told as a run.
 
@@ -119,6 +121,7 @@ def experiment(
         raise UsageError(f"--seeds {seeds}: must be from 1 to {MOST_SEEDS:,}")
     chosen, opened = read_recipes(source, recipes, overrides, weights, device, folder, screen)
     demand_one_split(chosen.values())
+    scores = read_scores(test_scores, _trials(chosen, seeds))
     starts = [made.model.weights for made in chosen.values()]
     starts += [each.weights for one in opened.values() for each in one.candidates]
     prepared = prepare(source, next(iter(chosen.values())), screen, starts)
@@ -127,6 +130,7 @@ def experiment(
     settled, tried = measured_recipes(opened, prepared, device, screen)
     chosen |= settled
     trials = _trials(chosen, seeds)
+    submissions = Submissions(folder, prepared, device, screen, scores)
     shared, runs, failed = _Shared(prepared, device, screen, callbacks, tried), dict[str, Run](), dict[str, str]()
     for number, (name, trial) in enumerate(trials.items(), start=1):
         screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
@@ -140,19 +144,26 @@ def experiment(
             return Experiment(folder, (), run.exit_code)
         else:
             runs[name] = run
-    rows = _write_table(folder, runs, failed, {name: trial.recipe_name for name, trial in trials.items()}, screen)
+            submissions.add(name, run.path)
+    rows = _write_table(submissions, runs, failed, {name: trial.recipe_name for name, trial in trials.items()}, screen)
     return Experiment(folder, tuple(rows), 1 if failed else 0)
 
 
 def _write_table(
-    folder: Path, runs: Mapping[str, Run], failed: Mapping[str, str], recipe_of: Mapping[str, str], screen: Screen
+    submissions: Submissions,
+    runs: Mapping[str, Run],
+    failed: Mapping[str, str],
+    recipe_of: Mapping[str, str],
+    screen: Screen,
 ) -> list[comparison.Row]:
     """Writes and shows the table of the runs, with remarks; no rows if no trial has a model."""
     if not runs:
         screen.warn("no trial finished, so there is no table")
         return []
     results = [(name, RunFolder(run.path), RunFolder(run.path).read_result()) for name, run in runs.items()]
-    rows = comparison.table([(name, result) for name, _, result in results])
+    rows, folder = comparison.table([(name, result) for name, _, result in results]), submissions.folder
+    for row in rows:
+        row["test_score"] = submissions.score(row["method"])
     means, unlike = means_of_seeds(rows, runs, failed, recipe_of)
     rows += means
     pairs = pair_runs(results)
@@ -226,29 +237,13 @@ def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared:
         measured = shared.tried.get(trial.recipe_name)
         own = replace(prepared, backbones=measured)
         seconds = seconds_for(settled.recipe.training.max_minutes)
-        if seconds is not None and measured is not None:
+        if seconds is not None and measured is not None and first is None:  # the minutes limit the first seed
             seconds = max(0.0, seconds - measured["seconds"])
         asked = settled.recipe_name, settled.recipe, own, run.path, shared.device, screen.name
         finished = run_trial(*asked, seconds=seconds, callbacks=shared.callbacks)
-    if not finished.exit_code and _wants_test(finished.result["test"], prepared, screen):
-        source = prepared.folder.asked_for
-        told: Any = {"photos_folder": source.photos, "columns": source.columns}
-        found = evaluate(run.path, source.path, part="test", device=shared.device, quiet=True, **told)
-        for remark in found.not_kept:
-            screen.warn(remark)
+    if not finished.exit_code and wants_test(finished.result["test"], prepared, screen):
+        evaluate_test(run.path, prepared, shared.device, screen)
     return finished
-
-
-def _wants_test(judged: Mapping[str, Any] | None, prepared: Prepared, screen: Screen) -> bool:
-    """Whether test photos exist without a figure, or with one from other photos; old results name no photos."""
-    if not prepared.folder.test_is_labelled or judged is None:
-        return prepared.folder.test_is_labelled
-    tested = {photo.file for photo in prepared.folder.part("test")}  # also those that a recipe leaves out
-    rows = tuple(replace(row, part="test") for row in prepared.split.rows if row.file in tested)
-    if judged.get("photos_sha256") in (None, Split(rows).fingerprint(("test",))):
-        return False
-    screen.warn("the test photos have changed; evaluating again")
-    return True
 
 
 def _go_on(trial: Trial, run: RunFolder, shared: _Shared) -> Run:

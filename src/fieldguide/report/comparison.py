@@ -25,6 +25,7 @@ HEADER = (
     "test_deviation",
     "validation_note",
     "test_photos_sha256",
+    "test_score",  # of a leaderboard
 )
 TITLES = ("method", "backbone", "optimiser", "parameters", "validation", "test", "minutes")
 Row = dict[str, Any]
@@ -73,12 +74,15 @@ def _row(name: str, result: dict[str, Any]) -> Row:
         "test_deviation": None,
         "validation_note": f"chosen on these photos: {validation['chose']['text']}",
         "test_photos_sha256": test.get("photos_sha256"),
+        "test_score": None,
     }
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """A row as text, under TITLES."""
     test = "not evaluated" if row["test_accuracy"] is None else interval(row, "test")
+    if row["test_accuracy"] is None and row["test_score"] is not None:
+        test = f"{row['test_score']:.3f} (leaderboard)"
     return (
         row["method"],
         row["backbone"],
@@ -133,6 +137,8 @@ def footnote(rows: Sequence[Row]) -> str:
     judged, tested = (" and ".join(f"{count:,}" for count in sorted(of)) for of in counts)
     text = f"95 % intervals (Wilson); validation: {judged} photos, which also chose the epoch"
     text += f"; test: {tested} photos" if tested else ""
+    if any(row["test_score"] is not None for row in rows):
+        text += "; leaderboard: scores as given, without interval"
     if any(row["seeds"] > 1 for row in rows):
         text += (
             "; means: ± standard deviation over seeds, and Student's t-interval of the mean, "

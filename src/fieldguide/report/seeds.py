@@ -31,6 +31,8 @@ def seeds_row(name: str, rows: Sequence[Row], unlike: str = "") -> Row:
         made[f"{part}_low"] = found and found.low
         made[f"{part}_high"] = found and found.high
         made[f"{part}_images"] = found and first[f"{part}_images"]
+    scores = [row["test_score"] for row in rows]
+    made["test_score"] = None if None in scores else sum(scores) / n
     if any(row["test_photos_sha256"] != first["test_photos_sha256"] for row in rows):
         made["test_photos_sha256"] = None
     return made
