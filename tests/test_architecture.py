@@ -17,9 +17,10 @@ BELOW_COMMANDS = {
 MAY_IMPORT = {
     "__init__": {"commands", "data/look", "deploy", "recipe", "training", "errors"},
     "__main__": {"cli"},
-    "cli": {"commands", "options", "recipe", "recipes_cli", "errors"},
+    "cli": {"commands", "options", "recipe", "recipes_cli", "weights_cli", "errors"},
     "options": {"commands"},
     "recipes_cli": {"commands", "options"},
+    "weights_cli": {"commands", "options"},
     "commands": {"commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/trial": {"commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/judging": {
@@ -53,7 +54,7 @@ OWNERS = {
     "timm": {"model/backbone.py", "model/pretrained.py"},
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
-    "typer": {"cli.py", "options.py", "recipes_cli.py"},
+    "typer": {"cli.py", "options.py", "recipes_cli.py", "weights_cli.py"},
     "polars": {"data/table/read.py"},
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
     "tifffile": {"data/read/tiff.py"},

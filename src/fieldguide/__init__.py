@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fieldguide.commands.compare import compare
     from fieldguide.commands.evaluate import Evaluation, evaluate
     from fieldguide.commands.experiment import Experiment, experiment
+    from fieldguide.commands.import_checkpoint import Imported, import_checkpoint
     from fieldguide.commands.predict import Predicted, predict
     from fieldguide.commands.resume import resume
     from fieldguide.commands.train import train
@@ -37,6 +38,7 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "FieldguideError",
+    "Imported",
     "MachineError",
     "PhotosError",
     "Predicted",
@@ -52,6 +54,7 @@ __all__ = [
     "compare",
     "evaluate",
     "experiment",
+    "import_checkpoint",
     "load",
     "predict",
     "read_recipe",
@@ -65,6 +68,7 @@ _MODULES = {
     "CheckReport": "data.look.look_over",
     "Evaluation": "commands.evaluate",
     "Experiment": "commands.experiment",
+    "Imported": "commands.import_checkpoint",
     "Predicted": "commands.predict",
     "Prediction": "deploy.answers",
     "Predictor": "deploy.predictor",

@@ -29,6 +29,7 @@ from fieldguide.options import (
 )
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipes_cli import recipes_app
+from fieldguide.weights_cli import import_checkpoint
 
 BEGAN = time.monotonic()  # from where minutes are counted
 COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
@@ -42,6 +43,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(recipes_app, name="recipes")
+app.command("import", epilog="Example: fieldguide import best.pth --recipe resnet50-adam --classes classes.txt -o RUN")(
+    import_checkpoint
+)
 
 
 def _show_version(wanted: bool) -> None:

@@ -122,7 +122,7 @@ def load_weights(classifier: Classifier, source: str, backbone: str, classes: Se
         return _from_run(classifier, Path(source), pretrained_on, classes)
     else:
         found = read_weights_of_file(Path(source))
-    not_used, not_filled = _fill(classifier, found, source)
+    not_used, not_filled = fill_backbone(classifier, found, source)
     return LoadedWeights(source, pretrained_on, not_used, not_filled, licence=licence_of(source, backbone))
 
 
@@ -171,10 +171,13 @@ def _plain_names(found: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return found
 
 
-def _fill(
+def fill_backbone(
     classifier: Classifier, found: dict[str, torch.Tensor], source: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Copies what fits into the backbone, converted if needed; returns the names that do not."""
+    """Copies what fits into the backbone, converted if needed; returns names not used and names not filled.
+
+    `source` is for the message of the UsageError, raised if it fits less than 95 %.
+    """
     network = classifier.backbone
     own = network.state_dict()
     fitting = _fitting(own, found)
@@ -226,7 +229,7 @@ def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, clas
     backbone = {
         name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")
     }
-    not_used, not_filled = _fill(classifier, backbone, str(run))
+    not_used, not_filled = fill_backbone(classifier, backbone, str(run))
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     own = classifier.head.state_dict()
     head_too = (
