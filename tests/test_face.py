@@ -83,7 +83,7 @@ def test_what_an_error_calls_a_flag_is_an_argument_of_the_function():
 @pytest.mark.parametrize("device", ["cpu", torch.device("cpu"), "auto"])
 def test_a_device_may_be_torchs_own(device):
     assert world.choose_device(device).type in ("cpu", "cuda")
-    with pytest.raises(UsageError, match="device meta: must be auto, cpu or cuda:N"):
+    with pytest.raises(UsageError, match="device meta: must be auto, cpu, cuda:N or mps"):
         world.choose_device(torch.device("meta"))
 
 

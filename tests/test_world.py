@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from fieldguide import world
+from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
+from fieldguide.errors import UsageError
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
+CPU, GPU, MPS = torch.device("cpu"), torch.device("cuda:0"), torch.device("mps")
 
 
 def test_a_lack_of_memory_is_known_by_its_kind_or_its_words():
@@ -77,3 +79,68 @@ def test_slowness_is_bounded_and_grows_with_the_time_that_python_takes(monkeypat
         times = iter([5.0, 5.0 + seconds])
         monkeypatch.setattr(world.time, "perf_counter", lambda times=times: next(times))
         assert world.slowness() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"),
+    [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp32")],
+)
+def test_a_gpu_computes_in_what_it_multiplies_fastest(monkeypatch, capability, precision):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert world.fastest_precision(GPU) == precision
+
+
+def test_an_apple_gpu_is_a_device_where_torch_sees_one(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="device mps: torch sees no such Apple GPU here"):
+        world.choose_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert world.choose_device("mps") == MPS and world.choose_device("auto").type != "mps"
+    with pytest.raises(UsageError, match="device mps:3"):
+        world.choose_device("mps:3")
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1000)
+    monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 400)
+    assert world.available_bytes(MPS) == 600 and world.fastest_precision(MPS) == "fp32" and not world.can_compile(MPS)
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    """A driver that sees a GPU where torch sees none."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: Tesla T4 (UUID: GPU-1)'\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return program
+
+
+def test_why_torch_sees_no_gpu_is_said_by_its_cause(driver, monkeypatch):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    assert "nvidia-smi sees a GPU (Tesla T4), but torch does not, because torch" in world.why_no_gpu()
+    assert "is built for the CPU alone" in world.why_no_gpu()
+    monkeypatch.setattr(torch.version, "cuda", "12.6")
+
+    def too_old(*_, **__):
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040)")
+
+    monkeypatch.setattr(torch, "zeros", too_old)
+    assert "too old (found version 11040)); update the driver" in world.why_no_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert "CUDA_VISIBLE_DEVICES is '-1'; unset it" in world.why_no_gpu()
+
+
+def test_nothing_is_said_where_the_driver_sees_none_or_torch_sees_one(driver, monkeypatch):
+    driver.write_text("#!/bin/sh\nexit 9\n")
+    assert world.why_no_gpu() is None
+    driver.unlink()
+    assert world.why_no_gpu() is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert world.why_no_gpu() is None
+
+
+def test_the_first_line_of_a_command_says_it_and_choosing_the_cpu_hides_it(driver, capsys):
+    warn_of_hidden_gpu("auto", Screen())
+    assert capsys.readouterr().out.startswith("warning: nvidia-smi sees a GPU (Tesla T4), but torch does not")
+    warn_of_hidden_gpu("cpu", Screen())
+    assert capsys.readouterr().out == ""

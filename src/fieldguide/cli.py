@@ -95,7 +95,7 @@ def train(
     recipe: Annotated[str | None, option("NAME|FILE", f"preset or YAML file; default {DEFAULT_RECIPE}")] = None,
     settings: Settings = None,
     weights: Weights = None,
-    device: Annotated[str | None, option("DEVICE", "auto, cpu or cuda:N", "--device")] = None,
+    device: Annotated[str | None, option("DEVICE", "auto, cpu, cuda:N or mps", "--device")] = None,
     minutes: Annotated[float | None, option("N", "time limit for the whole command, in minutes")] = None,
     resume: Annotated[Path | None, option("RUN", "continue this run from its last checkpoint")] = None,
     photos_folder: PhotosFolder = None,

@@ -22,7 +22,7 @@ def file_option(what: str) -> Any:
     return option("FILE", f"write {what} to this file")
 
 
-Device = Annotated[str, option("DEVICE", "auto, cpu or cuda:N", "--device")]
+Device = Annotated[str, option("DEVICE", "auto, cpu, cuda:N or mps", "--device")]
 Engine = Annotated[
     str, option("NAME", "plain (as trained); faster: folded, compiled, openvino; auto: the fastest", "--engine")
 ]

@@ -6,12 +6,14 @@ import importlib.util
 import math
 import os
 import platform
+import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -32,7 +34,7 @@ LIBRARIES = (
 )
 LOOP, LOOP_SECONDS = 500_000, 0.07  # additions, and what they took where times for pages were measured
 MOST_SLOWNESS = 8.0
-Device = str | torch.device  # `auto`, `cpu`, `cuda` or `cuda:N`, or torch's own
+Device = str | torch.device  # `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or torch's own
 NO_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
     "status_alloc_failed",  # of cuBLAS and cuDNN
@@ -51,7 +53,8 @@ def choose_device(device: Device) -> torch.device:
     """A device by the name a user gave.
 
     Args:
-        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:N`, or a `torch.device`.
+        device: `auto` (an NVIDIA GPU where there is one, else the CPU), `cpu`, `cuda`, `cuda:N`, `mps` (the GPU of an
+            Apple chip), or a `torch.device`.
 
     Raises:
         UsageError: no such device here.
@@ -60,8 +63,12 @@ def choose_device(device: Device) -> torch.device:
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or (kind == "cpu" and number):
-        raise UsageError(f"--device {name}: must be auto, cpu or cuda:N")
+    if kind not in ("cpu", "cuda", "mps") or (number and not number.isdecimal()) or (kind == "cpu" and number):
+        raise UsageError(f"--device {name}: must be auto, cpu, cuda:N or mps")
+    if kind == "mps":
+        if not torch.backends.mps.is_available() or int(number or 0):
+            raise UsageError(f"--device {name}: torch sees no such Apple GPU here")
+        return torch.device("mps")
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) >= count:
@@ -74,10 +81,58 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has matrix units or instructions for bf16."""
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    if device.type != "cpu":
+        return False
     if not hasattr(torch.cpu, "get_capabilities"):  # earlier versions of torch, which tell of x86 alone
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16") or capabilities.get("bf16"))
+
+
+def fastest_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
+    """What the device multiplies fastest: bf16, else fp16 on GPUs with matrix units for it (a T4), else fp32."""
+    if multiplies_bfloat16(device):
+        return "bf16"
+    return "fp16" if multiplies_float16(device) else "fp32"
+
+
+def multiplies_float16(device: torch.device) -> bool:
+    """Whether the device has matrix units for fp16: NVIDIA's since Volta."""
+    return device.type == "cuda" and bool(torch.cuda.get_device_capability(device) >= (7, 0))
+
+
+def wait_for(device: torch.device) -> None:
+    """Waits until the device has computed all that was asked of it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def why_no_gpu() -> str | None:
+    """Why torch sees no NVIDIA GPU although the driver does; None where that is not so."""
+    if torch.cuda.is_available() or not (driver := shutil.which("nvidia-smi")):
+        return None
+    try:
+        done = subprocess.run([driver, "-L"], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    names = re.findall(r"^GPU \d+: (.+?)(?: \(UUID|$)", done.stdout, re.MULTILINE)
+    if done.returncode or not names:
+        return None
+    return f"nvidia-smi sees a GPU ({names[0]}), but torch does not, because {_why_torch_sees_none()}"
+
+
+def _why_torch_sees_none() -> str:
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built for the CPU alone; install a build with CUDA (pytorch.org says how)"
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return f"CUDA_VISIBLE_DEVICES is {os.environ['CUDA_VISIBLE_DEVICES']!r}; unset it"
+    try:
+        torch.zeros(1, device="cuda")
+    except (AssertionError, RuntimeError) as error:
+        return f"CUDA {torch.version.cuda} cannot start ({str(error).splitlines()[0][:200]}); update the driver"
+    return f"CUDA {torch.version.cuda} finds no device; is the driver new enough?"
 
 
 def cores() -> int:
@@ -97,7 +152,7 @@ def compiler() -> str | None:
 def can_compile(device: torch.device) -> bool:
     """Whether torch.compile finds what it needs: a C++ compiler on a CPU, Triton and a C compiler on a GPU."""
     if device.type != "cuda":
-        return compiler() is not None
+        return device.type == "cpu" and compiler() is not None
     c_compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
     return importlib.util.find_spec("triton") is not None and any(map(shutil.which, c_compilers))
 
@@ -115,6 +170,8 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type == "cuda":  # what torch keeps for later is taken by nobody else
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     found = [_available_of_machine(), _available_of_group()]
     return min((value for value in found if value is not None), default=None)
 
@@ -190,6 +247,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cpus": cores(),
         "multiplies_bfloat16": multiplies_bfloat16(device),
+        "cuda": torch.version.cuda,
+        "tf32": {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32},
         "platform": platform.platform(),
         "python": sys.version.split()[0],
         "libraries": {name: _version(name) for name in LIBRARIES},

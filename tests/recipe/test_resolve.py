@@ -127,7 +127,7 @@ def test_a_plan_of_before_is_taken_over_with_its_mixing_and_not_one_that_was_mix
     mine = resolve(Recipe(training=Training(plan="auto", batch_size=None)), OWN)
     assert mine.training.mixup_alpha is None and mine.training.cutmix_alpha is None
     sized = with_sizes(mine, 128, 8)
-    other = settle(with_plan(sized, LONG, Rounds(max_rounds=1)), bfloat16=True, compile=False, micro_batch_size=4)
+    other = settle(with_plan(sized, LONG, Rounds(max_rounds=1)), precision="bf16", compile=False, micro_batch_size=4)
     assert settled_as(mine, other).model_dump() == other.model_dump()
     training = other.training
     assert (training.mixup_alpha, training.cutmix_alpha, training.mix_probability) == (0.2, 1.0, 0.5)
@@ -146,7 +146,7 @@ def test_each_life_has_its_own_type_and_reads_back_with_the_same_numbers():
     resolved = resolve(written, OWN)
     sized = with_sizes(resolved, 96, 32)
     planned = with_plan(sized, (Phase(method="probe", augmentation="none"), Phase(augmentation="mild")), Rounds())
-    settled = settle(planned, bfloat16=False, compile=True, micro_batch_size=16)
+    settled = settle(planned, precision="fp32", compile=True, micro_batch_size=16)
     lives = [type(life) for life in (resolved, sized, planned, settled)]
     assert lives == [ResolvedRecipe, SizedRecipe, PlannedRecipe, SettledRecipe]
     assert (resolved.data.image_size_px, resolved.training.batch_size) == (None, None)
@@ -159,7 +159,7 @@ def test_each_life_has_its_own_type_and_reads_back_with_the_same_numbers():
         assert list(life.model_dump()) == list(Recipe.model_fields)
         assert list(life.training.model_dump()) == list(Training.model_fields)
         assert Recipe.model_validate(life.model_dump(mode="json")).model_dump() == life.model_dump()
-    again = settle(resolve(Recipe(**settled.model_dump()), {}), bfloat16=True, compile=False, micro_batch_size=1)
+    again = settle(resolve(Recipe(**settled.model_dump()), {}), precision="bf16", compile=False, micro_batch_size=1)
     assert again == settled
 
 

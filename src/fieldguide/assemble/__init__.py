@@ -22,7 +22,7 @@ from fieldguide.assemble.described import reading_of as reading_of
 from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
-from fieldguide.assemble.tools import Paths, autocast, make_tools
+from fieldguide.assemble.tools import Paths, make_tools, precision_context
 from fieldguide.assemble.tools import in_proportion as in_proportion
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
@@ -41,7 +41,7 @@ from fieldguide.recipe.resolve import largest_size_px, settle
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Stage
 from fieldguide.training.tools import Tools
-from fieldguide.world import available_bytes, can_compile, multiplies_bfloat16, repeatable
+from fieldguide.world import available_bytes, can_compile, fastest_precision, repeatable
 
 STEPS_TO_COMPILE = 2_000  # an estimate of when compiling pays on a GPU; not measured yet
 UNBOUND = Outlook()
@@ -144,14 +144,14 @@ def _network(
 def _settled(recipe: PlannedRecipe, model: Classifier, images: int, device: torch.device) -> SettledRecipe:
     """The recipe with every `auto` decided by device, memory and number of images in all."""
     training = recipe.training
-    is_bfloat16 = training.precision == "bf16" or (training.precision == "auto" and multiplies_bfloat16(device))
+    precision = fastest_precision(device) if training.precision == "auto" else training.precision
     size = training.micro_batch_size
     if size is None:
-        kept = kept_bytes_per_image(model, largest_size_px(recipe)[1], autocast(is_bfloat16, device))
+        kept = kept_bytes_per_image(model, largest_size_px(recipe)[1], precision_context(precision, device))
         size = fitting(training.batch_size, kept, available_bytes(device))
     steps = images // training.batch_size
     pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast" and can_compile(device)
-    return settle(recipe, bfloat16=is_bfloat16, compile=pays, micro_batch_size=size)
+    return settle(recipe, precision=precision, compile=pays, micro_batch_size=size)
 
 
 def make_plan(recipe: PlannedRecipe) -> Plan:

@@ -146,7 +146,7 @@ class Planner:
         return Judging(
             self.task.validation_images,
             forward,
-            SLOWER_IN_FP32 if self.speed.is_bfloat16 else SLOWER_AS_BUILT,
+            SLOWER_AS_BUILT if self.speed.precision == "fp32" else SLOWER_IN_FP32,
             recipe.training.soup_candidates or 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,

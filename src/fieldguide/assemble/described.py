@@ -33,14 +33,14 @@ from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import resolve
 from fieldguide.recipe.rules import verdict
 from fieldguide.recipe.schema import AUTO, Data, Recipe
-from fieldguide.world import can_compile, multiplies_bfloat16
+from fieldguide.world import can_compile, multiplies_bfloat16, multiplies_float16
 
 CPU = torch.device("cpu")
 NO_COMPILER = (
     "training.compile: always needs a C++ compiler, and on a GPU also Triton and a C compiler; install them, or choose "
     "never"
 )
-NO_BFLOAT16 = "training.precision: {} does not multiply bf16 natively; choose auto or fp32"
+NOT_NATIVE = "training.precision: {} does not multiply {} natively; choose auto or fp32"
 
 
 def problems_with_model(recipe: Recipe) -> list[str]:
@@ -56,8 +56,12 @@ def problems_with_machine(recipe: Recipe, device: torch.device) -> list[str]:
     """What in the recipe this machine cannot do."""
     no_opencv = recipe.augmentation.engine == "fused" and not can_fuse(device)
     no_compiler = recipe.training.compile == "always" and not can_compile(device)
-    no_bfloat16 = recipe.training.precision == "bf16" and not multiplies_bfloat16(device)
-    found = [(no_opencv, NO_OPENCV), (no_compiler, NO_COMPILER), (no_bfloat16, NO_BFLOAT16.format(device))]
+    precision = recipe.training.precision
+    not_native = (precision == "bf16" and not multiplies_bfloat16(device)) or (
+        precision == "fp16" and not multiplies_float16(device)
+    )
+    told = NOT_NATIVE.format(device, precision)
+    found = [(no_opencv, NO_OPENCV), (no_compiler, NO_COMPILER), (not_native, told)]
     return [problem for is_there, problem in found if is_there]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 from fieldguide.assemble.backbone import FORWARDS_A_STEP
-from fieldguide.assemble.tools import autocast, make_optimizer_of
+from fieldguide.assemble.tools import make_optimizer_of, precision_context
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model.batch_norm import set_batch_norm
@@ -21,7 +21,7 @@ from fieldguide.recipe.schema import Recipe
 from fieldguide.settings import BatchNorm
 from fieldguide.training.budget import FEWEST_STEPS, LARGEST_BATCH, Costs, Part, choose_batch_size
 from fieldguide.training.step import StepSettings, train_step, training_mode
-from fieldguide.world import multiplies_bfloat16
+from fieldguide.world import fastest_precision, wait_for
 
 MEASURED_PHOTOS = 32  # at once
 ENOUGH_PHOTOS = LARGEST_BATCH * FEWEST_STEPS  # for the largest batch
@@ -54,10 +54,10 @@ class Speed:
         return "folded"
 
     @property
-    def is_bfloat16(self) -> bool:
-        """Whether the network trains in bf16 here."""
+    def precision(self) -> str:
+        """What the network trains in here: `bf16`, `fp16` or `fp32`."""
         asked = self.recipe.training.precision
-        return asked == "bf16" or (asked == "auto" and multiplies_bfloat16(self.device))
+        return fastest_precision(self.device) if asked == "auto" else asked
 
     def costs(self, side_px: int) -> Costs:
         """A forward pass and a step of the whole network."""
@@ -99,7 +99,7 @@ class Speed:
         return BESIDE_THE_STEP * seconds / len(images)
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
-        return autocast(self.is_bfloat16, self.device)()
+        return precision_context(self.precision, self.device)()
 
     def _copy(self, side_px: int) -> Classifier:
         model = copy.deepcopy(self.model)
@@ -114,18 +114,14 @@ class Speed:
     def _timed(self, run: Callable[[], object]) -> float:
         """Seconds of one run: the median of several after the first, which is slower."""
         run()
-        self._wait()
+        wait_for(self.device)
         found: list[float] = []
         while len(found) < 2 or (sum(found) < MEASURED_SECONDS and len(found) < MOST_REPEATS):
             begin = time.perf_counter()
             run()
-            self._wait()
+            wait_for(self.device)
             found.append(time.perf_counter() - begin)
         return sorted(found)[len(found) // 2]
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def macs_per_second(recipe: Recipe, device: torch.device) -> float:

@@ -32,6 +32,7 @@ from fieldguide.training.mixing import Mixing
 from fieldguide.training.optimizer import MakeOptimizer, make_optimizer
 from fieldguide.training.parameter_groups import Rates, parameter_groups
 from fieldguide.training.plan import Stage
+from fieldguide.training.scaling import GradientScaling
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
 from fieldguide.training.state import Scores
 from fieldguide.training.step import MicroBatch, Precision, StepSettings
@@ -39,6 +40,7 @@ from fieldguide.training.tools import Batches, Tools
 
 Paths = dict[str, Path]
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
+REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 MORE_WITHOUT_GRADIENTS = 4  # times the photos of a step, since nothing is kept for a backward pass
 
 
@@ -62,7 +64,7 @@ def make_tools(
 ) -> Tools:
     """Batches, evaluation, optimiser and schedule of a recipe; arguments as of `assemble`."""
     training, label_of = recipe.training, {name: index for index, name in enumerate(split.classes)}
-    precision = autocast(training.precision == "bf16", device)
+    precision = precision_context(training.precision, device)
     batches = _make_batches(recipe, preprocessing, device, feed, tell)
     mixing = Mixing(training.mixup_alpha, training.cutmix_alpha, training.mix_probability or 0.0, training.seed)
     return Tools(
@@ -82,6 +84,7 @@ def make_tools(
             precision,
             MicroBatch(training.micro_batch_size),
             logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
+            scaling=GradientScaling(device.type) if training.precision == "fp16" else None,
         ),
         seed_step=_make_seed_step(training.seed),
         probe=make_probe(
@@ -208,9 +211,16 @@ def _load(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     load_as_built(model, weights)
 
 
+def precision_context(precision: str, device: torch.device) -> Precision:
+    """What a forward pass in `bf16`, `fp16` or `fp32` runs under."""
+    if precision == "fp32":
+        return contextlib.nullcontext
+    return lambda: torch.autocast(device.type, dtype=REDUCED[precision])
+
+
 def autocast(is_bfloat16: bool, device: torch.device) -> Precision:
-    """What a forward pass runs under."""
-    return (lambda: torch.autocast(device.type, dtype=torch.bfloat16)) if is_bfloat16 else contextlib.nullcontext
+    """What a forward pass in bf16 or fp32 runs under."""
+    return precision_context("bf16" if is_bfloat16 else "fp32", device)
 
 
 def _to_device(

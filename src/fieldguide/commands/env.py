@@ -13,11 +13,13 @@ def env(device: world.Device = "auto") -> Iterator[tuple[str, str]]:
     """Names and values to show; raises UsageError if there is no such device."""
     chosen = world.choose_device(device)
     machine = world.describe_machine(chosen)
+    if str(device) == "auto" and (why := world.why_no_gpu()):
+        yield "warning", why
     available = world.available_bytes(chosen)
-    is_bfloat16 = machine["multiplies_bfloat16"]
+    precision = {"bf16": "bf16 (native)", "fp16": "fp16 (no native bf16)", "fp32": "fp32 (no native bf16)"}
     yield "device", f"{machine['device']} ({machine['device_name']}), {machine['threads']} threads of {machine['cpus']}"
     yield "memory", "unknown" if available is None else f"{available / GIB:.1f} GiB free"
-    yield "precision", "bf16 (native)" if is_bfloat16 else "fp32 (no native bf16)"
+    yield "precision", precision[world.fastest_precision(chosen)]
     pays = chosen.type == "cuda" and world.can_compile(chosen)
     yield "compile", "for trainings of 2,000 steps or more" if pays else "never (no gain, or not possible here)"
     yield "compiler", world.compiler() or "none found (torch.compile on a CPU needs one)"

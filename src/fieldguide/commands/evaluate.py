@@ -13,7 +13,7 @@ from fieldguide.commands.judging.models import Loaded, Runs, class_folder_of, lo
 from fieldguide.commands.judging.parts import PARTS, choose_part, common_split, of_known_classes
 from fieldguide.commands.judging.seen import seen_by_runs
 from fieldguide.commands.terminal.outputs import demand_free_outputs
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.data.look.inspect import Inspected, inspect
 from fieldguide.data.look.listed_rules import listed_problems
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
@@ -78,7 +78,7 @@ def evaluate(
             parts and the run knows none of its photos).
         labels: a table with the classes of a flat `test/`, or of a folder without class folders.
         json_file: where to write the figures.
-        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
+        device: `auto`, `cpu`, `cuda:N`, `mps` or a `torch.device`.
         engine: as for `predict`; another than plain is named in the figures. Photos are decoded at full size.
         allow_broken_rules: continue if the ensemble breaks a run's rule.
         photos_folder: where the photos of a table are; None: beside it.
@@ -96,6 +96,7 @@ def evaluate(
         PhotosError: classes that the model does not know, or no readable photo.
     """
     screen = Screen(quiet=quiet)
+    warn_of_hidden_gpu(device, screen)
     _demand_options(part, labels, json_file)
     loaded = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules)
     source = Source(

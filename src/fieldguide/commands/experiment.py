@@ -7,7 +7,7 @@ from typing import Any
 
 from fieldguide import assemble
 from fieldguide.commands.submissions import Submissions, evaluate_test, read_scores, wants_test
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.commands.trial import experiment_folder
 from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
@@ -115,6 +115,7 @@ def experiment(
         PhotosError: problems with the photos.
     """
     screen, folder, device = Screen(quiet=quiet), Path(output), str(device)
+    warn_of_hidden_gpu(device, screen)
     source = as_source(photos, photos_folder, columns)
     demand_callbacks(callbacks)
     if not 1 <= seeds <= MOST_SEEDS:

@@ -11,7 +11,7 @@ from fieldguide.commands.judging.models import Loaded, Runs, load_runs
 from fieldguide.commands.judging.prediction_options import demand_different_rows, demand_options, most_megapixels
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import Answering, Status, clipped_sentence
 from fieldguide.deploy.origin import AS_TRAINED
@@ -87,7 +87,7 @@ def predict(
         format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
         unsure_below: in (0, 1]; the status of a less confident row is `unsure`.
         spreadsheet_safe: put a `'` before names of photos and classes that look like formulas.
-        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
+        device: `auto`, `cpu`, `cuda:N`, `mps` or a `torch.device`.
         engine: `auto` (the default here: the fastest for so many photos, checked against plain), `plain` (the default
             of `fieldguide.load`: fp32, photos decoded at full size, as in training's validation), `folded`,
             `compiled` or `openvino`. With another engine than plain, large JPEGs are decoded at reduced size.
@@ -108,6 +108,7 @@ def predict(
     target = Path(output)
     to_stdout = str(target) == STDOUT
     screen = Screen(quiet=quiet, on_stderr=to_stdout)
+    warn_of_hidden_gpu(device, screen)
     demand_options(target, top, format, unsure_below, spreadsheet_safe)
     raised = most_megapixels(overrides)
     folder = None if sort_into is None else Path(sort_into)

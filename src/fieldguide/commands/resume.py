@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.commands.trial.begin import run_trial, seconds_for
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.cross_validation import cross_validate, settled_as_first_fold
@@ -53,6 +53,7 @@ def resume(
     request = read_request(folder)
     recipe = demand_same_recipe(folder, request, overrides)
     source, device = request.source(photos, photos_folder), str(device or request.device)
+    warn_of_hidden_gpu(device, screen)
     if problem := problem_with_source(source):
         raise UsageError(f"{problem}; say where the photos are now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.commands.trial.begin import run_trial, seconds_for, seconds_left
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.choose_backbone import measured_backbone
@@ -48,7 +48,7 @@ def train(
         overrides: fields of the recipe: `{"training": {"max_epochs": 5}}`, `{"training.max_epochs": 5}`, or a list of
             `"training.max_epochs=5"` as for `--set`.
         weights: short for `model.weights`: `hub`, `none`, a file, or an earlier run.
-        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
+        device: `auto`, `cpu`, `cuda:N`, `mps` or a `torch.device`.
         minutes: short for `training.max_minutes`: time limit for the whole command.
         photos_folder: where the photos of a table are; None: beside the table.
         columns: the columns of a table, such as `label=species,group=camera`; None: found by name.
@@ -68,6 +68,7 @@ def train(
     """
     began = time.monotonic() if began is None else began
     screen, device = Screen(quiet=quiet), str(device)
+    warn_of_hidden_gpu(device, screen)
     source, run = as_source(photos, photos_folder, columns), RunFolder(Path(output))
     demand_callbacks(callbacks)
     if minutes is not None:

@@ -14,6 +14,8 @@ def problem_with_compiling(device: torch.device) -> str | None:
         from torch.utils._triton import has_triton
 
         return None if has_triton() else "torch needs Triton to compile for a GPU, and it is not installed"
+    if device.type != "cpu":
+        return f"compiling for {device.type} is not tested"
     from torch._inductor import cpp_builder, exc
 
     try:
@@ -27,7 +29,7 @@ def problem_with_compiling(device: torch.device) -> str | None:
 class Compiled(Engine):
     """The network through `torch.compile` with inductor's freezing, for batches of exactly `batch_size`.
 
-    In bf16 where the machine multiplies it natively, else in fp32. The first call compiles, which takes from some
+    In what the machine multiplies fastest. The first call compiles, which takes from some
     seconds to a minute.
     """
 

@@ -105,8 +105,8 @@ class Folded(Engine):
 
 
 def precision(device: torch.device) -> torch.dtype:
-    """The precision of engines other than plain: bf16 where the device multiplies it natively, else fp32."""
-    return torch.bfloat16 if world.multiplies_bfloat16(device) else torch.float32
+    """The precision of engines other than plain: what the device multiplies fastest."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[world.fastest_precision(device)]
 
 
 class FoldedNetwork(nn.Module):

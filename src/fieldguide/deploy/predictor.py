@@ -197,7 +197,7 @@ def load_predictor(
 
     Args:
         path: a run or a bundle.
-        device: `auto`, `cpu`, `cuda:N` or a `torch.device`.
+        device: `auto`, `cpu`, `cuda:N`, `mps` or a `torch.device`.
         engine: what computes: `plain` (the default here: fp32, as the run was judged), `folded`, `compiled`,
             `openvino`, or `auto` (the default of `fieldguide.predict`: the fastest for this machine, network and number
             of photos). Another engine than plain is checked against plain on the first photos; see

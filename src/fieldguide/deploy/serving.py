@@ -10,11 +10,12 @@ import torch
 
 from fieldguide.deploy.choice import Speed, Speeds
 from fieldguide.deploy.compiled import compiled, problem_with_compiling
-from fieldguide.deploy.engines import Engine, Folded, Logits, Mirrored, Plain, precision
+from fieldguide.deploy.engines import Engine, Folded, Logits, Mirrored, Plain
 from fieldguide.deploy.forked import is_forked
 from fieldguide.deploy.openvino_engine import openvino, problem_with_openvino
 from fieldguide.errors import UsageError, counted
 from fieldguide.model.classifier import Classifier
+from fieldguide.world import fastest_precision
 
 AUTO, PLAIN = "auto", "plain"
 TOLERANCE = 0.05  # of the range of a photo's plain logits
@@ -138,7 +139,7 @@ class Serving(Engine):
 
     def sentence(self) -> str:
         """See `Engine`."""
-        short = "bf16" if precision(self._device) is torch.bfloat16 else "fp32"
+        short = fastest_precision(self._device)
         names = [f"{name} in {'fp32' if name == PLAIN else short}" for name in self.served]
         if len(names) == 1:
             return names[0]

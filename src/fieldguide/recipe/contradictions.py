@@ -114,10 +114,11 @@ def _of_mixing(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _of_speed(recipe: Recipe) -> Iterator[Contradiction]:
     training = recipe.training
-    if recipe.execution == "exact" and training.precision == "bf16":
+    if recipe.execution == "exact" and training.precision in ("bf16", "fp16"):
         yield Contradiction(
             ("training.precision", "execution"),
-            "training.precision is bf16, but execution exact computes in fp32; choose fp32, or execution fast",
+            f"training.precision is {training.precision}, but execution exact computes in fp32; choose fp32, or "
+            "execution fast",
         )
     batch, micro = training.batch_size or BATCH_SIZE, training.micro_batch_size
     if micro is not None and micro > batch:

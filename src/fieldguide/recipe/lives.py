@@ -102,7 +102,7 @@ class SettledTraining(PlannedTraining):
     """The method as it runs on this machine."""
 
     micro_batch_size: int
-    precision: Literal["bf16", "fp32"]
+    precision: Literal["bf16", "fp16", "fp32"]
     compile: Literal["never", "always"]
 
 

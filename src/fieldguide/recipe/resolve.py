@@ -103,14 +103,14 @@ def with_plan(
     )
 
 
-def settle(recipe: PlannedRecipe, *, bfloat16: bool, compile: bool, micro_batch_size: int) -> SettledRecipe:
+def settle(recipe: PlannedRecipe, *, precision: str, compile: bool, micro_batch_size: int) -> SettledRecipe:
     """The recipe with every `auto` replaced by what it means here; `compile`: it pays, `micro_batch_size`: it fits."""
     training = recipe.training
     made = _as(
         lives.SettledTraining,
         training,
         micro_batch_size=training.micro_batch_size or micro_batch_size,
-        precision=training.precision if training.precision != "auto" else "bf16" if bfloat16 else "fp32",
+        precision=precision if training.precision == "auto" else training.precision,
         compile=training.compile if training.compile != "auto" else "always" if compile else "never",
     )
     return _as(SettledRecipe, recipe, training=made)

@@ -172,8 +172,8 @@ class Training(Section):
     micro_batch_size: Annotated[int | None, BeforeValidator(accepted.auto_is_null)] = Field(
         default=None, ge=2, le=65_536, description="photos at once; null or auto: what memory holds, at most the batch"
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="auto: bf16 where the device multiplies it natively; fp32 with execution exact"
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        default="auto", description="auto: bf16 where native, else fp16 (a T4); else, and with execution exact, fp32"
     )
     compile: Literal["auto", "never", "always"] = Field(
         default="auto", description="torch.compile; auto: on a GPU, in a training of 2,000 steps or more"

@@ -96,6 +96,8 @@ def plain_state(state: State) -> dict[str, Any]:
         plain["candidates"] = [_plain_best(candidate) for candidate in state.candidates]
     if state.best is not None and state.best.soup:
         plain["best_soup"] = _plain_best(state.best)
+    if state.scaling is not None:
+        plain |= {"scaling": state.scaling, "skipped": [list(entry) for entry in state.skipped]}
     return plain if state.soup is None else plain | {"soup": asdict(state.soup)}
 
 
@@ -124,6 +126,9 @@ def state_of(
             state.ended.append(Ended(stage, int(epochs), bool(improved), Reason(reason)))
         state.halved += [Halved(int(epoch), int(step), int(photos)) for epoch, step, photos in plain.get("halved", [])]
         state.out_of_time = bool(plain.get("out_of_time", False))
+        if (scaling := plain.get("scaling")) is not None:
+            state.scaling = {name: float(scaling[name]) for name in ("scale", "steps")}
+            state.skipped = [(int(epoch), int(steps)) for epoch, steps in plain.get("skipped", ())]
         if any(halved.photos < 1 for halved in state.halved):
             raise ValueError("a micro-batch of no photos")
         state.history += [_epoch(entry) for entry in plain["history"]]

@@ -15,9 +15,10 @@ from fieldguide.training.ends import NotFinite, Reason, Stopped, stopped_by
 from fieldguide.training.limits import Limits
 from fieldguide.training.observers import Observers
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
+from fieldguide.training.scaling import note_scaling
 from fieldguide.training.soup import Weights, make_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State, is_better
-from fieldguide.training.step import OnDevice, train_step, training_mode
+from fieldguide.training.step import OnDevice, go_on_from, train_step, training_mode
 from fieldguide.training.tools import Drawn, Goes, Tools, TrainingBatch
 from fieldguide.training.under_way import UnderWay
 
@@ -54,8 +55,7 @@ def train(
     """
     state = saved.state if saved else State()
     training = _Training(model, plan, tools, observers, stop, state, Limits(plan, state, tools.steps_per_epoch))
-    if state.halved:
-        tools.step.micro_batch.photos = state.halved[-1].photos
+    go_on_from(state, tools.step)
     try:
         training.run(saved.snapshot if saved else None)
     except UsageError:  # the checkpoint belongs to another training
@@ -174,7 +174,6 @@ class _Training:
         if not math.isfinite(validation.loss):
             raise NotFinite("validation loss", number)
         under_way.schedule.after_epoch(validation)
-        best = self.state.best
         epoch = Epoch(
             epoch=number,
             stage_number=len(self.state.ended) + 1,
@@ -185,7 +184,7 @@ class _Training:
             validation=validation,
             seconds=running.elapsed(),
             images_per_second=running.images / max(trained, 1e-9),
-            best=best is None or self._is_better(validation, best.epoch.validation),
+            best=self.state.best is None or self._is_better(validation, self.state.best.epoch.validation),
         )
         self._record(epoch)
         return epoch
@@ -260,6 +259,8 @@ class _Training:
         """The only place within an epoch that waits for the device."""
         if steps := waiting.collect(running, epoch):
             self.observers.tell(lambda each: each.losses_known(steps))
+        if skipped := note_scaling(self.tools.step.scaling, self.state, epoch):
+            self.observers.tell(lambda each: each.skipped(epoch, skipped))
 
     def _save(self, under_way: UnderWay) -> None:
         self.observers.tell(lambda each: each.save(self.model, self.state, under_way))

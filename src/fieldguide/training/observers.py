@@ -60,6 +60,9 @@ class Callback:
     def halved(self, halved: Halved) -> None:
         """After a step that ran out of memory and was repeated with smaller micro-batches."""
 
+    def skipped(self, epoch: int, steps: int) -> None:
+        """After steps that changed nothing, because their fp16 gradients overflowed."""
+
     def is_due(self) -> bool:
         """Asked after each step: whether you want `save` to be called now."""
         return False

@@ -141,6 +141,8 @@ class State:
     out_of_time: bool = False  # whether time ran out before the plan's end
     candidates: list[Best] = field(default_factory=list)  # for a soup, best first, `best` among them, until it is made
     soup: Soup | None = None  # None before the end
+    scaling: dict[str, float] | None = None  # of fp16's gradients; None in another precision
+    skipped: list[tuple[int, int]] = field(default_factory=list)  # (epoch, steps) whose fp16 gradients overflowed
 
     @property
     def is_spoilt(self) -> bool:

@@ -11,7 +11,8 @@ from torch import nn
 from fieldguide.training.ends import NotFinite
 from fieldguide.training.loss import loss_of
 from fieldguide.training.mixing import Mix, before
-from fieldguide.training.state import Running, Step
+from fieldguide.training.scaling import GradientScaling
+from fieldguide.training.state import Running, State, Step
 from fieldguide.world import is_out_of_memory
 
 Precision = Callable[[], contextlib.AbstractContextManager[object]]  # a context: autocast, or none
@@ -49,6 +50,15 @@ class StepSettings:
     micro_batch: MicroBatch = field(default_factory=lambda: MicroBatch(2**31))
     logit_adjustment: torch.Tensor | None = None  # (classes,) float32 on the device, added in the loss alone
     loss: str = "cross_entropy"  # a name in `LOSSES`
+    scaling: GradientScaling | None = None  # of the loss, for fp16
+
+
+def go_on_from(state: State, settings: StepSettings) -> None:
+    """Takes the micro-batch and the scale that a saved training had reached."""
+    if state.halved:
+        settings.micro_batch.photos = state.halved[-1].photos
+    if state.scaling is not None and settings.scaling is not None:
+        settings.scaling.restore(state.scaling)
 
 
 def train_step(
@@ -77,8 +87,13 @@ def train_step(
             if not is_out_of_memory(error) or not settings.micro_batch.halve(len(images)):
                 raise
         statistics.restore()
-    if settings.gradient_clip_norm is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_clip_norm)
+    most = settings.gradient_clip_norm
+    clip = None if most is None else lambda: nn.utils.clip_grad_norm_(model.parameters(), most)
+    if settings.scaling is not None:
+        settings.scaling.step(optimizer, clip)
+        return loss, correct
+    if clip is not None:
+        clip()
     optimizer.step()
     return loss, correct
 
@@ -108,7 +123,10 @@ def _gradients(
             mix=mix,
         )
         loss = loss * (len(some) / len(images))
-        torch.autograd.backward(loss)
+        if settings.scaling is None:
+            torch.autograd.backward(loss)
+        else:
+            settings.scaling.backward(loss)
         losses.append(loss.detach())
         right = their if mix is None else mix.larger(their, other)
         correct.append((logits.detach().argmax(dim=1) == right).sum())
@@ -148,7 +166,7 @@ class OnDevice:
     @property
     def is_full(self) -> bool:
         """Whether it is time to read them."""
-        return len(self._steps) >= (self.MOST_STEPS if self._steps[-1][0].is_cuda else 1)
+        return len(self._steps) >= (1 if self._steps[-1][0].device.type == "cpu" else self.MOST_STEPS)
 
     def collect(self, running: Running, epoch: int) -> list[Step]:
         """Adds the steps to the epoch's sums, waiting for the device; returns them, or raises NotFinite."""

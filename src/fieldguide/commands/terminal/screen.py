@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fieldguide import world
 from fieldguide.errors import shown, worded
 
 WIDTH_OF_A_FILE = 200
@@ -90,3 +91,9 @@ class Screen:
 
 
 SCREENS: Mapping[str, Callable[[], Screen]] = {"terminal": Screen, "quiet": lambda: Screen(quiet=True)}
+
+
+def warn_of_hidden_gpu(device: object, screen: Screen) -> None:
+    """In the first line, where `auto` means the CPU although there is a GPU."""
+    if str(device) == "auto" and (why := world.why_no_gpu()):
+        screen.warn(f"{why}. Until then the CPU computes; --device cpu hides this warning")

@@ -123,6 +123,11 @@ class TrainingDisplay(Callback):
         )
         self._tell(text, "yellow")
 
+    def skipped(self, epoch: int, steps: int) -> None:
+        """After steps whose fp16 gradients overflowed."""
+        what = f"{counted(steps, 'step')} skipped, because fp16 gradients overflowed"
+        self._tell(f"epoch {epoch}: {what}; a few are usual")
+
     def _tell(self, text: str, style: str | None = None) -> None:
         if self.is_live:
             self._live.console.print(text, style=style, markup=False)
