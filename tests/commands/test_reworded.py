@@ -14,7 +14,7 @@ from fieldguide.training.plan import Ended
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
 
-TIMES = ("seconds", "images_per_second", "waited_for_data")
+TIMES = ("seconds", "images_per_second", "waited_for_data", "checkpoints")
 OTHER_WORDS = "interrupted by SIGHUP: converged, the time was up, its most epochs"  # what a reader could fall for
 
 

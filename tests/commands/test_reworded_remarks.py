@@ -155,7 +155,7 @@ def test_of_a_whole_training(trained, tmp_path, reword, small):
     run = train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)
     first, second = trained[1].result, run.result
     assert run.exit_code == trained[1].exit_code == 0
-    timed = {"seconds", "images_per_second", "waited_for_data", "validation", "calibration", "remarks"}
+    timed = {"seconds", "images_per_second", "waited_for_data", "checkpoints", "validation", "calibration", "remarks"}
     assert {key: second[key] for key in second if key not in timed} == {
         key: first[key] for key in first if key not in timed
     }

@@ -27,7 +27,7 @@ SETTINGS = (
 )
 EVERY_STEP, EVERY_EPOCH = "training.checkpoint_every_minutes=0", "training.checkpoint_every_minutes=10"
 COUNTS = {"train/ash": 9, "train/oak": 9, "val/ash": 4, "val/oak": 4}
-TIMES = ("seconds", "images_per_second", "waited_for_data")
+TIMES = ("seconds", "images_per_second", "waited_for_data", "checkpoints")
 NOTHING_TO_GO_ON_WITH, MISTAKE = 3, 4
 
 

@@ -194,8 +194,9 @@ class Training(Section):
         le=100_000,
         description="with --resume, after a finished training: this many in a further stage",
     )
+    checkpoint: Literal["epoch", "minutes"] = Field(default="epoch", description="minutes: not after each epoch")
     checkpoint_every_minutes: float = Field(
-        default=10, ge=0, le=100_000, description="and after each epoch; 0: after each step"
+        default=10, ge=0, le=100_000, description="and at each stage's end; 0: after each step"
     )
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: Rate | None = Field(
@@ -263,8 +264,7 @@ class Training(Section):
     validation_photos: int | None = Field(
         default=None,
         ge=1,
-        description="how many validation photos choose the epoch, stratified by class; all are judged at the "
-        "end; null: all, or what a plan has time for",
+        description="so many choose the epoch, stratified by class; all are judged at the end; null: all, or a plan's",
     )
     phases: tuple[Phase, ...] = Field(default=(Phase(), Phase(augmentation="strong")), min_length=1)
     rounds: Annotated[Rounds, BeforeValidator(accepted.rounds_from_number)] = Rounds()

@@ -23,8 +23,10 @@ from fieldguide.storage import digest, read_json, write_bytes, write_text
 from fieldguide.training.checkpoint import CANDIDATE, MOST_TOLD, Snapshot, capture, plain_state
 from fieldguide.training.ends import reason_of_format_1
 from fieldguide.training.observers import Callback
+from fieldguide.training.plan import Stage
 from fieldguide.training.state import State
 from fieldguide.training.under_way import UnderWay
+from fieldguide.training.writer import Writer
 
 FORMAT = 2
 KEPT = 2
@@ -45,37 +47,66 @@ class Found:
 
 
 class Checkpoints(Callback):
-    """Saves a training into a folder, made with the first checkpoint; `beside` gives numbers the loop does not know."""
+    """Saves a training into a folder, made with the first checkpoint; `beside` gives numbers the loop does not know.
+
+    `in_background`: a thread writes a copy while the training goes on. Before the next checkpoint, at a stage's
+    beginning and at the end it is waited for; an error of it is raised in the next call.
+    """
 
     def __init__(
-        self, folder: Path, every_minutes: float, beside: Callable[[], Mapping[str, list[float]]] = dict
+        self,
+        folder: Path,
+        every_minutes: float,
+        beside: Callable[[], Mapping[str, list[float]]] = dict,
+        *,
+        every_epoch: bool = True,
+        in_background: bool = False,
     ) -> None:
         self.folder = folder
         self.every_seconds = 60 * every_minutes
         self.beside = beside
+        self.every_epoch = every_epoch
+        self.writer = Writer(in_background=in_background)
         self._last = time.monotonic()
+
+    def stage_begins(self, stage: Stage, state: State) -> None:
+        """Waits, since a stage may fork processes that load photos."""
+        self.writer.wait()
 
     def is_due(self) -> bool:
         """Whether `every_minutes` have passed since the last one, by a monotonic clock."""
+        self.writer.demand_no_error()
         return time.monotonic() - self._last >= self.every_seconds
 
     def save(self, model: nn.Module, state: State, under_way: UnderWay) -> None:
-        """Writes a checkpoint, then deletes all but two.
+        """Writes a checkpoint, then deletes all but two; between epochs only where it is wanted.
 
         Raises:
             NotFinite: a weight is not finite; nothing was written.
-            OSError: it cannot be written; earlier ones are unchanged.
+            OSError: it, or in background the one before, cannot be written; earlier ones are unchanged.
         """
-        snapshot = capture(model, state, under_way)
-        tensors = {name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}
-        self._write(snapshot.plain, to_bytes(tensors))
+        if not self._is_wanted(state, under_way):
+            return
+        with self.writer.holding_up():
+            self.writer.wait()
+            snapshot, beside = capture(model, state, under_way), dict(self.beside())
+            copied = self.writer.in_background  # the training goes on to change them
+            tensors = {name: value.to("cpu", copy=copied).contiguous() for name, value in snapshot.tensors.items()}
+            self.writer.write(lambda: self._write(snapshot.plain, to_bytes(tensors), beside))
         self._last = time.monotonic()
+
+    def _is_wanted(self, state: State, under_way: UnderWay) -> bool:
+        """Within an epoch, at a stage's end, and where it is stopped always; else each epoch, or once it is due."""
+        is_end = under_way.convergence.is_reached or under_way.epochs >= under_way.stage.epochs
+        is_between = under_way.running.steps == 0 and not is_end and state.stopped is None
+        return self.every_epoch or not is_between or self.is_due()
 
     def training_done(self, state: State) -> None:
         """Marks the training as done, unless it was stopped; without tensors, since the bundle has the best weights."""
+        self.writer.wait()
         if state.stopped is not None:
             return
-        self._write({"state": plain_state(state)}, None)
+        self._write({"state": plain_state(state)}, None, self.beside())
         for number in self.numbers()[:-1]:
             self._remove(number)
 
@@ -83,7 +114,7 @@ class Checkpoints(Callback):
         """Marks a finished training as continued, with the best weights, since the bundle may change soon."""
         assert state.best is not None
         weights = {f"best.{name}": value.contiguous() for name, value in state.best.weights.items()}
-        self._write({"state": plain_state(state)}, to_bytes(weights))
+        self._write({"state": plain_state(state)}, to_bytes(weights), self.beside())
 
     def numbers(self) -> list[int]:
         """The checkpoints in the folder, oldest first."""
@@ -101,7 +132,8 @@ class Checkpoints(Callback):
             return Found(Snapshot(tensors or {}, plain), tensors is None, tuple(damaged))
         return Found(None, False, tuple(damaged))
 
-    def _write(self, plain: Mapping[str, Any], tensors: bytes | None) -> None:
+    def _write(self, plain: Mapping[str, Any], tensors: bytes | None, beside: Mapping[str, list[float]]) -> int:
+        """Returns the bytes of its tensors."""
         self.folder.mkdir(exist_ok=True)
         there = self.numbers()
         number = there[-1] + 1 if there else 1
@@ -109,13 +141,14 @@ class Checkpoints(Callback):
         if tensors is not None:
             write_bytes(self._tensors(number), tensors)
             told = {"bytes": len(tensors), "sha256": digest(tensors)}
-        body = {"format": FORMAT, **plain, "beside": self.beside(), "tensors": told}
+        body = {"format": FORMAT, **plain, "beside": dict(beside), "tensors": told}
         write_text(self._json(number), json.dumps({"sha256": _checksum(body), "checkpoint": body}) + "\n")
         for old in there[: len(there) + 1 - KEPT]:
             self._remove(old)
         for orphan in self.folder.glob("*.safetensors"):  # left by a process that died between the two files
             if not orphan.with_suffix(".json").exists():
                 orphan.unlink()
+        return 0 if tensors is None else len(tensors)
 
     def _read(self, number: int, model: nn.Module) -> tuple[dict[str, Any], dict[str, torch.Tensor] | None]:
         body = _read_body(self._json(number))

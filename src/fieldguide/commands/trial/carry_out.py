@@ -115,6 +115,7 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
         observers.tell(lambda each: each.run_done(result))
         demand_no_failed_callback(observers, f"the run is complete: {trial.run.path}")
     except BaseException as error:
+        trial.checkpoints.writer.end()  # before the run's lock goes
         observers.run_failed(error)
         raise
     feed = trial.assembled.feed

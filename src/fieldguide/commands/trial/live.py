@@ -1,5 +1,6 @@
 """A training's live objects, together with what it was asked for."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,12 +41,17 @@ class Trial:
         """Which photo is in which part."""
         return self.prepared.split
 
-    @property
+    @functools.cached_property
     def checkpoints(self) -> Checkpoints:
-        """Its checkpoints on disk."""
-        waiting = self.assembled.feed.waiting
-        minutes = self.recipe.training.checkpoint_every_minutes
-        return Checkpoints(self.run.checkpoints, minutes, lambda: {WAITED: waiting.told()})
+        """Its checkpoints on disk, written beside the training."""
+        waiting, training = self.assembled.feed.waiting, self.recipe.training
+        return Checkpoints(
+            self.run.checkpoints,
+            training.checkpoint_every_minutes,
+            lambda: {WAITED: waiting.told()},
+            every_epoch=training.checkpoint == "epoch",
+            in_background=True,
+        )
 
 
 def assembled(

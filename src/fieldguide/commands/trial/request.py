@@ -28,7 +28,8 @@ from fieldguide.run_folder import RunFolder
 from fieldguide.storage import digest, file_digest, is_there, read_json, write_text
 
 FORMAT = 2  # 1 differs in other files alone
-HARMLESS = ("training.checkpoint_every_minutes", "training.more_epochs")  # do not change what was trained
+# do not change what was trained
+HARMLESS = ("training.checkpoint", "training.checkpoint_every_minutes", "training.more_epochs")
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def _cost(trial: Trial, state: State) -> dict[str, Any]:
         **({"skipped_steps": sum(steps for _, steps in state.skipped)} if state.scaling is not None else {}),
         "images_per_second": images / sum(epoch.training.images / epoch.images_per_second for epoch in history),
         "waited_for_data": trial.assembled.feed.waiting.share,
+        "checkpoints": trial.checkpoints.writer.told(),
     }
 
 
