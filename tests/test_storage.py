@@ -127,7 +127,7 @@ def test_an_output_folder_without_permission_is_told(tmp_path, monkeypatch):
     ("name", "words"),
     [
         ("folder", "is a folder; give the name of a file"),
-        ("pipe", "exists and is not a regular file"),
+        ("pipe", "is a named pipe, which may have no reader; give the name of a file"),
         ("none/a.json", "there is no folder "),
         ("file/a.json", "there is no folder "),
         ("x" * 300, "cannot be written (File name too long)"),

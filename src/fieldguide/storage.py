@@ -209,7 +209,7 @@ def problem_with_output_file(file: Path) -> str | None:
         if file.is_dir():
             return "is a folder; give the name of a file"
         if file.is_fifo() and not _is_below_dev(file):  # writing would wait for a reader
-            return "exists and is not a regular file"
+            return "is a named pipe, which may have no reader; give the name of a file"
         if is_written_through(file):
             return None if os.access(file, os.W_OK) else "cannot be written"
         folder = Path(os.path.realpath(file)).parent

@@ -1,16 +1,19 @@
 """Cases of photos and labels as people have them: how they are built, and the way that each goes.
 
-A case is one line: its name, what builds it, and what is said or refused. `goes_through` takes it through check,
-all of train that differs from case to case (the request, the look at the photos, the split), predict and evaluate with
-one small model; a case with `trains=True` is trained, too.
+A case is one line: its name, what builds it, and what is said or refused. `goes_through` takes it through check, train,
+predict and evaluate. What is trained predicts and is evaluated on its own photos; one small model, shared by all cases,
+does so as well, also where a training is refused.
 """
 
+import contextlib
 import csv
 import functools
 import io
+import json
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,8 @@ from typing import Any
 from PIL import Image
 
 from fieldguide import check, evaluate, predict
-from fieldguide.commands.terminal.screen import Screen
-from fieldguide.commands.trial import prepare as preparing
-from fieldguide.data.look.source import as_source
+from fieldguide.commands.trial.carry_out import Run
+from fieldguide.data.split.partition import read_split
 from fieldguide.errors import FieldguideError
 from tests.commands.by_the_report import train
 from tests.conftest import write_photo
@@ -32,6 +34,7 @@ SETTINGS = (
     "model.backbone=test_resnet", "model.weights=none", "rules.backbones=null", "data.image_size_px=32",
     "training.batch_size=8", "training.phases=[{max_epochs: 1, augmentation: none}]", "training.rounds=0",
 )  # fmt: skip
+SAME = "the same message"  # as that which refuses a training
 Given = dict[str, Any]
 
 
@@ -46,8 +49,13 @@ class Case:
         refused: a pattern for the message with which train refuses it.
         classes: photos of each class that check counts.
         settings: fields of the recipe, for check and train.
-        judged: photos that evaluate judges; None: all of `classes`; 0: it refuses.
-        trains: whether it is trained to the end.
+        judged: photos that evaluate judges with the shared model; None: all of `classes`.
+        unjudged: a pattern for the message with which that evaluation is refused.
+        tested: photos of a labelled test; without, a run is evaluated on its own validation photos.
+        rows: rows of a prediction; None: as many as `classes`.
+        unread: a pattern for the message with which that prediction is refused.
+        output: what a prediction writes, and check and evaluate as JSON, prepared in a folder; None: no such try.
+        unwritten: a pattern for the message with which such an output is refused.
     """
 
     name: str
@@ -57,7 +65,17 @@ class Case:
     classes: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(CLASSES, EACH))
     settings: Sequence[str] = ()
     judged: int | None = None
-    trains: bool = False
+    unjudged: str = ""
+    tested: int = 0
+    rows: int | None = None
+    unread: str = ""
+    output: Callable[[Path], Path] | None = None
+    unwritten: str = ""
+
+    @property
+    def photos(self) -> int:
+        """Photos of all classes."""
+        return sum(self.classes.values())
 
 
 @functools.cache
@@ -151,25 +169,45 @@ class _Heard(logging.Handler):
 
 
 def goes_through(case: Case, root: Path, model: Path) -> None:
-    """Takes a case through all commands; every one ends well, or with a message of ours."""
+    """Takes a case through all commands; every one ends well, or with the message that the case expects."""
     given = case.build(root)
+    before = contents_of(root)
     of_table = {key: value for key, value in given.items() if key != "photos"}
-    reading = [setting for setting in case.settings if setting.startswith("data.class_folder")]
     heard = _Heard()
     logger = logging.getLogger("fieldguide")
     logger.addHandler(heard)
     logger.setLevel(logging.INFO)
     try:
-        _check(case, given, of_table, reading, heard)
-        _train(case, given, of_table, root, heard)
-        _predict(case, given, root, model)
-        _evaluate(case, given, of_table, model)
+        _check(case, given, of_table, heard)
+        run = _train(case, given, of_table, root, heard)
+        _predict(case, given, root, [model] if run is None else [model, run.path])
+        _evaluate(case, given, of_table, model, run)
+        if case.output is not None:
+            _write(case, given, of_table, root, model)
     finally:
         logger.removeHandler(heard)
         logger.setLevel(logging.NOTSET)
+    assert contents_of(root).items() >= before.items(), "a command changed what was given"
 
 
-def _check(case: Case, given: Given, of_table: Given, reading: Sequence[str], heard: _Heard) -> None:
+def contents_of(root: Path) -> dict[Path, bytes]:
+    """The bytes of all files below a folder."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+@contextlib.contextmanager
+def refused_as(pattern: str) -> Iterator[None]:
+    """Expects a message of ours that fits; none where the pattern is empty."""
+    try:
+        yield
+    except FieldguideError as error:
+        assert pattern and re.search(pattern, str(error)), error
+    else:
+        assert not pattern, f"not refused, but expected: {pattern}"
+
+
+def _check(case: Case, given: Given, of_table: Given, heard: _Heard) -> None:
+    reading = [setting for setting in case.settings if setting.startswith("data.class_folder")]
     try:
         found = check(given["photos"], overrides=reading, tell=heard.tell, **of_table)
     except FieldguideError as error:
@@ -181,42 +219,64 @@ def _check(case: Case, given: Given, of_table: Given, reading: Sequence[str], he
         assert found.exit_code == 1 or case.settings, "check does not say what train refuses"
 
 
-def _train(case: Case, given: Given, of_table: Given, root: Path, heard: _Heard) -> None:
-    source = as_source(given["photos"], of_table.get("photos_folder"), of_table.get("columns"))
-    settings = [*SETTINGS, *case.settings]
-    try:
-        name, recipe, _ = preparing.demand_request(source, "resnet34-adam", settings, None, "cpu", [])
-        prepared = preparing.prepare(source, recipe, Screen(quiet=True))
-    except FieldguideError as error:
-        assert case.refused and re.search(case.refused, str(error)), error
-        return
-    assert not case.refused, f"{case.name} was trained"
-    assert set(prepared.split.classes) == set(case.classes) and name
+def _train(case: Case, given: Given, of_table: Given, root: Path, heard: _Heard) -> Run | None:
+    """The run, which has these classes with these photos, and whose figures are of its own validation photos."""
+    run = None
+    with refused_as(case.refused):
+        run = train(given["photos"], output=root / "run", overrides=[*SETTINGS, *case.settings], quiet=True, **of_table)
+    if run is None:
+        assert not (root / "run").exists()
+        return None
     assert re.search(case.says, heard.text), heard.text
-    if case.trains:
-        run = train(given["photos"], output=root / "run", overrides=settings, quiet=True, **of_table)
-        assert run.exit_code == 0 and run.result["num_classes"] == len(case.classes)
-        again = evaluate(run.path, given["photos"], quiet=True, **of_table)
-        assert again.figures["images"] > 0
+    used = [row for row in read_split(run.path / "split.csv").rows if row.class_name and row.part != "excluded"]
+    assert Counter(row.class_name for row in used) == dict(case.classes)
+    assert run.exit_code == 0 and run.result["num_classes"] == len(case.classes)
+    validation = run.result["validation"]
+    assert validation["images"] == sum(row.part == "val" for row in used) > 0 and not validation["failed"]
+    return run
 
 
-def _predict(case: Case, given: Given, root: Path, model: Path) -> None:
+def _predict(case: Case, given: Given, root: Path, models: Sequence[Path]) -> None:
+    """A row for each photo, with a class that the model knows; the same for the photos that a table lists."""
     inputs = given.get("photos_folder") or given["photos"]
-    inputs = inputs.parent if inputs.suffix in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet") else inputs
-    try:
-        done = predict(model, inputs, root / "prediction.csv", engine="plain", quiet=True)
-    except FieldguideError as error:
-        assert case.refused, error
-        return
-    assert len(rows_of(root / "prediction.csv")) == done.images
-    assert case.refused or done.images >= sum(case.classes.values())
+    is_table = inputs.suffix in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet")
+    inputs = inputs.parent if is_table else inputs
+    wanted = case.photos if case.rows is None else case.rows
+    for model in models:
+        output = root / "prediction.csv"
+        with refused_as(case.refused if case.unread == SAME else case.unread):
+            done = predict(model, inputs, output, engine="plain", quiet=True)
+            rows = rows_of(output)
+            known = CLASSES if model == models[0] else case.classes
+            assert len({row["image"] for row in rows}) == len(rows) == done.images == wanted, (rows, done)
+            assert {row["status"] for row in rows} == {"ok"} and {row["label"] for row in rows} <= set(known)
 
 
-def _evaluate(case: Case, given: Given, of_table: Given, model: Path) -> None:
-    wanted = sum(case.classes.values()) if case.judged is None else case.judged
-    try:
+def _evaluate(case: Case, given: Given, of_table: Given, model: Path, run: Run | None) -> None:
+    with refused_as(case.refused if case.unjudged == SAME else case.unjudged):
         found = evaluate(model, given["photos"], quiet=True, **of_table)
-    except FieldguideError as error:
-        assert not wanted or case.refused, error
-        return
-    assert found.figures["images"] == wanted, found
+        assert found.figures["images"] == (case.photos if case.judged is None else case.judged), found
+    if run is not None:
+        own = evaluate(run.path, given["photos"], quiet=True, **of_table).figures
+        assert own["images"] == (case.tested or run.result["validation"]["images"])
+        assert [row["class"] for row in own["per_class"]] == sorted(case.classes)
+
+
+def _write(case: Case, given: Given, of_table: Given, root: Path, model: Path) -> None:
+    """Each command writes this output whole and leaves a link as it is, or refuses and changes nothing."""
+    assert case.output is not None
+    ways: tuple[Callable[[Path], object], ...] = (
+        lambda output: predict(model, given["photos"], output, engine="plain", quiet=True),
+        lambda output: check(given["photos"], json_file=output, **of_table),
+        lambda output: evaluate(model, given["photos"], json_file=output, quiet=True, **of_table),
+    )
+    for number, write_to in enumerate(ways):
+        output = case.output(root / str(number))
+        leads_to = output.readlink() if output.is_symlink() else None
+        before = contents_of(root)
+        with refused_as(case.unwritten):
+            write_to(output)
+            assert (len(rows_of(output)) if number == 0 else len(json.loads(output.read_text()))) >= case.photos / 2
+            before = {path: content for path, content in before.items() if path.resolve() != output.resolve()}
+        assert (output.readlink() if output.is_symlink() else None) == leads_to
+        assert contents_of(root).items() >= before.items()

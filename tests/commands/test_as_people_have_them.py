@@ -1,6 +1,8 @@
 """Photos and labels as people have them, one line per case: none ends in a traceback, a hang or a silent guess."""
 
 import json
+import os
+import signal
 import tarfile
 import zipfile
 
@@ -9,11 +11,13 @@ import pytest
 from fieldguide import evaluate
 from fieldguide.commands import evaluate as evaluating
 from fieldguide.commands import predict as predicting
+from fieldguide.commands.trial import judge_run
 from fieldguide.errors import PhotosError
 from tests.commands.as_people_have_them import (
     CLASSES,
     EACH,
     FILES,
+    SAME,
     SETTINGS,
     Case,
     folders,
@@ -31,6 +35,7 @@ LEFT_FOLDERS = (
 )  # fmt: skip
 LEFT_FILES = ("Thumbs.db", "desktop.ini", "._fox0.png", ".DS_Store")
 PLAIN = "file,label"
+SECONDS = 300
 
 
 def archive(name, files, kind="zip"):
@@ -64,6 +69,25 @@ def linked(root):
     return {"photos": root / "set"}
 
 
+def output(name, content=None, *, link="", kind="file"):
+    """An output of that name, which may exist, be a link, a folder or a pipe."""
+
+    def build(root):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content is not None:
+            write(root, {link or name: content})
+        if link:
+            path.symlink_to(link)
+        if kind == "folder":
+            path.mkdir()
+        if kind == "pipe":
+            os.mkfifo(path)
+        return path
+
+    return build
+
+
 COCO = json.dumps(
     {
         "images": [{"id": str(n), "file_name": file, "location": n // 2} for n, (file, _) in enumerate(FILES)],
@@ -78,33 +102,33 @@ PARTS = ("train", "val", "test")
 LAYOUTS = [
     Case("a folder per class", folders()),
     Case("train and classes", folders(("train/fox", "train/owl"))),
-    Case("train, val and test", folders([f"{p}/{c}" for p in PARTS for c in CLASSES]), classes={"fox": 12, "owl": 12}, judged=8),
+    Case("train, val and test", folders([f"{p}/{c}" for p in PARTS for c in CLASSES]), classes={"fox": 12, "owl": 12}, judged=8, tested=8),
     Case("parts in capitals", folders(("Train/fox", "Train/owl", "VALID/fox", "VALID/owl")), classes=TWICE, judged=8),
-    Case("a flat test folder", folders({"train/fox": "fox", "train/owl": "owl", "test": "fox"}), says="without labels"),
-    Case("sites that hold species", folders(SITES), says=r"2 classes \(north, south\).* would be 2 \(fox, owl\)", classes=AS_SITES, judged=0),
-    Case("sites that hold species, the last folder", folders(SITES), says="2 groups", classes=TWICE, settings=("data.class_folder=last", "split.group_by=first_folder"), judged=0, trains=True),
-    Case("sites as groups, but also as classes", folders(SITES), refused="split.group_by first_folder: the first folder is the class", classes=AS_SITES, settings=("split.group_by=first_folder",)),
-    Case("groups of species, the whole path", folders(("mammal/fox", "bird/owl")), classes={"mammal/fox": 4, "bird/owl": 4}, settings=("data.class_folder=path",), judged=0),
+    Case("a flat test folder", folders({"train/fox": "fox", "train/owl": "owl", "test": "fox"}), says="without labels", rows=12),
+    Case("sites that hold species", folders(SITES), says=r"2 classes \(north, south\).* would be 2 \(fox, owl\)", classes=AS_SITES, unjudged="does not know: north, south"),
+    Case("sites that hold species, the last folder", folders(SITES), says="2 groups", classes=TWICE, settings=("data.class_folder=last", "split.group_by=first_folder"), unjudged="does not know: north, south"),
+    Case("sites as groups, but also as classes", folders(SITES), refused="split.group_by first_folder: the first folder is the class", classes=AS_SITES, settings=("split.group_by=first_folder",), unjudged="does not know: north, south"),
+    Case("groups of species, the whole path", folders(("mammal/fox", "bird/owl")), classes={"mammal/fox": 4, "bird/owl": 4}, settings=("data.class_folder=path",), unjudged="does not know: bird, mammal"),
     Case("one class with folders", folders({"fox/2023": "fox", "fox/2024": "fox", "owl": "owl"}), says="fox/ holds only folders.*2 classes.*3", classes={"fox": 8, "owl": 4}),
-    Case("a class called train", folders({"train": "owl", "bus": "fox"}), says="train/ is used as a class", classes={"train": 4, "bus": 4}, judged=0, trains=True),
-    Case("a class called test", folders({"test": "owl", "fox": "fox"}), says="test/ is used as a class", classes={"test": 4, "fox": 4}, judged=0),
+    Case("a class called train", folders({"train": "owl", "bus": "fox"}), says="train/ is used as a class", classes={"train": 4, "bus": 4}, unjudged="does not know: bus, train"),
+    Case("a class called test", folders({"test": "owl", "fox": "fox"}), says="test/ is used as a class", classes={"test": 4, "fox": 4}, unjudged="does not know: test; .* judge the other photos"),
     Case("only test and classes", folders(("test/fox", "test/owl")), refused="but no train/; put the training photos"),
-    Case("Training and Testing", folders([f"{p}/{c}" for p in ("Training", "Testing") for c in CLASSES]), refused="so they are parts, not classes; call them"),
-    Case("no folders at all", folders({"": "fox"}), refused="no photos in class folders; expected"),
-    Case("no folders, but a table", folders({"": "fox"}, ["metadata.csv"]), refused="There is a table in it; if it has the labels: give"),
+    Case("Training and Testing", folders([f"{p}/{c}" for p in ("Training", "Testing") for c in CLASSES]), refused="so they are parts, not classes; call them", rows=16, unjudged=SAME),
+    Case("no folders at all", folders({"": "fox"}), refused="no photos in class folders; expected", rows=4, unjudged="no photos in class folders"),
+    Case("no folders, but a table", folders({"": "fox"}, ["metadata.csv"]), refused="There is a table in it; if it has the labels: give", rows=4, unjudged="There is a table in it"),
     Case("one class", folders(("fox",)), refused="at least 2 classes", classes={"fox": 4}),
     Case("an empty class", folders(CLASSES, ["elk/notes.txt"]), refused="classes without any photo: elk"),
-    Case("unpacked into a folder of its own", folders({"photos/fox": "fox", "photos/owl": "owl"}), refused=r"at least 2 classes.*\(photos\)", classes={"photos": 8}),
+    Case("unpacked into a folder of its own", folders({"photos/fox": "fox", "photos/owl": "owl"}), refused=r"at least 2 classes.*\(photos\)", classes={"photos": 8}, unjudged="does not know: photos"),
     Case("hidden photos", folders({"fox": "fox", "owl": "owl", "owl/.old": "owl"}), says=r"begin with a dot: owl/\.old/ \(4 photos\)"),
     Case("links to folders", linked),
     Case("notes beside the photos", folders(CLASSES, ["README.md", "fox/notes.txt"]), says="2 other files ignored"),
-    Case("photos beside the classes", folders({"fox": "fox", "owl": "owl", "": "fox"}), says="4 photos outside class folders ignored"),
+    Case("photos beside the classes", folders({"fox": "fox", "owl": "owl", "": "fox"}), says="4 photos outside class folders ignored", rows=12),
     *(Case(f"{name} in a class", folders(CLASSES, [f"fox/{name}/fox0.png/thumb.png"]), says=rf"leave these behind: \S*{name[:4].replace('$', '.')}.*1 photo") for name in LEFT_FOLDERS),
     *(Case(f"{name} beside classes", folders(CLASSES, [f"{name}/fox/fox0.png"]), says="leave these behind") for name in LEFT_FOLDERS[:3]),
     *(Case(f"{name} in a class", folders(CLASSES, [f"fox/{name}"]), says="leave these behind") for name in LEFT_FILES),
 ]  # fmt: skip
 TABLES = [
-    Case("a table beside the photos", table(lines("{f},{c}", PLAIN)), says="photos from file, labels from label", trains=True),
+    Case("a table beside the photos", table(lines("{f},{c}", PLAIN)), says="photos from file, labels from label"),
     Case("a table elsewhere", table(lines("{f},{c}", PLAIN), inside=False)),
     Case("a German Excel", table(lines("{f};{c}", "Datei;Art", "\r\n").encode("utf-8-sig")), says="labels from Art"),
     Case("Excel's Unicode text", table(lines("{f}\t{c}", PLAIN.replace(",", "\t"), "\r\n").encode("utf-16"), "t.txt")),
@@ -114,31 +138,43 @@ TABLES = [
     Case("Kaggle's ids and a folder", table(lines("{n},{c}", "id,breed"), "train.csv", place="images"), says="photos from id, labels from breed"),
     Case("COCO Camera Traps", table(COCO, "traps.json"), says="groups from location.*\n.*4 groups"),
     Case("JSON lines", table("".join(json.dumps({"image": f, "class": c}) + "\n" for f, c in FILES), "m.jsonl")),
-    Case("parts and groups", table(lines("{f},{c},{p},{g}", "file,label,split,site")), says="parts from split, groups from site", judged=2, trains=True),
+    Case("parts and groups", table(lines("{f},{c},{p},{g}", "file,label,split,site")), says="parts from split, groups from site", judged=2),
     Case("a split of a run", table(lines("{f},{c},{p},abc,,", "file,class,part,content_hash,reason,group"), "split.csv"), judged=2),
     Case("an index first, no heading", table(lines("{i},{f},{c}")), says="photos from column 2, labels from column 3"),
     Case("Windows paths of another machine", table(lines("C:\\Users\\anna\\set\\{f},{c}", PLAIN))),
     Case("columns that are told", table(lines("{f},{i},{c},{g}", "image,label,animal,camera"), columns="label=animal,group=camera"), says="labels from animal, groups from camera"),
-    Case("two columns that could be the label", table(lines("{f},{i},{c}", "image,category,species")), refused="category and species could both be the labels"),
-    Case("a label for each column", table(lines("{f},0,1", "image,fox,owl")), refused="no column for the labels: expected label"),
-    Case("a line with a column more", table(lines("{f},{c}", PLAIN) + "fox0.png,fox,yes\n"), refused="line 10: expected 2 columns as in the first line, got 3"),
+    Case("two columns that could be the label", table(lines("{f},{i},{c}", "image,category,species")), refused="category and species could both be the labels", unjudged=SAME),
+    Case("a label for each column", table(lines("{f},0,1", "image,fox,owl")), refused="no column for the labels: expected label", unjudged=SAME),
+    Case("a line with a column more", table(lines("{f},{c}", PLAIN) + "fox0.png,fox,yes\n"), refused="line 10: expected 2 columns as in the first line, got 3", unjudged=SAME),
     Case("a photo that is missing", table(lines("{f},{c}", PLAIN) + "gone.png,fox\n"), refused="line 10: gone.png"),
     Case("a photo that is missing, left out", table(lines("{f},{c}", PLAIN) + "gone.png,fox\n"), says="1 photo of the table is not in.*left out:\n  line 10", settings=("data.missing=exclude",)),
-    Case("a photo that has no label", table(lines("{f},{c}", PLAIN).replace("fox3.png,fox\n", "")), says="1 photo has no label in the table; left out:\n  fox3.png", classes={"fox": 3, "owl": 4}),
-    Case("a photo that has no label, refused", table(lines("{f},{c}", PLAIN).replace("owl3.png,owl", "owl3.png,")), refused="1 photo has no label in the table", classes={"fox": 4, "owl": 3}, settings=("data.unlabelled=refuse", "split.seed=1")),
-    Case("a photo with two labels", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), refused="fox3.png: fox in line 5, owl in line 10", classes={"fox": 3, "owl": 4}),
-    Case("a photo with two labels, left out", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), says="two labels in the table; left out", classes={"fox": 3, "owl": 4}, settings=("data.two_labels=exclude",), judged=0),
-    Case("photos that are elsewhere", table(lines("else/{c}/{f},{c}", PLAIN), place="images"), refused="Say where the photos are: "),
-    Case("a workbook", table(b"PK\3\4 xl/workbook.xml", "labels.csv"), refused="is an Excel workbook or a zip; save the table as CSV"),
-    Case("an empty table", table(""), refused="is empty; expected a heading"),
+    Case("a photo that has no label", table(lines("{f},{c}", PLAIN).replace("fox3.png,fox\n", "")), says="1 photo has no label in the table; left out:\n  fox3.png", classes={"fox": 3, "owl": 4}, rows=8),
+    Case("a photo that has no label, refused", table(lines("{f},{c}", PLAIN).replace("owl3.png,owl", "owl3.png,")), refused="1 photo has no label in the table", classes={"fox": 4, "owl": 3}, settings=("data.unlabelled=refuse", "split.seed=1"), rows=8),
+    Case("a photo with two labels", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), refused="fox3.png: fox in line 5, owl in line 10", classes={"fox": 3, "owl": 4}, rows=8, unjudged=SAME),
+    Case("a photo with two labels, left out", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), says="two labels in the table; left out", classes={"fox": 3, "owl": 4}, settings=("data.two_labels=exclude",), rows=8, unjudged="fox3.png: fox in line 5, owl in line 10"),
+    Case("photos that are elsewhere", table(lines("else/{c}/{f},{c}", PLAIN), place="images"), refused="Say where the photos are: ", unjudged=SAME),
+    Case("a workbook", table(b"PK\3\4 xl/workbook.xml", "labels.csv"), refused="is an Excel workbook or a zip; save the table as CSV", unjudged=SAME),
+    Case("an empty table", table(""), refused="is empty; expected a heading", unjudged=SAME),
 ]  # fmt: skip
 ARCHIVES = [
-    Case("a zip", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos unpacked", trains=True),
+    Case("a zip", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos unpacked"),
     Case("a zip of a Mac", archive("photos.zip", lambda: many({"set/fox": "fox", "set/owl": "owl"}) | {"__MACOSX/set/fox/._fox0.png": b"x"}), says="unpacked"),
     Case("a tar", archive("photos.tar.gz", lambda: many({"fox": "fox", "owl": "owl"}), "tar"), says="8 photos unpacked"),
     Case("a zip that leads elsewhere", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"}) | {"../../evil.png": b"x"}), says="1 file with a path out of the archive ignored"),
-    Case("a damaged zip", damaged, refused="is damaged or of an unknown kind"),
-    Case("a zip without photos", archive("photos.zip", lambda: {"readme.txt": b"x"}), refused="holds no photos"),
+    Case("a damaged zip", damaged, refused="is damaged or of an unknown kind", unread=SAME, unjudged=SAME),
+    Case("a zip without photos", archive("photos.zip", lambda: {"readme.txt": b"x"}), refused="holds no photos", unread=SAME, unjudged=SAME),
+]  # fmt: skip
+
+OUTPUTS = [
+    Case("an output with spaces and umlauts", folders(), output=output("Ergebnis für Bär.csv")),
+    Case("an output that is there", folders(), output=output("old.csv", b"image,label\n")),
+    Case("a link as output", folders(), output=output("link.csv", b"old", link="real.csv")),
+    Case("a link to a file that is not there yet", folders(), output=output("link.csv", link="real.csv")),
+    Case("a folder as output", folders(), output=output("x.csv", kind="folder"), unwritten="x.csv: is a folder"),
+    Case("a pipe without reader as output", folders(), output=output("x.csv", kind="pipe"), unwritten="pipe"),
+    Case("a photo as output", folders(), output=lambda root: root.parent / "photos/fox/fox0.png", unwritten="photo"),
+    Case("a table as output", table(lines("{f},{c}", PLAIN)), output=lambda root: root.parent / "photos/labels.csv", unwritten="labels.csv"),
+    Case("a file as the output's folder", folders(), output=lambda root: root.parent / "photos/fox/fox0.png/x.csv", unwritten="fox0.png"),
 ]  # fmt: skip
 
 
@@ -166,13 +202,34 @@ def loaded_once(model, monkeypatch):
     monkeypatch.setattr(predicting, "load_runs", load)
 
 
-@pytest.mark.parametrize("case", [*LAYOUTS, *TABLES, *ARCHIVES], ids=lambda case: case.name)
+@pytest.fixture(autouse=True)
+def without_pages(monkeypatch):
+    """Half of a tiny training's time is its report's, which other tests look at."""
+    for name in ("draw_curves", "keep_for_report", "write_report"):
+        monkeypatch.setattr(judge_run, name, lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def ended_by_a_clock():
+    """A case that hangs fails."""
+
+    def end(*_):
+        raise TimeoutError(f"a case took over {SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("case", [*LAYOUTS, *TABLES, *ARCHIVES, *OUTPUTS], ids=lambda case: case.name)
 def test_a_case_goes_through_check_train_predict_and_evaluate(case, tmp_path, model):
     goes_through(case, tmp_path, model)
 
 
 def test_there_are_sixty_cases_with_names_of_their_own():
-    names = [case.name for case in (*LAYOUTS, *TABLES, *ARCHIVES)]
+    names = [case.name for case in (*LAYOUTS, *TABLES, *ARCHIVES, *OUTPUTS)]
     assert len(names) >= 60 and len(set(names)) == len(names)
 
 

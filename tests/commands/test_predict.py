@@ -292,7 +292,7 @@ def test_a_photo_or_a_device_is_never_replaced_by_what_was_said_of_it(trained, t
         with pytest.raises(UsageError, match=r"a\.png: is one of the photos;"):
             predict(run.path, images, tmp_path / "a.png", quiet=True)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="pipe: exists and is not a regular file"):
+    with pytest.raises(UsageError, match="pipe: is a named pipe"):
         predict(run.path, tmp_path / "a.png", tmp_path / "pipe", quiet=True)
     assert (tmp_path / "a.png").read_bytes() == content and (tmp_path / "pipe").is_fifo()
 

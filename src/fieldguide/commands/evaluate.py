@@ -9,7 +9,7 @@ from fieldguide.commands.judging import judge
 from fieldguide.commands.judging.known_photos import Known, known_photos, rows_to_judge, sha256_of_test
 from fieldguide.commands.judging.labels import find_labelled
 from fieldguide.commands.judging.looks import keep_in_runs
-from fieldguide.commands.judging.models import Loaded, Runs, class_folder_of, load_runs, split_of
+from fieldguide.commands.judging.models import Loaded, Runs, class_folder_of, load_runs, split_of, two_labels_of
 from fieldguide.commands.judging.parts import PARTS, choose_part, common_split, of_known_classes
 from fieldguide.commands.judging.seen import seen_by_runs
 from fieldguide.commands.terminal.outputs import demand_free_outputs
@@ -104,7 +104,7 @@ def evaluate(
     )
     source = replace(source, class_folder=class_folder_of(loaded.paths))
     folder, about_labels = find_labelled(source, None if labels is None else Path(labels), columns)
-    about_labels += _about_table(folder)
+    about_labels += _about_table(folder, two_labels_of(loaded.paths))
     if folder.listed is not None:
         screen.say(f"{folder.name}: {folder.listed.sentence}")
     predictor, paths = loaded.predictor, (photo.path for photo in folder.photos)
@@ -131,9 +131,9 @@ def evaluate(
     return _keep(evaluation, loaded, json_file, screen)
 
 
-def _about_table(folder: PhotoFolder) -> list[str]:
-    """What of a table fits nothing; raises PhotosError for photos with two labels."""
-    problems, remarks = listed_problems(folder, "exclude", "exclude", "refuse")
+def _about_table(folder: PhotoFolder, two_labels: str) -> list[str]:
+    """What of a table fits nothing; raises PhotosError for photos with two labels, unless the run left them out."""
+    problems, remarks = listed_problems(folder, "exclude", "exclude", two_labels)
     if problems:
         raise PhotosError(*(problem.rpartition(", or leave")[0] for problem in problems))
     return [remark.sentence for remark in remarks]

@@ -107,6 +107,13 @@ def class_folder_of(paths: Sequence[Path]) -> str:
     return found.pop() if len(found) == 1 else "first"
 
 
+def two_labels_of(paths: Sequence[Path]) -> str:
+    """What becomes of photos to which a table gives two labels; `refuse` where that is unknown or differs."""
+    runs = [run for path in paths if (run := run_of(path))]
+    found = {read_recipe(run.recipe).data.two_labels for run in runs}
+    return found.pop() if len(found) == 1 else "refuse"
+
+
 def looks_like_run(path: Path) -> bool:
     """Whether a path is a run or a bundle, whole or not, rather than photos; False if it cannot be read."""
     run = RunFolder(path)
