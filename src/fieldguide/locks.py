@@ -45,7 +45,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     with _opened(path) as handle:
         holder = os.read(handle, 300).decode("utf-8", "replace").strip()
         taken = take(handle)
-        if not (not _is_alive(holder) if taken is None else taken) or not _is_still(handle, path):
+        if not (not _is_alive(holder) if taken is None else taken) or not is_still(handle, path):
             raise UsageError(f"{what}: another process is using it ({holder or 'it has just started'})")
         with _removed_at_the_end(handle, path):
             os.ftruncate(handle, 0)
@@ -65,7 +65,7 @@ def turn(path: Path) -> Iterator[None]:
     while True:
         with _opened(path) as handle:
             taken = take(handle, wait=True)
-            if taken and not _is_still(handle, path):
+            if taken and not is_still(handle, path):
                 continue  # its holder removed it while we waited
             with _removed_at_the_end(handle, path):
                 yield
@@ -107,7 +107,7 @@ def _let_go() -> None:
         os.close(_held.pop())
 
 
-def _is_still(handle: int, path: Path) -> bool:
+def is_still(handle: int, path: Path) -> bool:
     """Whether `path` is still the file that was opened: its holder may have removed it in between."""
     with contextlib.suppress(OSError):
         return os.path.samestat(os.fstat(handle), path.stat())

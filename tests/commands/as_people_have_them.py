@@ -53,6 +53,7 @@ class Case:
         unjudged: a pattern for the message with which that evaluation is refused.
         tested: photos of a labelled test; without, a run is evaluated on its own validation photos.
         rows: rows of a prediction; None: as many as `classes`.
+        damaged: how many of these rows say that the photo is damaged.
         unread: a pattern for the message with which that prediction is refused.
         output: what a prediction writes, and check and evaluate as JSON, prepared in a folder; None: no such try.
         unwritten: a pattern for the message with which such an output is refused.
@@ -68,6 +69,7 @@ class Case:
     unjudged: str = ""
     tested: int = 0
     rows: int | None = None
+    damaged: int = 0
     unread: str = ""
     output: Callable[[Path], Path] | None = None
     unwritten: str = ""
@@ -249,7 +251,10 @@ def _predict(case: Case, given: Given, root: Path, models: Sequence[Path]) -> No
             rows = rows_of(output)
             known = CLASSES if model == models[0] else case.classes
             assert len({row["image"] for row in rows}) == len(rows) == done.images == wanted, (rows, done)
-            assert {row["status"] for row in rows} == {"ok"} and {row["label"] for row in rows} <= set(known)
+            damaged = [row for row in rows if row["status"].startswith("failed: is damaged")]
+            assert len(damaged) == case.damaged == len(done.failed)
+            fine = [row for row in rows if row not in damaged]
+            assert {row["status"] for row in fine} == {"ok"} and {row["label"] for row in fine} <= set(known)
 
 
 def _evaluate(case: Case, given: Given, of_table: Given, model: Path, run: Run | None) -> None:

@@ -56,6 +56,15 @@ def archive(name, files, kind="zip"):
     return build
 
 
+def flipped(root):
+    """A zip with a photo that is damaged in it."""
+    path = archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"}))(root)["photos"]
+    content = bytearray(path.read_bytes())
+    content[200] ^= 255
+    path.write_bytes(content)
+    return {"photos": path}
+
+
 def damaged(root):
     write(root, {"photos.zip": b"PK\3\4 this is no zip"})
     return {"photos": root / "photos.zip"}
@@ -161,6 +170,8 @@ ARCHIVES = [
     Case("a zip of a Mac", archive("photos.zip", lambda: many({"set/fox": "fox", "set/owl": "owl"}) | {"__MACOSX/set/fox/._fox0.png": b"x"}), says="unpacked"),
     Case("a tar", archive("photos.tar.gz", lambda: many({"fox": "fox", "owl": "owl"}), "tar"), says="8 photos unpacked"),
     Case("a zip that leads elsewhere", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"}) | {"../../evil.png": b"x"}), says="1 file with a path out of the archive ignored"),
+    Case("a zip with a damaged photo", flipped, refused="fox0.png is damaged in its archive .Bad", classes={"fox": 3, "owl": 4}, rows=8, damaged=1, judged=7),
+    Case("a zip with a damaged photo, left out", flipped, says="1 photo unreadable; excluded", classes={"fox": 3, "owl": 4}, settings=("data.unreadable=exclude",), rows=8, damaged=1, judged=7),
     Case("a damaged zip", damaged, refused="is damaged or of an unknown kind", unread=SAME, unjudged=SAME),
     Case("a zip without photos", archive("photos.zip", lambda: {"readme.txt": b"x"}), refused="holds no photos", unread=SAME, unjudged=SAME),
 ]  # fmt: skip

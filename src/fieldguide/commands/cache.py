@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from fieldguide.data.read.archive import forget_archives, known_archives
+from fieldguide.data.read.archive_cache import forget_archives, known_archives
 from fieldguide.data.read.cache import BOUND, GB, Cache
 from fieldguide.deploy.choice import Kept
 from fieldguide.errors import counted
@@ -17,7 +17,7 @@ class CacheFacts:
 
     `in_use` counts files kept because a process uses them (None: nothing was cleared); `engines` counts networks and
     sizes with known speeds, and `forgotten` says whether the speeds were deleted. `archives` counts those that are
-    unpacked.
+    unpacked, `archives_in_use` those of them that were kept because a process uses them.
     """
 
     folder: Path
@@ -32,6 +32,7 @@ class CacheFacts:
     archives: int = 0
     archives_deleted: int = 0
     archives_bytes: int = 0
+    archives_in_use: int = 0
 
     def sentences(self) -> list[str]:
         """As text."""
@@ -41,6 +42,9 @@ class CacheFacts:
             kept = f"; kept {counted(self.in_use, 'file')} that a training is using" if self.in_use else ""
             lines.append(f"deleted the decoded photos{kept}")
             lines += ["deleted the photos of archives"] if self.archives_deleted else []
+            if self.archives_in_use:
+                archives = counted(self.archives_in_use, "unpacked archive")
+                lines.append(f"kept {archives} that a process is using; clear again after it has ended")
         if self.forgotten:
             lines.append("deleted the measured engine speeds")
         return [
@@ -67,7 +71,7 @@ def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
         engines.clear()
     counts, used, most = photos.counts(), photos.used_bytes(), photos.most_bytes
     place, known = engines.folder, len(engines.files())
-    deleted = forget_archives() if clear else 0
+    deleted, kept = forget_archives() if clear else (0, 0)
     archives, size = known_archives()
-    rest = (archives, deleted, size)
+    rest = (archives, deleted, size, kept)
     return CacheFacts(photos.folder, len(counts), sum(counts), used, most, in_use, place, known, forget_engines, *rest)

@@ -106,10 +106,9 @@ def test_archives_that_cannot_be_unpacked_are_refused_in_words(photos, tmp_path,
         gather([tmp_path / "none.zip"])
     with zipfile.ZipFile(tmp_path / "cut.zip", "w") as archive:
         archive.write(photos / "a/000.png", "a.png")
-    content = bytearray((tmp_path / "cut.zip").read_bytes())
-    content[200] ^= 0xFF
-    (tmp_path / "cut.zip").write_bytes(content)
-    with pytest.raises(PhotosError, match=r"cut\.zip: is damaged"):
+    content = (tmp_path / "cut.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
+    with pytest.raises(PhotosError, match=r"cut\.zip: is damaged or of an unknown kind \(File is not a zip file\)"):
         gather([tmp_path / "cut.zip"])
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.png", bytes(5_000_000))

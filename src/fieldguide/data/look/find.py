@@ -9,7 +9,8 @@ from fieldguide.data.look.layout import folders_in, holds_photos
 from fieldguide.data.look.listed import scan_table
 from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.look.source import Source
-from fieldguide.data.read.archive import is_archive, unpacked
+from fieldguide.data.read.archive import is_archive
+from fieldguide.data.read.archive_cache import unpacked
 from fieldguide.data.read.formats import format_of
 from fieldguide.data.table.read import looks_like_table
 from fieldguide.errors import UsageError

@@ -1,24 +1,25 @@
-"""A .zip or .tar of photos, unpacked into the cache within bounds; no name in it leaves its folder."""
+"""A .zip or .tar of photos: what is in it, and unpacked within bounds; no name in it leaves its folder."""
 
-import contextlib
-import shutil
+import lzma
 import stat
 import tarfile
-import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from fieldguide.data.read.formats import has_image_ending
-from fieldguide.errors import FieldguideError, PhotosError, UsageError, counted
-from fieldguide.storage import CACHE_PLACE, WRITING, cache_folder, digest
+from fieldguide.data.read.unreadable import lost_in_archive
+from fieldguide.errors import FieldguideError, PhotosError, counted, listing
+from fieldguide.storage import CACHE_PLACE
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-KIND = "archives"  # of the cache
 MOST_FILES = 2_000_000
 PIECE = 1 << 20
-Member = tuple[str, Callable[[], IO[bytes] | None]]  # a file's name in the archive, and what opens it
+BROKEN = (zlib.error, lzma.LZMAError, EOFError)  # what decompression raises
+Opened = Callable[[], IO[bytes] | None]  # opens a file of the archive
 
 
 def is_archive(path: Path) -> bool:
@@ -26,88 +27,110 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def unpacked(path: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder with an archive's photos; unpacked once, and again after the archive has changed.
+class Unpacked(NamedTuple):
+    """What came out of an archive."""
 
-    Raises:
-        UsageError: it cannot be read.
-        PhotosError: it is damaged or encrypted, or holds more than there is room for.
+    files: int
+    size: int  # bytes
+    damaged: list[str]  # names of photos that are damaged in the archive
+    twice: int  # names that it holds more than once; the last one counts
+    outside: int  # files whose names lead elsewhere; ignored
+    is_open: bool  # a .tar without the mark of its end
+
+    def sentence(self) -> str:
+        """As the end of a sentence that names the archive and the folder."""
+        told = [f"{self.size / 1e6:,.1f} MB"]
+        told += (
+            [f"{counted(len(self.damaged), 'photo')} damaged in it:\n{listing(self.damaged)}"] if self.damaged else []
+        )
+        told += [f"{counted(self.twice, 'name')} in it more than once, the last one counts"] if self.twice else []
+        told += [f"{counted(self.outside, 'file')} with a path out of the archive ignored"] if self.outside else []
+        told += ["it has no end mark, so it may be cut off"] if self.is_open else []
+        told += [f"damaged in it:\n{listing(self.damaged)}"] if self.damaged else []
+        return "; ".join(told)
+
+
+def unpack(path: Path, place: Path, room: int) -> Unpacked:
+    """Writes an archive's photos below a folder.
+
+    A photo that is damaged in the archive leaves a file that says so to whoever reads it. Raises PhotosError if the
+    archive is damaged or encrypted, holds no photos, or more than `room` bytes.
     """
+    made: set[str] = set()
+    found = _Found()
     try:
-        status = path.stat()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
-    key = digest(f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}".encode())[:16]
-    place = cache_folder(KIND) / key
-    if place.is_dir():
-        tell(f"{path}: unpacked before, in {place}")
-        return place
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        room = shutil.disk_usage(place.parent).free // 2
-        made = Path(tempfile.mkdtemp(dir=place.parent, prefix=WRITING))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be unpacked into {place.parent} ({error.strerror or error})") from None
-    try:
-        files, size, outside = _unpack(path, made, room)
-        if not files:
-            raise PhotosError(f"{path}: holds no photos (files with an image ending)")
-        with contextlib.suppress(OSError):  # another process was quicker
-            made.replace(place)
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
-    left = f"; {counted(outside, 'file')} with a path out of the archive ignored" if outside else ""
-    tell(f"{path}: {counted(files, 'photo')} unpacked into {place} ({size / 1e6:,.1f} MB){left}")
-    return place
-
-
-def _unpack(path: Path, place: Path, room: int) -> tuple[int, int, int]:
-    """Files and bytes written, and how many were left because their names lead elsewhere."""
-    files = size = outside = 0
-    try:
-        for name, opened in _members(path):
+        for name, opened in _members(path, found):
             inside = _safe(name)
             if inside is None:
-                outside += 1
-                continue
-            if not has_image_ending(inside):
-                continue
-            files += 1
-            if files > MOST_FILES:
-                raise PhotosError(f"{path}: holds over {MOST_FILES:,} photos; unpack it yourself")
-            target = place / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = opened()
-            if source is not None:
-                with source, target.open("wb") as file:
-                    size += _copy(source, file, room - size, path)
+                found.outside += 1
+            elif has_image_ending(inside):
+                found.twice += inside in made
+                made.add(inside)
+                if len(made) > MOST_FILES:
+                    raise PhotosError(f"{path}: holds over {MOST_FILES:,} photos; unpack it yourself")
+                if not _unpack_one(path, place / inside, opened, room, found):
+                    found.damaged.append(inside)
     except FieldguideError:
         raise
     except RuntimeError as error:  # what zipfile raises without a password, or for an unknown compression
         raise PhotosError(f"{path}: cannot be unpacked ({error}); unpack it yourself and give the folder") from None
-    except OSError as error:
-        raise PhotosError(f"{path}: cannot be unpacked into {place.parent} ({error.strerror or error})") from None
-    except Exception as error:  # both libraries raise errors of any kind on damaged input
-        raise PhotosError(f"{path}: is damaged or of an unknown kind ({error or type(error).__name__})") from None
-    return files, size, outside
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise PhotosError(f"{path}: cannot be unpacked into {place.parent} ({error.strerror})") from None
+        # both libraries raise errors of any kind on damaged input, and bz2 and gzip an OSError without a number
+        raise PhotosError(_why_damaged(path, error, len(made))) from None
+    if not made:
+        raise PhotosError(f"{path}: holds no photos (files with an image ending)")
+    return Unpacked(len(made), found.size, found.damaged, found.twice, found.outside, found.is_open)
 
 
-def _copy(source: IO[bytes], target: IO[bytes], room: int, path: Path) -> int:
-    """Copies in pieces, whatever size the archive claims."""
-    written = 0
-    while piece := source.read(PIECE):
-        written += len(piece)
-        if written > room:
-            raise PhotosError(
-                f"{path}: unpacks to more than half of the free disk; free some, or set {CACHE_PLACE} to a larger one"
-            )
-        target.write(piece)
-    return written
+@dataclass
+class _Found:
+    """Counts while an archive is unpacked."""
+
+    size: int = 0
+    damaged: list[str] = field(default_factory=list)
+    twice: int = 0
+    outside: int = 0
+    is_open: bool = False
 
 
-def _members(path: Path) -> Iterator[Member]:
+def _why_damaged(path: Path, error: Exception, photos: int) -> str:
+    why = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+    after = f" after {counted(photos, 'photo')}, and nobody can tell what follows" if photos else ""
+    return f"{path}: is damaged or of an unknown kind{after} ({why}); get it again, or unpack it yourself"
+
+
+def _unpack_one(path: Path, target: Path, opened: Opened, room: int, found: _Found) -> bool:
+    """Whether a photo is whole; one of a .zip may be damaged, because the others do not depend on it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source = opened()
+        if source is not None:
+            with source, target.open("wb") as file:
+                for piece in iter(lambda: source.read(PIECE), b""):  # in pieces, whatever size the archive claims
+                    found.size += len(piece)
+                    if found.size > room:
+                        raise PhotosError(
+                            f"{path}: unpacks to more than half of the free disk; free some, or set {CACHE_PLACE} to "
+                            "a larger one"
+                        )
+                    file.write(piece)
+    except (zipfile.BadZipFile, *BROKEN, OSError) as error:
+        if not _is_zip(path) or getattr(error, "errno", None) is not None:
+            raise
+        target.write_bytes(lost_in_archive(f"{type(error).__name__}: {error}"))
+        return False
+    return True
+
+
+def _is_zip(path: Path) -> bool:
+    return not path.name.lower().endswith(ENDINGS[1:])
+
+
+def _members(path: Path, found: _Found) -> Iterator[tuple[str, Opened]]:
     """The regular files of an archive; links and devices are none."""
-    if zipfile.is_zipfile(path) and not path.name.lower().endswith(ENDINGS[1:]):
+    if _is_zip(path) and (zipfile.is_zipfile(path) or not tarfile.is_tarfile(path)):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)
@@ -118,6 +141,17 @@ def _members(path: Path) -> Iterator[Member]:
         for member in tar:
             if member.isfile():
                 yield member.name, lambda member=member: tar.extractfile(member)  # type: ignore[misc]
+        found.is_open = _demand_end(tar)
+
+
+def _demand_end(tar: tarfile.TarFile) -> bool:
+    """Whether a .tar ends without its mark; raises ReadError where tarfile takes a damaged header for the end."""
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    block = tar.fileobj.read(tarfile.BLOCKSIZE)
+    if block.strip(b"\0"):
+        raise tarfile.ReadError("damaged header")
+    return not block
 
 
 def _safe(name: str) -> str | None:
@@ -126,22 +160,3 @@ def _safe(name: str) -> str | None:
     if path.is_absolute() or ".." in path.parts or ":" in name[:2] or "\0" in name:
         return None
     return str(path)
-
-
-def known_archives() -> tuple[int, int]:
-    """How many archives are unpacked, and their bytes."""
-    places = _places()
-    return len(places), sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())
-
-
-def forget_archives() -> int:
-    """Deletes what was unpacked; says how many there were."""
-    places = _places()
-    for place in places:
-        shutil.rmtree(place, ignore_errors=True)
-    return len(places)
-
-
-def _places() -> list[Path]:
-    folder = cache_folder(KIND)
-    return [place for place in folder.iterdir() if place.is_dir()] if folder.is_dir() else []

@@ -21,6 +21,7 @@ from fieldguide.data.read.quiet import OneAtATime, QuietCodec
 from fieldguide.data.read.reading import AnyReading, Reading, as_reading
 from fieldguide.data.read.tiff import header_of
 from fieldguide.data.read.unreadable import UnreadableError as UnreadableError
+from fieldguide.data.read.unreadable import demand_not_lost
 from fieldguide.storage import digest, printable
 
 MAX_FILE_BYTES = 2**29
@@ -62,7 +63,9 @@ def _read_once(path: Path) -> bytes:
         # A name may have got another meaning since; without O_NONBLOCK, opening a pipe waits for its writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
-            return file.read(_demand_regular(os.fstat(handle)))
+            content = file.read(_demand_regular(os.fstat(handle)))
+        demand_not_lost(content)
+        return content
     except UnreadableError:
         raise
     except FileNotFoundError:

@@ -12,3 +12,18 @@ class UnreadableError(PhotosError):
     def __init__(self, reason: str, kind: str = "unreadable") -> None:
         self.kind = kind
         super().__init__(reason)
+
+
+_LOST = b"\0fieldguide: this photo is damaged in its archive\n"
+
+
+def lost_in_archive(reason: str) -> bytes:
+    """The content of a file in place of a photo that is damaged in its archive."""
+    return _LOST + reason.encode("utf-8", "replace")
+
+
+def demand_not_lost(content: bytes) -> None:
+    """Raises UnreadableError for such a file."""
+    if content.startswith(_LOST):
+        reason = content.removeprefix(_LOST).decode("utf-8", "replace")
+        raise UnreadableError(f"is damaged in its archive ({reason})")
