@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from fieldguide import PhotosError, check, evaluate, predict
-from fieldguide.data.read.reading import Reading
+from fieldguide.data.read.reading import Reading, ValueRange
 from tests.commands.by_the_report import train
 from tests.odd_photos import encoded
 
@@ -143,6 +143,25 @@ def test_a_set_is_checked_trained_on_predicted_and_evaluated(name, tmp_path, sma
     judged = evaluate(run, photos, quiet=True)
     assert judged.figures["images"] == 4 and judged.exit_code == 0
     assert sum(map(sum, judged.figures["confusion_matrix"]["rows"])) == 4
+
+
+def test_deep_photos_for_a_model_that_saw_none_are_told_and_counted(tmp_path, small, caplog):
+    write(tmp_path / "photos", pillow("PNG", ".png"))
+    for name, made in (("gray.tif", gray(12)), ("colour.tif", colour(16)), ("float.tif", floats(1))):
+        (tmp_path / "photos/val/a" / name).write_bytes(made(scene(0, 50), 0)[0])
+    (found,) = [
+        one for one in check(tmp_path / "photos").findings if one.kind == "value_ranges" and len(one.files) == 2
+    ]
+    assert found.severity == "harm" and "no training photo has such: they are read as 16 bits" in found.message
+    own = (*small, "training.max_epochs=1", "training.rounds=0")
+    run = train(tmp_path / "photos", output=tmp_path / "run", overrides=own, quiet=True)
+    assert run.load().preprocessing.reading.value_range == ValueRange()
+    assert any("no training photo has such" in remark for remark in run.result["remarks"])
+    told = "3 photos with more than 8 bits, unlike the model's training photos: black to white is 0 to 65,535"
+    assert any(told in remark for remark in evaluate(run.path, tmp_path / "photos", quiet=True).remarks)
+    caplog.set_level("INFO", "fieldguide")
+    predict(run.path, tmp_path / "photos/val/a", tmp_path / "a.csv", engine="plain", quiet=True)
+    assert told in caplog.text
 
 
 def test_a_model_of_12_bits_reads_other_depths_by_its_own_range_and_counts_what_it_clips(tmp_path, small):

@@ -19,7 +19,7 @@ from fieldguide.data.look.listed_rules import listed_problems
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
 from fieldguide.data.look.source import Source
 from fieldguide.data.read.formats import missing_decoders
-from fieldguide.deploy.answers import clipped_sentence
+from fieldguide.deploy.answers import sentences_on_values
 from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import PhotosError, UsageError, counted, listing, shown
 from fieldguide.evaluation.metrics import confusion
@@ -122,7 +122,7 @@ def evaluate(
         judged = judge.judge_photos(predictor, rows, {photo.file: photo.path for photo in wanted}, advance)
     figures = _figures(judged, loaded, chosen, known, looked_at)
     remarks += [*predictor.remarks, *missing_decoders(photo.file for photo in wanted)]
-    remarks += [clipped_sentence(predictor.clipped)] if predictor.clipped else []
+    remarks += sentences_on_values(predictor)
     if engine != PLAIN:
         figures["engine"] = predictor.served_by
         remarks.append(f"computed by engine {predictor.served_by}")

@@ -13,7 +13,7 @@ from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.data.read.formats import missing_decoders
-from fieldguide.deploy.answers import Answering, Status, clipped_sentence
+from fieldguide.deploy.answers import Answering, Status, sentences_on_values
 from fieldguide.deploy.origin import AS_TRAINED
 from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
 from fieldguide.deploy.serving import AUTO
@@ -254,10 +254,8 @@ def _demand_fit(loaded: Loaded, top: int, unsure_below: float | None, screen: Sc
 
 def _warn(failed: Sequence[tuple[str, str]], predictor: Answering, screen: Screen) -> None:
     """Warns of engines that failed and photos that could not be read."""
-    for remark in predictor.remarks:
+    for remark in (*predictor.remarks, *sentences_on_values(predictor)):
         screen.warn(remark)
-    if predictor.clipped:
-        screen.warn(clipped_sentence(predictor.clipped))
     if failed:
         lines = [f"{name} {reason}" for name, reason in failed]
         screen.warn(f"{counted(len(lines), 'photo')} could not be read; see the status column:\n{listing(lines)}")

@@ -90,6 +90,11 @@ class Answering(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def undecided(self) -> int:
+        """How many photos so far have more than 8 bits of a kind (integers, floats) that no training photo has."""
+
+    @property
+    @abc.abstractmethod
     def engine_batch_size(self) -> int:
         """The batch size that suits its engine."""
 
@@ -219,9 +224,18 @@ def in_rows(
     return found
 
 
-def clipped_sentence(count: int) -> str:
-    """That photos had values outside the range of the training."""
-    return f"{counted(count, 'photo')} with values outside the model's data.value_range, which are clipped"
+def sentences_on_values(predictor: Answering) -> list[str]:
+    """How photos with more than 8 bits were read, where a person should know it."""
+    told = []
+    if count := predictor.undecided:
+        told.append(
+            f"{counted(count, 'photo')} with more than 8 bits, unlike the model's training photos: black to white is 0 "
+            "to 65,535, or 0 to 1 for floats, so they may be too dark. Save them as the training photos were saved, or "
+            "train with such photos"
+        )
+    if count := predictor.clipped:
+        told.append(f"{counted(count, 'photo')} with values outside the model's data.value_range, which are clipped")
+    return told
 
 
 def _predictions(

@@ -50,6 +50,11 @@ class Ensemble(Answering):
         return max(member.clipped for member in self.members)
 
     @property
+    def undecided(self) -> int:
+        """See `Answering`; the largest count of any member."""
+        return max(member.undecided for member in self.members)
+
+    @property
     def engine_batch_size(self) -> int:
         """See `Answering`; the smallest of the members."""
         return min(member.engine_batch_size for member in self.members)

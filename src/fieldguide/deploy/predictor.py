@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fieldguide.data.read.decode import OUTSIDE, SMALLER
+from fieldguide.data.read.decode import OUTSIDE, SMALLER, UNDECIDED
 from fieldguide.data.read.inputs import in_order
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.answers import Answer, Answering, Unreadable, in_rows
@@ -69,6 +69,7 @@ class Predictor(Answering):
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
         self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
         self._outside: collections.deque[None] = collections.deque()
+        self._undecided: collections.deque[None] = collections.deque()
 
     def __repr__(self) -> str:
         """`Predictor(/home/me/runs/a/bundle, 3 classes, 224 px, calibrated, engine plain, device auto)`."""
@@ -113,6 +114,11 @@ class Predictor(Answering):
     def clipped(self) -> int:
         """See `Answering`."""
         return len(self._outside)
+
+    @property
+    def undecided(self) -> int:
+        """See `Answering`."""
+        return len(self._undecided)
 
     @property
     def engine_batch_size(self) -> int:
@@ -185,6 +191,8 @@ class Predictor(Answering):
         image = as_image(source, reading, least_px)
         if OUTSIDE in image.info:
             self._outside.append(None)
+        if UNDECIDED in image.info:
+            self._undecided.append(None)
         if SMALLER in image.info:
             self._smaller.append(None)
         return pixels(center(image, self.preprocessing))

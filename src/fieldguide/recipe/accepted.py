@@ -25,7 +25,7 @@ def value_range(value: Any) -> Any:
         return value
     pairs = value if isinstance(value, dict) else {"": value}
     names = set(pairs)
-    is_known = names in ({""}, {"percentiles"}) or (names and names <= {"integers", "floats"})
+    is_known = names in ({""}, {"percentiles"}) or names <= {"integers", "floats"}
     if is_known and all(_is_range(pair) for pair in pairs.values()):
         made = {name: (float(low), float(high)) for name, (low, high) in pairs.items()}
         if not ("percentiles" in made and not 0 <= made["percentiles"][0] < made["percentiles"][1] <= 100):

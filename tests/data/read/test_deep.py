@@ -88,7 +88,7 @@ def test_one_photo_alone_is_read_as_all_of_them_were(tmp_path):
 
 def test_a_float_just_over_1_is_still_a_share_of_white(tmp_path):
     facts = look(tmp_path, [tiff((GRAY * most).astype(np.float32)) for most in (1.0, 1.05)])
-    assert decide("auto", measure(facts)) == ValueRange() and not range_findings(facts)
+    assert decide("auto", measure(facts)) == ValueRange(floats=(0, 1)) and not range_findings(facts)
     image = decode(tiff((GRAY * 1.05).astype(np.float32)))
     assert image.getpixel((39, 29)) == (255, 255, 255) and OUTSIDE in image.info
     assert OUTSIDE not in decode(tiff(GRAY.astype(np.float32))).info

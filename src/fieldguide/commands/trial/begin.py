@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from fieldguide import assemble
@@ -59,7 +59,7 @@ def with_reading(recipe: ResolvedRecipe, prepared: Prepared) -> ResolvedRecipe:
     """The recipe with the range of values and the fate of alpha bands that all training photos together decide."""
     data, measured = recipe.data, prepared.measured
     alpha = data.alpha if data.alpha != AUTO else "ignore" if measured.has_bands else "white"
-    settled = {"value_range": asdict(decide(data.value_range, measured)), "alpha": alpha}
+    settled = {"value_range": decide(data.value_range, measured).to_dict(), "alpha": alpha}
     return recipe.model_copy(update={"data": data.model_copy(update=settled)})
 
 

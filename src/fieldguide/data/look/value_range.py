@@ -10,7 +10,7 @@ from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.findings import Finding, Kind, some
 from fieldguide.data.read.deep import QUANTILES, Values, bits_of, depth, is_outside
 from fieldguide.data.read.deep import Kind as ValueKind
-from fieldguide.data.read.reading import Range, ValueRange
+from fieldguide.data.read.reading import FULL, Range, ValueRange
 from fieldguide.errors import PhotosError, counted
 
 KINDS: tuple[ValueKind, ...] = get_args(ValueKind)
@@ -58,18 +58,20 @@ def _together(found: Sequence[Values], kind: ValueKind) -> Values:
 
 
 def decide(asked: Any, measured: Measured) -> ValueRange:
-    """The range of a recipe's `data.value_range`; kinds that no training photo has keep the full range.
+    """The range of a recipe's `data.value_range`; kinds that no training photo has are not decided.
 
     Raises:
         PhotosError: `auto`, and no bit depth explains the values.
     """
     if isinstance(asked, tuple):
         return ValueRange(asked, asked)
-    if isinstance(asked, dict) and "percentiles" not in asked:
-        return ValueRange(**asked)
     found: dict[ValueKind, Range] = {}
+    if isinstance(asked, dict) and "percentiles" not in asked:  # what a training settled, of the photos that it had
+        found |= asked
     for values in measured.all:
-        if isinstance(asked, dict):
+        if values.kind in found:
+            continue
+        if isinstance(asked, dict) and "percentiles" in asked:
             low, high = (float(np.interp(each / 100, QUANTILES, values.quantiles)) for each in asked["percentiles"])
             found[values.kind] = (low, high if high > low else low + 1)
         elif (own := depth(values)) is not None:
@@ -112,7 +114,7 @@ def clipped(facts: Sequence[Facts], chosen: ValueRange) -> list[Facts]:
 def range_findings(facts: Sequence[Facts]) -> list[Finding]:
     """Photos that a range of the whole training part would read wrongly, and a range that cannot be decided."""
     measured = measure(facts)
-    found = []
+    found = [_foreign(deep, kind) for kind in KINDS if (deep := _only_elsewhere(facts, measured, kind))]
     for values in measured.all:
         deep = [entry for entry in facts if entry.values is not None and entry.values.kind == values.kind]
         own = depth(values)
@@ -128,6 +130,23 @@ def range_findings(facts: Sequence[Facts]) -> list[Finding]:
             )
             found.append(_finding(apart, message))
     return found
+
+
+def _only_elsewhere(facts: Sequence[Facts], measured: Measured, kind: ValueKind) -> list[Facts]:
+    """Photos of val and test with more than 8 bits of a kind that no training photo has."""
+    if measured.of(kind) is not None or not any(entry.photo.part == "train" for entry in facts):
+        return []
+    return [entry for entry in facts if entry.values is not None and entry.values.kind == kind]
+
+
+def _foreign(entries: Sequence[Facts], kind: ValueKind) -> Finding:
+    lines = some([f"{entry.photo.file} ({_highest(entry)})" for entry in entries])
+    message = (
+        f"photos with more than 8 bits ({kind}), but no training photo has such: they are read as "
+        f"{bits_of(FULL[kind])}, which may make them nearly black: {lines}; save them as the training photos are, or "
+        "set data.value_range"
+    )
+    return _finding(entries, message)
 
 
 def _is_apart(entry: Facts, own: Range) -> bool:

@@ -14,6 +14,7 @@ Array = npt.NDArray[Any]
 # Keys of an image's `info`, which no file can hold.
 VALUES = object()  # `Values`, where there were more than 8 bits
 OUTSIDE = object()  # some were outside `value_range`, and are clipped
+UNDECIDED = object()  # nothing decided their range: no training photo had such values
 MASK_SHARE = object()  # of a TIFF with an alpha band: the share of it that is fully transparent or opaque
 ORIENTATION_TAG = 0x0112
 
@@ -111,8 +112,11 @@ def in_8_bits(array: Array, reading: Reading, *, looks: bool, has_alpha: bool) -
         values = deep.measured(colours, with_quantiles=looks)
         if values is None:
             raise UnreadableError("has pixels that are not numbers")
-        value_range = (reading.value_range or deep.own_range(values)).of(values.kind)
+        ranges = reading.value_range or deep.own_range(values)
+        value_range = ranges.of(values.kind)
         info[VALUES] = values
+        if not ranges.is_known(values.kind):
+            info[UNDECIDED] = True
         if deep.is_outside(values, value_range):
             info[OUTSIDE] = True
         made = deep.to_8_bits(colours, value_range)
@@ -140,5 +144,5 @@ def deep_gray(image: Image.Image, reading: Reading, *, looks: bool) -> Image.Ima
     """
     array = np.asarray(image)[..., None]
     made = in_8_bits(array, reading, looks=looks, has_alpha=False)
-    image.info |= {key: value for key, value in made.info.items() if key in (VALUES, OUTSIDE)}
+    image.info |= {key: value for key, value in made.info.items() if key in (VALUES, OUTSIDE, UNDECIDED)}
     return made

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fieldguide.data.read import beyond, codec_words
 from fieldguide.data.read.beyond import OUTSIDE as OUTSIDE
+from fieldguide.data.read.beyond import UNDECIDED as UNDECIDED
 from fieldguide.data.read.fit import fitted
 from fieldguide.data.read.formats import Format, demand_decoder, format_of
 from fieldguide.data.read.quiet import OneAtATime, QuietCodec
@@ -217,7 +218,7 @@ def to_rgb(image: Image.Image, reading: AnyReading = 200, *, looks: bool = False
     `looks` leaves the measured values in the image's `info`.
     """
     made = _to_rgb(image, as_reading(reading), looks)
-    made.info |= {key: image.info[key] for key in (SMALLER, OUTSIDE) if key in image.info}
+    made.info |= {key: image.info[key] for key in (SMALLER, OUTSIDE, UNDECIDED) if key in image.info}
     return made
 
 

@@ -15,17 +15,30 @@ MOST_BANDS = 1_024
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Which values of a photo with more than 8 bits become black and white; those beyond are clipped."""
+    """Which values of a photo with more than 8 bits become black and white; those beyond are clipped.
 
-    integers: Range = (0.0, 65_535.0)
-    floats: Range = (0.0, 1.0)
+    None: no training photo has such values, and nobody said a range; then it is `FULL`.
+    """
+
+    integers: Range | None = None
+    floats: Range | None = None
 
     def of(self, kind: str) -> Range:
         """The range of `integers` or `floats`."""
-        return self.integers if kind == "integers" else self.floats
+        return self.to_dict().get(kind, FULL[kind])
+
+    def is_known(self, kind: str) -> bool:
+        """Whether training photos or a person decided the range of `integers` or `floats`."""
+        return kind in self.to_dict()
+
+    def to_dict(self) -> dict[str, Range]:
+        """The known ranges as plain data."""
+        pairs = (("integers", self.integers), ("floats", self.floats))
+        return {kind: known for kind, known in pairs if known is not None}
 
 
-FULL = ValueRange()
+FULL: Mapping[str, Range] = {"integers": (0.0, 65_535.0), "floats": (0.0, 1.0)}
+UNDECIDED = ValueRange()
 
 
 @dataclass(frozen=True)
@@ -42,14 +55,15 @@ class Reading:
     """
 
     max_megapixels: float = 200
-    value_range: ValueRange | None = FULL
+    value_range: ValueRange | None = UNDECIDED
     bands: tuple[int, int, int] | None = None
     alpha: Alpha = "white"
     fit: Fit = "crop"
 
     def to_dict(self) -> dict[str, Any]:
         """The range, and what else differs from the defaults, without the bound on pixels, as plain data."""
-        plain = asdict(self).items()
+        value_range = None if self.value_range is None else self.value_range.to_dict()
+        plain = (asdict(self) | {"value_range": value_range}).items()
         return {
             name: _as_lists(value)
             for name, value in plain
@@ -58,10 +72,13 @@ class Reading:
 
     def key(self) -> str:
         """A short text that differs where pixels may; empty for the defaults."""
-        plain = self.to_dict()
-        if plain == Reading().to_dict():
+        plain = self.to_dict() | {"value_range": self._ranges()}
+        if plain == Reading().to_dict() | {"value_range": Reading()._ranges()}:
             return ""
         return hashlib.sha256(repr(sorted(plain.items())).encode()).hexdigest()[:8]
+
+    def _ranges(self) -> Any:
+        return None if self.value_range is None else {kind: list(self.value_range.of(kind)) for kind in FULL}
 
     @classmethod
     def of_recipe(cls, data: Mapping[str, Any]) -> "Reading":
