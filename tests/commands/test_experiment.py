@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_photos_are_looked_at(don
         raise OSError(errno.EROFS, "Read-only file system", "x")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
-    monkeypatch.setattr(command, "prepare", lambda *_: pytest.fail("looked at photos"))
+    monkeypatch.setattr(command, "prepare", lambda *_, **__: pytest.fail("looked at photos"))
     (tmp_path / "empty").mkdir()
     for place in (folder, tmp_path / "empty"):
         with pytest.raises(UsageError, match=r"cannot be written \(Read-only file system\)"):

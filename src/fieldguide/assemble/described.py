@@ -27,7 +27,7 @@ from fieldguide.model.classifier import (
     stage_names,
     trainable_names,
 )
-from fieldguide.model.weights import licence_of, problem_with_weights, what_pretrained
+from fieldguide.model.weights import demand_weights, licence_of, problem_with_weights, what_pretrained
 from fieldguide.recipe.contradictions import contradictions
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
 from fieldguide.recipe.resolve import resolve
@@ -129,12 +129,13 @@ def hold_against_rules(
 
 
 def demand_before_photos(recipe: ResolvedRecipe, num_classes: int, images: int) -> None:
-    """Checks what needs no photo's content: the rules, the Hub's weights, and a script that workers would run again.
+    """Checks what needs no photo's content: the rules, the weights, and a script that workers would run again.
 
     Raises:
-        UsageError: as `hold_against_rules` and `demand_guard`, or the weights cannot be had.
+        UsageError: as `hold_against_rules`, `demand_weights` and `demand_guard`, or the Hub's weights cannot be had.
     """
     hold_against_rules(recipe, max(2, num_classes))
+    demand_weights(make_on_meta(architecture(recipe, max(2, num_classes))), recipe.model.weights)
     if recipe.augmentation.engine == "reference" and images >= FEW_PHOTOS:
         demand_guard()
     if recipe.model.weights == "hub":

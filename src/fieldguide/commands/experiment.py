@@ -125,7 +125,7 @@ def experiment(
     scores = read_scores(test_scores, _trials(chosen, seeds))
     starts = [made.model.weights for made in chosen.values()]
     starts += [each.weights for one in opened.values() for each in one.candidates]
-    prepared = prepare(source, next(iter(chosen.values())), screen, starts)
+    prepared = prepare(source, next(iter(chosen.values())), screen, starts, beside=chosen)
     folder.mkdir(parents=True, exist_ok=True)
     experiment_folder.demand_same_split(folder / experiment_folder.SPLIT_FILE, prepared.split)
     settled, tried = measured_recipes(opened, prepared, device, screen)

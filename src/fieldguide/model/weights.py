@@ -126,6 +126,23 @@ def load_weights(classifier: Classifier, source: str, backbone: str, classes: Se
     return LoadedWeights(source, pretrained_on, not_used, not_filled, licence=licence_of(source, backbone))
 
 
+def demand_weights(on_meta: Classifier, source: str) -> None:
+    """Checks that weights can be had and fit a network, which has no memory for them yet.
+
+    Raises:
+        UsageError: as `load_weights`.
+    """
+    if source in ("hub", "none"):
+        return
+    if Path(source).is_dir():
+        _fitted(on_meta, _backbone_of(read_bundle(find_bundle(Path(source)))[1]), source)
+        return
+    found = read_weights_of_file(Path(source))
+    _fitted(on_meta, found, source)
+    if Path(source).suffix != ".safetensors":  # another process reads it, which takes seconds
+        _read_ahead[_identity(Path(source))] = found
+
+
 def read_file(path: Path) -> dict[str, torch.Tensor]:
     """A state dict from .safetensors or from torch's format, without executing pickled code.
 
@@ -148,7 +165,18 @@ def read_file(path: Path) -> dict[str, torch.Tensor]:
 
 def read_weights_of_file(path: Path) -> dict[str, torch.Tensor]:
     """As `read_file`, without the prefixes that wrappers add to every name."""
-    return _plain_names(read_file(path))
+    return _read_ahead.pop(_identity(path), None) or _plain_names(read_file(path))
+
+
+_read_ahead: dict[object, dict[str, torch.Tensor]] = {}  # what was checked and is loaded next
+
+
+def _identity(path: Path) -> object:
+    try:
+        found = path.stat()
+    except OSError:  # said by what reads it
+        return None
+    return str(path.resolve()), found.st_size, found.st_mtime_ns
 
 
 def share_of(network: torch.nn.Module, found: Mapping[str, torch.Tensor]) -> float:
@@ -178,6 +206,15 @@ def fill_backbone(
 
     `source` is for the message of the UsageError, raised if it fits less than 95 %.
     """
+    fitting, not_used, not_filled = _fitted(classifier, found, source)
+    classifier.backbone.load_state_dict(fitting, strict=False)
+    return not_used, not_filled
+
+
+def _fitted(
+    classifier: Classifier, found: dict[str, torch.Tensor], source: str
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...], tuple[str, ...]]:
+    """What fits the backbone, converted if needed, and the names that do not; UsageError if it is too little."""
     network = classifier.backbone
     own = network.state_dict()
     fitting = _fitting(own, found)
@@ -201,8 +238,7 @@ def fill_backbone(
             f"model.weights: {source} is for a larger network: this backbone has no {_some(foreign)}; "
             "set model.backbone to the network of these weights"
         )
-    network.load_state_dict(fitting, strict=False)
-    return not_used, not_filled
+    return fitting, not_used, not_filled
 
 
 def _fitting(own: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -226,10 +262,7 @@ def _demand_own_size(classifier: Classifier, others: Sequence[str], source: str)
 def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, classes: Sequence[str]) -> LoadedWeights:
     folder = find_bundle(run)
     description, tensors = read_bundle(folder)
-    backbone = {
-        name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")
-    }
-    not_used, not_filled = fill_backbone(classifier, backbone, str(run))
+    not_used, not_filled = fill_backbone(classifier, _backbone_of(tensors), str(run))
     head = {name.removeprefix("head."): value for name, value in tensors.items() if name.startswith("head.")}
     own = classifier.head.state_dict()
     head_too = (
@@ -242,6 +275,10 @@ def _from_run(classifier: Classifier, run: Path, pretrained_on: str | None, clas
     else:
         not_used += tuple(f"head.{name}" for name in head)
     return LoadedWeights(str(run), pretrained_on, not_used, not_filled, head_too, description.licence)
+
+
+def _backbone_of(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix("backbone."): value for name, value in tensors.items() if name.startswith("backbone.")}
 
 
 def _some(names: Sequence[str], most: int = 6) -> str:

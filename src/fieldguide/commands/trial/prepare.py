@@ -13,23 +13,22 @@ from fieldguide.commands.judging.seen import Seen, demand_no_fold_was_seen, seen
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.choose_backbone import OpenBackbone, first_backbone
 from fieldguide.commands.trial.in_time import InTime
+from fieldguide.commands.trial.remarks import about_findings, about_moot_settings, about_unreadable, about_values
 from fieldguide.commands.trial.told_groups import groups_as_told
-from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.find import find_photos, problem_with_source
-from fieldguide.data.look.findings import ACROSS_PARTS, TWO_LABELS, Finding, Kind, Remark, Topic
+from fieldguide.data.look.findings import Remark
 from fieldguide.data.look.groups import problem_with_pattern
 from fieldguide.data.look.inspect import Inspected
 from fieldguide.data.look.listed_rules import listed_problems
-from fieldguide.data.look.look_over import CheckReport, look_over
+from fieldguide.data.look.look_over import look_over
 from fieldguide.data.look.scan import PhotoFolder, summary
 from fieldguide.data.look.source import Source
-from fieldguide.data.look.value_range import Measured, clipped, decide, measure, sentences
+from fieldguide.data.look.value_range import Measured, decide, measure, sentences
 from fieldguide.data.read.contents import MOST_KEPT_BYTES, Contents
 from fieldguide.data.read.formats import missing_decoders
-from fieldguide.data.read.reading import ValueRange
 from fieldguide.data.split.make import make_split
 from fieldguide.data.split.partition import Split
-from fieldguide.errors import PhotosError, UsageError, counted, listing
+from fieldguide.errors import PhotosError, UsageError
 from fieldguide.model.weights import problem_with_weights
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
@@ -147,17 +146,18 @@ def prepare(
     screen: Screen,
     weights: Sequence[str] = (),
     seconds_left: Callable[[], float] | None = None,
+    beside: Mapping[str, ResolvedRecipe] | None = None,
 ) -> Prepared:
     """Finds, reads, checks and splits the photos.
 
-    `weights` are others that trainings on this split start from; `seconds_left` of the command bound the time to look
-    for near duplicates, which is told (None: no limit).
+    `weights` are others that trainings on this split start from, and `beside` their recipes, by name. `seconds_left` of
+    the command bound the time to look for near duplicates, which is told (None: no limit).
 
     Raises PhotosError for an empty class, unreadable photos that the recipe does not exclude, a leak or too few photos;
     UsageError if the weights are a run whose split is damaged.
     """
     folder, of_table = _scanned(Source.of(photos, recipe.data.class_folder), recipe, screen)
-    assemble.demand_before_photos(recipe, len(folder.classes), len(folder.part("train")))
+    _demand_before_photos(recipe, beside or {}, folder)
     seen = seen_by_weights([recipe.model.weights, *weights])
     contents = _room_for_contents(recipe)
     in_time = InTime(screen, seconds_left)
@@ -169,13 +169,13 @@ def prepare(
     in_folds = [] if recipe.split.folds is None else demand_no_fold_was_seen(seen, hash_of, recipe.data.leaks)
     remarks = [
         *of_table,
-        *_moot_settings(folder, recipe),
+        *about_moot_settings(folder, recipe),
         *seen.remarks,
         *in_folds,
-        *_deal_with_unreadable(facts, recipe.data.unreadable),
-        *_told_by_check(checked),
+        *about_unreadable(facts, recipe.data.unreadable),
+        *about_findings(checked),
         *in_time.remarks(folder.root),
-        *_told_by_values(facts, chosen),
+        *about_values(facts, chosen),
     ]
     for sentence in sentences(recipe.data.value_range, measured, chosen):
         screen.say(sentence)
@@ -196,6 +196,18 @@ def prepare(
     side = sides[len(sides) // 2] if sides else None
     told = (*folder.remarks, *remarks, *more)
     return Prepared(folder, split, told, tuple(groups), checked.plain(), side, seen, contents, measured)
+
+
+def _demand_before_photos(recipe: ResolvedRecipe, beside: Mapping[str, ResolvedRecipe], folder: PhotoFolder) -> None:
+    """Raises UsageError with what is wrong before any photo is read: of the recipe, or of each by its name."""
+    problems = []
+    for name, own in (beside or {"": recipe}).items():
+        try:
+            assemble.demand_before_photos(own, len(folder.classes), len(folder.part("train")))
+        except UsageError as error:
+            problems += [f"{name}: {problem}" if name else problem for problem in error.problems]
+    if problems:
+        raise UsageError(*problems)
 
 
 def _room_for_contents(recipe: Recipe) -> Contents:
@@ -226,72 +238,3 @@ def _scanned(source: Source, recipe: Recipe, screen: Screen) -> tuple[PhotoFolde
             "its photos into train/, or leave split.folds out"
         )
     return folder, remarks
-
-
-def _moot_settings(folder: PhotoFolder, recipe: Recipe) -> list[Remark]:
-    """Split settings other than the defaults that do nothing, because the folder has validation photos.
-
-    A run's recipe has every field, so a field that was set to its default looks like one that was not set.
-    """
-    share, seed = recipe.split.validation_share, recipe.split.seed
-    moot = [f"split.validation_share {share}"] if share != VALIDATION_SHARE else []
-    moot += [f"split.seed {seed}"] if seed != recipe.training.seed else []
-    if not folder.has_validation or not moot:
-        return []
-    words = f"{' and '.join(moot)} {'have' if moot[1:] else 'has'} no effect: the photos of val/ are the validation"
-    return [Remark(Topic.MOOT_SETTINGS, words, tuple(moot))]
-
-
-def _deal_with_unreadable(facts: Sequence[Facts], unreadable: str) -> list[Remark]:
-    """Remarks on unreadable photos; test photos never stop a training, because it does not need them."""
-    failed = [entry for entry in facts if entry.reason]
-    broken = {entry.photo.file: entry.reason for entry in failed if entry.photo.part != "test"}
-    tested = {entry.photo.file: entry.reason for entry in failed if entry.photo.part == "test"}
-    if broken and unreadable == "refuse":
-        raise PhotosError(
-            f"{counted(len(broken), 'photo')} cannot be read:\n{_reasons(broken)}\n"
-            "Remove them, or train without them: --set data.unreadable=exclude"
-        )
-    told = []
-    for files, what, fate in ((broken, "photo", "excluded"), (tested, "test photo", "not counted")):
-        if files:
-            words = f"{counted(len(files), what)} unreadable; {fate}:\n{_reasons(files)}"
-            told.append(Remark(Topic.UNREADABLE, words, tuple(files)))
-    return told
-
-
-def _reasons(files: Mapping[str, str]) -> str:
-    return listing([f"{file} {reason}" for file, reason in files.items()])
-
-
-def _told_by_check(checked: CheckReport) -> list[Remark]:
-    """Findings that make a figure wrong but do not stop a training."""
-    labels = [finding for finding in checked.findings if finding.kind in TWO_LABELS]
-    tested = [one for one in checked.findings if one.kind in ACROSS_PARTS and {"val", "test"} <= set(one.parts)]
-    found = []
-    if labels:
-        photos = "1 photo has" if len(labels) == 1 else f"{len(labels):,} photos have"
-        found.append(_listed(Topic.TWO_LABELS, f"{photos} two labels; one must be wrong", labels))
-    if tested:
-        photos = "1 photo is" if len(tested) == 1 else f"{len(tested):,} photos are"
-        words = f"{photos} in val and in test. val chooses the epoch, so test accuracy may be too high"
-        found.append(_listed(Topic.ACROSS_PARTS, words, tested))
-    mixed = [finding for finding in checked.findings if finding.kind is Kind.VALUE_RANGES]
-    found += [Remark(Topic.CLIPPED, finding.message, finding.files) for finding in mixed]
-    end = "too many to keep in one part. If they are frames of a burst, set split.group_pattern"
-    chains = [finding for finding in checked.findings if finding.kind is Kind.LOOK_ALIKES]
-    return found + [Remark(Topic.LOOK_ALIKES, f"{chain.message}; {end}", chain.files) for chain in chains]
-
-
-def _told_by_values(facts: Sequence[Facts], chosen: ValueRange) -> list[Remark]:
-    """Photos whose values are clipped."""
-    files = [entry.photo.file for entry in clipped(facts, chosen)]
-    if not files:
-        return []
-    words = f"{counted(len(files), 'photo')} with values outside data.value_range, which are clipped:\n{listing(files)}"
-    return [Remark(Topic.CLIPPED, words, tuple(files))]
-
-
-def _listed(topic: Topic, words: str, findings: Sequence[Finding]) -> Remark:
-    lines = listing([finding.message for finding in findings])
-    return Remark(topic, f"{words}:\n{lines}", tuple(file for finding in findings for file in finding.files))
