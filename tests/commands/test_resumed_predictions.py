@@ -95,9 +95,40 @@ def test_what_is_kept_of_another_command_is_not_gone_on_with(many, tmp_path, kil
     assert os.listdir(tmp_path) == ["a.csv"]
 
 
+@pytest.mark.parametrize(("number", "again"), [(70, 65), (5, 1)])
+def test_a_photo_that_changed_is_predicted_again_and_that_is_said(many, tmp_path, killed_after, caplog, number, again):
+    photos, run = tmp_path / "photos", many[1]
+    shutil.copytree(many[0], photos)
+    let_live = killed_after(4, SystemError("killed"))
+    with pytest.raises(SystemError):
+        predict(run, photos, tmp_path / "a.csv", engine="plain", quiet=True)
+    let_live()
+    shutil.copyfile(photos / "100.png", photos / f"{number:03d}.png")
+    caplog.set_level("INFO", "fieldguide")
+    predict(run, photos, tmp_path / "a.csv", engine="plain", resume=True, quiet=True)
+    told = f"photos have changed since they were predicted; all from photo {again} on are done again"
+    assert told in caplog.text and "nothing is kept" not in caplog.text
+    predict(run, photos, tmp_path / "whole.csv", engine="plain", quiet=True)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_bytes_that_changed_are_seen_and_open_files_are_refused(many, tmp_path, killed_after):
+    photos = [(many[0] / f"{number:03d}.png").read_bytes() for number in range(40, 110)]
+    let_live = killed_after(2, SystemError("killed"))
+    with pytest.raises(SystemError):
+        predict(many[1], photos, tmp_path / "a.csv", engine="plain", quiet=True)
+    let_live()
+    photos[1] = photos[2]
+    predict(many[1], photos, tmp_path / "a.csv", engine="plain", resume=True, quiet=True)
+    predict(many[1], photos, tmp_path / "whole.csv", engine="plain", quiet=True)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    with (many[0] / "000.png").open("rb") as file, pytest.raises(UsageError, match="is an open file, which may have"):
+        predict(many[1], [file], tmp_path / "b.csv", resume=True, quiet=True)
+
+
 def test_the_journal_goes_on_after_its_last_whole_batch(tmp_path):
     kept = Unfinished(tmp_path / "a.csv", "x", 2)
-    (tmp_path / "a.csv.partial").write_text('{"format": 1, "abo')
+    (tmp_path / "a.csv.partial").write_text('{"format": 2, "abo')
     assert not kept.begin(resume=True)
     rows = [("line\n", "n", "l", "ok", "")] * 2
     kept.add(rows, ["plain"])

@@ -18,7 +18,7 @@ from fieldguide.deploy.origin import AS_TRAINED
 from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
 from fieldguide.deploy.serving import AUTO
 from fieldguide.deploy.sorting import How, problem_with_sorting, sort_into
-from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, in_batches
+from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, in_batches, stamp_of
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.recipe.overrides import Overrides
@@ -94,7 +94,8 @@ def predict(
         flips: `none` leaves out the mirror images that a run may ask for (`data.test_flips`), in half of the time;
             `as-trained` keeps them.
         allow_broken_rules: continue if the ensemble breaks a run's rule, and say so.
-        resume: go on with a prediction that was interrupted, with the same arguments; it gives the same bytes.
+        resume: go on with a prediction that was interrupted, with the same arguments; it gives the same bytes. If
+            photos have changed by size or time, all from the first of them on are predicted again.
         sort_into: folder for copies of the photos, one folder per predicted class, and `unsure` and `failed`.
         links: link the photos there instead of copying them.
         overrides: `data.max_megapixels` alone, to read photos that the model's own bound refuses.
@@ -118,6 +119,8 @@ def predict(
         what = "standard output" if to_stdout else f"{target} is a device or a pipe"
         raise UsageError(f"--resume: {what}, beside which nothing can be kept; give a file")
     inputs = gather(images, screen.say)
+    if resume and (still := next((name for name, image in inputs.photos if stamp_of(image) == ""), None)) is not None:
+        raise UsageError(f"--resume: {still} is an open file, which may have changed; give its path")
     if folder is not None and not resume and (problem := _problem_with_sorting(folder, inputs)):
         raise UsageError(f"--sort-into {problem}")
     paths = (path for _, path in inputs.photos if isinstance(path, Path))
@@ -175,11 +178,18 @@ class _Asked:
 def _write(inputs: Sequence[tuple[str, Image]], loaded: Loaded, asked: _Asked, about: str, screen: Screen) -> Predicted:
     """Computes what is missing, then writes everything; what is done stays if a signal comes."""
     predictor, began, target = loaded.predictor, time.perf_counter(), asked.target
-    kept = Unfinished(target, about, predictor.engine_batch_size)
-    if kept.begin(resume=asked.resume):
+    # before they are read: a photo that changes from now on is predicted again by `resume`
+    stamps = [stamp_of(image) for _, image in inputs]
+    kept = Unfinished(target, about, predictor.engine_batch_size, stamps)
+    goes_on = kept.begin(resume=asked.resume)
+    if kept.has_changed:
+        screen.warn(
+            f"photos have changed since they were predicted; all from photo {kept.done + 1:,} on are done again"
+        )
+    if goes_on:
         screen.say(f"{kept.done:,} of {counted(len(inputs), 'photo')} are done; going on")
         predictor.settle(kept.engines)
-    elif asked.resume:
+    elif asked.resume and not kept.has_changed:
         screen.say("nothing is kept of an interrupted prediction; starting from the first photo")
     before = kept.done
     with ending_at_once(lambda: _what_now(kept, len(inputs))):

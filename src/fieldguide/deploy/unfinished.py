@@ -1,7 +1,8 @@
 """Predictions that were interrupted, kept beside their output, so that the same command goes on.
 
 A line of JSON a batch. A batch is computed whole or again: the numbers of a photo may depend on those beside it in the
-last bits, so a resumed prediction computes the same batches as an uninterrupted one and gives the same bytes.
+last bits, so a resumed prediction computes the same batches as an uninterrupted one and gives the same bytes. A photo
+that changed since is seen by its size and time, and predicted again with all photos from its batch on.
 """
 
 import json
@@ -16,7 +17,7 @@ from fieldguide.errors import MachineError, UsageError
 from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.storage import digest, is_written_through, printable
 
-FORMAT = 1
+FORMAT = 2
 ENDING = ".partial"
 STDOUT = "-"  # the output that is standard output
 
@@ -34,15 +35,19 @@ class Row(NamedTuple):
 class Unfinished:
     """The batches of one prediction that are done."""
 
-    def __init__(self, output: Path, about: str, batch_size: int) -> None:
-        """Nothing is read or written yet; `about` is a checksum of everything that decides the output."""
+    def __init__(self, output: Path, about: str, batch_size: int, stamps: Sequence[str] = ()) -> None:
+        """Nothing is read or written yet; `about` is a checksum of everything that decides the output but the photos.
+
+        `stamps` differ where a photo has changed, one for each.
+        """
         # a device, a pipe and standard output have no place beside them
         self.is_elsewhere = str(output) == STDOUT or is_written_through(output)
         place = Path(tempfile.mkdtemp()) / "rows" if self.is_elsewhere else Path(os.path.realpath(output))
         self.path = place.with_name(output.name + ENDING)
         self.done = 0  # rows
         self.engines: list[str] = []  # that the first batch was computed by
-        self._about, self._batch_size = about, batch_size
+        self.has_changed = False  # whether a photo has, whose row was kept
+        self._about, self._batch_size, self._stamps = about, batch_size, stamps
 
     def begin(self, *, resume: bool) -> bool:
         """Starts over, or goes on where the last whole batch ended; whether there is something to go on with.
@@ -62,7 +67,7 @@ class Unfinished:
 
     def add(self, rows: Sequence[Row], engines: Sequence[str]) -> None:
         """Keeps a batch; `engines` computed it. Raises MachineError if there is no room."""
-        entry: dict[str, Any] = {"rows": [list(row) for row in rows]}
+        entry: dict[str, Any] = {"rows": [list(row) for row in rows], "photos": self._stamp(len(rows))}
         if not self.done:
             self.engines = list(engines)
             entry["engines"] = self.engines
@@ -87,6 +92,10 @@ class Unfinished:
         if self.is_elsewhere:
             self.path.parent.rmdir()
 
+    def _stamp(self, count: int) -> str:
+        """A checksum of the next photos as they are."""
+        return digest("\n".join(self._stamps[self.done : self.done + count]).encode())[:16]
+
     def _read(self) -> int | None:
         """Counts the rows of whole batches; the bytes that these take, or None if nothing is kept."""
         try:
@@ -101,6 +110,9 @@ class Unfinished:
                     )
                 end = file.tell()
                 while (entry := _parsed(file.readline())) is not None:
+                    if entry.get("photos") != self._stamp(len(entry["rows"])):
+                        self.has_changed = True
+                        break
                     self.engines = entry.get("engines", self.engines)
                     self.done += len(entry["rows"])
                     end = file.tell()
@@ -148,6 +160,19 @@ class Rest(Sequence[Any]):
     def again(self) -> int:
         """How many photos at the beginning are computed for the second time."""
         return min(self._batch_size, len(self._photos)) if self._done else 0
+
+
+def stamp_of(photo: Any) -> str:
+    """A text that differs after a file has changed: its size and time, or a checksum of bytes; empty if unknown."""
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return digest(bytes(photo))
+    if not isinstance(photo, str | Path):
+        return ""
+    try:
+        status = Path(photo).stat()
+    except (OSError, ValueError):  # ValueError: a name with a NUL in it
+        return "none"
+    return f"{status.st_size} {status.st_mtime_ns}"
 
 
 def about_prediction(photos: Sequence[tuple[str, Any]], runs: Sequence[Path], options: tuple[object, ...]) -> str:
