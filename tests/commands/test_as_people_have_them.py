@@ -162,6 +162,10 @@ TABLES = [
     Case("a photo with two labels", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), refused="fox3.png: fox in line 5, owl in line 10", classes={"fox": 3, "owl": 4}, rows=8, unjudged=SAME),
     Case("a photo with two labels, left out", table(lines("{f},{c}", PLAIN) + "fox3.png,owl\n"), says="two labels in the table; left out", classes={"fox": 3, "owl": 4}, settings=("data.two_labels=exclude",), rows=8, unjudged="fox3.png: fox in line 5, owl in line 10"),
     Case("photos that are elsewhere", table(lines("else/{c}/{f},{c}", PLAIN), place="images"), refused="Say where the photos are: ", unjudged=SAME),
+    Case("labels with slashes", table(lines("{f},mammal/{c}", PLAIN)), classes={"mammal/fox": 4, "mammal/owl": 4}, unjudged="does not know: mammal/fox"),
+    Case("labels that lead elsewhere", table(lines("{f},../..\\{c}", PLAIN)), classes={"../..\\fox": 4, "../..\\owl": 4}, unjudged="does not know"),
+    Case("a quotation mark that is not closed", table(lines("{f},{c}", PLAIN).replace("png,owl", 'png,"owl', 1).replace("owl3.png,owl", 'owl3.png,owl"')), refused=r"line 6: owl0.png: 'owl\\nowl1", unjudged=SAME),
+    Case("a bell in a label", table(lines("{f},{c}", PLAIN).replace("png,owl", "png,o\awl", 1)), refused=r"line 6: owl0.png: 'o\\x07wl'", unjudged=SAME),
     Case("a workbook", table(b"PK\3\4 xl/workbook.xml", "labels.csv"), refused="is an Excel workbook or a zip; save the table as CSV", unjudged=SAME),
     Case("an empty table", table(""), refused="is empty; expected a heading", unjudged=SAME),
 ]  # fmt: skip

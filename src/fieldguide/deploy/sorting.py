@@ -1,6 +1,7 @@
 """Photos copied or linked into one folder per predicted class."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from fieldguide.errors import UsageError
 from fieldguide.storage import problem_with_output_folder
 
 How = Literal["copy", "link"]
+NOT_IN_FOLDERS = re.compile(r"[\\:\x00-\x1f\x7f-\x9f]")  # what leaves a folder on some system, or no terminal shows
 
 
 def problem_with_sorting(folder: Path, inputs: Iterable[Path]) -> str | None:
@@ -29,11 +31,12 @@ def sort_into(folder: Path, rows: Iterable[Row], paths: Mapping[str, Path], clas
     because a command was interrupted, is written again. Raises UsageError if the folder cannot be written.
     """
     apart = {status: f"_{status}" if status in classes else status for status in ("unsure", "failed")}
+    folders = _folders([*classes, *apart.values()])
     count, taken = 0, set[Path]()
     try:
         for row in rows:
             source = paths[row.name]
-            target = _free(folder / _folder_of(apart.get(row.status, row.label)), _below(row.name), taken)
+            target = _free(folder / folders[apart.get(row.status, row.label)], _below(row.name), taken)
             if not source.is_file():  # a pipe or a folder has its row, and nothing to copy
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +51,17 @@ def sort_into(folder: Path, rows: Iterable[Row], paths: Mapping[str, Path], clas
     return count
 
 
-def _folder_of(name: str) -> Path:
-    """A class as a folder; `mammal/fox` is a folder in a folder, and no name leaves the place."""
-    parts = [part if part not in ("", ".", "..") else "_" for part in name.split("/")]
-    return Path(*parts)
+def _folders(classes: Iterable[str]) -> dict[str, Path]:
+    """A folder for each class; `mammal/fox` is a folder in a folder, no name leaves the place, no two are the same."""
+    found: dict[str, Path] = {}
+    for name in classes:
+        parts = [NOT_IN_FOLDERS.sub("_", part) if part.strip(".") else "_" for part in name.split("/")]
+        made, number = Path(*parts), 1
+        while made in found.values():
+            number += 1
+            made = Path(*parts[:-1], f"{parts[-1]}-{number}")
+        found[name] = made
+    return found
 
 
 def _below(name: str) -> PurePosixPath:

@@ -1,6 +1,7 @@
 """A table of labels and the photos that it names, as a folder of photos."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import repeat
@@ -16,6 +17,7 @@ from fieldguide.data.table.match import Names, shared_folder
 from fieldguide.data.table.read import Table, read_table
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 PARTS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys((*VALIDATION_NAMES, "dev"), "val"),
@@ -74,7 +76,20 @@ def rows_of(path: Path, columns: str | None, names: Names, what: str = "", *, ne
     def column(name: str | None) -> Sequence[str]:
         return list(repeat("", height)) if name is None else table.columns[name]
 
-    return Rows(table, chosen, table.columns[chosen.file], *map(column, (chosen.label, chosen.part, chosen.group)))
+    rows = Rows(table, chosen, table.columns[chosen.file], *map(column, (chosen.label, chosen.part, chosen.group)))
+    _demand_labels_on_a_line(rows)
+    return rows
+
+
+def _demand_labels_on_a_line(rows: Rows) -> None:
+    """Raises UsageError for labels with line breaks, tabs or zero bytes, which come from quotes that never end."""
+    odd = {label for label in set(rows.labels) if CONTROL.search(label)}
+    if odd:
+        found = [f"{rows.place(row)}: {label!r}" for row, label in enumerate(rows.labels) if label in odd]
+        raise UsageError(
+            f"{rows.table.name}: {counted(len(found), 'label')} with a line break, a tab or the like:\n"
+            f"{listing(found)}\nExpected a label on one line; look for a quotation mark that is not closed"
+        )
 
 
 def matched(rows: Rows, names: Names, files: Sequence[str]) -> _Found:
