@@ -83,7 +83,7 @@ def check(
     screen = Screen()
     table: Any = {"photos_folder": photos_folder, "columns": columns, "overrides": settings or ()}
     report = look(photos, json_file=json, html_file=html, progress=screen.counting, tell=screen.say, **table)
-    show(report, screen)
+    show(report, screen, [file for file in (json, html) if file])
     return report.exit_code
 
 

@@ -86,10 +86,12 @@ def _data(overrides: Overrides, max_megapixels: float | None) -> Data:
     return recipe.data
 
 
-def show(report: CheckReport, screen: Screen) -> None:
-    """Shows the result on one screen."""
+def show(report: CheckReport, screen: Screen, written: Sequence[Path] = ()) -> None:
+    """Shows the result on one screen, and the files that were written."""
     for line in check_lines(report.plain(), screen.console.width):
         screen.say(line.text, line.style)
+    for file in written:
+        screen.say(f"all findings: {file}")
 
 
 def _pictured(findings: Sequence[Finding]) -> list[str]:

@@ -56,10 +56,13 @@ def compare(
     demand_free_outputs({"--csv": csv_file, "--markdown": markdown_file, "--json": json_file, "--html": html_file})
     rows = comparison.table(results)
     pairs = pair_runs([(name, folder, result) for folder, (name, result) in zip(folders, results, strict=True)])
-    show(rows, pairs, Screen(quiet=quiet))
+    screen = Screen(quiet=quiet)
+    show(rows, pairs, screen)
     write_tables(rows, pairs, csv_file, markdown_file, json_file)
     if html_file is not None:
         _write_page(rows, pairs, dict(zip(names, folders, strict=True)), Path(html_file))
+    if written := [str(file) for file in (csv_file, markdown_file, json_file, html_file) if file is not None]:
+        screen.say(f"table: {', '.join(written)}")
     return rows
 
 

@@ -17,7 +17,7 @@ from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.data.look.inspect import Inspected, inspect
 from fieldguide.data.look.listed_rules import listed_problems
 from fieldguide.data.look.scan import Photo, PhotoFolder, natural
-from fieldguide.data.look.source import Source
+from fieldguide.data.look.source import as_source
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import sentences_on_values
 from fieldguide.deploy.serving import PLAIN
@@ -98,11 +98,9 @@ def evaluate(
     screen = Screen(quiet=quiet)
     warn_of_hidden_gpu(device, screen)
     _demand_options(part, labels, json_file)
+    asked = as_source(photos, photos_folder, columns)
     loaded = load_runs(run, device, engine, allow_broken_rules=allow_broken_rules)
-    source = Source(
-        Path(photos), None if photos_folder is None else Path(photos_folder), columns, is_for_training=False
-    )
-    source = replace(source, class_folder=class_folder_of(loaded.paths))
+    source = replace(asked, class_folder=class_folder_of(loaded.paths), is_for_training=False)
     folder, about_labels = find_labelled(source, None if labels is None else Path(labels), columns)
     about_labels += _about_table(folder, two_labels_of(loaded.paths))
     if folder.listed is not None:
@@ -180,6 +178,7 @@ def _keep(evaluation: Evaluation, loaded: Loaded, json_file: str | Path | None, 
     if json_file is not None:
         try:
             write_json(Path(json_file), evaluation.figures)
+            screen.say(f"figures: {json_file}")
         except OSError as error:
             problem = f"--json {json_file}: cannot be written ({error.strerror or error})"
     remarks = keep_in_runs(loaded, evaluation.figures) if evaluation.part == "test" else []

@@ -2,8 +2,10 @@
 
 import csv
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,7 @@ class KnownBackbone:
 @functools.cache
 def known_backbones() -> tuple[KnownBackbone, ...]:
     """All rows, in the order of the file."""
-    return tuple(
-        KnownBackbone(
-            name=row["name"],
-            parameters=int(row["parameters"]),
-            gmacs=float(row["gmacs"]),
-            image_size_px=int(row["image_size_px"]),
-            top1_percent=float(row["top1_percent"]),
-            top1_size_px=int(row["top1_size_px"]),
-        )
-        for row in _rows("backbones.csv")
-    )
+    return tuple(KnownBackbone(**row) for row in _rows("backbones.csv"))
 
 
 @dataclass(frozen=True)
@@ -58,20 +50,16 @@ class Candidate:
 @functools.cache
 def candidates() -> tuple[Candidate, ...]:
     """What `model.backbone: auto` measures where the rules do not name other backbones, in the order of the file."""
-    return tuple(
-        Candidate(
-            name=row["name"],
-            parameters=int(row["parameters"]),
-            gmacs=float(row["gmacs"]),
-            image_size_px=int(row["image_size_px"]),
-            top1_percent=float(row["top1_percent"]) if row["top1_percent"] else None,
-            top1_size_px=int(row["top1_size_px"]) if row["top1_size_px"] else None,
-            licence=row["licence"],
-        )
-        for row in _rows("candidates.csv")
-    )
+    return tuple(Candidate(**row) for row in _rows("candidates.csv"))
 
 
-def _rows(file: str) -> list[dict[str, str]]:
+def _rows(file: str) -> list[dict[str, Any]]:
+    """A table's rows with their numbers; None where a number is not published."""
     text = Path(__file__).with_name(file).read_text(encoding="utf-8")
-    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return [{name: _NUMBERS.get(name, str)(value) if value else None for name, value in row.items()} for row in rows]
+
+
+_NUMBERS: dict[str, Callable[[str], Any]] = {
+    "parameters": int, "gmacs": float, "image_size_px": int, "top1_percent": float, "top1_size_px": int,
+}  # fmt: skip

@@ -41,7 +41,9 @@ class Inputs:
 
 def gather(images: Image | Sequence[Image], tell: Tell = lambda _: None) -> Inputs:
     """Finds all photos; raises UsageError if there are none, or that names each path that does not exist."""
-    given = [images] if isinstance(images, Image) else list(images)
+    given = [images] if isinstance(images, Image) or not isinstance(images, Iterable) else list(images)
+    if (odd := next((one for one in given if not isinstance(one, Image)), given)) is not given:
+        raise UsageError(f"images: must be paths, bytes or open files, not {type(odd).__name__}")
     missing = [problem for one in given if isinstance(one, str | Path) and (problem := _problem_with_input(Path(one)))]
     if missing:
         raise UsageError(*missing)

@@ -66,7 +66,10 @@ def load_runs(
 
     Raises UsageError as `load_predictor`; for several also for a repeated run, different classes, or a broken rule.
     """
-    paths = (Path(runs),) if isinstance(runs, str | Path) else tuple(map(Path, runs))
+    try:
+        paths = (Path(runs),) if isinstance(runs, str | Path) else tuple(map(Path, runs))
+    except TypeError:
+        raise UsageError(f"run: must be a run's folder or a list of them, not {type(runs).__name__}") from None
     if not paths:
         raise UsageError("no run is given")
     if len(paths) == 1:

@@ -1,5 +1,6 @@
 """Where the photos of a request are, and how it reads them."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,5 +47,8 @@ class Source:
 
 
 def as_source(photos: str | Path, folder: str | Path | None = None, columns: str | None = None) -> Source:
-    """What a command was given."""
+    """What a command was given; raises UsageError for what is no path."""
+    for name, given in (("photos", photos), ("photos_folder", folder)):
+        if not isinstance(given, str | os.PathLike) and not (given is None and name == "photos_folder"):
+            raise UsageError(f"{name}: must be a path, not {type(given).__name__}")
     return Source(Path(photos), None if folder is None else Path(folder), columns)
