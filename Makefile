@@ -1,6 +1,7 @@
 # make demo: sets up .venv and does the main job on photos that need no download
 # make test: sets up .venv and runs the tests; the last lines list what was skipped and why
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
+# make gpu-check: checks and speeds on this machine's GPU, under 8 minutes; GPU_CHECK="--device cpu" for a CPU
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
 # make check: the developer's gate: lint, format, types, quick tests
 # make bench-env: sets up benchmarks/.venv with the peers (some GB, some minutes)
@@ -14,7 +15,7 @@ TOOLS := $(VENV)/.tools-installed
 BENCH := benchmarks/.venv
 PEERS := $(BENCH)/.peers-installed
 
-.PHONY: demo test torture fuzz bench bench-env check clean help
+.PHONY: demo test torture gpu-check fuzz bench bench-env check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -37,6 +38,9 @@ check: $(TOOLS)
 torture: $(TOOLS)
 	$(BIN)/python -m pytest -m torture
 	$(BIN)/python -m tests.torture 200
+
+gpu-check:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_check $(GPU_CHECK)
 
 bench-env: $(PEERS)
 
