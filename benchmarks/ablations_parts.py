@@ -65,6 +65,13 @@ PLAIN = _with()
 MIXED = "training.mix_probability=0.5"
 CUTMIX, MIXUP, AVERAGED = "training.cutmix_alpha=1.0", "training.mixup_alpha=0.2", "training.ema_decay=0.998"
 BOTH = (CUTMIX, MIXUP, MIXED)
+GENTLE = (
+    "training.learning_rate=0.00003",
+    "training.layer_decay=1",
+    "training.label_smoothing=0",
+    "training.soup=probe",
+    "augmentation.policies={own: {crop_scale: [0.5, 1.0], brightness: 0.1, contrast: 0.1, saturation: 0.1}}",
+)
 PARTS = {
     part.name: part
     for part in (
@@ -124,6 +131,14 @@ PARTS = {
         Part("mixed-ema", "both, and an average of weights", "no", (*BOTH, AVERAGED), PLAIN),
         Part("ema", "average of weights, 0.998", "no", (AVERAGED,), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),
+        Part("mean", "mean of the best epoch and the probe", "yes", ("training.soup=probe",), PLAIN),
+        Part(
+            "gentle",
+            "3e-5 at each depth, half-size crops at least, no smoothing, and the mean",
+            "no",
+            GENTLE,
+            _with("own"),
+        ),
         Part("growing", "first half at three quarters of the size", "no", (), _growing),
         Part(
             "adjusted",

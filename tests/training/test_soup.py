@@ -13,7 +13,7 @@ from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.observers import Observers
 from fieldguide.training.plan import More
-from fieldguide.training.soup import greedy_soup, take_candidate
+from fieldguide.training.soup import can_make_soup, greedy_soup, keep, take_candidate
 from fieldguide.training.state import Best, Epoch, Scores, State, is_better
 from tests.training.test_checkpoint import LOSSES, made, outcome, stopping_after, under_way
 from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Clock, Diary, network, run
@@ -125,6 +125,22 @@ def test_weights_are_copied_only_for_a_candidate():
     assert [one.epoch.epoch for one in state.candidates] == [1]
 
 
+def test_beside_a_probe_the_candidates_are_the_best_epoch_and_the_first():
+    plan, state = dataclasses.replace(PLAN, averages_with_probe=True), State()
+    seen = []
+    for number, loss in enumerate([3.0, 4.0, 2.0, 1.0, 5.0], start=1):
+        best = state.best is None or loss < state.best.epoch.validation.loss
+        keep(state, epoch(number, Scores(1, loss, 0), best=best), lambda: {"w": torch.zeros(1)}, plan, by_loss)
+        seen.append([one.epoch.epoch for one in state.candidates])
+    assert seen == [[1], [1], [3, 1], [4, 1], [4, 1]] and state.best is state.candidates[0]
+    assert can_make_soup(state, plan) and not can_make_soup(dataclasses.replace(state, stopped=BY_SIGNAL), plan)
+    assert not can_make_soup(dataclasses.replace(state, candidates=state.candidates[1:]), plan)
+    state.candidates = []  # trained longer, after a soup: there is no probe to average with
+    for number, loss in ((6, 0.9), (7, 0.8)):
+        keep(state, epoch(number, Scores(1, loss, 0), best=True), lambda: {"w": torch.zeros(1)}, plan, by_loss)
+    assert [one.epoch.epoch for one in state.candidates] == [7] and not can_make_soup(state, plan)
+
+
 def judged_by_weights(kind="sgd", schedule="constant"):
     """Tools whose validation is by the weights alone, so that a mean is as good as it is: 30 photos, real figures."""
     inner = made(kind, schedule)
@@ -161,8 +177,10 @@ def whole_outcome(model, state):
 
 
 @pytest.mark.parametrize("best_by", ["validation_loss", "validation_accuracy"])
-def test_at_the_end_the_model_is_the_soup_where_thatis_better(best_by):
-    plan, tools, kept = dataclasses.replace(SOUP, best_by=best_by), judged_by_weights(), {}
+@pytest.mark.parametrize("with_probe", [False, True])
+def test_at_the_end_the_model_is_the_soup_where_that_is_better(best_by, with_probe):
+    asked = {"soup_candidates": 0, "averages_with_probe": True} if with_probe else {}
+    plan, tools, kept = dataclasses.replace(SOUP, best_by=best_by, **asked), judged_by_weights(), {}
 
     class Watch(Diary):
         def epoch_done(self, epoch, state):
@@ -172,7 +190,8 @@ def test_at_the_end_the_model_is_the_soup_where_thatis_better(best_by):
     state = train(model, plan, tools, Observers([Watch(model)]), lambda: None)
     soup = state.soup
     better = {"validation_loss": by_loss, "validation_accuracy": by_accuracy}[best_by]
-    assert len(soup.candidates) == 3 and soup.candidates[0] == state.best.epoch.epoch and state.candidates == []
+    assert len(soup.candidates) == 3 - with_probe and (not with_probe or soup.candidates[1] == 1)
+    assert soup.candidates[0] == state.best.epoch.epoch and state.candidates == []
     assert not better(soup.before, soup.after) and soup.is_kept == better(soup.after, soup.before)
     assert tools.evaluate(model) == (soup.after if soup.is_kept else soup.before)
     ingredients = [kept[number] for number in (soup.epochs if soup.is_kept else soup.epochs[:1])]
@@ -193,19 +212,16 @@ def test_without_it_the_training_is_what_it_was():
 
 
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adamw", "cosine")])
-@pytest.mark.parametrize("ema_decay", [None, 0.8])
-def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule, ema_decay):
-    plan, whole = dataclasses.replace(SOUP, ema_decay=ema_decay), network()
+@pytest.mark.parametrize(("ema_decay", "with_probe"), [(None, False), (0.8, False), (None, True)])
+def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule, ema_decay, with_probe):
+    asked = {"soup_candidates": 0, "averages_with_probe": True} if with_probe else {}
+    plan, whole = dataclasses.replace(SOUP, ema_decay=ema_decay, **asked), network()
     expected = whole_outcome(
         whole, train(whole, plan, judged_by_weights(kind, schedule), Observers([Diary(whole)]), lambda: None)
     )
     steps_in_all = 3 * len(expected[0])
-    for steps in (
-        *range(1, steps_in_all, 4),
-        steps_in_all + 1,
-        steps_in_all + 2,
-        steps_in_all + 3,
-    ):  # the last: in the soup
+    in_soup = range(steps_in_all + 1, steps_in_all + (3 if with_probe else 4))
+    for steps in (*range(1, steps_in_all, 4), *in_soup):
         checkpoints, model = Checkpoints(tmp_path / str(steps), 1e9), network()
         stopped = train(
             model,

@@ -164,6 +164,7 @@ def make_plan(recipe: PlannedRecipe) -> Plan:
         best_by=training.best_by,
         ema_decay=training.ema_decay,
         soup_candidates=training.soup_candidates or 0,
+        averages_with_probe=training.soup == "probe",
         metric=training.metric,
     )
 

@@ -147,7 +147,7 @@ class Planner:
             self.task.validation_images,
             forward,
             SLOWER_AS_BUILT if self.speed.precision == "fp32" else SLOWER_IN_FP32,
-            recipe.training.soup_candidates or 0,
+            2 if recipe.training.soup == "probe" else recipe.training.soup_candidates or 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,
         )

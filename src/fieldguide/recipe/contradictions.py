@@ -36,14 +36,14 @@ def _against_exact(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _ignored(recipe: Recipe) -> Iterator[Contradiction]:
     model, training, split = recipe.model, recipe.training, recipe.split
-    optimizer, schedule = training.optimizer, training.schedule
+    optimizer, schedule, soup = training.optimizer, training.schedule, training.soup
     cases = [  # field, its value, the field that makes it moot, that one's value, whether it does
         ("split.validation_share", split.validation_share, "split.folds", split.folds, split.folds is not None),
         ("model.head_width", model.head_width, "model.head", "linear", model.head == "linear"),
         ("training.momentum", training.momentum, "training.optimizer", optimizer, optimizer != "sgd"),
         ("training.plateau", training.plateau, "training.schedule", schedule, schedule != "plateau"),
         ("training.warmup_epochs", training.warmup_epochs, "training.schedule", schedule, schedule != "cosine"),
-        ("training.soup_candidates", training.soup_candidates, "training.soup", "none", training.soup == "none"),
+        ("training.soup_candidates", training.soup_candidates, "training.soup", soup, soup != "greedy"),
     ]
     for field, value, other, why, is_moot in cases:
         if value is not None and is_moot:
@@ -137,11 +137,18 @@ def _of_speed(recipe: Recipe) -> Iterator[Contradiction]:
 
 
 def _of_soup_and_model(recipe: Recipe) -> Iterator[Contradiction]:
-    if recipe.training.soup == "greedy" and recipe.training.max_epochs == 1:
+    training = recipe.training
+    if training.soup == "greedy" and training.max_epochs == 1:
         yield Contradiction(
             ("training.soup", "training.max_epochs"),
             "training.soup: greedy averages several epochs, but training.max_epochs is 1; set training.soup to none "
             "or allow more epochs",
+        )
+    if training.soup == "probe" and training.phases and training.phases[0].method != "probe":
+        yield Contradiction(
+            ("training.soup", "training.phases.0.method"),
+            "training.soup: probe averages the best epoch with a probe, but the first phase is none; set training.soup "
+            "to none, or training.phases.0.method to probe",
         )
     weights = recipe.model.weights
     if recipe.rules.pretraining == "none" and weights != "none":

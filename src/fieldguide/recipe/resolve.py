@@ -98,6 +98,7 @@ def with_plan(
             validation_photos=training.validation_photos or validation_photos,
             phases=filled,
             rounds=rounds,
+            soup="none" if training.soup == "probe" and phases[0].method != PROBE else training.soup,
             **mixing,
         ),
     )

@@ -16,8 +16,8 @@ from fieldguide.training.limits import Limits
 from fieldguide.training.observers import Observers
 from fieldguide.training.plan import Convergence, Ended, Plan, Stage, next_stage
 from fieldguide.training.scaling import note_scaling
-from fieldguide.training.soup import Weights, make_soup, take_candidate
-from fieldguide.training.state import Best, Epoch, Halved, Running, Scores, State, is_better
+from fieldguide.training.soup import Weights, can_make_soup, keep, make_soup
+from fieldguide.training.state import Epoch, Halved, Running, Scores, State, is_better
 from fieldguide.training.step import OnDevice, go_on_from, train_step, training_mode
 from fieldguide.training.tools import Drawn, Goes, Tools, TrainingBatch
 from fieldguide.training.under_way import UnderWay
@@ -92,7 +92,7 @@ class _Training:
             self.state.ended.append(ended)
             self.observers.tell(lambda each: each.stage_done(self.state.ended[-1]))
             self.under_way = self._begin_next()
-        if self.state.candidates and not self.state.stopped:  # also when out of time: its time was reserved
+        if can_make_soup(self.state, self.plan):  # also when out of time: its time was reserved
             make_soup(self.state, self._evaluate_as_built, self._is_better)
 
     def go_back_to_best(self) -> None:
@@ -279,10 +279,7 @@ class _Training:
 
     def _record(self, epoch: Epoch) -> None:
         self.state.history.append(epoch)
-        if most := self.plan.soup_candidates:
-            take_candidate(self.state, epoch, lambda: self.tools.weights(self.model), most, self._is_better)
-        elif epoch.best:
-            self.state.best = Best(epoch, self.tools.weights(self.model))
+        keep(self.state, epoch, lambda: self.tools.weights(self.model), self.plan, self._is_better)
         self.observers.tell(lambda each: each.epoch_done(epoch, self.state))
 
     def _evaluate_as_built(self, weights: Weights) -> Scores | None:

@@ -65,6 +65,7 @@ class Plan:
     max_seconds: float | None = None  # in all epochs together; the epoch ends when they are used up
     ema_decay: float | None = None  # of the moving average, which is judged and kept instead of the weights
     soup_candidates: int = 0  # how many of the best epochs are kept for a greedy soup at the end; 0: no soup
+    averages_with_probe: bool = False  # whether the mean of the best epoch and the probe, the first phase, is tried
     metric: str = "accuracy"  # or `macro_accuracy`
     pace: Pace | None = None  # None: the epochs are a person's, and are not planned again
 

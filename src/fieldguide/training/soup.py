@@ -6,10 +6,21 @@ from dataclasses import replace
 
 import torch
 
+from fieldguide.training.plan import Plan
 from fieldguide.training.state import Best, Epoch, Scores, Soup, State
 
 Weights = dict[str, torch.Tensor]
 IsBetter = Callable[[Scores, Scores], bool]  # whether the first figures are better than the second
+
+
+def keep(state: State, epoch: Epoch, weights: Callable[[], Weights], plan: Plan, is_better: IsBetter) -> None:
+    """Keeps an epoch's model if it is the best, or a candidate for the plan's soup; `weights` returns a CPU copy."""
+    if plan.soup_candidates:
+        take_candidate(state, epoch, weights, plan.soup_candidates, is_better)
+    elif plan.averages_with_probe:
+        _take_beside_probe(state, epoch, weights)
+    elif epoch.best:
+        state.best = Best(epoch, weights())
 
 
 def take_candidate(state: State, epoch: Epoch, weights: Callable[[], Weights], most: int, is_better: IsBetter) -> None:
@@ -27,6 +38,19 @@ def take_candidate(state: State, epoch: Epoch, weights: Callable[[], Weights], m
     state.candidates = [*before[:place], made, *before[place:]][:most]
     if epoch.best:
         state.best = made
+
+
+def _take_beside_probe(state: State, epoch: Epoch, weights: Callable[[], Weights]) -> None:
+    """Keeps the best model, and that of the first epoch, the probe's; best first."""
+    if epoch.best:
+        state.best = Best(epoch, {name: value.contiguous() for name, value in weights().items()})
+        probe = [one for one in state.candidates if one.epoch.epoch == 1]
+        state.candidates = [state.best, *probe]
+
+
+def can_make_soup(state: State, plan: Plan) -> bool:
+    """Whether enough candidates were kept and nobody stopped the training."""
+    return len(state.candidates) > int(plan.averages_with_probe) and not state.stopped
 
 
 def greedy_soup(
