@@ -100,6 +100,15 @@ def test_a_tar_without_end_and_names_that_come_twice_are_told(tmp_path, own):
     assert (folder / "a/0.png").read_bytes() == b"later"
 
 
+def test_a_table_in_an_archive_is_named(tmp_path, own):
+    with zipfile.ZipFile(made_zip(tmp_path / "x.zip"), "a") as archive:
+        archive.writestr("set/labels.csv", "file,label")
+        archive.writestr("__MACOSX/set/._labels.csv", "x")
+    told = []
+    unpacked(tmp_path / "x.zip", told.append)
+    assert "not read: set/labels.csv; if it has the labels, take it out and give it first" in told[0]
+
+
 def test_what_a_process_uses_is_kept_and_said(tmp_path, own):
     path = made_zip(tmp_path / "x.zip")
     child = using(path)

@@ -63,6 +63,10 @@ def about_findings(checked: CheckReport) -> list[Remark]:
         found.append(_listed(Topic.ACROSS_PARTS, words, tested))
     mixed = [finding for finding in checked.findings if finding.kind is Kind.VALUE_RANGES]
     found += [Remark(Topic.CLIPPED, finding.message, finding.files) for finding in mixed]
+    alike = [finding for finding in checked.findings if finding.kind is Kind.SIMILAR_NAMES]
+    found += [
+        Remark(Topic.LAYOUT, f"{one.message}; if they are one class, give it one name", one.classes) for one in alike
+    ]
     end = "too many to keep in one part. If they are frames of a burst, set split.group_pattern"
     chains = [finding for finding in checked.findings if finding.kind is Kind.LOOK_ALIKES]
     return found + [Remark(Topic.LOOK_ALIKES, f"{chain.message}; {end}", chain.files) for chain in chains]

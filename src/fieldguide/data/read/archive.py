@@ -18,6 +18,7 @@ from fieldguide.storage import CACHE_PLACE
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MOST_FILES = 2_000_000
 PIECE = 1 << 20
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 BROKEN = (zlib.error, lzma.LZMAError, EOFError)  # what decompression raises
 Opened = Callable[[], IO[bytes] | None]  # opens a file of the archive
 
@@ -36,6 +37,7 @@ class Unpacked(NamedTuple):
     twice: int  # names that it holds more than once; the last one counts
     outside: int  # files whose names lead elsewhere; ignored
     is_open: bool  # a .tar without the mark of its end
+    tables: list[str]  # names of tables in it, which are not unpacked
 
     def sentence(self) -> str:
         """As the end of a sentence that names the archive and the folder."""
@@ -45,6 +47,9 @@ class Unpacked(NamedTuple):
         )
         told += [f"{counted(self.twice, 'name')} in it more than once, the last one counts"] if self.twice else []
         told += [f"{counted(self.outside, 'file')} with a path out of the archive ignored"] if self.outside else []
+        told += [f"not read: {', '.join(self.tables[:3])}; if it has the labels, take it out and give it first"] * bool(
+            self.tables
+        )
         told += ["it has no end mark, so it may be cut off"] if self.is_open else []
         told += [f"damaged in it:\n{listing(self.damaged)}"] if self.damaged else []
         return "; ".join(told)
@@ -63,6 +68,8 @@ def unpack(path: Path, place: Path, room: int) -> Unpacked:
             inside = _safe(name)
             if inside is None:
                 found.outside += 1
+            elif inside.lower().endswith(TABLES) and "__MACOSX" not in inside:
+                found.tables.append(inside)
             elif has_image_ending(inside):
                 found.twice += inside in made
                 made.add(inside)
@@ -81,7 +88,7 @@ def unpack(path: Path, place: Path, room: int) -> Unpacked:
         raise PhotosError(_why_damaged(path, error, len(made))) from None
     if not made:
         raise PhotosError(f"{path}: holds no photos (files with an image ending)")
-    return Unpacked(len(made), found.size, found.damaged, found.twice, found.outside, found.is_open)
+    return Unpacked(len(made), found.size, found.damaged, found.twice, found.outside, found.is_open, found.tables)
 
 
 @dataclass
@@ -93,6 +100,7 @@ class _Found:
     twice: int = 0
     outside: int = 0
     is_open: bool = False
+    tables: list[str] = field(default_factory=list)
 
 
 def _why_damaged(path: Path, error: Exception, photos: int) -> str:
@@ -125,7 +133,9 @@ def _unpack_one(path: Path, target: Path, opened: Opened, room: int, found: _Fou
 
 
 def _is_zip(path: Path) -> bool:
-    return not path.name.lower().endswith(ENDINGS[1:])
+    """By its name, or by its beginning; a .tar whose last file is a .zip ends like one."""
+    with path.open("rb") as file:
+        return not path.name.lower().endswith(ENDINGS[1:]) or file.read(4) == b"PK\3\4"
 
 
 def _members(path: Path, found: _Found) -> Iterator[tuple[str, Opened]]:
