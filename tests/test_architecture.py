@@ -9,27 +9,31 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "fieldguide"
 BASE = {"storage", "errors"}
 BELOW_COMMANDS = {
-    "assemble", "data", "deploy", "evaluation", "model", "recipe", "report", "result_format", "run_folder",
-    "settings",
-    "training", "world", *BASE,
+    "assemble", "data", "deploy", "evaluation", "export_folder", "model", "recipe", "report", "result_format",
+    "run_folder", "settings", "training", "world", *BASE,
 }  # fmt: skip
 # A room inside a room is written with its parent; who may import the parent may import all that is inside it.
 MAY_IMPORT = {
     "__init__": {"commands", "data/look", "deploy", "recipe", "training", "errors"},
     "__main__": {"cli"},
-    "cli": {"commands", "options", "recipe", "recipes_cli", "weights_cli", "errors"},
+    "cli": {"commands", "export_cli", "options", "recipe", "recipes_cli", "weights_cli", "errors"},
     "options": {"commands"},
     "recipes_cli": {"commands", "options"},
     "weights_cli": {"commands", "options"},
-    "commands": {"commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
+    "export_cli": {"commands", "options"},
+    "commands": {"commands/exporting", "commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/trial": {"commands/judging", "commands/terminal", *BELOW_COMMANDS},
-    "commands/judging": {
-        "locks", "data/look", "data/split", "data/table", "deploy", "evaluation", "model", "recipe", "report",
-        "run_folder", "world", *BASE,
+    "commands/exporting": {
+        "commands/judging", "commands/trial", "data/look", "data/split", "deploy", "evaluation", "export_folder", *BASE,
     },
-    "commands/terminal": {"data/batch", "model", "run_folder", "training", "world", *BASE},
+    "commands/judging": {
+        "locks", "data/look", "data/split", "data/table", "deploy", "evaluation", "export_folder", "model", "recipe",
+        "report", "run_folder", "world", *BASE,
+    },
+    "commands/terminal": {"data/batch", "export_folder", "model", "run_folder", "training", "world", *BASE},
     "assemble": {"recipe", "settings", "data", "model", "training", "world", *BASE},
     "deploy": {"model", "data/read", "world", *BASE},
+    "deploy/export": {"deploy", "data/read", "export_folder", "model", "world", *BASE},
     "training": {"settings", "world", *BASE},
     "evaluation": {"world", *BASE},
     "data/batch": {"data/augment", "data/read", "settings", "world", *BASE},
@@ -45,6 +49,7 @@ MAY_IMPORT = {
     "settings": set(),
     "world": BASE,
     "run_folder": {"locks", "result_format", *BASE},
+    "export_folder": BASE,
     "locks": {"errors"},
     "result_format": {"errors"},
     "storage": {"errors"},
@@ -54,11 +59,13 @@ OWNERS = {
     "timm": {"model/backbone.py", "model/pretrained.py"},
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
-    "typer": {"cli.py", "options.py", "recipes_cli.py", "weights_cli.py"},
+    "typer": {"cli.py", "export_cli.py", "options.py", "recipes_cli.py", "weights_cli.py"},
     "polars": {"data/table/read.py"},
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
     "tifffile": {"data/read/tiff.py"},
-    "openvino": {"deploy/openvino_engine.py"},
+    "openvino": {"deploy/openvino_engine.py", "deploy/export/openvino_file.py"},
+    "onnx": {"deploy/export/onnx_file.py"},
+    "onnxruntime": {"deploy/export/onnx_file.py"},
 }
 
 
@@ -151,6 +158,7 @@ def test_a_library_has_one_owner(library):
 
 def test_only_decode_opens_images():
     users = {path.name for path in files() if "Image.open(" in path.read_text(encoding="utf-8")}
+    users -= {"code.py"}  # only shows it to readers of an EXPORT.md
     assert users == {"decode.py"}
 
 

@@ -23,6 +23,7 @@ COMMANDS = [
     "report",
     "evaluate",
     "predict",
+    "export",
     "experiment",
     "compare",
     "env",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fieldguide.commands.compare import compare
     from fieldguide.commands.evaluate import Evaluation, evaluate
     from fieldguide.commands.experiment import Experiment, experiment
+    from fieldguide.commands.export import Export, export
     from fieldguide.commands.import_checkpoint import Imported, import_checkpoint
     from fieldguide.commands.predict import Predicted, predict
     from fieldguide.commands.resume import resume
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fieldguide.deploy.answers import Prediction, Status
     from fieldguide.deploy.predictor import Predictor
     from fieldguide.deploy.predictor import load_predictor as load
-    from fieldguide.errors import FieldguideError, MachineError, PhotosError, TrainingError, UsageError
+    from fieldguide.errors import FieldguideError, MachineError, PhotosError, ProofError, TrainingError, UsageError
     from fieldguide.recipe.load import read_recipe
     from fieldguide.recipe.schema import Recipe
     from fieldguide.training.observers import Callback
@@ -37,6 +38,7 @@ __all__ = [
     "CheckReport",
     "Evaluation",
     "Experiment",
+    "Export",
     "FieldguideError",
     "Imported",
     "MachineError",
@@ -44,6 +46,7 @@ __all__ = [
     "Predicted",
     "Prediction",
     "Predictor",
+    "ProofError",
     "Recipe",
     "Run",
     "Status",
@@ -54,6 +57,7 @@ __all__ = [
     "compare",
     "evaluate",
     "experiment",
+    "export",
     "import_checkpoint",
     "load",
     "predict",
@@ -68,6 +72,7 @@ _MODULES = {
     "CheckReport": "data.look.look_over",
     "Evaluation": "commands.evaluate",
     "Experiment": "commands.experiment",
+    "Export": "commands.export",
     "Imported": "commands.import_checkpoint",
     "Predicted": "commands.predict",
     "Prediction": "deploy.answers",

@@ -12,6 +12,7 @@ import typer
 from fieldguide.commands.terminal.allocator import start_again_with_settings
 from fieldguide.commands.terminal.exit_code import exit_code_of, open_missing_streams
 from fieldguide.errors import UsageError
+from fieldguide.export_cli import export
 from fieldguide.options import (
     PHOTOS,
     RUNS,
@@ -32,7 +33,7 @@ from fieldguide.recipes_cli import recipes_app
 from fieldguide.weights_cli import import_checkpoint
 
 BEGAN = time.monotonic()  # from where minutes are counted
-COMPUTE = ("train", "experiment", "predict", "evaluate")  # for which the allocator matters
+COMPUTE = ("train", "experiment", "predict", "evaluate", "export")  # for which the allocator matters
 
 app = typer.Typer(
     epilog="Start with: fieldguide train PHOTOS -o runs/first",
@@ -46,6 +47,7 @@ app.add_typer(recipes_app, name="recipes")
 app.command("import", epilog="Example: fieldguide import best.pth --recipe resnet50-adam --classes classes.txt -o RUN")(
     import_checkpoint
 )
+app.command(epilog="Example: fieldguide export runs/first -o exports/onnx --format onnx")(export)
 
 
 def _show_version(wanted: bool) -> None:

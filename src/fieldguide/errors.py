@@ -6,6 +6,7 @@ FieldguideError            (a ValueError; carries the exit code of the command l
 ├── UsageError        2    wrong arguments, paths or recipe; may hold several mistakes at once
 ├── PhotosError       1    a problem with the photos
 ├── TrainingError     1    the training failed (a loss that is not finite, a callback that failed)
+├── ProofError        1    an exported model answers differently from the trained one; no export is left
 ├── MachineError      1    a problem with the machine: full disk, out of memory, a worker that died
 └── Interrupted            a signal ended it (129, 130 or 143)
 """
@@ -95,6 +96,12 @@ class TrainingError(FieldguideError):
 
 class NotFiniteError(TrainingError):
     """A loss or a weight is not finite; resuming would fail again."""
+
+
+class ProofError(FieldguideError):
+    """An exported model answers differently from the trained one; no export is left."""
+
+    exit_code = 1
 
 
 class MachineError(FieldguideError):

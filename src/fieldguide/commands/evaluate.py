@@ -72,7 +72,8 @@ def evaluate(
     """Evaluates the model of a run or a bundle on labelled photos.
 
     Args:
-        run: a run or a bundle; or several with the same classes, whose calibrated probabilities are averaged.
+        run: a run, a bundle or an export; or several runs with the same classes, whose calibrated probabilities are
+            averaged.
         photos: a folder of photos, laid out as for `train`, or with `test/CLASS/` alone; a table; or an archive.
         part: `test`, `val` or `train`. None: test if it is labelled, else val, else all photos (if the folder has no
             parts and the run knows none of its photos).

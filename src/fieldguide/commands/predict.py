@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.commands.judging.inputs import Image, Inputs, gather
-from fieldguide.commands.judging.models import Loaded, Runs, load_runs
+from fieldguide.commands.judging.models import Loaded, Runs, identity_of, load_runs
 from fieldguide.commands.judging.prediction_options import demand_different_rows, demand_options, most_megapixels
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
@@ -78,7 +78,8 @@ def predict(
     """Writes a prediction for each photo.
 
     Args:
-        run: a run or a bundle; or several with the same classes, whose calibrated probabilities are averaged.
+        run: a run, a bundle or an export; or several runs with the same classes, whose calibrated probabilities are
+            averaged.
         images: files; folders and archives (.zip, .tar), of which all photos at any depth are taken, sorted; lists of
             photos (.txt, or a table with a column `file`); patterns such as `photos/**/*.jpg`; `-` for a list on
             standard input; in Python also bytes and open files.
@@ -134,7 +135,7 @@ def predict(
     if flips == "none":
         screen.say(_without_mirrors(loaded))
     options = (top, format, unsure_below, spreadsheet_safe, str(device), engine, flips, raised)
-    about = about_prediction(inputs.photos, loaded.paths, options)
+    about = about_prediction(inputs.photos, [identity_of(path) for path in loaded.paths], options)
     asked = _Asked(target, format, top, unsure_below, spreadsheet_safe, resume, folder, links)
     return _write(inputs.photos, loaded, asked, about, screen)
 

@@ -66,8 +66,10 @@ class Answering(abc.ABC):
         temperature: probabilities are the softmax of logits / temperature.
         is_calibrated: whether the temperature was fitted.
         max_megapixels: a larger photo is unreadable.
+        is_calibrated_inside: whether logits are of an export, which has its temperature inside.
     """
 
+    is_calibrated_inside = False
     classes: tuple[str, ...]
     temperature: float
     is_calibrated: bool

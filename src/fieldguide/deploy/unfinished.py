@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fieldguide.errors import MachineError, UsageError
-from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.storage import digest, is_written_through, printable
 
 FORMAT = 2
@@ -175,12 +174,11 @@ def stamp_of(photo: Any) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def about_prediction(photos: Sequence[tuple[str, Any]], runs: Sequence[Path], options: tuple[object, ...]) -> str:
+def about_prediction(photos: Sequence[tuple[str, Any]], models: Sequence[str], options: tuple[object, ...]) -> str:
     """A checksum of all that decides the output: models, list of photos, options, versions."""
-    models = [repr(read_description(find_bundle(path))) for path in runs]
     named = [(name, str(place) if isinstance(place, str | Path) else "") for name, place in photos]
     versions = [version(name) for name in ("fieldguide", "torch", "pillow", "numpy")]
-    return digest(printable(repr((models, named, options, versions))).encode())
+    return digest(printable(repr((list(models), named, options, versions))).encode())
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

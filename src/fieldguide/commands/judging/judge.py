@@ -91,6 +91,9 @@ def calibration_of(
         if fitted_on_these is not False:
             words += f"; a member's temperature {was} fitted on some of these photos, so this is optimistic"
         return temperature_summary(1.0, logits, labels, words, groups)
+    if predictor.is_calibrated_inside:
+        words = f"on the {part} photos, with the temperature inside the export"
+        return temperature_summary(1.0, logits, labels, words, groups)
     if not predictor.is_calibrated:
         return temperature_summary(1.0, logits, labels, "not calibrated: the bundle has no temperature", groups)
     if fitted_on_these is False:

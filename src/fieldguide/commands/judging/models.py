@@ -11,7 +11,9 @@ from fieldguide.deploy.answers import Answering
 from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
 from fieldguide.deploy.origin import AS_TRAINED
 from fieldguide.deploy.predictor import load_predictor
+from fieldguide.deploy.serving import AUTO, PLAIN
 from fieldguide.errors import UsageError
+from fieldguide.export_folder import ExportFolder
 from fieldguide.model.bundle import DESCRIPTION_FILE, Description, find_bundle, read_description
 from fieldguide.model.classifier import count_parameters, make_on_meta
 from fieldguide.recipe.load import read_recipe
@@ -72,6 +74,8 @@ def load_runs(
         raise UsageError(f"run: must be a run's folder or a list of them, not {type(runs).__name__}") from None
     if not paths:
         raise UsageError("no run is given")
+    if any(map(is_export, paths)):
+        return _load_export(paths, device, engine, flips, allow_broken_rules=allow_broken_rules)
     if len(paths) == 1:
         if allow_broken_rules:
             raise UsageError(f"{ALLOW}: is only for several runs; leave it out")
@@ -90,8 +94,44 @@ def load_runs(
     return Loaded(Ensemble(predictors, names), paths, verdict)
 
 
+def _load_export(paths: Sequence[Path], device: Device, engine: str, flips: str, *, allow_broken_rules: bool) -> Loaded:
+    """An exported model, in its own runtime and as it is; raises UsageError for what it cannot do."""
+    problems = []
+    if len(paths) > 1:
+        problems.append(f"{next(filter(is_export, paths))}: an export predicts alone; export the runs together")
+    if engine not in (AUTO, PLAIN):
+        problems.append(f"--engine {engine}: an export has its own runtime; leave it out")
+    if str(device) not in ("auto", "cpu"):
+        problems.append(f"--device {device}: exports run on the CPU here; leave it out")
+    if flips != AS_TRAINED:
+        problems.append(f"--flips {flips}: mirror images are inside an export; leave it out")
+    if allow_broken_rules:
+        problems.append(f"{ALLOW}: is only for several runs; leave it out")
+    if problems:
+        raise UsageError(*problems)
+    from fieldguide.deploy.export.exported import load_exported  # which a training never needs
+
+    return Loaded(load_exported(paths[0]), tuple(paths), None)
+
+
+def is_export(path: Path) -> bool:
+    """Whether a path is an exported folder."""
+    return ExportFolder(path).is_there
+
+
+def identity_of(path: Path) -> str:
+    """A text that differs where another model is at a path.
+
+    Raises:
+        UsageError: there is none, or it is damaged.
+    """
+    return str(ExportFolder(path).read()) if is_export(path) else repr(read_description(find_bundle(path)))
+
+
 def run_of(path: Path) -> RunFolder | None:
-    """The run that a path names, directly or by its bundle; None for a bundle without its run."""
+    """The run that a path names, directly or by its bundle; None for an export, or a bundle without its run."""
+    if is_export(path):
+        return None
     bundle = find_bundle(path)
     here = (RunFolder(path), RunFolder(bundle.resolve().parent))
     return next((run for run in here if run.recipe.is_file() and run.bundle.resolve() == bundle.resolve()), None)
@@ -118,10 +158,14 @@ def two_labels_of(paths: Sequence[Path]) -> str:
 
 
 def looks_like_run(path: Path) -> bool:
-    """Whether a path is a run or a bundle, whole or not, rather than photos; False if it cannot be read."""
+    """Whether a path is a run, a bundle or an export, whole or not, rather than photos; False if it cannot be read."""
     run = RunFolder(path)
     try:
-        return run.recipe.is_file() or any((folder / DESCRIPTION_FILE).is_file() for folder in (path, run.bundle))
+        return (
+            is_export(path)
+            or run.recipe.is_file()
+            or any((folder / DESCRIPTION_FILE).is_file() for folder in (path, run.bundle))
+        )
     except OSError:  # a name that is too long, a folder without permission: reading it reports that
         return False
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fieldguide.errors import UsageError
+from fieldguide.export_folder import ExportFolder
 from fieldguide.model.bundle import DESCRIPTION_FILE, WEIGHTS_FILE
 from fieldguide.run_folder import RunFolder
 
@@ -61,10 +62,11 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _run_that_owns(path: Path) -> Path | None:
-    """The run or bundle that a path belongs to, whether the file exists or not."""
+    """The run, bundle or export that a path belongs to, whether the file exists or not."""
     for place in _places(path):
         for folder in place.parents[:DEEPEST]:
-            if RunFolder(folder).owns(place.relative_to(folder).parts[0]):
+            first = place.relative_to(folder).parts[0]
+            if RunFolder(folder).owns(first) or ExportFolder(folder).owns(first):
                 return folder
         if (place.parent / DESCRIPTION_FILE).is_file() and place.name in (DESCRIPTION_FILE, WEIGHTS_FILE):
             return place.parent

@@ -1,0 +1,1 @@
+"""What an export is held against, and what it says of itself."""

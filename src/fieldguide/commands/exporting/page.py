@@ -1,0 +1,125 @@
+"""EXPORT.md: what a file takes and gives, what was proven, and code that runs it."""
+
+from typing import Any
+
+from fieldguide.commands.exporting.code import CODE
+from fieldguide.errors import counted
+
+MOST_CLASSES = 12
+
+
+def page_of(content: dict[str, Any]) -> str:
+    """The page as Markdown, from what `export.json` says."""
+    parts = [_heading(content), _input(content), _code(content), _proof(content), _files(content)]
+    return "\n".join(part.strip() + "\n" for part in parts)
+
+
+def _heading(content: dict[str, Any]) -> str:
+    classes = content["classes"]
+    shown = ", ".join(classes[:MOST_CLASSES]) + (", ..." if len(classes) > MOST_CLASSES else "")
+    several = f" (the mean of {len(content['backbones'])} models)" if len(content["backbones"]) > 1 else ""
+    return f"""
+# An image classifier: {", ".join(content["backbones"])}{several}
+
+{counted(len(classes), "class")}: {shown}
+
+Written by fieldguide {content["fieldguide_version"]}. Licence of the first weights: {content["licence"]}.
+"""
+
+
+def _input(content: dict[str, Any]) -> str:
+    made = content["preprocessing"][0]
+    side, resized, kind = made["image_size_px"], made["resize_px"], made["interpolation"]
+    calibrated = "yes" if content["is_calibrated"] else "no"
+    if content["takes"] == "photo":
+        takes = (
+            "`photos`: (batch, height, width, 3), uint8, RGB, values 0 to 255. Any size; one size per batch. Resize, "
+            "crop, normalisation, mirror images and temperature are inside: give the pixels as they are."
+        )
+    else:
+        fits = {"crop": "", "pad": "Pad the photo to a square with gray (128). ", "squash": "Squeeze it to a square. "}
+        takes = (
+            f"`photos`: (batch, {side}, {side}, 3), uint8, RGB, values 0 to 255. **You resize**: "
+            f"{fits[made.get('fit', 'crop')]}Resize the shorter side to {resized} px ({kind}, with antialias, as "
+            f"Pillow does), then cut out the centre, {side} x {side}. Another resize gives other answers. "
+            "Normalisation, mirror images and temperature are inside."
+        )
+    return f"""
+## Input and output
+
+- {takes}
+- `probabilities`: (batch, {len(content["classes"])}), float32. They are calibrated: {calibrated}.
+- Outside of the model: decoding the file, turning it by its EXIF orientation, and laying transparency on white.
+- Photos with more than 8 bits: scale them first, black and white at {made["value_range"]}.
+- The classes in their order are in `export.json`, and in the model's metadata (key `fieldguide`, JSON).
+"""
+
+
+def _code(content: dict[str, Any]) -> str:
+    file = next(each["file"] for each in content["variants"] if each["name"] == content["serves"])
+    side = content["preprocessing"][0]["image_size_px"]
+    parts = ["## Code"]
+    for language, fence, text in CODE[content["runtime"]]:
+        parts.append(f"### {language}\n\n```{fence}\n{text.replace('MODEL', file).strip()}\n```")
+    if "page" in content:
+        parts.append(f"`{content['page']['file']}` needs no code: open it in a browser. It resizes by itself.")
+    if content["takes"] == "resized":
+        parts.append(f"In each, resize and cut out {side} x {side} px before the model, as said above.")
+    parts.append(
+        "Test your code with `samples/`: `expected.json` has the trained model's probabilities for each photo. "
+        "A difference above 0.001 means that decoding, orientation or channel order differ."
+    )
+    return "\n\n".join(parts)
+
+
+def _proof(content: dict[str, Any]) -> str:
+    rows = [_row(variant) for variant in content["variants"]]
+    first = content["variants"][0]["proof"]
+    accuracy, error = _share(first["comparison"], "a"), f"{first['calibration_error']:.4f}"
+    photos = f"{counted(content['proof']['images'], 'photo')} ({content['proof']['part']})"
+    return f"""
+## Proof
+
+{photos} through each file in its own runtime, beside the trained model
+(accuracy {accuracy}, calibration error {error}):
+
+| file | same first class | largest and mean difference | accuracy (95 %) | calibration error | speed | size |
+| --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(rows)}
+
+Size of the trained weights: {content["original_bytes"] / 1e6:.1f} MB. Speed: one photo at a time from its file, trained
+model and export in turns; over 1 is faster.
+"""
+
+
+def _row(variant: dict[str, Any]) -> str:
+    proof = variant["proof"]
+    return (
+        f"| {variant['file']} ({variant['name']}) | {proof['same']:,} of {proof['images']:,} | "
+        f"{proof['largest_difference']:.2g}, {proof['mean_difference']:.2g} | {_share(proof['comparison'], 'b')} | "
+        f"{proof['calibration_error_exported']:.4f} | {variant['speed']['times_as_fast']:.2f} times | "
+        f"{variant['bytes'] / 1e6:.1f} MB |"
+    )
+
+
+def _share(comparison: dict[str, Any], which: str) -> str:
+    name = f"accuracy_{which}"
+    return f"{comparison[name]:.4f} ({comparison[name + '_low']:.4f} to {comparison[name + '_high']:.4f})"
+
+
+def _files(content: dict[str, Any]) -> str:
+    lines = [f"| {name} | `{digest}` |" for each in content["variants"] for name, digest in each["sha256"].items()]
+    weights = "\n".join(
+        f"- {name}: `{digest}`" for name, digest in zip(content["backbones"], content["weights_sha256"], strict=True)
+    )
+    return f"""
+## Checksums
+
+| file | SHA-256 |
+| --- | --- |
+{chr(10).join(lines)}
+
+Of the trained weights:
+
+{weights}
+"""

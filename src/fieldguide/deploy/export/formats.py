@@ -1,0 +1,105 @@
+"""The formats of an export: what each needs, writes and is run by."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldguide.deploy.export.onnx_file import OnnxRuntime, write_onnx
+from fieldguide.deploy.export.openvino_file import OpenvinoRuntime, write_openvino
+from fieldguide.deploy.export.program import TorchRuntime, write_program
+from fieldguide.deploy.export.runtime import Runtime, problem_without
+from fieldguide.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+About = Mapping[str, Any]
+ONNX_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A model in a folder: its files, the first of which its runtime opens.
+
+    Attributes:
+        name: `fp32`, `fp16` or `int8`.
+    """
+
+    name: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format.
+
+    Attributes:
+        problem: why it cannot be written here, as a sentence; None if it can.
+        write: a program, a folder and metadata to the variants that were written, the one that is served first.
+        run: opens a variant's first file.
+        runtime: the runtime's name.
+    """
+
+    problem: Callable[[], str | None]
+    write: Callable[["ExportedProgram", Path, About], list[Variant]]
+    run: Callable[[Path], Runtime]
+    runtime: str
+
+
+def _write_torch(program: "ExportedProgram", folder: Path, about: About) -> list[Variant]:
+    write_program(program, folder / "model.pt2", about)
+    return [Variant("fp32", ("model.pt2",))]
+
+
+def _write_onnx(program: "ExportedProgram", folder: Path, about: About) -> list[Variant]:
+    write_onnx(program, folder / "model.onnx", about)
+    return [Variant("fp32", ("model.onnx",))]
+
+
+def _write_openvino(program: "ExportedProgram", folder: Path, about: About) -> list[Variant]:
+    way = folder / "on_the_way.onnx"
+    write_onnx(program, way, about)
+    for name, halved in (("model", False), ("model_fp16", True)):
+        write_openvino(way, folder / f"{name}.xml", about, halved=halved)
+    way.unlink()
+    return [Variant("fp32", ("model.xml", "model.bin")), Variant("fp16", ("model_fp16.xml", "model_fp16.bin"))]
+
+
+def _problem_with_openvino() -> str | None:
+    return problem_without((*ONNX_PACKAGES, "openvino"), "export,openvino", "--format openvino")
+
+
+FORMATS = {
+    "onnx": Format(
+        lambda: problem_without(ONNX_PACKAGES, "export", "--format onnx"), _write_onnx, OnnxRuntime, "ONNX Runtime"
+    ),
+    "openvino": Format(_problem_with_openvino, _write_openvino, OpenvinoRuntime, "OpenVINO"),
+    "torch": Format(lambda: None, _write_torch, TorchRuntime, "torch"),
+}
+MISSING = {  # asked for, and why there is none
+    "litert": (
+        "litert-torch needs older versions of torch's companions (pydantic, typing_extensions) than fieldguide runs "
+        "with. Export with --format onnx --input resized, and convert that file in an environment of its own"
+    ),
+    "coreml": (
+        "coremltools does not support the torch in use yet, and Core ML models run on a Mac alone, so no proof could "
+        "be made here. Use --format onnx: ONNX Runtime has a Core ML provider"
+    ),
+}
+
+
+def demand_format(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UsageError: no such format, or a package is missing; the message says what to do.
+    """
+    if name in MISSING:
+        raise UsageError(f"--format {name}: is not supported: {MISSING[name]}")
+    if name not in FORMATS:
+        raise UsageError(f"--format {name}: must be one of {', '.join((*FORMATS, 'web'))}")
+    found = FORMATS[name]
+    if problem := found.problem():
+        raise UsageError(problem)
+    return found

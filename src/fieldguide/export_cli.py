@@ -1,0 +1,31 @@
+"""`fieldguide export`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fieldguide.options import RUNS, AllowBrokenRules, command, option
+
+
+@command
+def export(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help=RUNS)],
+    output: Annotated[Path, option("FOLDER", "folder for the export; must not exist yet", "-o", "--output")],
+    format: Annotated[str, option("FORMAT", "onnx, openvino, torch, or web: a page that works offline")] = "onnx",
+    input: Annotated[
+        str, option("INPUT", "photo: of any size, the model resizes; resized: for runtimes without the resize")
+    ] = "photo",
+    proof: Annotated[
+        Path | None, option("PHOTOS", "labelled photos to prove it on; default: the run's validation photos")
+    ] = None,
+    web_runtime: Annotated[
+        Path | None, option("FILE", "with --format web: the package of ONNX Runtime Web, for a machine without npm")
+    ] = None,
+    allow_broken_rules: AllowBrokenRules = False,
+) -> None:
+    """Write a model for another runtime, and prove that it answers the same."""
+    from fieldguide.commands.export import export as write
+
+    how: Any = {"input": input, "proof": proof, "web_runtime": web_runtime, "allow_broken_rules": allow_broken_rules}
+    write(runs, output, format=format, **how)
