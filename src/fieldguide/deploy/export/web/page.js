@@ -30,25 +30,13 @@ async function decoded(file) {
   return { width, height, data };
 }
 
-// Through WebGL, since a canvas of two dimensions multiplies colours by alpha and loses their low bits.
+// A canvas multiplies colours by alpha, and divides them again: laid on white, both give the same.
 function rgba(bitmap, width, height) {
-  const gl = new OffscreenCanvas(1, 1).getContext("webgl2");
-  if (gl && Math.max(width, height) <= gl.getParameter(gl.MAX_TEXTURE_SIZE)) {
-    const pixels = new Uint8Array(width * height * 4);
-    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-    gl.pixelStorei(gl.UNPACK_PREMULTIPLY_ALPHA_WEBGL, false);
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, gl.RGBA, gl.UNSIGNED_BYTE, bitmap);
-    gl.bindFramebuffer(gl.FRAMEBUFFER, gl.createFramebuffer());
-    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, gl.getParameter(gl.TEXTURE_BINDING_2D), 0);
-    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
-    const failed = gl.getError() !== gl.NO_ERROR;
-    gl.getExtension("WEBGL_lose_context")?.loseContext();
-    if (!failed) return pixels;
-  }
   const canvas = new OffscreenCanvas(width, height).getContext("2d", { colorSpace: "srgb" });
   canvas.drawImage(bitmap, 0, 0);
-  return canvas.getImageData(0, 0, width, height).data;
+  const pixels = canvas.getImageData(0, 0, width, height).data;
+  if (!pixels.some((value) => value > 0)) throw new Error("is too large for this browser");  // some draw nothing then
+  return pixels;
 }
 
 let ort, session;
@@ -100,7 +88,7 @@ function card(row) {
   image.alt = row.name;
   for (const [name, value] of row.top) {
     const item = made("li"), bar = made("div", undefined, "bar"), fill = made("i");
-    fill.style.width = percent(value);
+    fill.style.width = `${100 * value}%`;
     bar.append(fill);
     item.append(made("span", name), made("span", percent(value)), bar);
     list.append(item);
