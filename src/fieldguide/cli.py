@@ -30,7 +30,7 @@ from fieldguide.options import (
 )
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipes_cli import recipes_app
-from fieldguide.weights_cli import import_checkpoint
+from fieldguide.weights_cli import import_checkpoint, weights_app
 
 BEGAN = time.monotonic()  # from where minutes are counted
 COMPUTE = ("train", "experiment", "predict", "evaluate", "export")  # for which the allocator matters
@@ -44,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(recipes_app, name="recipes")
+app.add_typer(weights_app, name="weights")
 app.command("import", epilog="Example: fieldguide import best.pth --recipe resnet50-adam --classes classes.txt -o RUN")(
     import_checkpoint
 )

@@ -1,4 +1,4 @@
-"""`fieldguide import`: another program's checkpoint."""
+"""`fieldguide import`, and `fieldguide weights` with its commands: list, get, import."""
 
 import sys
 from pathlib import Path
@@ -25,3 +25,44 @@ def import_checkpoint(
         print(f"warning: {remark}", file=sys.stderr)
     print(f"{made.path}: {len(made.classes):,} classes, {made.parameters['total']:,} parameters, head included")
     print(f"judge it with: fieldguide evaluate {made.path} PHOTOS")
+
+
+weights_app = typer.Typer(
+    help="List, fetch or import pretrained weights.",
+    epilog="Example: fieldguide weights get resnet50.a1_in1k",
+    rich_markup_mode=None,
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+
+
+@weights_app.callback()
+@command
+def list_weights(context: typer.Context) -> None:
+    """List, fetch or import pretrained weights."""
+    if context.invoked_subcommand is None:
+        from fieldguide.commands.weights import list_weights as listed
+
+        print("\n".join(listed()))
+
+
+@weights_app.command(epilog="Example: fieldguide weights get resnet50.a1_in1k resnetrs101.tf_in1k")
+@command
+def get(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="backbones")]) -> None:
+    """Fetch weights into the Hub's cache, for later without a network."""
+    from fieldguide.commands.weights import get_weights
+
+    for name in names:
+        print(f"{name}: {get_weights(name)}")
+
+
+@weights_app.command("import", epilog="Example: fieldguide weights import model.safetensors resnet50.a1_in1k")
+@command
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="weights: .safetensors or .pth")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the backbone that they are of")],
+) -> None:
+    """Lay a file of weights into the Hub's cache, on a machine without the Hub."""
+    from fieldguide.commands.weights import import_weights
+
+    print(f"{name}: {import_weights(file, name)}; set HF_HUB_OFFLINE=1 to use it without asking the Hub")

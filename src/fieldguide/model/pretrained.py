@@ -6,6 +6,7 @@ import timm
 import torch
 
 from fieldguide.errors import UsageError
+from fieldguide.model import hub
 
 INSTEAD = (
     "pass --weights FILE (a .safetensors or .pth of this network), --weights FOLDER (such files, with model.backbone "
@@ -59,6 +60,12 @@ def hub_weights(name: str) -> dict[str, torch.Tensor]:
     problem = problem_with_hub_weights(name)
     if problem:
         raise UsageError(problem)
+    source = config_of(name).get("hf_hub_id")
+    if source and not _in_hub_cache(source):
+        try:
+            hub.fetch(source)
+        except UsageError as error:
+            raise UsageError(f"model.weights: no weights of {name} from the Hub ({error}); {INSTEAD}") from None
     try:
         network = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # whatever the network layer raises, the answer is the same
@@ -102,10 +109,7 @@ def is_cached(name: str) -> bool:
 
 
 def _in_hub_cache(source: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    names = ("model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(source, file), str) for file in names)
+    return hub.in_cache(source) is not None
 
 
 def silence_of_hub() -> str | None:
@@ -117,10 +121,16 @@ def silence_of_hub() -> str | None:
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set and they are not in the cache"
+    proxy = urllib.request.getproxies().get(constants.ENDPOINT.partition(":")[0])
     try:
         urllib.request.urlopen(constants.ENDPOINT, timeout=10).close()
-    except urllib.error.HTTPError:
-        return None  # it answered
+    except urllib.error.HTTPError as error:
+        return (
+            f"the proxy {proxy} refuses access (407); put name and password into its address"
+            if (error.code == 407 and proxy)
+            else None
+        )  # it answered
     except (urllib.error.URLError, OSError, ValueError) as error:
-        return f"no answer from the Hub: {getattr(error, 'reason', error)}"
+        through = f", through the proxy {proxy}; check HTTPS_PROXY and HTTP_PROXY" if proxy else ""
+        return f"no answer from the Hub: {getattr(error, 'reason', error)}{through}"
     return None
