@@ -41,5 +41,6 @@ def _micro_batch(recipe: Recipe) -> str:
         return ""
     return (
         f"batch normalisation sees {photos} photos at a time, not the whole batch of {batch}, "
-        f"because training.micro_batch_size is {photos}"
+        f"because training.micro_batch_size is {photos}; where the phases say batch_norm: frozen or folded, that makes "
+        "no difference"
     )
