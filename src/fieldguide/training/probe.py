@@ -137,10 +137,8 @@ def _fit(
     tolerance = min(tolerance, TOLERANCE_OF_ALL / num_classes)
     regression = LogisticRegression(C=strength, max_iter=most_iterations, tol=tolerance, warm_start=start is not None)
     if start is not None:
-        weight, bias = start
-        is_pair = num_classes == 2  # as below
-        regression.coef_ = weight[1:] - weight[:1] if is_pair else weight
-        regression.intercept_ = bias[1:] - bias[:1] if is_pair else bias
+        first = [part[1:] - part[:1] if num_classes == 2 else part for part in start]  # two classes: one row, as below
+        regression.coef_, regression.intercept_ = first
     with warnings.catch_warnings():
         # More iterations would only change the last digits of a starting point.
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from fieldguide.data.read.decode import OUTSIDE, UnreadableError
+from fieldguide.data.read.decode import OUTSIDE, UNDECIDED, UnreadableError
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.preprocess import Preprocessing, center
 from fieldguide.deploy.answers import Answer, Answering
@@ -55,6 +55,7 @@ class Exported(Answering):
         self.about = about
         self._runtime, self._name = runtime, name
         self._outside: collections.deque[None] = collections.deque()  # appended to by threads
+        self._undecided: collections.deque[None] = collections.deque()
 
     @property
     def served_by(self) -> str:
@@ -70,6 +71,11 @@ class Exported(Answering):
     def clipped(self) -> int:
         """See `Answering`."""
         return len(self._outside)
+
+    @property
+    def undecided(self) -> int:
+        """See `Answering`."""
+        return len(self._undecided)
 
     @property
     def engine_batch_size(self) -> int:
@@ -110,6 +116,8 @@ class Exported(Answering):
         image = as_image(source, replace(self._reading, max_megapixels=self.max_megapixels), None)
         if OUTSIDE in image.info:
             self._outside.append(None)
+        if UNDECIDED in image.info:
+            self._undecided.append(None)
         return np.array(image if self._takes_photos else center(image, self._preprocessing))
 
     def compute(self, photos: Pixels) -> npt.NDArray[np.float32]:
