@@ -11,6 +11,7 @@ import torch
 
 from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.export import export
+from fieldguide.commands.exporting.proof import tolerance
 from fieldguide.commands.predict import predict
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.deploy.export import graph
@@ -77,6 +78,9 @@ def test_resized_photos_are_taken_where_that_is_asked_for(run, tmp_path):
 def test_samples_hold_what_the_trained_model_says(exported, run):
     told = json.loads((exported.path / "samples" / "expected.json").read_text())
     assert len(told["samples"]) == 5
+    most = max(variant["proof"]["largest_difference"] for variant in exported.content["variants"])
+    assert told["tolerance"] == tolerance([{"largest_difference": most}]) >= max(0.001, 1.5 * most)
+    assert tolerance([{"largest_difference": 0.0016}, {"largest_difference": 0}]) == 0.003
     model = load_predictor(run[1], "cpu")
     for sample in told["samples"]:
         probabilities = model.predict_proba([exported.path / "samples" / sample["file"]])[0]

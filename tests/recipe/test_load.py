@@ -60,7 +60,7 @@ def test_a_soup_of_one_epoch_and_candidates_of_none_are_contradictions(recipe_fi
     assert one.startswith("training.soup: greedy averages several epochs, but training.max_epochs is 1")
     (none,) = read_draft(recipe_file("training: {soup_candidates: 3}")).problems
     assert "training.soup_candidates would be ignored, because training.soup is none" in none
-    (other,) = read_draft(recipe_file("training: {soup: probe, soup_candidates: 3}")).problems
+    (other,) = read_draft(recipe_file("training: {plan: auto, soup: probe, soup_candidates: 3}")).problems
     assert "training.soup_candidates would be ignored, because training.soup is probe" in other
     (unprobed,) = read_draft(
         recipe_file("training: {soup: probe, phases: [{augmentation: none, max_epochs: 2}]}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from fieldguide.commands.exporting.page import page_of
 from fieldguide.commands.exporting.photos import ProofPhotos, proof_photos
-from fieldguide.commands.exporting.proof import Answers, answers_of, prove, refusal, sentence
+from fieldguide.commands.exporting.proof import Answers, answers_of, prove, refusal, sentence, tolerance
 from fieldguide.commands.exporting.samples import write_samples
 from fieldguide.commands.exporting.speed import speed_of
 from fieldguide.commands.judging.models import Runs, is_export, load_runs
@@ -106,7 +106,8 @@ def export(
         made = _Made(folder, format, content, original, photos, loaded.predictor)
         content["variants"] = [made.proven(variant, screen) for variant in content["variants"]]
         content["proof"] = _about_proof(original, photos)
-        samples = write_samples(folder, original, photos)
+        content["tolerance"] = tolerance([variant["proof"] for variant in content["variants"]])
+        samples = write_samples(folder, original, photos, content["tolerance"])
         if is_web:
             checks = [(each.path, each.probabilities) for each in samples[:CHECKED_BY_A_PAGE]]
             write_page(folder.web_page, folder.path / content["variants"][0]["file"], archive, content, checks)

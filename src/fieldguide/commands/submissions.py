@@ -11,6 +11,7 @@ from fieldguide.commands.evaluate import evaluate
 from fieldguide.commands.judging.prediction_options import demand_different_rows
 from fieldguide.commands.predict import predict
 from fieldguide.commands.terminal.screen import Screen
+from fieldguide.commands.trial.experiment_folder import SUBMISSIONS
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.data.split.partition import Split
 from fieldguide.deploy.rows import heading, stem, write_rows
@@ -18,7 +19,6 @@ from fieldguide.errors import UsageError, counted
 from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.storage import csv_line, read_json, read_text, write_json
 
-FOLDER = "submissions"  # in the experiment's; no run has this name
 KEPT = "kept.json"  # what was made of which weights, and the scores
 COLUMNS = ("method", "score")
 
@@ -108,7 +108,7 @@ class Submissions:
 
     @property
     def _place(self) -> Path:
-        return self.folder / FOLDER
+        return self.folder / SUBMISSIONS
 
     def add(self, name: str, run: Path) -> None:
         """Predicts the flat test photos with a run, if there are any, and keeps its score."""

@@ -144,7 +144,8 @@ def _of_soup_and_model(recipe: Recipe) -> Iterator[Contradiction]:
             "training.soup: greedy averages several epochs, but training.max_epochs is 1; set training.soup to none "
             "or allow more epochs",
         )
-    if training.soup == "probe" and training.phases and training.phases[0].method != "probe":
+    is_planned = training.plan == "auto"  # where no probe is planned, the plan takes no mean
+    if training.soup == "probe" and not is_planned and training.phases[0].method != "probe":
         yield Contradiction(
             ("training.soup", "training.phases.0.method"),
             "training.soup: probe averages the best epoch with a probe, but the first phase is none; set training.soup "

@@ -67,7 +67,7 @@ def _code(content: dict[str, Any]) -> str:
         parts.append(f"In each, resize and cut out {side} x {side} px before the model, as said above.")
     parts.append(
         "Test your code with `samples/`: `expected.json` has the trained model's probabilities for each photo. "
-        "A difference above 0.001 means that decoding, orientation or channel order differ."
+        f"A difference above {content['tolerance']:g} means that decoding, orientation or channel order differ."
     )
     return "\n\n".join(parts)
 

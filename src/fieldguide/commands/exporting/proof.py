@@ -1,6 +1,6 @@
 """An exported model held against the trained one on the same photos."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,6 +152,11 @@ def _problems(figures: dict[str, Any], comparison: Comparison, variant: str) -> 
             f"probabilities differ by {figures['mean_difference']:.2g} on average, allowed is {bounds.mean:g}"
         )
     return problems
+
+
+def tolerance(proven: Sequence[dict[str, Any]]) -> float:
+    """How far probabilities by other code may be from the trained model's: twice what these proofs measured."""
+    return max(0.001, *(float(f"{2 * figures['largest_difference']:.1g}") for figures in proven))
 
 
 def refusal(name: str, proof: Proof) -> str:

@@ -22,8 +22,10 @@ class Sample:
     probabilities: tuple[float, ...]
 
 
-def write_samples(folder: ExportFolder, original: Answers, photos: ProofPhotos) -> list[Sample]:
+def write_samples(folder: ExportFolder, original: Answers, photos: ProofPhotos, tolerance: float) -> list[Sample]:
     """Copies some photos of the proof, spread over its classes, and writes what the trained model says of them.
+
+    `tolerance` is how far other code's probabilities may be from these.
 
     Returns:
         The copies, with the probabilities that are expected.
@@ -51,5 +53,5 @@ def write_samples(folder: ExportFolder, original: Answers, photos: ProofPhotos) 
             }
         )
         copies.append(Sample(copy, tuple(map(float, row))))
-    write_json(folder.expected, {"tolerance": 0.001, "samples": told})
+    write_json(folder.expected, {"tolerance": tolerance, "samples": told})
     return copies

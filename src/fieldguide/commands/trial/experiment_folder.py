@@ -15,6 +15,7 @@ from fieldguide.run_folder import RunFolder
 from fieldguide.storage import is_there, problem_with_output_file
 
 SPLIT_FILE = "split.csv"
+SUBMISSIONS = "submissions"  # a folder; no run has this name
 
 
 def outputs_of(folder: Path) -> list[RunFolder]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fieldguide.commands.submissions import FOLDER
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial import experiment_folder
 from fieldguide.commands.trial.begin import seconds_for
@@ -44,8 +43,8 @@ def read_recipes(
                 f"--recipe {recipe}: split.folds is {chosen.split.folds}, but the trials of an experiment share one "
                 "split; leave it out, or cross-validate each recipe with fieldguide train, then use fieldguide compare"
             )
-        if name == FOLDER:
-            problems.append(f"--recipe {recipe}: {FOLDER} is where submissions go; rename the file")
+        if name == experiment_folder.SUBMISSIONS:
+            problems.append(f"--recipe {recipe}: {name} is where submissions go; rename the file")
         if name in found:
             problems.append(f"--recipe {recipe}: there are two recipes named {name}; rename one of the files")
         if told:
