@@ -69,14 +69,13 @@ GENTLE = (
     "training.learning_rate=0.00003",
     "training.layer_decay=1",
     "training.label_smoothing=0",
-    "training.soup=probe",
     "augmentation.policies={own: {crop_scale: [0.5, 1.0], brightness: 0.1, contrast: 0.1, saturation: 0.1}}",
 )
 PARTS = {
     part.name: part
     for part in (
         Part(BASE, "the training itself", "yes", (), PLAIN),
-        Part("no-probe", "head by chance", "probe", (), lambda epochs, _: f"[{_tuned(epochs)}]"),
+        Part("no-probe", "head by chance", "probe", ("training.soup=none",), lambda epochs, _: f"[{_tuned(epochs)}]"),
         Part("last-features", "features of the last stage alone", "of three", ("model.features=last",), PLAIN),
         Part("views", "probe on four augmented views", "one", (), _with(probe=_probe("mild", 4))),
         Part("one-rate", "one rate, 3e-4", "by depth", ("training.layer_decay=1",), PLAIN),
@@ -131,14 +130,8 @@ PARTS = {
         Part("mixed-ema", "both, and an average of weights", "no", (*BOTH, AVERAGED), PLAIN),
         Part("ema", "average of weights, 0.998", "no", (AVERAGED,), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),
-        Part("mean", "mean of the best epoch and the probe", "yes", ("training.soup=probe",), PLAIN),
-        Part(
-            "gentle",
-            "3e-5 at each depth, half-size crops at least, no smoothing, and the mean",
-            "no",
-            GENTLE,
-            _with("own"),
-        ),
+        Part("no-mean", "no mean with the probe", "mean, if better", ("training.soup=none",), PLAIN),
+        Part("gentle", "3e-5 at each depth, crops from a half, no smoothing", "no", GENTLE, _with("own")),
         Part("growing", "first half at three quarters of the size", "no", (), _growing),
         Part(
             "adjusted",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fieldguide.assemble.backbone import MOST_GMACS_WITHOUT_MINUTES, Budget, resolve_backbone
+from fieldguide.assemble.backbone import MOST_GMACS_FROM_SCRATCH, MOST_GMACS_WITHOUT_MINUTES, Budget, resolve_backbone
 from fieldguide.errors import UsageError
 from fieldguide.model.backbone import pretrained_on
 from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
@@ -90,7 +90,11 @@ def test_the_rule_about_pretraining_is_kept_and_asks_nothing_of_random_weights()
     assert pretrained_on(known.name) == "imagenet-1k"
     free, _ = chosen(PLENTY, pretraining="any")
     assert pretrained_on(free.name) != "imagenet-1k"
-    assert chosen(PLENTY, weights="none", pretraining="none")[0] == free
+    scratch, _ = chosen(PLENTY, weights="none", pretraining="none")
+    assert scratch.gmacs <= MOST_GMACS_FROM_SCRATCH < free.gmacs  # with time for everything
+    assert scratch.top1_percent == max(
+        other.top1_percent for other in BY_NAME.values() if other.gmacs_at(224) <= MOST_GMACS_FROM_SCRATCH
+    )
 
 
 def test_rules_that_allow_none_are_told_with_what_they_say():

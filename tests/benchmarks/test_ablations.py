@@ -12,10 +12,10 @@ from .test_accuracy import BENCHMARKS, begun
 from .test_accuracy import run as run_of_accuracy
 
 NAMES = (
-    "base", "no-probe", "views", "one-rate", "one-low-rate", "high-rate", "head-10", "decay-all", "no-decay",
-    "no-warm-up", "constant", "no-smoothing", "lean", "sgd", "norm-frozen", "norm-train", "standard", "last-two",
-    "trivial", "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema", "soup", "growing", "adjusted", "balanced",
-    "no-flips", "test-size",
+    "base", "no-probe", "last-features", "views", "one-rate", "one-low-rate", "high-rate", "head-10",
+    "decay-all", "no-decay", "no-warm-up", "constant", "no-smoothing", "lean", "sgd", "norm-frozen",
+    "norm-train", "standard", "last-two", "trivial", "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema",
+    "soup", "no-mean", "gentle", "growing", "adjusted", "balanced", "no-flips", "test-size",
 )  # fmt: skip
 
 
@@ -67,6 +67,7 @@ def test_the_training_itself_is_what_auto_plans():
                 update={
                     "plan": None, "phases": phases, "rounds": auto.training.rounds.model_copy(update={"max_rounds": 0}),
                     "learning_rate": training.learning_rate, "layer_decay": training.layer_decay,
+                    "soup": training.soup,
                 }
             )
         }

@@ -36,7 +36,7 @@ def _against_exact(recipe: Recipe) -> Iterator[Contradiction]:
 
 def _ignored(recipe: Recipe) -> Iterator[Contradiction]:
     model, training, split = recipe.model, recipe.training, recipe.split
-    optimizer, schedule, soup = training.optimizer, training.schedule, training.soup
+    optimizer, schedule, soup = training.optimizer, training.schedule, training.soup or "none"
     cases = [  # field, its value, the field that makes it moot, that one's value, whether it does
         ("split.validation_share", split.validation_share, "split.folds", split.folds, split.folds is not None),
         ("model.head_width", model.head_width, "model.head", "linear", model.head == "linear"),

@@ -43,6 +43,7 @@ class ResolvedTraining(Training):
 
     learning_rate: float
     layer_decay: float
+    soup: Literal["none", "greedy", "probe"]
     imbalance: Literal["none", "logit_adjustment", "balanced_sampling"]
 
 

@@ -211,6 +211,7 @@ def _training(recipe: Recipe) -> lives.ResolvedTraining:
         plateau=_default(training.plateau, Plateau(), training.schedule == "plateau"),
         imbalance=training.imbalance or IMBALANCE[training.metric],
         warmup_epochs=_default(training.warmup_epochs, 0.0, training.schedule == "cosine"),
+        soup=training.soup or ("probe" if tunes else "none"),
         soup_candidates=_default(training.soup_candidates, SOUP_CANDIDATES, training.soup == "greedy"),
     )
 

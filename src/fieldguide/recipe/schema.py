@@ -243,9 +243,9 @@ class Training(Section):
         description="exponential moving average of the weights and of batch normalisation's statistics, at each step "
         "decay x average + (1 - decay) x weights; it is validated and kept in place of the weights; null: none",
     )
-    soup: Literal["none", "greedy", "probe"] = Field(
-        default="none",
-        description="a mean of weights, if it validates better; greedy: of the best epochs; probe: of best and probe",
+    soup: Literal["none", "greedy", "probe"] | None = Field(
+        default=None,
+        description="mean of weights, if better; greedy: best epochs; probe: best and probe; null: the plan's, or none",
     )
     soup_candidates: int | None = Field(
         default=None, ge=2, le=20, description="greedy only: how many of the best epochs are kept for it; null: 5"
