@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,9 +30,10 @@ def problem(format):
 
 
 @pytest.fixture(scope="module")
-def run(trained):
+def run(trained, tmp_path_factory):
+    """Photos and a run of this file's own, since evaluating keeps figures in it."""
     photos, made = trained
-    return photos, made.path
+    return photos, Path(shutil.copytree(made.path, tmp_path_factory.mktemp("own") / "run"))
 
 
 @pytest.fixture(scope="module")
