@@ -13,7 +13,7 @@ from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.loop import Saved, train
 from fieldguide.training.observers import Observers
 from fieldguide.training.plan import More
-from fieldguide.training.soup import can_make_soup, greedy_soup, keep, take_candidate
+from fieldguide.training.soup import can_make_soup, greedy_soup, keep, make_soup, take_candidate
 from fieldguide.training.state import Best, Epoch, Scores, State, is_better
 from tests.training.test_checkpoint import LOSSES, made, outcome, stopping_after, under_way
 from tests.training.test_loop import BY_SIGNAL, PHASES, PLAN, Clock, Diary, network, run
@@ -132,13 +132,23 @@ def test_beside_a_probe_the_candidates_are_the_best_epoch_and_the_first():
         best = state.best is None or loss < state.best.epoch.validation.loss
         keep(state, epoch(number, Scores(1, loss, 0), best=best), lambda: {"w": torch.zeros(1)}, plan, by_loss)
         seen.append([one.epoch.epoch for one in state.candidates])
-    assert seen == [[1], [1], [3, 1], [4, 1], [4, 1]] and state.best is state.candidates[0]
+    assert seen == [[1], [1, 2], [3, 1], [4, 1], [4, 1]] and state.best is state.candidates[0]
     assert can_make_soup(state, plan) and not can_make_soup(dataclasses.replace(state, stopped=BY_SIGNAL), plan)
     assert not can_make_soup(dataclasses.replace(state, candidates=state.candidates[1:]), plan)
     state.candidates = []  # trained longer, after a soup: there is no probe to average with
     for number, loss in ((6, 0.9), (7, 0.8)):
         keep(state, epoch(number, Scores(1, loss, 0), best=True), lambda: {"w": torch.zeros(1)}, plan, by_loss)
-    assert [one.epoch.epoch for one in state.candidates] == [7] and not can_make_soup(state, plan)
+    assert state.candidates == [] and state.best.epoch.epoch == 7 and not can_make_soup(state, plan)
+
+
+def test_the_mean_is_tried_also_where_no_epoch_is_better_than_its_probe():
+    plan, state = dataclasses.replace(PLAN, averages_with_probe=True), State()
+    for number, (loss, weight) in enumerate([(1.0, 0.0), (3.0, 9.0), (2.0, 4.0), (2.5, 5.0)], start=1):
+        given = {"weight": torch.tensor([weight])}
+        keep(state, epoch(number, Scores(1, loss, 0), best=number == 1), given.copy, plan, by_loss)
+    assert [one.epoch.epoch for one in state.candidates] == [1, 3] and state.best is state.candidates[0]
+    make_soup(state, lambda weights: Scores(1, abs(float(weights["weight"]) - 2.0), 0), by_loss)
+    assert state.soup.is_kept and state.best.soup == (1, 3) and float(state.best.weights["weight"]) == 2.0
 
 
 def judged_by_weights(kind="sgd", schedule="constant"):

@@ -16,7 +16,7 @@ from fieldguide.recipe.schema import AUTO, Recipe
 FORWARDS_A_STEP = 3
 # Without minutes: the cost of a ResNet-101 at 224 px, so that nobody gets a ResNet-RS-420 unasked. A choice.
 MOST_GMACS_WITHOUT_MINUTES = 8.0
-MOST_GMACS_FROM_SCRATCH = 3.7  # the cost of a ResNet-34 at 224 px; a larger network learns little from a few photos
+MOST_GMACS_FROM_SCRATCH = 3.7  # the cost of a ResNet-34 at 224 px; a choice, not measured
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ def keep(state: State, epoch: Epoch, weights: Callable[[], Weights], plan: Plan,
     if plan.soup_candidates:
         take_candidate(state, epoch, weights, plan.soup_candidates, is_better)
     elif plan.averages_with_probe:
-        _take_beside_probe(state, epoch, weights)
+        _take_beside_probe(state, epoch, weights, is_better)
     elif epoch.best:
         state.best = Best(epoch, weights())
 
@@ -40,12 +40,22 @@ def take_candidate(state: State, epoch: Epoch, weights: Callable[[], Weights], m
         state.best = made
 
 
-def _take_beside_probe(state: State, epoch: Epoch, weights: Callable[[], Weights]) -> None:
-    """Keeps the best model, and that of the first epoch, the probe's; best first."""
+def _take_beside_probe(state: State, epoch: Epoch, weights: Callable[[], Weights], is_better: IsBetter) -> None:
+    """Keeps the model of the first epoch, the probe's, and the best one after it, also if the probe is better.
+
+    The better one is first. A training that goes on after its soup has no probe any more, and keeps the best alone.
+    """
+    probe = [one for one in state.candidates if one.epoch.epoch == 1]
+    after = [one for one in state.candidates if one.epoch.epoch > 1]
+    has_probe = bool(probe) or epoch.epoch == 1
+    is_candidate = has_probe and not any(not is_better(epoch.validation, one.epoch.validation) for one in after)
+    if not (is_candidate or epoch.best):
+        return
+    made = Best(epoch, {name: value.contiguous() for name, value in weights().items()})
     if epoch.best:
-        state.best = Best(epoch, {name: value.contiguous() for name, value in weights().items()})
-        probe = [one for one in state.candidates if one.epoch.epoch == 1]
-        state.candidates = [state.best, *probe]
+        state.best = made
+    if is_candidate:
+        state.candidates = [made, *probe] if epoch.best else [*probe, made]
 
 
 def can_make_soup(state: State, plan: Plan) -> bool:

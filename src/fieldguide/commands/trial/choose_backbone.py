@@ -30,7 +30,7 @@ def first_backbone(
 ) -> tuple[Recipe, OpenBackbone | None, list[str]]:
     """The recipe with a backbone that will do, those to measure if there are several, and sentences for the screen.
 
-    Without pretrained weights, or without any candidate at hand, the table of ResNets decides.
+    Without pretrained weights, or where the rules allow no candidate, the table of ResNets decides.
 
     Raises:
         UsageError: the rules allow no backbone, or the weights fit none.
