@@ -21,6 +21,20 @@ def write_photo(path, hue, number, size=(40, 30)):
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
 
 
+@pytest.fixture
+def two_weights(tmp_path):
+    """A folder with random weights of two small networks, in files named after them."""
+    import timm
+    from safetensors.torch import save_file
+
+    made = tmp_path / "weights"
+    made.mkdir()
+    for name in ("test_resnet", "test_byobnet"):
+        torch.manual_seed(0)
+        save_file(timm.create_model(name, num_classes=0).state_dict(), made / f"{name}.safetensors")
+    return made
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """No test reads or fills the cache of the person who runs it."""

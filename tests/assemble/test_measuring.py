@@ -17,13 +17,8 @@ AUTO = ("model.backbone=auto", "data.image_size_px=32")
 
 
 @pytest.fixture
-def folder(tmp_path):
-    made = tmp_path / "weights"
-    made.mkdir()
-    for name in ("test_resnet", "test_byobnet"):
-        torch.manual_seed(0)
-        save_file(timm.create_model(name, num_classes=0).state_dict(), made / f"{name}.safetensors")
-    return made
+def folder(two_weights):
+    return two_weights
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import pytest
-import timm
 import torch
-from safetensors.torch import save_file
 
 from fieldguide import UsageError, experiment, train
 from fieldguide.assemble import backbone as module
@@ -62,7 +60,6 @@ def test_rules_that_allow_none_are_a_mistake_of_the_request(tmp_path, make_photo
 
 
 def test_the_speed_is_measured_in_multiply_accumulates():
-    import torch
 
     from fieldguide.assemble import resolved
     from fieldguide.assemble.speed import macs_per_second
@@ -101,13 +98,9 @@ def test_a_backbone_that_was_not_chosen_because_of_other_mistakes_is_none_itself
 
 
 def test_a_folder_of_weights_is_measured_kept_in_the_result_and_trained_again_without_measuring(
-    tmp_path, make_photos, capsys
+    tmp_path, make_photos, two_weights, capsys
 ):
-    photos, folder = make_photos(tmp_path / "photos", TWO), tmp_path / "weights"
-    folder.mkdir()
-    for name in ("test_resnet", "test_byobnet"):
-        torch.manual_seed(0)
-        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
+    photos, folder = make_photos(tmp_path / "photos", TWO), two_weights
     run = train(photos, output=tmp_path / "run", weights=folder, overrides=SHORT)
     tried = run.result["backbones"]
     assert {each["backbone"] for each in tried["tried"]} == {"test_resnet.r160_in1k", "test_byobnet.r160_in1k"}
@@ -125,18 +118,8 @@ def test_a_folder_of_weights_is_measured_kept_in_the_result_and_trained_again_wi
     assert earlier.result["backbone"] == own.backbone
 
 
-@pytest.fixture
-def two_files(tmp_path):
-    folder = tmp_path / "weights"
-    folder.mkdir()
-    for name in ("test_resnet", "test_byobnet"):
-        torch.manual_seed(0)
-        save_file(timm.create_model(name, num_classes=0).state_dict(), folder / f"{name}.safetensors")
-    return folder
-
-
 def test_an_experiment_measures_once_a_recipe_and_goes_on_with_what_it_chose(
-    tmp_path, make_photos, two_files, monkeypatch, capsys
+    tmp_path, make_photos, two_weights, monkeypatch, capsys
 ):
     photos, measured = make_photos(tmp_path / "photos", TWO), []
     best_of = Measuring.best_of
@@ -146,12 +129,12 @@ def test_an_experiment_measures_once_a_recipe_and_goes_on_with_what_it_chose(
         return best_of(self, candidates)
 
     monkeypatch.setattr(Measuring, "best_of", count)
-    asked = {"seeds": 2, "overrides": SHORT, "weights": two_files}
+    asked = {"seeds": 2, "overrides": SHORT, "weights": two_weights}
     first = experiment(photos, ["auto"], tmp_path / "out", **asked)
     assert measured == [2]
     runs = [tmp_path / "out" / f"auto-seed{seed}" for seed in (0, 1)]
     models = [read_recipe(run / "recipe.yaml").model for run in runs]
-    assert models[0] == models[1] and Path(models[0].weights).parent == two_files
+    assert models[0] == models[1] and Path(models[0].weights).parent == two_weights
     tried = RunFolder(runs[1]).read_result()["backbones"]
     assert tried["backbone"] == models[0].backbone and len(tried["tried"]) == 2
     capsys.readouterr()
@@ -161,17 +144,17 @@ def test_an_experiment_measures_once_a_recipe_and_goes_on_with_what_it_chose(
 
 
 def test_folds_measure_nothing_and_take_the_one_with_the_best_published_accuracy(
-    tmp_path, make_photos, two_files, monkeypatch, capsys
+    tmp_path, make_photos, two_weights, monkeypatch, capsys
 ):
     monkeypatch.setattr("fieldguide.assemble.candidates.known_backbones", lambda: SAME_SIZE)
     photos = make_photos(tmp_path / "photos", {"a": 8, "b": 8})
-    run = train(photos, output=tmp_path / "run", weights=two_files, overrides=(*SHORT, "split.folds=2"))
+    run = train(photos, output=tmp_path / "run", weights=two_weights, overrides=(*SHORT, "split.folds=2"))
     assert read_recipe(run.path / "fold-1" / "recipe.yaml").model.backbone == "test_resnet.r160_in1k"
     assert "measures nothing with split.folds" in " ".join(capsys.readouterr().out.split())
 
 
-def test_the_default_recipe_finds_the_backbone_of_a_file_of_weights(tmp_path, make_photos, two_files, capsys):
+def test_the_default_recipe_finds_the_backbone_of_a_file_of_weights(tmp_path, make_photos, two_weights, capsys):
     photos = make_photos(tmp_path / "photos", TWO)
-    run = train(photos, output=tmp_path / "run", weights=two_files / "test_byobnet.safetensors", overrides=SHORT[1:])
+    run = train(photos, output=tmp_path / "run", weights=two_weights / "test_byobnet.safetensors", overrides=SHORT[1:])
     assert run.result["backbone"] == "test_byobnet.r160_in1k"
     assert "test_byobnet.safetensors, by its file name" in " ".join(capsys.readouterr().out.split())
