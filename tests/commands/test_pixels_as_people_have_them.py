@@ -175,5 +175,5 @@ def test_a_model_of_12_bits_reads_other_depths_by_its_own_range_and_counts_what_
     (tmp_path / "new/a/none.jxl").write_bytes(b"\xff\x0a" + bytes(50))
     predictor = run.load()
     answers = predictor.predict(sorted((tmp_path / "new/a").iterdir()))
-    assert predictor.clipped == 1 and [answer.status for answer in answers] == ["ok", "ok", "ok", "failed"]
+    assert predictor.counted.clipped == 1 and [answer.status for answer in answers] == ["ok", "ok", "ok", "failed"]
     assert answers[-1].reason

@@ -207,7 +207,7 @@ def _write(inputs: Sequence[tuple[str, Image]], loaded: Loaded, asked: _Asked, a
     where = "the output" if str(target) == STDOUT else target
     told = "" if below is None else f", {unsure:,} of them unsure (confidence below {below:g})"
     screen.say(f"{counted(len(inputs), 'row')} in {where}{told}{_served(predictor, speed)}{sorted_}")
-    by, smaller = predictor.served_by, predictor.decoded_smaller
+    by, smaller = predictor.served_by, predictor.counted.smaller
     return Predicted(target, len(inputs), failed, unsure, by, speed, smaller, loaded.broken_rules)
 
 
@@ -276,6 +276,6 @@ def _served(predictor: Answering, images_per_second: float) -> str:
     """Speed and engine, and how many photos were decoded at reduced size."""
     speed = f"{images_per_second:,.0f}" if images_per_second >= 9.5 else f"{images_per_second:.2g}"
     decoded = ""
-    if smaller := predictor.decoded_smaller:
+    if smaller := predictor.counted.smaller:
         decoded = f"; {counted(smaller, 'large JPEG')} decoded at reduced size (engine plain uses full size)"
     return f"; {speed} images/s by {predictor.served_by}{decoded}" if predictor.served_by else ""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from fieldguide.deploy.counted import Counted
 from fieldguide.deploy.engines import BATCH_SIZE
 from fieldguide.deploy.photos import Photo, demand_several
 from fieldguide.errors import PhotosError, UsageError, counted, listing
@@ -82,18 +83,8 @@ class Answering(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def decoded_smaller(self) -> int:
-        """How many large JPEGs were decoded at reduced size so far."""
-
-    @property
-    @abc.abstractmethod
-    def clipped(self) -> int:
-        """How many photos so far had values outside the range that the training settled."""
-
-    @property
-    @abc.abstractmethod
-    def undecided(self) -> int:
-        """How many photos so far have more than 8 bits of a kind (integers, floats) that no training photo has."""
+    def counted(self) -> Counted:
+        """How photos were read so far."""
 
     @property
     @abc.abstractmethod
@@ -229,13 +220,13 @@ def in_rows(
 def sentences_on_values(predictor: Answering) -> list[str]:
     """How photos with more than 8 bits were read, where a person should know it."""
     told = []
-    if count := predictor.undecided:
+    if count := predictor.counted.undecided:
         told.append(
             f"{counted(count, 'photo')} with more than 8 bits, unlike the model's training photos: black to white is 0 "
             "to 65,535, or 0 to 1 for floats, so they may be too dark. Save them as the training photos were saved, or "
             "train with such photos"
         )
-    if count := predictor.clipped:
+    if count := predictor.counted.clipped:
         told.append(f"{counted(count, 'photo')} with values outside the model's data.value_range, which are clipped")
     return told
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
 from fieldguide.deploy.answers import Answer, Answering
+from fieldguide.deploy.counted import Counted
 from fieldguide.deploy.engines import BATCH_SIZE
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import UsageError, listing
@@ -40,19 +41,9 @@ class Ensemble(Answering):
         return ", ".join(dict.fromkeys(member.served_by for member in self.members))
 
     @property
-    def decoded_smaller(self) -> int:
-        """See `Answering`; the largest count of any member."""
-        return max(member.decoded_smaller for member in self.members)
-
-    @property
-    def clipped(self) -> int:
-        """See `Answering`; the largest count of any member."""
-        return max(member.clipped for member in self.members)
-
-    @property
-    def undecided(self) -> int:
-        """See `Answering`; the largest count of any member."""
-        return max(member.undecided for member in self.members)
+    def counted(self) -> Counted:
+        """See `Answering`; the largest counts of any member."""
+        return Counted(*map(max, zip(*(member.counted for member in self.members), strict=True)))
 
     @property
     def engine_batch_size(self) -> int:

@@ -1,6 +1,5 @@
 """Photos to probabilities: one path for evaluate, predict and the library."""
 
-import collections
 import functools
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
@@ -11,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fieldguide.data.read.decode import OUTSIDE, SMALLER, UNDECIDED
 from fieldguide.data.read.inputs import in_order
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.answers import Answer, Answering, Unreadable, in_rows
+from fieldguide.deploy.counted import Counted, PhotoCounter
 from fieldguide.deploy.engines import BATCH_SIZE, Engine
 from fieldguide.deploy.origin import AS_TRAINED, FLIPS, Computing, Origin
 from fieldguide.deploy.photos import Photo, as_image, demand_several
@@ -67,9 +66,7 @@ class Predictor(Answering):
         self._loaded: Computing | None = Computing(engine, backbone)
         self._origin = origin
         self._least_px = DRAFT_FACTOR * preprocessing.resize_px if draft else None
-        self._smaller: collections.deque[None] = collections.deque()  # appended to by threads
-        self._outside: collections.deque[None] = collections.deque()
-        self._undecided: collections.deque[None] = collections.deque()
+        self._counter = PhotoCounter()
 
     def __repr__(self) -> str:
         """`Predictor(/home/me/runs/a/bundle, 3 classes, 224 px, calibrated, engine plain, device auto)`."""
@@ -106,19 +103,9 @@ class Predictor(Answering):
         return self._computing.engine.sentence()
 
     @property
-    def decoded_smaller(self) -> int:
+    def counted(self) -> Counted:
         """See `Answering`."""
-        return len(self._smaller)
-
-    @property
-    def clipped(self) -> int:
-        """See `Answering`."""
-        return len(self._outside)
-
-    @property
-    def undecided(self) -> int:
-        """See `Answering`."""
-        return len(self._undecided)
+        return self._counter.told()
 
     @property
     def engine_batch_size(self) -> int:
@@ -189,12 +176,7 @@ class Predictor(Answering):
     def _load(self, source: Photo, least_px: int | None) -> torch.Tensor:
         reading = replace(self.preprocessing.reading, max_megapixels=self.max_megapixels)
         image = as_image(source, reading, least_px)
-        if OUTSIDE in image.info:
-            self._outside.append(None)
-        if UNDECIDED in image.info:
-            self._undecided.append(None)
-        if SMALLER in image.info:
-            self._smaller.append(None)
+        self._counter.note(image)
         return pixels(center(image, self.preprocessing))
 
 
@@ -212,7 +194,7 @@ def load_predictor(
             `docs/performance.md`.
         draft: decode a large JPEG at a half, a quarter or an eighth of its size, where that leaves `DRAFT_FACTOR` times
             the side that it is resized to, and where another engine than `plain` may serve; much faster, and its pixels
-            differ a little. `Predictor.decoded_smaller` counts them.
+            differ a little. `Predictor.counted.smaller` counts them.
         flips: `none` leaves out the mirror images that a bundle asks for: half of the time, and a little less accurate
             than the run was judged.
 

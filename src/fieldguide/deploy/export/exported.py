@@ -1,6 +1,5 @@
 """An exported folder as what predicts photos, for `predict`, `evaluate` and the proof."""
 
-import collections
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +8,11 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
-from fieldguide.data.read.decode import OUTSIDE, UNDECIDED, UnreadableError
+from fieldguide.data.read.decode import UnreadableError
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.preprocess import Preprocessing, center
 from fieldguide.deploy.answers import Answer, Answering
+from fieldguide.deploy.counted import Counted, PhotoCounter
 from fieldguide.deploy.engines import BATCH_SIZE
 from fieldguide.deploy.export.formats import demand_format
 from fieldguide.deploy.export.members import reading_of
@@ -54,8 +54,7 @@ class Exported(Answering):
             raise UsageError(f"the model's metadata is damaged ({type(error).__name__}: {error})") from None
         self.about = about
         self._runtime, self._name = runtime, name
-        self._outside: collections.deque[None] = collections.deque()  # appended to by threads
-        self._undecided: collections.deque[None] = collections.deque()
+        self._counter = PhotoCounter()
 
     @property
     def served_by(self) -> str:
@@ -63,19 +62,9 @@ class Exported(Answering):
         return self._name
 
     @property
-    def decoded_smaller(self) -> int:
+    def counted(self) -> Counted:
         """See `Answering`; an export decodes at full size."""
-        return 0
-
-    @property
-    def clipped(self) -> int:
-        """See `Answering`."""
-        return len(self._outside)
-
-    @property
-    def undecided(self) -> int:
-        """See `Answering`."""
-        return len(self._undecided)
+        return self._counter.told()
 
     @property
     def engine_batch_size(self) -> int:
@@ -114,10 +103,7 @@ class Exported(Answering):
             UnreadableError: with the reason.
         """
         image = as_image(source, replace(self._reading, max_megapixels=self.max_megapixels), None)
-        if OUTSIDE in image.info:
-            self._outside.append(None)
-        if UNDECIDED in image.info:
-            self._undecided.append(None)
+        self._counter.note(image)
         return np.array(image if self._takes_photos else center(image, self._preprocessing))
 
     def compute(self, photos: Pixels) -> npt.NDArray[np.float32]:
