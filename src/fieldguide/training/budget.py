@@ -26,7 +26,8 @@ MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
-MEASURED_HEAD = 512 * 99 + 99  # parameters of a head that took about 1 ms per photo to fit, on one busy core
+SOLVING = 1.8e-3  # seconds per photo to fit a head of 512 x 99, on two cores; one of 896 x 99 took half of it
+MEASURED_HEAD = 896 * 99 + 99  # parameters of the largest head that was measured
 SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
 SIDES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384)
 ENLARGED = 2.0  # enlarging a photo helps up to this factor
@@ -216,7 +217,7 @@ def fewest_judged(num_classes: int) -> int:
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:
-    solving = 1e-3 * task.images * max(1.0, task.head_parameters / MEASURED_HEAD)
+    solving = SOLVING * task.images * max(1.0, task.head_parameters / MEASURED_HEAD)
     return (task.images + task.validation_images) * costs.forward * 1.1 + 1.0 + solving
 
 
