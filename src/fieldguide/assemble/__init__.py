@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -27,8 +26,8 @@ from fieldguide.assemble.tools import in_proportion as in_proportion
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
 from fieldguide.data.read.cache import Cache
-from fieldguide.data.read.decode import read_bytes
-from fieldguide.data.read.photo_pixels import ToJudge
+from fieldguide.data.read.contents import Contents
+from fieldguide.data.read.photo_pixels import PhotoPixels, ToJudge
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
@@ -73,14 +72,14 @@ def assemble(
     tell: Callable[[str], None] = lambda _: None,
     advance: Callable[[int], None] = lambda _: None,
     outlook: Outlook = UNBOUND,
-    read: Callable[[Path], bytes] = read_bytes,
+    contents: Contents | None = None,
 ) -> Assembled:
     """Builds all that a training needs; `plan: auto` is decided here, once.
 
     Args:
         workers: processes or threads that load photos; None: chosen here. Results do not depend on it.
         loaded: for a training that resumes, where its first weights came from; None: read the weights.
-        read: how a file is read that goes into the cache.
+        contents: what was read before.
 
     Raises:
         UsageError: the weights cannot be loaded or do not fit, batch normalisation cannot be folded, or no compiler.
@@ -96,8 +95,8 @@ def assemble(
     preprocessing = preprocessing_of(sized)
     if any(phase.batch_norm == "folded" for phase in sized.training.phases):  # refused now, not when the phase begins
         set_batch_norm(copy.deepcopy(model), "folded", preprocessing.image_size_px)
-    feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance, read)
-    to_judge = _to_judge(sized, split, paths, advance, read)
+    feed = _make_feed(sized, split, paths, preprocessing, device, workers, advance, contents)
+    to_judge = _to_judge(sized, split, paths, advance, contents)
     planned, told, pace = (sized, (), None) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
     plan = replace(make_plan(planned), max_seconds=planner.most_seconds(planned, outlook), pace=pace)
     # after the feed, since photos in a GPU's memory leave less of it
@@ -176,13 +175,13 @@ def _photos(split: Split, part: str, paths: Paths) -> list[LabelledPhoto]:
 
 
 def _to_judge(
-    recipe: SizedRecipe, split: Split, paths: Paths, advance: Callable[[int], None], read: Callable[[Path], bytes]
+    recipe: SizedRecipe, split: Split, paths: Paths, advance: Callable[[int], None], contents: Contents | None
 ) -> ToJudge:
     """The validation photos; in `fast`, each is decoded once for all epochs and test sizes."""
-    photos = _photos(split, "val", paths)
+    photos, reading = _photos(split, "val", paths), reading_of(recipe.data)
     if recipe.execution != "fast" or recipe.data.cache_side_px == 0:
-        return ToJudge(photos)
-    return ToJudge(photos, Cache().whole_pixels_of(photos, reading_of(recipe.data), advance, read))
+        return ToJudge(photos, PhotoPixels(0, reading, contents))
+    return ToJudge(photos, Cache().whole_pixels_of(photos, reading, advance, contents))
 
 
 def _make_feed(
@@ -193,7 +192,7 @@ def _make_feed(
     device: torch.device,
     workers: int | None,
     advance: Callable[[int], None],
-    read: Callable[[Path], bytes],
+    contents: Contents | None,
 ) -> Feed:
     """The training's batches, by the engine that the recipe names."""
     engine = recipe.augmentation.engine
@@ -209,7 +208,7 @@ def _make_feed(
         device=device,
         workers=workers,
         advance=advance,
-        read=read,
+        contents=contents,
     )
     missed = recipe.execution == "fast" and engine == "reference" and not can_fuse(device)
     return replace(feed, remarks=(*feed.remarks, WITHOUT_OPENCV)) if missed else feed

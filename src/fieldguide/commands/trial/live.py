@@ -64,9 +64,10 @@ def assembled(
     loaded: LoadedWeights | None = None,
 ) -> assemble.Assembled:
     """Builds the live objects, and shows how many photos of training and validation a fast one has cached."""
-    split, chosen, read = prepared.split, world.choose_device(device), prepared.contents.again
+    split, chosen, contents = prepared.split, world.choose_device(device), prepared.contents
     paths, tell = {photo.file: photo.path for photo in prepared.folder.photos}, screen.warn
     with screen.counting("caching photos", len(split.part("train")) + len(split.part("val"))) as advance:
-        made = assemble.assemble(recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, read)
-    prepared.contents.clear()
+        made = assemble.assemble(recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, contents)
+    if made.recipe.data.cache_side_px:  # else the training reads photos as it goes
+        contents.clear()
     return made

@@ -212,7 +212,7 @@ def _demand_before_photos(recipe: ResolvedRecipe, beside: Mapping[str, ResolvedR
 
 def _room_for_contents(recipe: Recipe) -> Contents:
     """Only a fast training decodes photos of every part right after the look."""
-    if recipe.execution != "fast" or recipe.data.cache_side_px == 0:
+    if recipe.execution != "fast":
         return Contents()
     free = world.available_bytes(assemble.CPU)
     return Contents(min(MOST_KEPT_BYTES, (free or 0) // 8))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TypedDict
 
 import torch
@@ -15,7 +14,7 @@ from fieldguide.data.batch.fused_batches import FusedBatches
 from fieldguide.data.batch.waiting import Waiting
 from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.data.read.cache import BOUND, Cache
-from fieldguide.data.read.decode import read_bytes
+from fieldguide.data.read.contents import Contents
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.data.read.reading import AnyReading
@@ -23,6 +22,7 @@ from fieldguide.errors import UsageError, counted
 from fieldguide.settings import Policy
 from fieldguide.world import cores
 
+ENLARGED = 2  # where nothing is cached, a large JPEG is decoded to so many times the image size or more
 SHARE_OF_DEVICE_MEMORY = 0.5  # of what is free when the training begins
 NO_OPENCV = (
     "augmentation.engine: fused needs OpenCV on a CPU; install opencv-python-headless, or set augmentation.engine to "
@@ -93,7 +93,7 @@ def make_feed(
     workers: int | None = None,
     advance: Callable[[int], None] = lambda _: None,
     cache: Cache | None = None,
-    read: Callable[[Path], bytes] = read_bytes,
+    contents: Contents | None = None,
 ) -> Feed:
     """Batches by the engine that the recipe names; for `fused`, the cache is filled first.
 
@@ -107,7 +107,7 @@ def make_feed(
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         advance: called with how many more photos the cache has.
         cache: None: the user's.
-        read: how a file is read that goes into the cache.
+        contents: what was read before.
 
     Raises PhotosError if a photo cannot be read or has changed, UsageError for `fused` without OpenCV on a CPU.
     """
@@ -122,7 +122,8 @@ def make_feed(
         return Feed(decoded(side), Waiting(SLOW_TRANSFORMS), side, decoded)
     if not can_fuse(device):
         raise UsageError(NO_OPENCV)
-    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, reading, advance, read)
+    least = cache_side_px or ENLARGED * side
+    pixels = (cache or Cache()).pixels_of(photos, cache_side_px, reading, advance, contents, least)
 
     def cached(side_px: int) -> Batches:
         sized = preprocessing.of_size(side_px)

@@ -1,8 +1,7 @@
 """One look at each photo: can it be read, what kind of file is it, and a small print of it to compare with others."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy.typing as npt
 
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read.beyond import MASK_SHARE, VALUES
-from fieldguide.data.read.contents import Contents
-from fieldguide.data.read.decode import UnreadableError, opened, read_bytes, shrunk, to_rgb, upright
+from fieldguide.data.read.contents import Contents, Decoded, as_looked_at
+from fieldguide.data.read.decode import UnreadableError, opened, shrunk, to_rgb, upright
 from fieldguide.data.read.deep import Values
 from fieldguide.data.read.formats import is_misnamed
 from fieldguide.data.read.prefetch import prefetched
@@ -25,6 +24,7 @@ Pixels = npt.NDArray[np.uint8]
 GRAY_SIDE_PX = 96
 COLOUR_SIDE_PX = 32
 DRAFT_SIDE_PX = 256  # a JPEG is decoded at a half, a quarter or an eighth, but never below this
+DRAFTED = ("JPEG", "MPO")  # Pillow decodes these smaller
 ORIENTATION_TAG = 0x0112
 TINY_SIDE_PX = 32
 ELONGATED_RATIO = 5
@@ -72,8 +72,7 @@ def look_at(
     """
 
     def facts_at(photo: Photo) -> Facts:
-        read = contents.read if contents is not None and photo.part != "test" else read_bytes
-        return facts_of(photo, reading, read)
+        return facts_of(photo, reading, contents if photo.part != "test" else None)
 
     found = []
     for facts in prefetched(photos, facts_at):
@@ -82,29 +81,36 @@ def look_at(
     return found
 
 
-def facts_of(photo: Photo, reading: AnyReading = 200, read: Callable[[Path], bytes] = read_bytes) -> Facts:
-    """One look at one photo, in its own shape and range of values; never raises for what is in the file."""
-    content_hash, how = "", replace(as_reading(reading), value_range=None, fit="crop")
+def facts_of(photo: Photo, reading: AnyReading = 200, contents: Contents | None = None) -> Facts:
+    """One look at one photo, in its own shape and range of values; never raises for what is in the file.
+
+    `contents` keeps its bytes or its pixels.
+    """
+    content_hash, how, contents = "", as_looked_at(as_reading(reading)), contents or Contents()
     try:
-        content = read(photo.path)
+        content = contents.read(photo.path)
         content_hash = digest(content)
         with opened(content, how, looks=True) as image:
-            return _facts(photo, content_hash, image, how)
+            facts, decoded = _facts(photo, content_hash, image, how)
+        if facts.values is None:  # one range for all photos is decided after the look
+            contents.keep(photo.path, content_hash, decoded)
+        return facts
     except UnreadableError as error:
         return Facts(photo, content_hash, str(error), error.kind)
 
 
-def _facts(photo: Photo, content_hash: str, image: "Image.Image", how: Reading) -> Facts:
+def _facts(photo: Photo, content_hash: str, image: "Image.Image", how: Reading) -> tuple[Facts, Decoded]:
     # What the header tells comes first, for a draft changes the size. The orientation has to wait for the pixels: to
     # ask a PNG for it decodes them, and what goes wrong there would be taken for broken EXIF data.
     kind = image.format or ""
     traits = set(_traits(image))
-    width, height = image.size
+    width, height = size = image.size
     image.draft(None, (DRAFT_SIDE_PX, DRAFT_SIDE_PX))  # a JPEG's entropy code is still read to its end
     image.load()
     orientation = _orientation(image)
     share = image.info.get(MASK_SHARE, _mask_share(image))  # type: ignore[call-overload]
-    made = _print(to_rgb(upright(image), how, looks=True))
+    rgb = to_rgb(upright(image), how, looks=True)
+    made = _print(rgb)
     values = image.info.get(VALUES)  # type: ignore[call-overload]
     if values is not None:
         traits.add("sixteen_bit")
@@ -114,7 +120,8 @@ def _facts(photo: Photo, content_hash: str, image: "Image.Image", how: Reading) 
         traits.add("exif_rotated")
     if orientation >= 5:
         width, height = height, width
-    return Facts(photo, content_hash, "", "", kind, width, height, frozenset(traits), made, values, share)
+    facts = Facts(photo, content_hash, "", "", kind, width, height, frozenset(traits), made, values, share)
+    return facts, Decoded(rgb, size, round(max(size) / max(rgb.size)) if kind in DRAFTED else None, how)
 
 
 def _print(rgb: "Image.Image") -> Print:

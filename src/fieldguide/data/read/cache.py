@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fieldguide import locks
-from fieldguide.data.read.decode import read_bytes
+from fieldguide.data.read.contents import Contents
 from fieldguide.data.read.pack import DamagedError, Pack, Pixels, remove_unless_used, write_pack
 from fieldguide.data.read.photo_pixels import PhotoPixels, Wanted
 from fieldguide.data.read.prefetch import prefetched
@@ -133,14 +133,16 @@ class Cache:
         side_px: int,
         reading: AnyReading,
         advance: Callable[[int], None] = lambda _: None,
-        read: Callable[[Path], bytes] = read_bytes,
+        contents: Contents | None = None,
+        least_px: int | None = None,
     ) -> PhotoPixels:
         """Opens the pixels of photos, and decodes and keeps those that are missing, on all cores.
 
         `side_px` bounds the shorter side; 0: the photos' own size, and nothing is cached. `advance` gets how many more
-        are there. Raises PhotosError if a photo cannot be read, or is another one by now.
+        are there, `contents` may have what was read before, `least_px` is as in `PhotoPixels`. Raises PhotosError if a
+        photo cannot be read, or is another one by now.
         """
-        made = PhotoPixels(side_px, reading, read, MOST_PHOTO_BYTES)
+        made = PhotoPixels(side_px, reading, contents, most_bytes=MOST_PHOTO_BYTES, least_px=least_px)
         return self._filled(made, photos, advance) if side_px else made
 
     def whole_pixels_of(
@@ -148,14 +150,14 @@ class Cache:
         photos: Sequence[Wanted],
         reading: AnyReading,
         advance: Callable[[int], None] = lambda _: None,
-        read: Callable[[Path], bytes] = read_bytes,
+        contents: Contents | None = None,
     ) -> PhotoPixels:
         """As `pixels_of`, in the photos' own size, so that any preprocessing gives what it gives from the file.
 
         A photo of over `MOST_WHOLE_BYTES` is not kept: its pixels take ten times the room of its file, so a disk needs
         as long to read them as a core to decode the file.
         """
-        return self._filled(PhotoPixels(0, reading, read, MOST_WHOLE_BYTES), photos, advance)
+        return self._filled(PhotoPixels(0, reading, contents, most_bytes=MOST_WHOLE_BYTES), photos, advance)
 
     def _filled(self, made: PhotoPixels, photos: Sequence[Wanted], advance: Callable[[int], None]) -> PhotoPixels:
         try:

@@ -129,7 +129,7 @@ def opened(
             width, height = image.size
             _demand_size(content, kind, width, height, how.max_megapixels)
             if least_px is not None:
-                image.draft(None, (least_px, least_px))
+                image.draft(None, (least_px, least_px))  # by `draft_divisor`
                 if image.size != (width, height):
                     image.info[SMALLER] = True  # type: ignore[index]
             with _large_photo() if _is_large(image, width * height) else contextlib.nullcontext():
@@ -138,6 +138,12 @@ def opened(
                     yield beyond.deep_png(content, image, how, looks=looks)
                 else:
                     yield image
+
+
+def draft_divisor(size: tuple[int, int], least_px: int | None) -> int:
+    """By what a JPEG's sides are divided when it is decoded with `least_px`, as Pillow does it: 1, 2, 4 or 8."""
+    fits = 1 if least_px is None else min(size) // least_px
+    return next((divisor for divisor in (8, 4, 2) if divisor <= fits), 1)
 
 
 def _demand_size(content: bytes, kind: Format, width: int, height: int, most: float) -> None:

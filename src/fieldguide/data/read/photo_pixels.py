@@ -1,7 +1,7 @@
 """The pixels that fused augmentations start from: a photo made upright RGB and shrunk, from its file or from a pack."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,13 +9,14 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from fieldguide.data.read.decode import UnreadableError, decode, opened, read_bytes
+from fieldguide.data.read.contents import Contents
+from fieldguide.data.read.decode import UnreadableError, decode, opened
 from fieldguide.data.read.pack import DamagedError, Pack, Pixels
 from fieldguide.data.read.reading import AnyReading, as_reading
 from fieldguide.errors import PhotosError
 from fieldguide.storage import digest
 
-DECODING = 2  # raise it when `PhotoPixels.read` gives other pixels
+DECODING = 3  # raise it when `PhotoPixels.read` gives other pixels
 
 
 class Wanted(Protocol):
@@ -47,16 +48,29 @@ class PhotoPixels:
     """The pixels of a training's photos, from the cache where they are there and from the file where not."""
 
     def __init__(
-        self, side_px: int, reading: AnyReading, read: Callable[[Path], bytes] = read_bytes, most_bytes: int = 2**63
+        self,
+        side_px: int,
+        reading: AnyReading,
+        contents: Contents | None = None,
+        *,
+        most_bytes: int = 2**63,
+        least_px: int | None = None,
     ) -> None:
         """Has no pixels yet.
 
-        `side_px` bounds the shorter side; 0: the photos' own size. Pixels of over `most_bytes` a photo are not cached.
+        Args:
+            side_px: bounds the shorter side; 0: the photos' own size.
+            reading: how files are read.
+            contents: what was read before.
+            most_bytes: pixels of more a photo are not cached.
+            least_px: a large JPEG is decoded at a half, a quarter or an eighth that leaves both sides this many pixels;
+                None: whole.
         """
         self.side_px = side_px
         self.reading = as_reading(reading)
         self.most_bytes = most_bytes
-        self._read = read
+        self.least_px = least_px
+        self._contents = contents or Contents()
         self.problem = ""
         self.too_large: set[str] = set()
         self.damaged: set[str] = set()
@@ -71,7 +85,8 @@ class PhotoPixels:
     @property
     def kind(self) -> str:
         """How the names of packs begin that hold such pixels."""
-        return f"{DECODING}-pillow{PIL.__version__}-{self.side_px}px-{self.reading.key() or 'plain'}-"
+        side = f"{self.side_px}px" if self.least_px in (None, self.side_px) else f"{self.side_px}px{self.least_px}"
+        return f"{DECODING}-pillow{PIL.__version__}-{side}-{self.reading.key() or 'plain'}-"
 
     @property
     def paths(self) -> set[Path]:
@@ -108,6 +123,12 @@ class PhotoPixels:
                     pack.path.unlink()  # the next training writes it anew
         return None
 
+    def whole(self, photo: Wanted) -> Image.Image | None:
+        """The photo as `decode` gives it, from the cache or as it was kept; None if it has to be decoded."""
+        if (made := self.cached(photo)) is not None:
+            return Image.fromarray(made)
+        return self._contents.decoded(photo.content_hash, self.reading, None)
+
     def read(self, photo: Wanted) -> Pixels:
         """As `cached`, or from the file; raises PhotosError if that cannot be read, or is another one by now."""
         made = self.cached(photo)
@@ -119,14 +140,16 @@ class PhotoPixels:
     def _from_file(self, photo: Wanted, most_bytes: int | None = None) -> Pixels | None:
         """As the cache gives them; None, and nothing is decoded, where a photo in its own size takes over the bytes."""
         try:
-            content = self._read(photo.path)
+            if (kept := self._contents.decoded(photo.content_hash, self.reading, self.least_px)) is not None:
+                return np.asarray(shrunk_to(kept, self.side_px))
+            content = self._contents.again(photo.path)
             if photo.content_hash and digest(content) != photo.content_hash:
                 raise PhotosError(f"{photo.file} has changed since the training began; training stops")
             if most_bytes is not None and self.side_px == 0:
                 with opened(content, self.reading) as image:
                     if 3 * image.width * image.height > most_bytes:
                         return None
-            return np.asarray(shrunk_to(decode(content, self.reading), self.side_px))
+            return np.asarray(shrunk_to(decode(content, self.reading, self.least_px), self.side_px))
         except UnreadableError as error:
             gone = "it was readable when the training began. Training stops"
             raise PhotosError(f"{photo.file} {error}; {gone}") from None
@@ -144,8 +167,8 @@ class ToJudge(Mapping[str, Path | Image.Image]):
 
     def __getitem__(self, file: str) -> Path | Image.Image:
         photo = self._photos[file]
-        made = self._pixels.cached(photo) if self._pixels else None
-        return photo.path if made is None else Image.fromarray(made)
+        made = self._pixels.whole(photo) if self._pixels is not None else None
+        return photo.path if made is None else made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._photos)
