@@ -65,18 +65,13 @@ PLAIN = _with()
 MIXED = "training.mix_probability=0.5"
 CUTMIX, MIXUP, AVERAGED = "training.cutmix_alpha=1.0", "training.mixup_alpha=0.2", "training.ema_decay=0.998"
 BOTH = (CUTMIX, MIXUP, MIXED)
-GENTLE = (
-    "training.learning_rate=0.00003",
-    "training.layer_decay=1",
-    "training.label_smoothing=0",
-    "augmentation.policies={own: {crop_scale: [0.5, 1.0], brightness: 0.1, contrast: 0.1, saturation: 0.1}}",
-)
 PARTS = {
     part.name: part
     for part in (
         Part(BASE, "the training itself", "yes", (), PLAIN),
         Part("no-probe", "head by chance", "probe", ("training.soup=none",), lambda epochs, _: f"[{_tuned(epochs)}]"),
         Part("last-features", "features of the last stage alone", "of three", ("model.features=last",), PLAIN),
+        Part("no-maxima", "means of three stages alone", "means and maxima", ("model.features=stages",), PLAIN),
         Part("views", "probe on four augmented views", "one", (), _with(probe=_probe("mild", 4))),
         Part("one-rate", "one rate, 3e-4", "by depth", ("training.layer_decay=1",), PLAIN),
         Part(
@@ -131,7 +126,13 @@ PARTS = {
         Part("ema", "average of weights, 0.998", "no", (AVERAGED,), PLAIN),
         Part("soup", "greedy soup of five epochs", "no", ("training.soup=greedy",), PLAIN),
         Part("no-mean", "no mean with the probe", "mean, if better", ("training.soup=none",), PLAIN),
-        Part("gentle", "3e-5 at each depth, crops from a half, no smoothing", "no", GENTLE, _with("own")),
+        Part(
+            "gentle",
+            "1e-4, crops from a half, no mirror images, no smoothing",
+            "up to 4 epochs",
+            ("training.label_smoothing=0",),
+            _with("gentle", more=", learning_rate: 0.0001"),
+        ),
         Part("growing", "first half at three quarters of the size", "no", (), _growing),
         Part(
             "adjusted",
@@ -142,9 +143,7 @@ PARTS = {
             for_macro=True,
         ),
         Part("balanced", "balanced sampling", "no", ("training.imbalance=balanced_sampling",), PLAIN, for_macro=True),
-        Part(
-            "no-flips", "one view of a photo at test time", "photo and mirror image", ("data.test_flips=none",), PLAIN
-        ),
+        Part("flips", "photo and mirror image at test time", "the photo alone", ("data.test_flips=horizontal",), PLAIN),
         Part(
             "test-size",
             "size and crop of the test chosen on validation",

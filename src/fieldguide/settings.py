@@ -58,8 +58,10 @@ MILD = Policy(crop_scale=(0.25, 1.0), brightness=0.1, contrast=0.1, saturation=0
 STRONG = Policy(
     vertical_flip=0.2, rotation_degrees=30, brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, translation_share=0.1
 )
+GENTLE = Policy(crop_scale=(0.5, 1.0), horizontal_flip=0, brightness=0.1, contrast=0.1, saturation=0.1)
 NONE = Policy(crop_scale=None, horizontal_flip=0)
-BUILT_IN = {"standard": STANDARD, "strong": STRONG, "mild": MILD, "none": NONE}
+ITSELF = "none"  # the name of the augmentation that leaves a photo as it is
+BUILT_IN = {"standard": STANDARD, "strong": STRONG, "mild": MILD, "gentle": GENTLE, ITSELF: NONE}
 
 
 class Phase(Section):
@@ -72,7 +74,10 @@ class Phase(Section):
         "probe: the head by logistic regression on features of the frozen backbone",
     )
     views: int | None = Field(
-        default=None, ge=1, le=100, description="probe only: augmentations of each photo to take features of; null: 1"
+        default=None,
+        ge=1,
+        le=100,
+        description="probe only: of each photo, to take features of; the first of several is not augmented; null: 1",
     )
     augmentation: str = "standard"
     max_epochs: int = Field(default=15, ge=1, le=100_000, description="a probe has one")

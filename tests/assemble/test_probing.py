@@ -12,6 +12,7 @@ from fieldguide.assemble.probing import _features, _numbers, make_probe
 from fieldguide.assemble.tools import _make_features_of
 from fieldguide.model.classifier import Classifier
 from tests.model.own_backbone import OwnBackbone
+from tests.training.stages import phase
 
 PHOTOS = ("a", "b", "c", "d", "e")
 
@@ -30,7 +31,8 @@ def features(views, answers, labels=(0, 0, 0, 0, 0)):
         asked.append((photos, is_more))
         return next(answers)
 
-    return _features(lambda images: images, SimpleNamespace(views=views), 1, goes, batches, 3, len(set(labels))), asked
+    stage = phase(method="probe", views=views)
+    return _features(lambda images: images, stage, 1, goes, batches, 3, len(set(labels))), asked
 
 
 def test_it_asks_after_each_batch_and_says_where_none_is_to_come():
@@ -57,6 +59,19 @@ def test_where_the_time_is_up_it_goes_on_until_it_has_a_few_photos_of_each_class
     monkeypatch.setattr(probing, "PHOTOS_A_CLASS", 3)  # more than there are
     found, asked = features(3, ["enough"] * 3, labels=(0, 1, 0, 1, 1))
     assert (len(found[0]), found[3], len(asked)) == (5, 1, 3)
+
+
+@pytest.mark.parametrize(("views", "seen"), [(1, ["strong"]), (3, ["none", "strong", "strong"])])
+def test_the_first_of_several_views_is_the_photo_itself(views, seen):
+    asked = []
+
+    def batches(stage, epoch, first_step):
+        asked.append((stage.augmentation, epoch))
+        yield SimpleNamespace(images=torch.ones(5, 3), labels=torch.tensor([0, 1, 0, 1, 1]), files=PHOTOS)
+
+    stage = phase("strong", method="probe", views=views)
+    _features(lambda images: images, stage, 1, lambda *_: "on", batches, 1, 2)
+    assert [augmentation for augmentation, _ in asked] == seen and len({epoch for _, epoch in asked}) == views
 
 
 def test_told_to_stop_there_are_none():
@@ -111,22 +126,23 @@ def test_a_head_without_the_prior_answers_as_if_classes_were_equally_frequent():
     assert adjusted.correct != figures.correct  # the rare class is answered more often
 
 
-def test_a_probe_fits_the_head_to_the_features_that_it_takes():
+@pytest.mark.parametrize(("takes", "width"), [("stages", 3), ("stages_max", 7)])
+def test_a_probe_fits_the_head_to_the_features_that_it_takes(takes, width):
     """Classes that only an early stage tells apart: by their brightness, which the last features do not show."""
 
     class Staged(OwnBackbone):
-        stage_widths = (1, 2)
+        stage_widths, map_widths = (1, 2), (1, 3)
 
         def stage_maps(self, images):
-            return [images.mean((1, 2, 3), keepdim=True), torch.zeros(len(images), 2, 1, 1)]
+            return [images.mean((1, 2, 3), keepdim=True), torch.zeros(len(images), 3, 2, 1)]
 
         def pooled(self, features):
-            return features.flatten(1)
+            return features[:, :2, 0, 0]
 
     labels = torch.tensor([0, 1] * 20)
     images = labels.view(-1, 1, 1, 1) + 0.1 * torch.rand(40, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     batch = SimpleNamespace(images=images, labels=labels, files=tuple(f"{i:03}" for i in range(40)))
-    model = Classifier(Staged(torch.nn.Identity(), 2), torch.nn.Linear(3, 2), joins_stages=True)
+    model = Classifier(Staged(torch.nn.Identity(), 2), torch.nn.Linear(width, 2), takes)
     features_of = _make_features_of(64, contextlib.nullcontext)
     probe = make_probe(lambda *_: iter([batch]), features_of, 1, 2, 0, {}, None)
     figures = probe(model, SimpleNamespace(views=1), 1, lambda photos, is_more: "on")

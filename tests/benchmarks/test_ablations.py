@@ -12,10 +12,10 @@ from .test_accuracy import BENCHMARKS, begun
 from .test_accuracy import run as run_of_accuracy
 
 NAMES = (
-    "base", "no-probe", "last-features", "views", "one-rate", "one-low-rate", "high-rate", "head-10",
+    "base", "no-probe", "last-features", "no-maxima", "views", "one-rate", "one-low-rate", "high-rate", "head-10",
     "decay-all", "no-decay", "no-warm-up", "constant", "no-smoothing", "lean", "sgd", "norm-frozen",
     "norm-train", "standard", "last-two", "trivial", "erasing", "cutmix", "mixup", "mixed", "mixed-ema", "ema",
-    "soup", "no-mean", "gentle", "growing", "adjusted", "balanced", "no-flips", "test-size",
+    "soup", "no-mean", "gentle", "growing", "adjusted", "balanced", "flips", "test-size",
 )  # fmt: skip
 
 
@@ -31,10 +31,10 @@ def run(name, seed, right, log_loss=0.5):
     return run_of_accuracy(name, None, seed, right) | {"validation_log_loss": log_loss}
 
 
-def recipe_of(name):
+def recipe_of(name, epochs=6):
     from ablations_parts import PARTS
 
-    fields = ["model.backbone=resnet18.tv_in1k", "data.image_size_px=128", *PARTS[name].fields(6, 128)]
+    fields = ["model.backbone=resnet18.tv_in1k", "data.image_size_px=128", *PARTS[name].fields(epochs, 128)]
     return assemble.resolved(read_recipe(str(BENCHMARKS / "ablations.yaml"), fields))
 
 
@@ -52,27 +52,28 @@ def test_all_parts_are_tested():
     assert tuple(PARTS) == NAMES
 
 
-def test_the_training_itself_is_what_auto_plans():
+@pytest.mark.parametrize(("name", "epochs", "smoothing"), [("base", 6, 0.1), ("gentle", 4, 0.0)])
+def test_the_training_itself_is_what_auto_plans(name, epochs, smoothing):
     """But for what auto leaves to the plan, and for the number of epochs."""
     from fieldguide.assemble.automatic import _phases
     from fieldguide.training.budget import Planned, Task
 
-    planned = Planned(True, "all", 6, 0, 1, 1.0, 1.0)
+    planned = Planned(True, "all", epochs, 0, 1, 1.0, 1.0)
     auto = read_recipe("auto", ["model.backbone=resnet18.tv_in1k", "data.image_size_px=128", "training.batch_size=64"])
-    phases = tuple(_phases(planned, "folded", Task(100, 10, 4, True, True)))
     training = assemble.resolved(auto).training
+    phases = tuple(_phases(planned, "folded", Task(100, 10, 4, True, True), training.learning_rate))
     written = auto.model_copy(
         update={
             "training": auto.training.model_copy(
                 update={
                     "plan": None, "phases": phases, "rounds": auto.training.rounds.model_copy(update={"max_rounds": 0}),
                     "learning_rate": training.learning_rate, "layer_decay": training.layer_decay,
-                    "soup": training.soup,
+                    "soup": training.soup, "label_smoothing": smoothing,
                 }
             )
         }
     )  # fmt: skip
-    assert assemble.resolved(written) == recipe_of("base")
+    assert assemble.resolved(written) == recipe_of(name, epochs)
 
 
 def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that_both_have(tmp_path):

@@ -37,7 +37,7 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
     assert plan_of(run) == [("probe", "head", "folded", 1), ("gradient", "all", "folded", 12)]
     recipe = read_recipe(run.path / "recipe.yaml")
     assert recipe.training.plan is None and recipe.training.batch_size == 8 and recipe.training.layer_decay == 0.6
-    assert recipe.model.features == "stages" and read_description(run.path / "bundle").architecture.features == "stages"
+    assert recipe.model.features == "stages_max" == read_description(run.path / "bundle").architecture.features
     assert recipe.training.rounds.patience_epochs == recipe.training.rounds.max_epochs == 6  # each to its cosine's end
     assert set(recipe.augmentation.policies) == {"none", "mild"}
     told = capsys.readouterr().out
@@ -45,7 +45,7 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
         "plan: probe on frozen features of three stages, about" in told
         and "then the whole network for 12 epochs at 32 px" in told
     )
-    assert "rounds of 6 epochs" in told and "tested on each photo and its mirror image" in told
+    assert "rounds of 6 epochs" in told and recipe.data.test_flips == "none" and recipe.training.label_smoothing == 0.1
     probe, history = run.result["probe"], RunFolder(run.path).read_history()
     assert probe["validation"]["accuracy"] == history[0]["validation"]["accuracy"]
     assert probe["training"]["images"] == 24 and history[0]["stage"] == "probe" and not run.result["out_of_time"]

@@ -91,19 +91,3 @@ def test_an_epoch_that_time_cut_is_trained_again_by_the_recipe_that_was_left(tmp
     [repeated] = history(again)
     assert repeated["training"] == epoch["training"] and repeated["validation"] == epoch["validation"]
     assert not again.result["out_of_time"]
-
-
-@pytest.mark.parametrize(("minutes", "flips"), [(None, "horizontal"), (60, "horizontal"), (0.001, "none")])
-def test_mirrors_are_left_out_where_the_minutes_are_too_short(
-    tmp_path,
-    make_photos,
-    weights,
-    two_epochs,
-    minutes,
-    flips,
-):
-    photos = make_photos(tmp_path / "photos", UNEVEN)
-    run = train(photos, output=tmp_path / "run", weights=weights, overrides=AT_32_PX, minutes=minutes, quiet=True)
-    assert read_recipe(run.path / "recipe.yaml").data.test_flips == flips == run.result["test_time"]["flips"]
-    told = "tested on each photo and its mirror image" in run.result["plan"]
-    assert told == (flips == "horizontal")

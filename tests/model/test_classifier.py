@@ -108,6 +108,28 @@ def test_features_of_three_stages_end_with_the_backbones_own(name, width):
     assert earlier.std(dim=0).gt(0).any() and torch.isfinite(earlier).all()
 
 
+MAXIMA = {
+    "resnet18": 128 + 256 + 512,
+    "efficientnet_lite0": 40 + 112 + 1280,
+    "convnext_atto": 80 + 160 + 320,
+    "swin_tiny_patch4_window7_224": 192 + 384 + 768,
+    "mobilenetv4_conv_small_035": 24 + 32 + 336,  # its own features are made after pooling
+    "test_resnet": 48 + 192 + 96,
+}
+
+
+@pytest.mark.parametrize(("name", "width"), MAXIMA.items())
+def test_with_maxima_there_are_as_many_features_as_the_maps_have_channels_besides(name, width):
+    made = make_classifier(Architecture(name, "linear", None, 0.0, 3, "stages_max")).eval()
+    side = made.interface.preprocessing["image_size_px"] if "swin" in name else 64
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        joined, maps = made.features(images), made.interface.stage_maps(images)
+    means = sum(made.interface.stage_widths)
+    assert can_join_stages(name) and joined.shape == (2, means + width) == (2, made.head[0].in_features)
+    torch.testing.assert_close(joined[:, means:], torch.cat([each.amax((2, 3)) for each in maps], dim=1))
+
+
 def test_the_earlier_features_are_the_means_of_their_feature_maps():
     made = make_classifier(Architecture("resnet18", "linear", None, 0.0, 3, "stages")).eval()
     images, kept = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)), []

@@ -35,7 +35,7 @@ def test_the_heads_width_and_dropout_are_filled_in_by_its_kind():
     ("model", "can_join", "features"),
     [
         (Model(), True, "last"),
-        (Model(features="auto"), True, "stages"),
+        (Model(features="auto"), True, "stages_max"),
         (Model(features="auto"), False, "last"),
         (Model(features="auto", head="mlp"), True, "last"),
         (Model(features="auto", weights="none"), True, "last"),

@@ -8,6 +8,7 @@ from fieldguide.training.budget import (
     MEASURED_HEAD,
     MOST_EPOCHS,
     MOST_TO_JUDGE,
+    MOST_VIEWS,
     OPEN_ROUNDS,
     PICTURE,
     RESERVE,
@@ -46,8 +47,16 @@ def test_more_time_gives_more_epochs_up_to_the_most():
     assert counts == sorted(counts) and counts[0] == 0 and counts[-1] == MOST_EPOCHS
 
 
+def test_before_few_epochs_or_none_a_probe_sees_further_views_of_each_photo_as_far_as_they_fit():
+    counts = {seconds: planned(seconds).views for seconds in (25, 50, 75, 150, 1_000)}
+    assert counts == {25: 1, 50: 2, 75: MOST_VIEWS, 150: MOST_VIEWS, 1_000: 1}
+    assert planned(150).epochs == 3 and planned(150).is_gentle and not planned(1_000).is_gentle
+    assert plan_epochs(COSTS, TASK, None, lambda: None).views == 1
+    assert planned(100, replace(TASK, can_probe=False)).views == 1
+
+
 def test_with_hardly_time_for_the_whole_network_its_last_stages_learn():
-    seconds = 2.2 * (5_000 * 0.005 + 1) + 17
+    seconds = 2.2 * (5_000 * 0.005 + 1) + 17 + 40
     assert (planned(seconds).part, planned(seconds, part=0.0025).part) == ("all", "last_two_stages")
     assert planned(seconds, part=0.005).part == "all", "not where that brings no further epoch"
 
@@ -87,31 +96,30 @@ def test_costs_grow_with_the_pixels():
 
 def test_what_comes_after_the_steps_has_its_time_kept():
     judging = Judging(1_000, 0.002, slower=2.0)
-    reserve = judging.reserve(600, 1, 1_000)
-    assert reserve - Judging(0, 0.002).reserve(600, 1, 0) == pytest.approx(2 + 4 + 2)  # epoch, judging, pictures
-    assert judging.reserve(600, 2, 1_000) - reserve == pytest.approx(4)
-    assert judging.reserve(600, 1, 100) - reserve == pytest.approx(-0.9 * 2)
-    assert Judging(1_000, 0.002, 2.0, soup_candidates=3).reserve(600, 1, 1_000) - reserve == pytest.approx(6)
-    assert Judging(1_000, 0.002, 2.0, tried=3).reserve(600, 2, 1_000) - judging.reserve(600, 2, 1_000) == pytest.approx(
-        24
-    )
+    reserve = judging.reserve(600, 1_000)
+    assert reserve - Judging(0, 0.002).reserve(600, 0) == pytest.approx(2 + 4 + 2)  # epoch, judging, pictures
+    mirrored = Judging(1_000, 0.002, slower=4.0)
+    assert mirrored.reserve(600, 1_000) - reserve == pytest.approx(4)
+    assert judging.reserve(600, 100) - reserve == pytest.approx(-0.9 * 2)
+    assert Judging(1_000, 0.002, 2.0, soup_candidates=3).reserve(600, 1_000) - reserve == pytest.approx(6)
+    tried = Judging(1_000, 0.002, 4.0, tried=3)
+    assert tried.reserve(600, 1_000) - mirrored.reserve(600, 1_000) == pytest.approx(24)
 
 
 @pytest.mark.parametrize("seconds", [1, 20, 84, 120, 300])
 def test_however_many_validation_photos_there_are_more_than_half_of_the_time_stays_for_training(seconds):
     judging = Judging(10_000, 1 / 60, SLOWER_AS_BUILT)  # 217 s for all of them
-    views, choosing = judging.views(seconds), judging.choosing(seconds, 81, steps=True)
-    assert views == 1 and choosing == 1_000
-    assert judging.reserve(seconds, views, choosing) == pytest.approx(
+    choosing = judging.choosing(seconds, 81, steps=True)
+    assert choosing == 1_000
+    assert judging.reserve(seconds, choosing) == pytest.approx(
         RESERVE + PICTURE * 10_000 + choosing / 60 + max(0.15 * seconds, min(0.4 * seconds, 1.3 * 1_000 / 60))
     )
     fixed = RESERVE + PICTURE * 10_000 + choosing / 60
-    assert judging.reserve(seconds, views, choosing) - fixed <= MOST_TO_JUDGE * seconds + 1e-9
+    assert judging.reserve(seconds, choosing) - fixed <= MOST_TO_JUDGE * seconds + 1e-9
 
 
-def test_mirrors_and_all_photos_are_left_out_only_where_time_is_short():
-    judging = Judging(1_000, 0.01, slower=1.5)  # 10 s a pass, 30 s with mirrors
-    assert [judging.views(seconds) for seconds in (None, 150, 149)] == [2, 2, 1]
+def test_a_part_of_the_photos_chooses_only_where_time_is_short():
+    judging = Judging(1_000, 0.01, slower=1.5)  # 10 s a pass
     assert [judging.choosing(seconds, 20, steps=False) for seconds in (None, 200, 199)] == [1_000, 1_000, 50]
     assert judging.choosing(100, 200, steps=False) == 200 and judging.choosing(100, 20, steps=True) == 1_000
     assert Judging(300, 1.0).choosing(10, 20, steps=True) == 300

@@ -14,9 +14,9 @@ from fieldguide.errors import UsageError, counted, duration
 from fieldguide.model import backbone as backbones
 from fieldguide.model.classifier import Classifier, demand_image_size
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SizedRecipe
-from fieldguide.recipe.resolve import PROBE, with_plan, with_sizes
+from fieldguide.recipe.resolve import GENTLE, GENTLER, PROBE, with_plan, with_sizes
 from fieldguide.recipe.schema import AUTO
-from fieldguide.settings import BatchNorm, Flips, Phase, Rounds
+from fieldguide.settings import BatchNorm, Phase, Rounds
 from fieldguide.training.budget import (
     MOST_EPOCHS,
     MOST_EPOCHS_FROM_SCRATCH,
@@ -38,7 +38,6 @@ from fieldguide.training.plan import Pace
 from fieldguide.world import slowness
 
 VIEWS = {"none": 1, "horizontal": 2}
-FLIPS: dict[int, Flips] = {1: "none", 2: "horizontal"}
 PARTS = {"all": "the whole network", "last_two_stages": "its last two stages"}
 
 
@@ -86,21 +85,19 @@ class Planner:
         if outlook.seconds_left is None or len(sides) == 1:
             return sides[-1]
         costs = self.speed.costs(MEASURED_SIDE_PX if MEASURED_SIDE_PX in sides else sides[0])
-        left, task, _ = self._outlook(costs.forward, outlook, steps=True)
+        left, task = self._outlook(costs.forward, outlook, steps=True)
         return choose_side(sides, costs, task, left)
 
     def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...], Pace]:
         """A recipe of `with_sizes` with its phases and rounds, the plan in sentences, and the pace that it expects."""
-        planned, choosing, views = self._plan(recipe.data.image_size_px, outlook)
+        planned, choosing = self._plan(recipe.data.image_size_px, outlook)
         planned = bounded(planned, recipe.training.max_epochs, recipe.training.rounds.max_rounds)
-        phases = _phases(planned, self.speed.batch_norm, self.task)
+        phases = _phases(planned, self.speed.batch_norm, self.task, recipe.training.learning_rate)
         epochs = planned.round_epochs  # none is cut short, since the cosine ends at 0
         rounds = Rounds(max_rounds=planned.rounds, max_epochs=epochs, patience_epochs=epochs)
         part = None if choosing == self.task.validation_images else choosing
-        made = with_plan(recipe, phases, rounds, FLIPS[views], part)
+        made = with_plan(recipe, phases, rounds, part)
         told = told_plan(planned, made, self.task)
-        if views > 1:
-            told += ("tested on each photo and its mirror image",)
         if part is not None:
             what = "the epoch is chosen" if planned.epochs else "the probe is validated"
             told += (f"{what} on {part:,} of {self.task.validation_images:,} validation photos, stratified by class",)
@@ -109,28 +106,27 @@ class Planner:
             most = min(most, planned.epochs)
         return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most)
 
-    def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int, int]:
-        """The plan, how many photos choose the epoch, and in how many views a photo is judged at the end."""
+    def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int]:
+        """The plan, and how many photos choose the epoch."""
         forward = self.speed.forward(side)
         if self._has_no_time_for_steps(side, outlook):  # so they need not be measured
-            left, task, views = self._outlook(forward, outlook, steps=False)
-            return plan_epochs(Costs(side, forward, math.inf), task, left, lambda: None), task.validation_images, views
+            left, task = self._outlook(forward, outlook, steps=False)
+            return plan_epochs(Costs(side, forward, math.inf), task, left, lambda: None), task.validation_images
         costs = self.speed.costs(side)
-        left, task, views = self._outlook(forward, outlook, steps=True)
-        return plan_epochs(costs, task, left, lambda: self.speed.part_step(side)), task.validation_images, views
+        left, task = self._outlook(forward, outlook, steps=True)
+        return plan_epochs(costs, task, left, lambda: self.speed.part_step(side)), task.validation_images
 
     def _has_no_time_for_steps(self, side: int, outlook: Outlook) -> bool:
-        left, task, _ = self._outlook(self.speed.forward(side), outlook, steps=False)
+        left, task = self._outlook(self.speed.forward(side), outlook, steps=False)
         return has_no_time_for_steps(self.speed.forward(side), task, left)
 
-    def _outlook(self, forward: float, outlook: Outlook, *, steps: bool) -> tuple[float | None, Task, int]:
-        """Seconds for training, the task, and views: as the recipe says, else what fits into the time left."""
+    def _outlook(self, forward: float, outlook: Outlook, *, steps: bool) -> tuple[float | None, Task]:
+        """Seconds for training, and the task with the validation photos of each epoch."""
         seconds, judging = outlook.seconds(), self._judging(self.recipe, forward)
         part = self.recipe.training.validation_photos or judging.choosing(seconds, self.task.num_classes, steps=steps)
-        views = VIEWS.get(self.recipe.data.test_flips) or judging.views(seconds)
         task = replace(self.task, validation_images=min(part, judging.images))
-        left = None if seconds is None else seconds - judging.reserve(seconds, views, task.validation_images)
-        return left, task, views
+        left = None if seconds is None else seconds - judging.reserve(seconds, task.validation_images)
+        return left, task
 
     def most_seconds(self, recipe: PlannedRecipe, outlook: Outlook) -> float | None:
         """How long the epochs of this plan may take together; None: as long as they need."""
@@ -138,7 +134,7 @@ class Planner:
             return None
         judging = self._judging(recipe, self.speed.forward(recipe.data.image_size_px))
         choosing = min(recipe.training.validation_photos or judging.images, judging.images)
-        return max(0.0, seconds - judging.reserve(seconds, VIEWS[recipe.data.test_flips], choosing))
+        return max(0.0, seconds - judging.reserve(seconds, choosing))
 
     def _judging(self, recipe: ResolvedRecipe, forward: float) -> Judging:
         data = recipe.data
@@ -146,7 +142,7 @@ class Planner:
         return Judging(
             self.task.validation_images,
             forward,
-            SLOWER_AS_BUILT if self.speed.precision == "fp32" else SLOWER_IN_FP32,
+            (SLOWER_AS_BUILT if self.speed.precision == "fp32" else SLOWER_IN_FP32) * VIEWS[data.test_flips],
             2 if recipe.training.soup == "probe" else recipe.training.soup_candidates or 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,
@@ -163,14 +159,17 @@ def bounded(planned: Planned, max_epochs: int | None, max_rounds: int) -> Planne
     return replace(planned, epochs=epochs, rounds=min(rounds, left // planned.round_epochs))
 
 
-def _phases(planned: Planned, batch_norm: BatchNorm, task: Task) -> list[Phase]:
-    found = []
+def _phases(planned: Planned, batch_norm: BatchNorm, task: Task, learning_rate: float) -> list[Phase]:
+    found, tunes = [], "mild" if task.is_pretrained else "standard"
     if planned.probe:
-        found.append(Phase(name=PROBE, method="probe", augmentation="none", batch_norm=batch_norm))
+        augmentation = GENTLE if planned.views > 1 else "none"
+        views = planned.views
+        found.append(Phase(name=PROBE, method="probe", augmentation=augmentation, views=views, batch_norm=batch_norm))
     if planned.epochs:
         found.append(
             Phase(
-                augmentation="mild" if task.is_pretrained else "standard",
+                augmentation=GENTLE if planned.is_gentle else tunes,
+                learning_rate=float(f"{learning_rate * GENTLER:.3g}") if planned.is_gentle else None,
                 max_epochs=planned.epochs,
                 trainable=planned.part,
                 batch_norm=batch_norm,
@@ -204,8 +203,9 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
         short = (
             f"; the time is about {duration(late)} too short even for this, so training ends late" if late > 0 else ""
         )
-        joined = " of three stages" if recipe.model.features == "stages" else ""
-        lines.append(f"probe on frozen features{joined}{about} {duration(planned.probe_seconds)}{short}")
+        joined = "" if recipe.model.features == "last" else " of three stages"
+        views = f" in {planned.views} views of each photo" if planned.views > 1 else ""
+        lines.append(f"probe on frozen features{joined}{views}{about} {duration(planned.probe_seconds)}{short}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"
         takes = duration(planned.epochs * planned.epoch_seconds)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fieldguide.model.classifier import Classifier
+from fieldguide.settings import ITSELF
 from fieldguide.training.plan import Stage
 from fieldguide.training.probe import Features, Labels, Probe, fit_probe
 from fieldguide.training.state import Scores
@@ -69,6 +70,8 @@ def _features(
 ) -> tuple[Features, Labels, list[str], int] | None:
     """(rows, features), (rows,), the files of a view and the number of views; None if told to stop.
 
+    The first of several views is the photo itself, without augmentation.
+
     If time runs out, a view that is not complete is left out, unless it is the only one: then it goes on until it has a
     few photos of each class, which come first.
     """
@@ -76,7 +79,8 @@ def _features(
     views = stage.views or 1
     for view in range(views):
         pieces, labels, files, is_whole, is_enough = [], [], list[str](), True, False
-        for done, batch in enumerate(batches(stage, epoch + VIEW * view, 0), start=1):
+        seen = stage if view or views == 1 else stage.model_copy(update={"augmentation": ITSELF})
+        for done, batch in enumerate(batches(seen, epoch + VIEW * view, 0), start=1):
             pieces.append(features_of(batch.images))
             labels.append(batch.labels.cpu())
             files += batch.files

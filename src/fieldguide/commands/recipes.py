@@ -42,7 +42,7 @@ def describe_model(recipe: Recipe, num_classes: int) -> list[str]:
     full = assemble.resolved(recipe)
     model = make_on_meta(assemble.architecture(full, num_classes))
     counts, features = count_parameters(model), model.num_features
-    name = recipe.model.backbone + (", three stages" if model.joins_stages else "")
+    name = recipe.model.backbone + ("" if model.takes == "last" else ", three stages")
     size = full.data.image_size_px or "side"
     lines = [f"model for {num_classes} classes:"]
     rows = [

@@ -31,14 +31,14 @@ class _Parted(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.interface = classifier.interface
-        self.joins_stages = classifier.joins_stages
+        self.takes = classifier.takes
         self.last_map = nn.Identity()
         self.head = classifier.head
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        if self.joins_stages:
+        if self.takes != "last":
             *earlier, last = self.interface.stage_maps(images)
-            features = self.interface.joined([*earlier, self.last_map(last)])
+            features = self.interface.joined([*earlier, self.last_map(last)], with_maxima=self.takes == "stages_max")
         else:
             features = self.interface.pooled(self.last_map(self.interface.feature_map(images)))
         logits: torch.Tensor = self.head(features)

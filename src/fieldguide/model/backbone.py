@@ -167,7 +167,9 @@ class TimmBackbone(Backbone):
         # Swin and its kin keep channels last; timm says so.
         self._is_channels_last = getattr(self.network, "output_fmt", "NCHW") == "NHWC"
         self._taken = _stages_taken(self.network)
-        self.stage_widths = (*self._taken.values(), self.num_features) if self._taken else ()
+        if self._taken:
+            self.stage_widths = (*self._taken.values(), self.num_features)
+            self.map_widths = (*self._taken.values(), int(getattr(self.network, "num_features", 0)))
 
     def stages(self) -> list[list[str]]:
         """As timm groups the parameters; where it does not, by the modules that it takes features from."""

@@ -26,19 +26,23 @@ class Architecture:
     head_width: int | None
     head_dropout: float
     num_classes: int
-    features: str = "last"  # what the head takes: `last`, the backbone's pooled features; `stages`, several joined
+    features: str = "last"  # what the head takes, one of `FEATURES`
     image_size_px: int | None = None
 
 
 class Classifier(nn.Module):
-    """Images to logits: `head(features(images))`; `interface` answers what is asked of the backbone besides."""
+    """Images to logits: `head(features(images))`; `interface` answers what is asked of the backbone besides.
 
-    def __init__(self, backbone: Backbone, head: nn.Module, *, joins_stages: bool = False) -> None:
+    `takes` is one of `FEATURES`: `last`, the backbone's pooled features; `stages`, those of several stages joined;
+    `stages_max`, with the largest value of each channel besides the mean.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, takes: str = "last") -> None:
         super().__init__()
         self.interface = backbone
         self.backbone = backbone.network
         self.head = head
-        self.joins_stages = joins_stages
+        self.takes = takes
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width) float, normalised, to (batch, num_classes) logits."""
@@ -47,15 +51,16 @@ class Classifier(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """(batch, 3, height, width) float, normalised, to what the head takes: (batch, features)."""
-        if self.joins_stages:
-            return self.interface.joined(self.interface.stage_maps(images))
+        if self.takes != "last":
+            maps = self.interface.stage_maps(images)
+            return self.interface.joined(maps, with_maxima=self.takes == "stages_max")
         found: torch.Tensor = self.backbone(images)
         return found
 
     @property
     def num_features(self) -> int:
         """How many features the head takes."""
-        return sum(self.interface.stage_widths) if self.joins_stages else self.interface.num_features
+        return _width(self.interface, self.takes)
 
 
 class UpToHead(nn.Module):
@@ -77,19 +82,22 @@ def make_classifier(architecture: Architecture) -> Classifier:
         UsageError: there is no such backbone, or its stages cannot be joined.
     """
     backbone = make_backbone(architecture.backbone, architecture.image_size_px)
-    joins = architecture.features == "stages"
-    if joins and not backbone.stage_widths:
+    if architecture.features != "last" and not backbone.stage_widths:
         raise UsageError(
             f"model.features: {architecture.backbone} has no feature maps of several sizes to join; use last or auto"
         )
     head = make_head(
         architecture.head,
-        sum(backbone.stage_widths) if joins else backbone.num_features,
+        _width(backbone, architecture.features),
         architecture.num_classes,
         architecture.head_width,
         architecture.head_dropout,
     )
-    return Classifier(backbone, head, joins_stages=joins)
+    return Classifier(backbone, head, architecture.features)
+
+
+def _width(backbone: Backbone, takes: str) -> int:
+    return backbone.num_features if takes == "last" else backbone.joined_width(with_maxima=takes == "stages_max")
 
 
 @functools.cache
@@ -100,8 +108,10 @@ def can_join_stages(backbone: str) -> bool:
             made = make_backbone(backbone)
             side = made.preprocessing["image_size_px"]
             made.network.eval()
-            widths = made.joined(made.stage_maps(torch.empty(2, 3, side, side))).shape if made.stage_widths else ()
-            return widths == (2, sum(made.stage_widths))
+            if not made.stage_widths:
+                return False
+            joined = made.joined(made.stage_maps(torch.empty(2, 3, side, side)), with_maxima=True)
+            return joined.shape == (2, made.joined_width(with_maxima=True))
     except Exception:  # each network complains in its own way; then its last features are what a head takes
         return False
 

@@ -17,6 +17,7 @@ class Backbone(abc.ABC):
         preprocessing: of its pretraining: image_size_px, crop_share, interpolation, mean, std.
         stage_widths: features of each of its last stages that can be joined, the last being `num_features`; empty if
             they cannot.
+        map_widths: channels of the maps of those stages; that of the last one may differ from `num_features`.
         built_for_px: the only image size that it takes; None: it takes several.
     """
 
@@ -24,19 +25,30 @@ class Backbone(abc.ABC):
     num_features: int
     preprocessing: dict[str, Any]
     stage_widths: tuple[int, ...] = ()
+    map_widths: tuple[int, ...] = ()
     built_for_px: int | None = None
 
     def stage_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Each (batch, channels, rows, columns): those before the last feature map, then it, in one forward pass.
 
-        Their channels are `stage_widths`, but the last map is as `feature_map` gives it.
+        Their channels are `map_widths`; the last map is as `feature_map` gives it.
         """
         raise NotImplementedError("this backbone has no stages to take features from")
 
-    def joined(self, maps: list[torch.Tensor]) -> torch.Tensor:
-        """The means of the earlier maps over their cells, then `pooled` of the last: (batch, sum of widths)."""
+    def joined(self, maps: list[torch.Tensor], *, with_maxima: bool) -> torch.Tensor:
+        """The means of the earlier maps over their cells, then `pooled` of the last: (batch, `joined_width`).
+
+        With maxima, the largest value of each channel of each map as well.
+        """
         *earlier, last = maps
-        return torch.cat([*(each.mean(dim=(2, 3)) for each in earlier), self.pooled(last)], dim=1)
+        parts = [*(each.mean(dim=(2, 3)) for each in earlier), self.pooled(last)]
+        if with_maxima:
+            parts += [each.amax(dim=(2, 3)) for each in maps]
+        return torch.cat(parts, dim=1)
+
+    def joined_width(self, *, with_maxima: bool) -> int:
+        """How many features `joined` gives."""
+        return sum(self.stage_widths) + with_maxima * sum(self.map_widths)
 
     @abc.abstractmethod
     def stages(self) -> list[list[str]]:

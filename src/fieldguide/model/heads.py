@@ -3,7 +3,7 @@
 from torch import nn
 
 HEADS = ("linear", "bottleneck", "mlp")
-FEATURES = ("last", "stages")  # what a head takes
+FEATURES = ("last", "stages", "stages_max")  # what a head takes; see `Classifier`
 
 
 def make_head(kind: str, num_features: int, num_classes: int, width: int | None, dropout: float) -> nn.Sequential:

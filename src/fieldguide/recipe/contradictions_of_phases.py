@@ -36,7 +36,7 @@ def _of_a_plan(recipe: Recipe) -> Iterator[Contradiction]:
                 f"training.{name} would be ignored, because training.plan is auto and writes its own; leave "
                 f"training.{name} out, or set training.plan to null",
             )
-    takes = ("standard",) if recipe.model.weights == "none" else ("none", "mild")
+    takes = ("standard",) if recipe.model.weights == "none" else ("none", "mild", "gentle")
     for name in recipe.augmentation.policies:
         if name not in takes:
             yield Contradiction(

@@ -7,13 +7,13 @@ works wherever an earlier one does, and its YAML reads back as a `Recipe`.
 from typing import Literal
 
 from fieldguide.recipe.schema import Augmentation, Data, Interpolation, Model, Recipe, Split, Three, Training
-from fieldguide.settings import Flips, ResolvedPhase, ResolvedRounds
+from fieldguide.settings import ResolvedPhase, ResolvedRounds
 
 
 class ResolvedModel(Model):
     """The network, with its head's dropout and what the head takes."""
 
-    features: Literal["last", "stages"]
+    features: Literal["last", "stages", "stages_max"]
     head_dropout: float
 
 
@@ -76,16 +76,11 @@ class SizedRecipe(ResolvedRecipe):
     training: SizedTraining
 
 
-class PlannedData(SizedData):
-    """The preprocessing, also at test time."""
-
-    test_flips: Flips
-
-
 class PlannedTraining(SizedTraining):
     """The method with its phases and rounds."""
 
     plan: None
+    label_smoothing: float
     mixup_alpha: float
     cutmix_alpha: float
     phases: tuple[ResolvedPhase, ...]
@@ -95,7 +90,6 @@ class PlannedTraining(SizedTraining):
 class PlannedRecipe(SizedRecipe):
     """A recipe in which only what the machine decides is open."""
 
-    data: PlannedData
     training: PlannedTraining
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from fieldguide.recipe import lives
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
 from fieldguide.recipe.schema import Data, Model, Plateau, Recipe
-from fieldguide.settings import Flips, Phase, ResolvedPhase, ResolvedRounds, Rounds, Section
+from fieldguide.settings import ITSELF, Phase, ResolvedPhase, ResolvedRounds, Rounds, Section
 
 Kind = TypeVar("Kind", bound=Section)
 
@@ -19,7 +19,9 @@ IMBALANCE = {"accuracy": "none", "macro_accuracy": "logit_adjustment"}
 CACHE_SIDE_FACTOR = 2
 LEARNING_RATE, LAYER_DECAY = 1e-3, 1.0
 PLANNED_LEARNING_RATE, PLANNED_LAYER_DECAY = 3e-4, 0.6  # of fine-tuning; EXPERIMENTS.md says how chosen
-PROBE = "probe"
+GENTLER = 1 / 3  # times the rate, for the few epochs of `GENTLE`
+PROBE, GENTLE = "probe", "gentle"
+SMOOTHING = 0.1  # of a plan's labels, but not in its few epochs of `GENTLE`
 OF_A_MACHINE = ("micro_batch_size", "precision", "compile")
 MIXED_FROM_EPOCHS = 20  # of fine-tuning; EXPERIMENTS.md says what it brought
 MIXED = {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "mix_probability": 0.5}
@@ -70,31 +72,34 @@ def with_plan(
     recipe: SizedRecipe,
     phases: Sequence[Phase],
     rounds: Rounds,
-    flips: Flips = "horizontal",
     validation_photos: int | None = None,
 ) -> PlannedRecipe:
     """The recipe with these phases and rounds, only the augmentations they use, and no minutes: the plan is made.
 
-    `flips` and `validation_photos` are taken where the recipe leaves them open.
+    `validation_photos` are taken where the recipe leaves them open.
     """
     training, size = recipe.training, recipe.data.image_size_px
     rounds = _as(ResolvedRounds, rounds, augmentation=rounds.augmentation or phases[-1].augmentation)
+    smoothing = 0.0
     if training.plan == "auto":
         mixing = planned_mixing(recipe, phases) | {"max_minutes": None}
+        smoothing = 0.0 if any(phase.augmentation == GENTLE for phase in phases) else SMOOTHING
     else:
         mixing = {"mixup_alpha": training.mixup_alpha or 0.0, "cutmix_alpha": training.cutmix_alpha or 0.0}
     filled = tuple(_phase(phase, training.learning_rate, size) for phase in phases)
     named = dict.fromkeys([*(phase.augmentation for phase in phases), rounds.augmentation])
-    own, data = recipe.augmentation, recipe.data
+    if any((phase.views or 1) > 1 for phase in phases):
+        named |= {ITSELF: None}
+    own = recipe.augmentation
     return _as(
         PlannedRecipe,
         recipe,
-        data=_as(lives.PlannedData, data, test_flips=flips if data.test_flips == "auto" else data.test_flips),
         augmentation=_as(lives.ResolvedAugmentation, own, policies={name: own.known()[name] for name in named}),
         training=_as(
             lives.PlannedTraining,
             training,
             plan=None,
+            label_smoothing=smoothing if training.label_smoothing is None else training.label_smoothing,
             validation_photos=training.validation_photos or validation_photos,
             phases=filled,
             rounds=rounds,
@@ -125,7 +130,7 @@ def settled_as(recipe: ResolvedRecipe, other: ResolvedRecipe) -> ResolvedRecipe:
             recipe, size, recipe.training.batch_size or other.training.batch_size, caches=other.data.cache_side_px != 0
         )
         made = other.training
-        recipe = with_plan(sized, made.phases, made.rounds, other.data.test_flips, made.validation_photos)
+        recipe = with_plan(sized, made.phases, made.rounds, made.validation_photos)
     open_ones = {name for name in OF_A_MACHINE if dict(recipe.training)[name] in (None, "auto")}
     taken = {name: value for name, value in other.training if name in open_ones}
     data, settled = recipe.data, {}
@@ -178,7 +183,7 @@ def _as(kind: type[Kind], section: Section, **settled: Any) -> Kind:
 
 def _model(model: Model, *, can_join: bool) -> lives.ResolvedModel:
     joins = can_join and model.head == "linear" and model.weights != "none"
-    features = ("stages" if joins else "last") if model.features == "auto" else model.features
+    features = ("stages_max" if joins else "last") if model.features == "auto" else model.features
     width, dropout = model.head_width or HEAD_WIDTH[model.head], _default(model.head_dropout, HEAD_DROPOUT[model.head])
     return _as(lives.ResolvedModel, model, features=features, head_width=width, head_dropout=dropout)
 

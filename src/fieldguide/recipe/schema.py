@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from fieldguide.recipe import accepted
-from fieldguide.settings import BUILT_IN, Phase, Policy, Rate, Rounds, Section
+from fieldguide.settings import BUILT_IN, Flips, Phase, Policy, Rate, Rounds, Section
 
 AUTO = "auto"  # what is decided later: a backbone, a plan, the range of values
 HeadKind = Literal["linear", "bottleneck", "mlp"]
@@ -32,10 +32,11 @@ class Model(Section):
         min_length=1,
         description="hub, none, a .safetensors or .pth file, an earlier run; for backbone auto a folder of files, too",
     )
-    features: Literal["last", "stages", "auto"] = Field(
+    features: Literal["last", "stages", "stages_max", "auto"] = Field(
         default="last",
         description="what the head takes; last: the backbone's pooled features; stages: those and the means of the two "
-        "maps before, at the same cost; auto: stages for a linear head on pretrained weights, where it has such maps",
+        "maps before, at the same cost; stages_max: the maxima of all three as well; auto: stages_max, for a linear "
+        "head on pretrained weights where there are such maps",
     )
     head: HeadKind = "linear"
     head_width: int | None = Field(default=None, ge=1, le=65_536, description="null: 1024 for bottleneck, 512 for mlp")
@@ -65,10 +66,9 @@ class Data(Section):
         description="crop_share after the training; auto: the best on validation of crop_share, 0.875, 0.95 and 1; "
         "null: crop_share",
     )
-    test_flips: Literal["none", "horizontal", "auto"] = Field(
+    test_flips: Flips = Field(
         default="none",
-        description="after the training; horizontal: logits are the mean over a photo and its mirror image, "
-        "in twice the time; auto: horizontal, unless a plan's minutes are too short for it",
+        description="after the training; horizontal: the mean over a photo and its mirror image, in twice the time",
     )
     cache_side_px: int | None = Field(
         default=None,
@@ -142,7 +142,7 @@ class Augmentation(Section):
         default=None, description="null: fused for execution fast, reference (torchvision's own) for exact"
     )
     policies: dict[str, Policy] = Field(
-        default={}, description="your own, beside standard, strong, mild and none, or in their place"
+        default={}, description="your own, beside standard, strong, mild, gentle and none, or in their place"
     )
 
     def policy(self, name: str) -> Policy | None:
@@ -217,7 +217,7 @@ class Training(Section):
     head_learning_rate_factor: float = Field(
         default=1.0, gt=0, le=10_000, description="the head learns at this times the rate of the last stage"
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1, description="null: 0, or what a plan chooses")
     mixup_alpha: Alpha | None = Field(
         default=None,
         description="MixUp: each photo's share is drawn from Beta(alpha, alpha); 0: off; null: off, or if both are "

@@ -12,13 +12,14 @@ RESERVE, PICTURE = 7.0, 0.002  # seconds where `world.slowness` is 1; seconds pe
 SLOWER_IN_FP32 = 2.0  # judging, beside a pass in bf16
 SLOWER_AS_BUILT = 1.3  # judging, beside a pass in fp32 with channels last
 KEPT_TO_JUDGE, MOST_TO_JUDGE = 0.15, 0.4  # of the time left, also for `CHOOSING` photos; judging ends with the time
-MOST_FOR_MIRRORS = 0.2  # of the time left, to judge mirror images as well
 MOST_TO_CHOOSE = 0.05  # of the time left, for one pass over the validation photos; else a part of them chooses
 CHOOSING, CHOOSING_A_CLASS = 1_000, 10  # photos that are enough to choose an epoch
 FOLLOWING, FOLLOWING_A_CLASS = 50, 1  # photos that are enough where nothing is chosen
 FEWEST, FEWEST_A_CLASS = 100, 1  # photos that are judged at the end however little time there is
 FILLED = 0.95  # of the time left; a short measurement misses some costs
 WELL_TUNED_EPOCHS = 8  # that should fit at an image size
+MOST_VIEWS = 3  # of each photo that a probe takes, before a few epochs or none
+SHORT_EPOCHS = 4  # and fewer, after a probe, are gentle: steps at the full rate would first undo what it found
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
 MOST_CUT, SPARE = 0.1, 1.25  # planned again: of an epoch that may be cut; times the epochs left that fit to take more
 FEWEST_OF_AN_EPOCH = 0.5  # that is worth a stage
@@ -26,8 +27,8 @@ MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
-SOLVING = 1.8e-3  # seconds per photo to fit a head of 512 x 99, on two cores; one of 896 x 99 took half of it
-MEASURED_HEAD = 896 * 99 + 99  # parameters of the largest head that was measured
+SOLVING = 1.8e-3  # seconds per photo to fit a head of 512 x 99, on two cores; one of 1792 x 99 took less
+MEASURED_HEAD = 1_792 * 99 + 99  # parameters of the largest head that was measured
 SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
 SIDES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384)
 ENLARGED = 2.0  # enlarging a photo helps up to this factor
@@ -65,18 +66,14 @@ class Judging:
 
     images: int  # validation photos
     forward: float  # seconds a photo in evaluation mode
-    slower: float = SLOWER_IN_FP32  # how much longer a photo takes at the end
+    slower: float = SLOWER_IN_FP32  # how much longer a photo takes at the end, with its mirror image if that counts
     soup_candidates: int = 0  # each needs one more validation, also when time runs out
     tried: float = 0.0  # extra judgings to choose size and crop; see `judgings_to_choose`
     pages: float = RESERVE  # seconds for what is written after that
 
-    def end_seconds(self, views: int) -> float:
-        """To judge all photos at the end, each in so many views."""
-        return self.slower * views * (1 + self.tried) * self.forward * self.images
-
-    def views(self, seconds: float | None) -> int:
-        """2, the photo and its mirror image, if that takes little of the seconds left; else 1."""
-        return 2 if seconds is None or self.end_seconds(2) <= MOST_FOR_MIRRORS * seconds else 1
+    def end_seconds(self) -> float:
+        """To judge all photos at the end."""
+        return self.slower * (1 + self.tried) * self.forward * self.images
 
     def choosing(self, seconds: float | None, num_classes: int, *, steps: bool) -> int:
         """How many photos choose the epoch: all if that takes little of the seconds left; `steps`: steps follow."""
@@ -85,9 +82,9 @@ class Judging:
         least, a_class = (CHOOSING, CHOOSING_A_CLASS) if steps else (FOLLOWING, FOLLOWING_A_CLASS)
         return min(self.images, max(least, a_class * num_classes))
 
-    def reserve(self, seconds: float, views: int, choosing: int) -> float:
+    def reserve(self, seconds: float, choosing: int) -> float:
         """Seconds of those left that are needed after the last step: its validation, judging the bundle, the report."""
-        last, end = (1 + self.soup_candidates) * self.forward * choosing, self.end_seconds(views)
+        last, end = (1 + self.soup_candidates) * self.forward * choosing, self.end_seconds()
         enough = min(MOST_TO_JUDGE * max(0.0, seconds), end * CHOOSING / max(1, self.images))
         return self.pages + PICTURE * self.images + last + min(end, max(KEPT_TO_JUDGE * seconds, enough))
 
@@ -104,6 +101,12 @@ class Planned:
     probe_seconds: float  # expected, as those of an epoch
     epoch_seconds: float
     probe_share: float = 1.0  # share of the training photos that the probe has time for, at most 1
+    views: int = 1  # of each photo, for the probe
+
+    @property
+    def is_gentle(self) -> bool:
+        """Whether it has time for a few epochs only, after a probe."""
+        return self.probe and self.epochs <= SHORT_EPOCHS
 
     @property
     def seconds(self) -> float:
@@ -141,6 +144,8 @@ def choose_side(sides_px: Sequence[int], costs: Costs, task: Task, seconds: floa
 def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Callable[[], float | None]) -> Planned:
     """Probe, then as many epochs of the whole network as fit; if time is short, the last two stages or no epochs.
 
+    Before few epochs or none, the probe takes further views of each photo: for their time they gain more than steps.
+
     Args:
         costs: at the training's image size.
         seconds: left for training and its validations; None: no limit.
@@ -154,15 +159,20 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
         return Planned(probes, "all", epochs, OPEN_ROUNDS, OPEN_ROUND_EPOCHS, probe, epoch)
     left = max(0.0, FILLED * seconds - probe)
     share = min(1.0, max(0.0, seconds) / probe) if probes else 1.0
-    epochs = min(most, int(left / epoch))  # 0 if an epoch never ends
+    epochs, views = min(most, int(left / epoch)), 1  # no epochs if one never ends
+    if probes and epochs <= SHORT_EPOCHS:
+        view = _view_seconds(costs, task)
+        further = min(MOST_VIEWS - 1, int(left / view))
+        views, probe, left = 1 + further, probe + further * view, left - further * view
+        epochs = min(most, int(left / epoch))
     if task.is_pretrained and epochs < FEWEST_WHOLE_EPOCHS and (of_part := part_step()) is not None:
         shorter = _epoch_seconds(Costs(costs.side_px, costs.forward, of_part), task)
         more = min(FEWEST_WHOLE_EPOCHS, int(left / shorter))
         if more > epochs:
-            return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter, share)
+            return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter, share, views)
     if not probes:
         epochs = max(1, epochs)  # at least one epoch must start; time may cut it short
-    return Planned(probes, "all", epochs, 0, 1, probe, epoch, share)
+    return Planned(probes, "all", epochs, 0, 1, probe, epoch, share, views)
 
 
 def epochs_again(done: int, planned: float, epoch_seconds: float, seconds: float, most: int) -> float:
@@ -217,8 +227,13 @@ def fewest_judged(num_classes: int) -> int:
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:
-    solving = SOLVING * task.images * max(1.0, task.head_parameters / MEASURED_HEAD)
-    return (task.images + task.validation_images) * costs.forward * 1.1 + 1.0 + solving
+    return _view_seconds(costs, task) + task.validation_images * costs.forward * 1.1 + 1.0
+
+
+def _view_seconds(costs: Costs, task: Task) -> float:
+    """Of a view of each photo: its features, and what they add to fitting the head."""
+    solving = SOLVING * max(1.0, task.head_parameters / MEASURED_HEAD)
+    return task.images * (costs.forward * 1.1 + solving)
 
 
 def _epoch_seconds(costs: Costs, task: Task) -> float:
