@@ -16,11 +16,12 @@ BELOW_COMMANDS = {
 MAY_IMPORT = {
     "__init__": {"commands", "data/look", "deploy", "recipe", "training", "errors"},
     "__main__": {"cli"},
-    "cli": {"commands", "export_cli", "options", "recipe", "recipes_cli", "weights_cli", "errors"},
+    "cli": {"commands", "export_cli", "options", "recipe", "recipes_cli", "serve_cli", "weights_cli", "errors"},
     "options": {"commands"},
     "recipes_cli": {"commands", "options"},
     "weights_cli": {"commands", "options"},
     "export_cli": {"commands", "options"},
+    "serve_cli": {"commands", "options"},
     "commands": {"commands/exporting", "commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/trial": {"commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/exporting": {
@@ -34,6 +35,7 @@ MAY_IMPORT = {
     "assemble": {"recipe", "settings", "data", "model", "training", "world", *BASE},
     "deploy": {"model", "data/read", "world", *BASE},
     "deploy/export": {"deploy", "data/read", "export_folder", "model", "world", *BASE},
+    "deploy/server": {"deploy", "data/read", "world", *BASE},
     "training": {"settings", "world", *BASE},
     "evaluation": {"world", *BASE},
     "data/batch": {"data/augment", "data/read", "settings", "world", *BASE},
@@ -59,12 +61,16 @@ OWNERS = {
     "timm": {"model/backbone.py", "model/pretrained.py"},
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
-    "typer": {"cli.py", "export_cli.py", "options.py", "recipes_cli.py", "weights_cli.py"},
+    "typer": {"cli.py", "export_cli.py", "options.py", "recipes_cli.py", "serve_cli.py", "weights_cli.py"},
     "polars": {"data/table/read.py"},
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
     "tifffile": {"data/read/tiff.py"},
     "openvino": {"deploy/openvino_engine.py", "deploy/export/openvino_file.py"},
     "onnx": {"deploy/export/onnx_file.py"},
+    "starlette": {"deploy/server/app.py", "deploy/server/guard.py", "deploy/server/uploads.py"},
+    "uvicorn": {"deploy/server/connection.py", "deploy/server/process.py"},
+    "python_multipart": {"deploy/server/uploads.py"},
+    "prometheus_client": {"deploy/server/metrics.py"},
     "onnxruntime": {"deploy/export/onnx_file.py"},
 }
 

@@ -24,6 +24,7 @@ COMMANDS = [
     "evaluate",
     "predict",
     "export",
+    "serve",
     "experiment",
     "compare",
     "env",

@@ -25,7 +25,8 @@ SECTIONS = {
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "README.md"])
 OF_USERS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 OF_OTHER_PROGRAMS = {
-    "--shm-size",  # docker's
+    *("--shm-size", "--init", "--read-only", "--rm", "--tmpfs", "--build-arg"),  # docker's
+    "--data-binary",  # curl's
     *("--amp", "--amp-dtype", "--channels-last", "--layer-decay", "--torchcompile"),  # timm's train.py
 }
 

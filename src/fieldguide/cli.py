@@ -30,10 +30,11 @@ from fieldguide.options import (
 )
 from fieldguide.recipe import DEFAULT_RECIPE
 from fieldguide.recipes_cli import recipes_app
+from fieldguide.serve_cli import serve
 from fieldguide.weights_cli import import_checkpoint, weights_app
 
 BEGAN = time.monotonic()  # from where minutes are counted
-COMPUTE = ("train", "experiment", "predict", "evaluate", "export")  # for which the allocator matters
+COMPUTE = ("train", "experiment", "predict", "evaluate", "export", "serve")  # for which the allocator matters
 
 app = typer.Typer(
     epilog="Start with: fieldguide train PHOTOS -o runs/first",
@@ -49,6 +50,7 @@ app.command("import", epilog="Example: fieldguide import best.pth --recipe resne
     import_checkpoint
 )
 app.command(epilog="Example: fieldguide export runs/first -o exports/onnx --format onnx")(export)
+app.command(epilog="Example: fieldguide serve runs/first --port 8000")(serve)
 
 
 def _show_version(wanted: bool) -> None:

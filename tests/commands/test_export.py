@@ -106,6 +106,15 @@ def test_predict_and_evaluate_take_an_export_as_a_run(exported, run, tmp_path):
         predict([exported.path, path], photos / "test", tmp_path / "x.csv", quiet=True)
 
 
+def test_photos_that_were_loaded_before_get_the_same_answers(exported, run, make_photos, tmp_path):
+    other = make_photos(tmp_path, {"a": 2}, size=(50, 34))
+    files = [file for pair in zip(sorted((run[0] / "test" / "cat").iterdir()), sorted(other.rglob("*.png")),
+                                  strict=False) for file in pair]  # fmt: skip
+    made = load_exported(exported.path)
+    found = made.answered([made.load(file) for file in files])
+    np.testing.assert_allclose(found, [logits for _, logits, _ in made.logits(files)], atol=1e-5)
+
+
 class Spoilt(Runtime):
     """The trained model, less sure than it is."""
 

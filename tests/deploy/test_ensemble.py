@@ -52,6 +52,12 @@ def test_probabilities_are_the_mean_of_the_members_calibrated_ones_class_by_clas
     assert [answer.status == "unsure" for answer in told] == (expected.max(axis=1) < 0.6).tolist()
 
 
+def test_photos_that_were_loaded_before_get_the_same_answers(members):
+    made = Ensemble(members[:2], ["one", "other"])
+    found = made.answered([made.load(photo) for photo in PHOTOS])
+    np.testing.assert_allclose(found, [logits for _, logits, _ in made.logits(PHOTOS)], rtol=1e-6)
+
+
 def test_one_member_alone_says_what_it_says_without_an_ensemble(members):
     one, _, _ = members
     alone, within = one.predict(PHOTOS), Ensemble([one], ["one"]).predict(PHOTOS)

@@ -95,6 +95,18 @@ def test_few_photos_go_to_the_plain_model_at_once_and_build_nothing(bench):
     assert made.sentence() == "plain in fp32" and not (made._speeds.path).exists()
 
 
+def test_an_engine_that_was_chosen_for_many_stays_for_few(bench):
+    made, calls = bench(quick=0.1)
+    made.stay()
+    send(made, 1)
+    assert made.chosen == "plain"  # nothing was chosen before
+    send(made, 1, photos=4000)
+    made.stay()
+    calls["ran"].clear()
+    send(made, 2)
+    assert made.chosen == "quick" and calls["ran"] == ["quick"] * 2 and made.may_leave_plain(4)
+
+
 def test_an_unknown_number_of_photos_counts_as_few(bench):
     made, calls = bench(quick=0.1)
     made.expect(None)

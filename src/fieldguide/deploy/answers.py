@@ -110,6 +110,22 @@ class Answering(abc.ABC):
         """Which engines failed and why, as sentences."""
 
     @abc.abstractmethod
+    def stay(self) -> None:
+        """Keeps the engine that `auto` chose for the photos before, however few come at once from now on."""
+
+    @abc.abstractmethod
+    def load(self, photo: Photo) -> Any:
+        """A photo as `answered` takes it; several threads may call it.
+
+        Raises:
+            UnreadableError: with the reason, as the end of a sentence.
+        """
+
+    @abc.abstractmethod
+    def answered(self, loaded: Sequence[Any]) -> Sequence[npt.NDArray[np.float32]]:
+        """The (num_classes,) logits of photos that `load` gave, computed together; one thread may call it."""
+
+    @abc.abstractmethod
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
         """Each photo with its (num_classes,) logits as the network gave them, or with None and the reason."""
 
@@ -152,7 +168,10 @@ class Answering(abc.ABC):
         demand_threshold(unsure_below)
         if top < 1:
             raise UsageError(f"top {top}: must be 1 or more")
-        answers = self.logits(images, batch_size=batch_size)
+        return self.predictions(self.logits(images, batch_size=batch_size), top=top, unsure_below=unsure_below)
+
+    def predictions(self, answers: Iterable[Answer], *, top: int, unsure_below: float | None) -> Iterator[Prediction]:
+        """What `stream` makes of the logits of each photo."""
         return _predictions(answers, self.classes, self.temperature, top, unsure_below)
 
     def predict_proba(

@@ -46,6 +46,9 @@ class Engine(abc.ABC):
     def settle(self, name: str) -> None:  # noqa: B027
         """Lets `auto` choose what it chose before, without measuring."""
 
+    def stay(self) -> None:  # noqa: B027
+        """Keeps what `auto` chose, for all photos from now on."""
+
     def sentence(self) -> str:
         """Which engines computed so far, such as `openvino in bf16`; empty if it keeps no count."""
         return ""

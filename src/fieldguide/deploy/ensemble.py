@@ -6,11 +6,13 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.special import log_softmax, logsumexp
 
 from fieldguide.deploy.answers import Answer, Answering
 from fieldguide.deploy.counted import Counted
 from fieldguide.deploy.engines import BATCH_SIZE
+from fieldguide.deploy.photos import Photo
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import UsageError, listing
 
@@ -70,6 +72,20 @@ class Ensemble(Answering):
     def remarks(self) -> tuple[str, ...]:
         """See `Answering`, of all members."""
         return tuple(dict.fromkeys(remark for member in self.members for remark in member.remarks))
+
+    def stay(self) -> None:
+        """See `Answering`, of all members."""
+        for member in self.members:
+            member.stay()
+
+    def load(self, photo: Photo) -> tuple[torch.Tensor, ...]:
+        """See `Answering`; what each member takes."""
+        return tuple(member.load(photo) for member in self.members)
+
+    def answered(self, loaded: Sequence[tuple[torch.Tensor, ...]]) -> list[npt.NDArray[np.float32]]:
+        """See `Answering`; the logarithms of mean probabilities."""
+        of_members = [member.answered(own) for member, own in zip(self.members, zip(*loaded, strict=True), strict=True)]
+        return [self._mean(rows) for rows in zip(*of_members, strict=True)]
 
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
         """Each photo with the (num_classes,) logarithms of its mean probabilities, or with None and the reason."""

@@ -131,6 +131,19 @@ class Predictor(Answering):
         """See `Answering`."""
         return tuple(self._computing.engine.remarks)
 
+    def stay(self) -> None:
+        """See `Answering`."""
+        self._computing.engine.stay()
+
+    def load(self, photo: Photo) -> torch.Tensor:
+        """See `Answering`; (3, image_size_px, image_size_px) uint8."""
+        return self._load(photo, self._least_px if self._computing.engine.may_leave_plain(1) else None)
+
+    def answered(self, loaded: Sequence[torch.Tensor]) -> list[npt.NDArray[np.float32]]:
+        """See `Answering`."""
+        images = torch.stack(list(loaded))  # (batch, 3, image_size_px, image_size_px) uint8
+        return list(self._computing.engine.compute(normalize(images, self.preprocessing)))
+
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
         """See `Answering`."""
         engine = self._computing.engine

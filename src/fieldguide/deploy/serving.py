@@ -122,6 +122,11 @@ class Serving(Engine):
         """See `Engine`."""
         self._settled = name if name in OFFERS or name == PLAIN else ""
 
+    def stay(self) -> None:
+        """See `Engine`."""
+        if self._name is not None:
+            self._wanted = self._name
+
     def may_leave_plain(self, first_batch: int) -> bool:
         """See `Engine`."""
         return self._wanted != PLAIN and (self._wanted != AUTO or self._photos > first_batch)

@@ -88,6 +88,21 @@ class Exported(Answering):
     def settle(self, engines: Sequence[str]) -> None:
         """See `Answering`; there is one runtime."""
 
+    def stay(self) -> None:
+        """See `Answering`; there is one runtime."""
+
+    def answered(self, loaded: Sequence[Pixels]) -> list[npt.NDArray[np.float32]]:
+        """See `Answering`; photos of one size are computed together."""
+        of_size: dict[tuple[int, ...], list[int]] = {}
+        for place, pixels in enumerate(loaded):
+            of_size.setdefault(pixels.shape, []).append(place)
+        answers: dict[int, npt.NDArray[np.float32]] = {}
+        for places in of_size.values():
+            for together in _of_one_size((place, loaded[place], "") for place in places):
+                rows = self._computed([pixels for _, pixels, _ in together if pixels is not None])
+                answers |= {place: row for (place, _, _), row in zip(together, rows, strict=True)}
+        return [answers[place] for place in range(len(loaded))]
+
     def logits(self, images: Iterable[Any], *, batch_size: int = BATCH_SIZE) -> Iterator[Answer]:
         """See `Answering`."""
         loaded = prefetched(images, self._attempt, most_ahead=max(MOST_TOGETHER, cores()) + 1)
