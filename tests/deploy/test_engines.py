@@ -42,6 +42,8 @@ def test_an_engine_agrees_with_the_plain_one_and_takes_any_number_of_images(name
     engine = OFFERS[name].make(classifier, CPU, BATCH, SIDE)
     assert relative_difference(engine.compute(images), expected) <= TOLERANCE
     few = [engine.compute(images[:count]) for count in (1, 3, 4, 5)]
+    engine.ready_for_few()
+    few += [engine.compute(images[:count]) for count in (1, 3, 6)]
     for logits in few:
         assert logits.dtype == np.float32
         assert relative_difference(logits, expected[: len(logits)]) <= TOLERANCE
@@ -119,3 +121,27 @@ def test_a_missing_extra_is_said_with_what_to_do_and_only_when_asked_for(monkeyp
 def test_openvino_is_refused_on_a_gpu():
     with pytest.raises(UsageError, match=r"engine openvino: OpenVINO runs on a CPU, and the device is cuda:0"):
         demand_engine("openvino", torch.device("cuda:0"))
+
+
+def test_few_images_go_through_smaller_engines_and_nearly_full_ones_are_filled():
+    sizes = []
+
+    def engine(size):
+        def run(images):
+            assert len(images) == size
+            sizes.append(size)
+            return images.flatten(1).numpy()
+
+        return Computes(run, size)
+
+    images = torch.arange(70.0).view(70, 1, 1, 1)
+    made = InPieces(engine(32), engine)
+    for count, expected in ((3, [32]), (70, [32] * 3)):
+        np.testing.assert_array_equal(made.compute(images[:count])[:, 0], range(count))
+        assert sizes == expected
+        sizes.clear()
+    made.ready_for_few()
+    for count, expected in ((1, [1]), (7, [8]), (10, [8, 1, 1]), (28, [32]), (44, [32, 8, 1, 1, 1, 1])):
+        np.testing.assert_array_equal(made.compute(images[:count])[:, 0], range(count))
+        assert sizes == expected
+        sizes.clear()

@@ -97,14 +97,26 @@ def test_few_photos_go_to_the_plain_model_at_once_and_build_nothing(bench):
 
 def test_an_engine_that_was_chosen_for_many_stays_for_few(bench):
     made, calls = bench(quick=0.1)
-    made.stay()
+    made.ready_for_few()
     send(made, 1)
     assert made.chosen == "plain"  # nothing was chosen before
     send(made, 1, photos=4000)
-    made.stay()
+    made.ready_for_few()
     calls["ran"].clear()
     send(made, 2)
     assert made.chosen == "quick" and calls["ran"] == ["quick"] * 2 and made.may_leave_plain(4)
+
+
+def test_an_engine_that_differs_or_fails_for_few_photos_is_left(bench):
+    def fail(images):
+        raise RuntimeError("no memory")
+
+    for answers, told in ((lambda images: np.zeros((len(images), 5)), "differs from the plain"), (fail, "no memory")):
+        made, _ = bench(quick=0.1)
+        send(made, 1, photos=4000)
+        made._engines["quick"].compute = answers
+        made.ready_for_few()
+        assert made.chosen == "plain" and told in made.remarks[0] and not made.may_leave_plain(4)
 
 
 def test_an_unknown_number_of_photos_counts_as_few(bench):

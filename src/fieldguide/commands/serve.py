@@ -185,7 +185,7 @@ def _ready(predictor: Answering) -> Iterable[str]:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     answers = predictor.logits([noise] * EXPECTED_PHOTOS, batch_size=predictor.engine_batch_size)
     next(iter(answers))
-    predictor.stay()
+    predictor.ready_for_few()
     return predictor.remarks
 
 

@@ -110,8 +110,8 @@ class Answering(abc.ABC):
         """Which engines failed and why, as sentences."""
 
     @abc.abstractmethod
-    def stay(self) -> None:
-        """Keeps the engine that `auto` chose for the photos before, however few come at once from now on."""
+    def ready_for_few(self) -> None:
+        """Keeps the engine that `auto` chose for the photos before, and prepares it for few photos at once."""
 
     @abc.abstractmethod
     def load(self, photo: Photo) -> Any:

@@ -73,10 +73,10 @@ class Ensemble(Answering):
         """See `Answering`, of all members."""
         return tuple(dict.fromkeys(remark for member in self.members for remark in member.remarks))
 
-    def stay(self) -> None:
+    def ready_for_few(self) -> None:
         """See `Answering`, of all members."""
         for member in self.members:
-            member.stay()
+            member.ready_for_few()
 
     def load(self, photo: Photo) -> tuple[torch.Tensor, ...]:
         """See `Answering`; what each member takes."""

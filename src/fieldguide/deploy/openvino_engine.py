@@ -55,4 +55,5 @@ class Openvino(Engine):
 
 def openvino(classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> Engine:
     """`Openvino`, for any number of images."""
-    return InPieces(Openvino(classifier, device, batch_size, image_size_px))
+    first = Openvino(classifier, device, batch_size, image_size_px)
+    return InPieces(first, lambda size: Openvino(classifier, device, size, image_size_px))

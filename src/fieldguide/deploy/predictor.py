@@ -131,9 +131,9 @@ class Predictor(Answering):
         """See `Answering`."""
         return tuple(self._computing.engine.remarks)
 
-    def stay(self) -> None:
+    def ready_for_few(self) -> None:
         """See `Answering`."""
-        self._computing.engine.stay()
+        self._computing.engine.ready_for_few()
 
     def load(self, photo: Photo) -> torch.Tensor:
         """See `Answering`; (3, image_size_px, image_size_px) uint8."""

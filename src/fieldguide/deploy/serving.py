@@ -20,6 +20,7 @@ from fieldguide.world import fastest_precision
 AUTO, PLAIN = "auto", "plain"
 TOLERANCE = 0.05  # of the range of a photo's plain logits
 TIMED_CALLS = 2
+FEW = 9  # a piece of 8 and one of 1
 
 
 @dataclass(frozen=True)
@@ -122,10 +123,22 @@ class Serving(Engine):
         """See `Engine`."""
         self._settled = name if name in OFFERS or name == PLAIN else ""
 
-    def stay(self) -> None:
-        """See `Engine`."""
-        if self._name is not None:
-            self._wanted = self._name
+    def ready_for_few(self) -> None:
+        """See `Engine`; what is built for it is compared with the plain engine, as ever."""
+        if self._name is None:
+            return
+        name, side = self._name, self._image_size_px
+        self._wanted = name
+        if name != PLAIN:
+            noise = torch.randn(FEW, 3, side, side, generator=torch.Generator().manual_seed(0))
+            try:
+                self._engines[name].ready_for_few()
+            except Exception as error:  # each engine fails in its own way
+                self._refuse(name, f"cannot take few photos ({_first_line(error)})")
+            else:
+                self._ready(name, noise, self._plain.compute(noise))
+            if name not in self._engines:
+                self._wanted = self._name = PLAIN
 
     def may_leave_plain(self, first_batch: int) -> bool:
         """See `Engine`."""

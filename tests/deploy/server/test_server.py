@@ -209,12 +209,12 @@ def test_an_answer_that_nobody_takes_does_not_stay(gate):
     from tests.deploy.made_up import Computes
 
     many = Predictor(
-        Computes(lambda images: np.zeros((len(images), 40_000), np.float32)), [f"class {n}" for n in range(40_000)],
+        Computes(lambda images: np.zeros((len(images), 15_000), np.float32)), [f"class {n}" for n in range(15_000)],
         Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.25,) * 3),
     )  # fmt: skip
     with served(many, limits={"head_seconds": 0.5}) as server:
         body = form([("x", jpeg(1))] * 20)
-        head = head_of("/predict?top=40000", Content_Length=len(body), Content_Type="multipart/form-data; boundary=xyz")
+        head = head_of("/predict?top=15000", Content_Length=len(body), Content_Type="multipart/form-data; boundary=xyz")
         with socket.create_connection(("127.0.0.1", server.port)) as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             deaf.sendall(head + body)

@@ -88,7 +88,7 @@ class Exported(Answering):
     def settle(self, engines: Sequence[str]) -> None:
         """See `Answering`; there is one runtime."""
 
-    def stay(self) -> None:
+    def ready_for_few(self) -> None:
         """See `Answering`; there is one runtime."""
 
     def answered(self, loaded: Sequence[Pixels]) -> list[npt.NDArray[np.float32]]:

@@ -17,6 +17,7 @@ from fieldguide.errors import counted
 from fieldguide.world import cores
 
 AHEAD_BATCHES = 2  # decoded and not computed yet
+FILL_SECONDS = 0.03  # that a decoded photo waits for others to be computed with
 SMOOTHED = 0.2  # the share of the newest batch in the photos per second
 
 
@@ -78,6 +79,7 @@ class Batching:
         self._tell, self._computed = tell, computed
         self._batch_size = predictor.engine_batch_size
         self._is_stopping = False
+        self._undecoded, self._counting = 0, threading.Lock()
         self._ahead = threading.Semaphore(AHEAD_BATCHES * self._batch_size)
         self._ready: queue.SimpleQueue[tuple[Asked, int, Any] | None] = queue.SimpleQueue()
         self._remarks: set[str] = set(predictor.remarks)
@@ -121,12 +123,21 @@ class Batching:
         self.demand_room(len(photos))
         asked = Asked(photos, top, self._loop.create_future())
         self.waiting += len(photos)
+        with self._counting:
+            self._undecoded += len(photos)
         for place in range(len(photos)):
             self._decoding.submit(self._decode, asked, place)
         return asked
 
     def _decode(self, asked: Asked, place: int) -> None:
         """On a thread of the pool."""
+        try:
+            self._decode_or_answer(asked, place)
+        finally:
+            with self._counting:
+                self._undecoded -= 1
+
+    def _decode_or_answer(self, asked: Asked, place: int) -> None:
         photo = asked.photos[place]
         if asked.is_dropped or photo is None:
             self._answer([(asked, place, None)])
@@ -151,9 +162,15 @@ class Batching:
     def _compute(self) -> None:
         """The computing thread."""
         while (first := self._ready.get()) is not None:
-            batch = [first]
+            batch, end = [first], time.monotonic() + FILL_SECONDS
             with contextlib.suppress(queue.Empty):
-                while len(batch) < self._batch_size and (more := self._ready.get_nowait()) is not None:
+                while len(batch) < self._batch_size:
+                    # where more photos are being decoded, they come soon, and a fuller batch takes less per photo
+                    patience = end - time.monotonic() if self._undecoded else 0
+                    more = self._ready.get(block=patience > 0, timeout=max(patience, 0))
+                    if more is None:
+                        self._ready.put(None)
+                        break
                     batch.append(more)
             self._compute_batch(batch)
 
