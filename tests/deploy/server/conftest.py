@@ -6,6 +6,7 @@ import io
 import json
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -39,9 +40,14 @@ def gate():
     return Gate()
 
 
+def predictor_of(gate):
+    """A predictor of colours; photos of over a megapixel are bombs to it."""
+    return Predictor(Computes(gate, batch_size=8), CLASSES, PREPROCESSING, max_megapixels=1)
+
+
 @pytest.fixture
 def predictor(gate):
-    return Predictor(Computes(gate, batch_size=8), CLASSES, PREPROCESSING, max_megapixels=1)
+    return predictor_of(gate)
 
 
 def jpeg(number, size=(40, 30)):
@@ -106,3 +112,35 @@ def served(predictor, **options):
     finally:
         running.stop(lambda: False)
         own.close()
+
+
+def until(condition, seconds=10):
+    """Waits for what another thread does."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+def head_of(path="/predict", **headers):
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: localhost",
+        *(f"{name.replace('_', '-')}: {v}" for name, v in headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def raw(port, *pieces, pause=0.0, half=False):
+    """What a socket gets back that sends these bytes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for piece in pieces:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer came before the end
+                connection.sendall(piece)
+            time.sleep(pause)
+        got = b""
+        while piece := connection.recv(65536):
+            got += piece
+            if not half and b"\r\n\r\n" in got and got.endswith(b"}"):
+                break
+        return got

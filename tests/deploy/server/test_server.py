@@ -1,33 +1,20 @@
 """What clients get from a server: answers that are `predict`'s, and for each fault a reason."""
 
-import base64
 import contextlib
-import io
 import json
 import socket
 import struct
 import threading
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 
-pytest.importorskip("starlette", reason="needs pip install 'fieldguide[serve]'")
-pytest.importorskip("uvicorn", reason="needs pip install 'fieldguide[serve]'")
-pytest.importorskip("python_multipart", reason="needs pip install 'fieldguide[serve]'")
-pytest.importorskip("prometheus_client", reason="needs pip install 'fieldguide[serve]'")
+from fieldguide.commands.serve import missing_packages
+from tests.deploy.server.conftest import Client, form, head_of, jpeg, raw, served, until
 
-from tests.deploy.server.conftest import CLASSES, Client, form, jpeg, served
-
-
-def until(condition, seconds=10):
-    """Waits for what another thread does."""
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert condition()
+if missing := missing_packages():
+    pytest.skip(f"needs {', '.join(missing)}: pip install 'fieldguide[serve]'", allow_module_level=True)
 
 
 def bomb():
@@ -103,30 +90,6 @@ def test_above_a_full_queue_there_is_503_and_what_was_accepted_is_answered(predi
         assert Client(server.port).predict(jpeg(4))[0] == 200
 
 
-def head_of(path="/predict", **headers):
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: localhost",
-        *(f"{name.replace('_', '-')}: {v}" for name, v in headers.items()),
-    ]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n"
-
-
-def raw(port, *pieces, pause=0.0, half=False):
-    """What a socket gets back that sends these bytes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        for piece in pieces:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer came before the end
-                connection.sendall(piece)
-            time.sleep(pause)
-        got = b""
-        while piece := connection.recv(65536):
-            got += piece
-            if not half and b"\r\n\r\n" in got and got.endswith(b"}"):
-                break
-        return got
-
-
 def test_a_body_that_is_too_large_is_refused_before_it_is_kept(predictor):
     with served(predictor, limits={"upload_bytes": 100_000}) as server:
         answer = raw(server.port, head_of(Content_Length=4 * 2**30))
@@ -186,40 +149,6 @@ def test_photos_of_clients_that_leave_are_dropped(predictor, gate):
         text = Client(server.port).ask("GET", "/metrics")[1]
     assert 'fieldguide_photos_total{status="dropped"} 1.0' in text
     assert 'fieldguide_requests_total{path="/predict",status="499"} 2.0' in text
-
-
-def test_slow_clients_are_cut(predictor):
-    limits = {"head_seconds": 0.5, "pause_seconds": 0.5, "upload_seconds": 1, "linger_seconds": 0.2}
-    with served(predictor, limits=limits) as server:
-        assert raw(server.port, b"POST /predict HT", half=True) == b""  # never ends its head
-        began = time.monotonic()
-        assert raw(server.port, head_of(Content_Length=1000) + b"x").startswith(b"HTTP/1.1 408")
-        drop = [head_of(Content_Length=1000), *[b"x"] * 8]
-        assert raw(server.port, *drop, pause=0.2).startswith(b"HTTP/1.1 408")  # a byte now and then
-        assert time.monotonic() - began < 15
-        with socket.create_connection(("127.0.0.1", server.port)) as lingering:
-            lingering.sendall(head_of(Content_Length=4 * 2**30))
-            until(lambda: not server._server.server_state.connections)
-        assert Client(server.port).predict(jpeg(1))[0] == 200
-
-
-def test_an_answer_that_nobody_takes_does_not_stay(gate):
-    from fieldguide.data.read.preprocess import Preprocessing
-    from fieldguide.deploy.predictor import Predictor
-    from tests.deploy.made_up import Computes
-
-    many = Predictor(
-        Computes(lambda images: np.zeros((len(images), 15_000), np.float32)), [f"class {n}" for n in range(15_000)],
-        Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.25,) * 3),
-    )  # fmt: skip
-    with served(many, limits={"head_seconds": 0.5}) as server:
-        body = form([("x", jpeg(1))] * 20)
-        head = head_of("/predict?top=15000", Content_Length=len(body), Content_Type="multipart/form-data; boundary=xyz")
-        with socket.create_connection(("127.0.0.1", server.port)) as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.sendall(head + body)
-            until(lambda: server.app.batching.waiting == 20)
-            until(lambda: not server._server.server_state.connections, 20)
 
 
 def test_a_token_is_needed_by_all_but_the_page_and_the_health(predictor):
@@ -320,79 +249,3 @@ def test_wrong_options_of_a_request_are_named(predictor):
         for wrong in ("0", "4", "x", "-1", "9" * 50):
             status, answer, _ = Client(server.port).predict(jpeg(1), path=f"/predict?top={wrong}")
             assert status == 400 and answer["error"] == "top: must be a whole number from 1 to 3"
-
-
-INFER = "/v2/models/colours/infer"
-
-
-def tensors_of(pixels, files):
-    """The four ways to send photos: (JSON, bytes behind it)."""
-    shape, sizes = list(pixels.shape), [struct.pack("<I", len(file)) + file for file in files]
-    coded = [base64.b64encode(file).decode() for file in files]
-    binary = {"parameters": {"binary_data_size": pixels.size}}
-    of_files = {"parameters": {"binary_data_size": sum(map(len, sizes))}}
-    return [
-        ({"datatype": "UINT8", "shape": shape, "data": pixels.tolist()}, b""),
-        ({"datatype": "UINT8", "shape": shape, "data": pixels.flatten().tolist()}, b""),
-        ({"datatype": "UINT8", "shape": shape, **binary}, pixels.tobytes()),
-        ({"datatype": "BYTES", "shape": [len(files)], "data": coded}, b""),
-        ({"datatype": "BYTES", "shape": [len(files)], **of_files}, b"".join(sizes)),
-    ]
-
-
-def infer(client, tensor, binary=b"", **more):
-    text = json.dumps({"inputs": [{"name": "photos", **tensor}], **more}).encode()
-    length = {"Inference_Header_Content_Length": str(len(text))} if binary else {}
-    return client.ask("POST", INFER, text + binary, Content_Type="application/json", **length)
-
-
-def test_kserve_takes_pixels_and_files_and_gives_probabilities_in_the_order_of_the_classes(predictor):
-    from PIL import Image
-
-    files = [jpeg(1), jpeg(2)]
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(file))) for file in files])
-    wanted = predictor.predict_proba(files)
-    with served(predictor) as server:
-        client = Client(server.port)
-        for tensor, binary in tensors_of(pixels, files):
-            status, answer, _ = infer(client, tensor, binary, id="7")
-            assert status == 200 and answer["model_name"] == "colours" and answer["id"] == "7", answer
-            probabilities, label = answer["outputs"]
-            assert probabilities["name"] == "probabilities" and probabilities["shape"] == [2, 3]
-            np.testing.assert_allclose(np.reshape(probabilities["data"], (2, 3)), wanted, rtol=1e-6)
-            assert label["data"] == [CLASSES[place] for place in wanted.argmax(1)]
-        one = infer(client, tensor, binary, outputs=[{"name": "label"}])[1]["outputs"]
-        assert [each["name"] for each in one] == ["label"]
-        about = client.ask("GET", "/v2/models/colours")[1]
-        assert about["classes"] == list(CLASSES) and about["inputs"][0]["shape"] == [-1, -1, -1, 3]
-        assert client.ask("GET", "/v2/models/colours/ready")[0] == 200
-        assert client.ask("GET", "/v2/models/others")[0] == 404
-        described = client.ask("GET", "/openapi.json")[1]["paths"]
-        assert all(client.ask("GET", path)[0] in (200, 405) for path in described)
-
-
-def test_kserve_names_what_is_wrong(predictor):
-    pixel = {"datatype": "UINT8", "shape": [1, 1, 1, 3]}
-    cases = {
-        "shape: must be (photos, height, width, 3)": {"datatype": "UINT8", "shape": [1, 3, 8, 8], "data": [0] * 192},
-        "shape: must be a list of whole numbers": {"datatype": "UINT8", "shape": [1, -1, 8, 3], "data": []},
-        "datatype: must be UINT8 or BYTES, not 'FP32'": {"datatype": "FP32", "shape": [1, 1, 1, 3], "data": [0.5] * 3},
-        "data: must be 3 whole numbers from 0 to 255": {**pixel, "data": [0, 1, 256]},
-        "must be 3 whole numbers": {**pixel, "data": [0, 1.5, 2]},
-        "must be 3 whole numbers from": {**pixel, "data": [0, 1]},
-        "data: has over 3 values": {**pixel, "data": [[0, 1, 2, 3]]},
-        "data: must be nested evenly": {**pixel, "data": [[0, 1], 2]},
-        "binary_data_size: is 9": {**pixel, "parameters": {"binary_data_size": 9}},
-        "a file is not base64": {"datatype": "BYTES", "shape": [1], "data": ["?"]},
-        "the tensor holds 1 photo; its shape says 2": {"datatype": "BYTES", "shape": [2], "data": ["AAAA"]},
-        "photo 0 is not an image that can be read": {"datatype": "BYTES", "shape": [1], "data": ["AAAA"]},
-    }
-    with served(predictor, limits={"json_bytes": 5000}) as server:
-        client = Client(server.port)
-        for told, tensor in cases.items():
-            status, answer, _ = infer(client, tensor)
-            assert status == 400 and told in answer["error"], answer
-        for body in (b"x", b"[]", b"{}", b'{"inputs": [3]}', b'{"inputs": [{"name": "x"}]}', b"[" * 4000):
-            assert client.ask("POST", INFER, body)[0] == 400
-        assert client.ask("POST", INFER, b'"' + b"x" * 5000)[0] == 413
-        assert client.ask("POST", INFER, b"{}", Inference_Header_Content_Length="99")[0] == 400

@@ -140,7 +140,7 @@ addEventListener("dragover", (event) => { event.preventDefault(); by("drop").cla
 addEventListener("dragleave", () => by("drop").classList.remove("over"));
 addEventListener("drop", (event) => { event.preventDefault(); by("drop").classList.remove("over"); inTurn([...event.dataTransfer.files]); });
 addEventListener("paste", (event) => inTurn([...event.clipboardData.files]));
-by("enter").addEventListener("click", () => { token = by("token").value.trim(); turn = begin(); });
+by("ask").addEventListener("submit", (event) => { event.preventDefault(); token = by("token").value.trim(); turn = begin(); });
 by("below").addEventListener("input", show);
 by("save").addEventListener("click", save);
 by("clear").addEventListener("click", () => { rows.length = 0; show(); by("status").textContent = "Ready."; by("files").focus(); });
