@@ -91,7 +91,7 @@ def serve(
     limits = Limits(photos=max_queue, upload_bytes=round(max_upload_mb * MEGABYTE))
     with _bound(host, port) as own:
         loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules, flips=flips)
-        for sentence in (*loaded.sentences(), *_ready(loaded.predictor)):
+        for sentence in (*loaded.sentences(), *ready(loaded.predictor)):
             screen.warn(sentence)
         version = metadata.version("fieldguide")
         name, hosts = name_of(loaded.paths), {"localhost", host.lower(), *names}
@@ -180,7 +180,7 @@ def _bound(host: str, port: int) -> Iterator[socket.socket]:
         yield own
 
 
-def _ready(predictor: Answering) -> Iterable[str]:
+def ready(predictor: Answering) -> Iterable[str]:
     """Chooses and builds the engine with photos of noise, so that no client waits for it; gives its remarks."""
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     answers = predictor.logits([noise] * EXPECTED_PHOTOS, batch_size=predictor.engine_batch_size)
