@@ -105,8 +105,16 @@ def train(
     resume: Annotated[Path | None, option("RUN", "continue this run from its last checkpoint")] = None,
     photos_folder: PhotosFolder = None,
     columns: Columns = None,
+    processes: Annotated[
+        int | None, option("N", "processes that train together: one per GPU, or sharing the CPU")
+    ] = None,
 ) -> int:
     """Train a classifier, or resume a run (--resume RUN)."""
+    if processes is not None:
+        from fieldguide.commands.together import launched
+
+        if (code := launched(processes)) is not None:
+            return code
     if resume is not None:
         from fieldguide.commands.resume import resume as go_on
 
@@ -274,4 +282,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends nothing
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":  # torchrun starts several processes
+        from fieldguide.commands.together import run_together
+
+        sys.exit(run_together(lambda: exit_code_of(app)))
     sys.exit(exit_code_of(app))  # its help is printed outside of any command

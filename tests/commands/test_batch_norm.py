@@ -61,10 +61,10 @@ def test_a_training_that_runs_out_of_memory_goes_on_with_less_at_once_and_says_s
 ):
     original = steps._gradients
 
-    def cramped(model, optimizer, images, labels, settings, mix):
+    def cramped(model, images, labels, partners, settings, mix, photos):
         if settings.micro_batch.photos > 4:
             raise torch.OutOfMemoryError("no memory")
-        return original(model, optimizer, images, labels, settings, mix)
+        return original(model, images, labels, partners, settings, mix, photos)
 
     monkeypatch.setattr(steps, "_gradients", cramped)
     run = train(photos, output=tmp_path / "run", overrides=(*small, "training.rounds=0"))

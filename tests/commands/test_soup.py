@@ -28,7 +28,7 @@ def judged(monkeypatch):
         given = iter(losses)
         monkeypatch.setattr(
             tools,
-            "_make_evaluation",
+            "make_evaluation",
             lambda *_: lambda model: Scores(12, 12 * next(given), 6) if model.eval() else None,
         )
 

@@ -171,11 +171,11 @@ def test_a_step_that_ran_out_of_memory_is_done_again_with_the_same_mix(monkeypat
     expected, _, _ = step(Mix(0.3), micro_batch=3)
     original, seen = steps._gradients, []
 
-    def cramped(model, optimizer, images, labels, settings, mix):
+    def cramped(model, images, labels, partners, settings, mix, photos):
         seen.append(images)
         if settings.micro_batch.photos > 3:
             raise torch.OutOfMemoryError("no memory")
-        return original(model, optimizer, images, labels, settings, mix)
+        return original(model, images, labels, partners, settings, mix, photos)
 
     monkeypatch.setattr(steps, "_gradients", cramped)
     model, _, _ = step(Mix(0.3), micro_batch=6)

@@ -128,13 +128,13 @@ def test_micro_batches_make_the_step_of_the_whole_batch(photos):
 
 
 def test_micro_batches_are_of_nearly_the_same_size():
-    sizes = [len(some) for some, _ in MicroBatch(4).pieces(torch.zeros(9, 1), torch.zeros(9))]
+    sizes = [len(some) for some in torch.zeros(9, 1).tensor_split(MicroBatch(4).count(9))]
     assert sizes == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("photos", "sizes"), [(9, [3, 2, 2, 2]), (5, [3, 2]), (3, [3]), (2, [2]), (1, [1])])
 def test_no_photo_is_alone_in_its_piece_since_batch_normalisation_needs_two(photos, sizes):
-    assert [len(some) for some, _ in MicroBatch(2).pieces(torch.zeros(photos, 1), torch.zeros(photos))] == sizes
+    assert [len(some) for some in torch.zeros(photos, 1).tensor_split(MicroBatch(2).count(photos))] == sizes
 
 
 class Cramped(nn.Module):

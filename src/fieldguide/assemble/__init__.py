@@ -22,7 +22,7 @@ from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
 from fieldguide.assemble.tools import Paths, make_tools, precision_context
-from fieldguide.assemble.tools import in_proportion as in_proportion
+from fieldguide.assemble.validating import in_proportion as in_proportion
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
 from fieldguide.data.read.cache import Cache
@@ -41,6 +41,7 @@ from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Stage
 from fieldguide.training.tools import Tools
 from fieldguide.world import available_bytes, can_compile, fastest_precision, repeatable
+from fieldguide.world.processes import Team
 
 STEPS_TO_COMPILE = 2_000  # an estimate of when compiling pays on a GPU; not measured yet
 UNBOUND = Outlook()
@@ -73,6 +74,7 @@ def assemble(
     advance: Callable[[int], None] = lambda _: None,
     outlook: Outlook = UNBOUND,
     contents: Contents | None = None,
+    team: Team | None = None,
 ) -> Assembled:
     """Builds all that a training needs; `plan: auto` is decided here, once.
 
@@ -80,6 +82,7 @@ def assemble(
         workers: processes or threads that load photos; None: chosen here. Results do not depend on it.
         loaded: for a training that resumes, where its first weights came from; None: read the weights.
         contents: what was read before.
+        team: the processes that train together; None: this one is alone.
 
     Raises:
         UsageError: the weights cannot be loaded or do not fit, batch normalisation cannot be folded, or no compiler.
@@ -89,7 +92,7 @@ def assemble(
         raise UsageError(NO_COMPILER)
     described = architecture(recipe, len(split.classes))
     model, weights = _network(recipe, described, split.classes, device, loaded)
-    planner = Planner(recipe, model, device, split)
+    planner = Planner(recipe, model, device, split, 1 if team is None else team.size)
     sized = recipe if isinstance(recipe, SizedRecipe) else planner.with_sizes(outlook)
     demand_no_contradiction(sized)
     preprocessing = preprocessing_of(sized)
@@ -106,7 +109,7 @@ def assemble(
         recipe=settled,
         model=model,
         plan=plan,
-        tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell),
+        tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell, team),
         description=Description(
             described,
             tuple(split.classes),

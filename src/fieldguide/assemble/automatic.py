@@ -56,11 +56,13 @@ class Outlook:
 class Planner:
     """Plans a training by what its network costs here; measures only when it must."""
 
-    def __init__(self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, split: Split) -> None:
+    def __init__(
+        self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, split: Split, processes: int = 1
+    ) -> None:
         self.recipe = recipe
         self.model = model
         self.batch_size = recipe.training.batch_size or choose_batch_size(len(split.part("train")))
-        self.speed = Speed(recipe, model, device, self.batch_size)
+        self.speed = Speed(recipe, model, device, self.batch_size, processes)
         self.slowness = slowness()
         self.task = Task(
             len(split.part("train")),

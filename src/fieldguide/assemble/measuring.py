@@ -19,7 +19,8 @@ from PIL import Image
 from fieldguide.assemble.candidates import Candidate
 from fieldguide.assemble.described import architecture, preprocessing_of, resolved
 from fieldguide.assemble.speed import MEASURED_SIDE_PX
-from fieldguide.assemble.tools import Paths, autocast, in_proportion
+from fieldguide.assemble.tools import Paths, autocast
+from fieldguide.assemble.validating import in_proportion
 from fieldguide.data.read.decode import UnreadableError, photo_of
 from fieldguide.data.read.inputs import in_order
 from fieldguide.data.read.photo_pixels import shrunk_to

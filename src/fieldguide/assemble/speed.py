@@ -35,7 +35,11 @@ BESIDE_THE_STEP = 1.02  # augmentation and display; measured on an epoch: 1.01
 class Speed:
     """Measures a network, whose weights stay as they are; nothing is measured before it is needed."""
 
-    def __init__(self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, batch_size: int) -> None:
+    def __init__(
+        self, recipe: ResolvedRecipe, model: Classifier, device: torch.device, batch_size: int, processes: int = 1
+    ) -> None:
+        """`processes` share each step evenly; what it takes to add up their gradients is not measured here."""
+        self.processes = processes
         self.recipe = recipe
         self.model = model
         self.device = device
@@ -85,7 +89,7 @@ class Speed:
             return None
 
     def step(self, side_px: int, part: Part) -> float:
-        """Seconds per photo of a training step in which this part learns."""
+        """Seconds per photo of a training step, by all processes, in which this part learns."""
         taken = FORWARDS_A_STEP * self.batch_size * self.forward(side_px)  # about, in seconds
         is_quick = self.device.type == "cpu" and taken < QUICK_STEP_SECONDS
         count = self.batch_size if is_quick else min(MEASURED_PHOTOS, self.batch_size)
@@ -96,7 +100,7 @@ class Speed:
         labels = torch.zeros(len(images), dtype=torch.int64, device=self.device)
         settings = StepSettings(0.0, None, self._precision)
         seconds = self._timed(lambda: train_step(model, optimizer, images, labels, settings))
-        return BESIDE_THE_STEP * seconds / len(images)
+        return BESIDE_THE_STEP * seconds / len(images) / self.processes
 
     def _precision(self) -> contextlib.AbstractContextManager[object]:
         return precision_context(self.precision, self.device)()

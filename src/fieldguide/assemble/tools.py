@@ -2,30 +2,26 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from fieldguide.assemble.probing import make_probe
-from fieldguide.data.batch import order
+from fieldguide.assemble.validating import at_once, make_evaluation, to_device
 from fieldguide.data.batch.batches import Batch
 from fieldguide.data.batch.feed import Feed
-from fieldguide.data.batch.order import Order
+from fieldguide.data.batch.order import WHOLE, Order, Share
 from fieldguide.data.batch.steady import steady
 from fieldguide.data.batch.worker_batches import TrainingBatches
-from fieldguide.data.read.decode import photo_of
-from fieldguide.data.read.inputs import KeptInputs
 from fieldguide.data.read.photo_pixels import ToJudge
-from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
-from fieldguide.data.split.partition import Row, Split
-from fieldguide.errors import PhotosError
+from fieldguide.data.read.preprocess import Preprocessing
+from fieldguide.data.split.partition import Split
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
 from fieldguide.model.classifier import Classifier, set_trainable, stage_names
+from fieldguide.model.synced_batch_norm import synchronize
 from fieldguide.recipe import schema
 from fieldguide.recipe.lives import ResolvedRecipe, SettledRecipe
 from fieldguide.training.mixing import Mixing
@@ -34,14 +30,14 @@ from fieldguide.training.parameter_groups import Rates, parameter_groups
 from fieldguide.training.plan import Stage
 from fieldguide.training.scaling import GradientScaling
 from fieldguide.training.schedule import Constant, Cosine, Plateau, Schedule
-from fieldguide.training.state import Scores
 from fieldguide.training.step import MicroBatch, Precision, StepSettings
 from fieldguide.training.tools import Batches, Tools
+from fieldguide.world.processes import Team
 
 Paths = dict[str, Path]
 MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
-MORE_WITHOUT_GRADIENTS = 4  # times the photos of a step, since nothing is kept for a backward pass
+OTHER_SEED = 0x9E3779B97F4A7C15  # between the processes' dropout; the first has that of a training by one process
 
 
 @dataclass(frozen=True)
@@ -61,21 +57,21 @@ def make_tools(
     device: torch.device,
     feed: Feed,
     tell: Callable[[str], None],
+    team: Team | None = None,
 ) -> Tools:
     """Batches, evaluation, optimiser and schedule of a recipe; arguments as of `assemble`."""
     training, label_of = recipe.training, {name: index for index, name in enumerate(split.classes)}
     precision = precision_context(training.precision, device)
-    batches = _make_batches(recipe, preprocessing, device, feed, tell)
+    share = WHOLE if team is None else Share(team.rank, team.size, bool(training.mix_probability))
+    batches = _make_batches(recipe, preprocessing, device, feed, tell, share)
     mixing = Mixing(training.mixup_alpha, training.cutmix_alpha, training.mix_probability or 0.0, training.seed)
     return Tools(
         batches=batches,
         steps_per_epoch=feed.batches.steps_per_epoch,
-        evaluate=_make_evaluation(
-            recipe, _choosing(recipe, split), label_of, to_judge, preprocessing, device, precision
-        ),
+        evaluate=make_evaluation(recipe, split, to_judge, preprocessing, device, precision, team),
         make_optimizer=make_optimizer_of(recipe),
         make_schedule=_make_schedule(recipe),
-        prepare=_make_prepare(recipe),
+        prepare=_make_prepare(recipe, team),
         weights=_weights,
         load=_load,
         step=StepSettings(
@@ -85,11 +81,12 @@ def make_tools(
             MicroBatch(training.micro_batch_size),
             logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
             scaling=GradientScaling(device.type) if training.precision == "fp16" else None,
+            team=team,
         ),
-        seed_step=_make_seed_step(training.seed),
+        seed_step=_make_seed_step(training.seed, 0 if team is None else team.rank),
         probe=make_probe(
             batches,
-            _make_features_of(_at_once(recipe), precision),
+            _make_features_of(at_once(recipe), precision),
             feed.batches.steps_per_epoch,
             len(label_of),
             training.seed,
@@ -101,36 +98,36 @@ def make_tools(
 
 
 def _make_batches(
-    recipe: SettledRecipe, preprocessing: Preprocessing, device: torch.device, feed: Feed, tell: Callable[[str], None]
+    recipe: SettledRecipe,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    feed: Feed,
+    tell: Callable[[str], None],
+    share: Share,
 ) -> Batches:
     def epoch_of(stage: Stage, epoch: int, first_step: int) -> Iterator[Batch]:
         batches = feed.of_size(stage.image_size_px)
         drawn: Order = "balanced" if recipe.training.imbalance == "balanced_sampling" else "shuffled"
+        taken = share
         if stage.method == "probe":  # it may be cut short; and none may come twice, since it holds out photos
-            drawn = "stratified"
+            drawn, taken = "stratified", WHOLE
         if isinstance(batches, TrainingBatches):  # these are processes, which may die
-            return steady(batches, stage.augmentation, epoch, first_step, tell, order=drawn)
-        return batches.epoch(stage.augmentation, epoch, first_step, order=drawn)
+            return steady(batches, stage.augmentation, epoch, first_step, tell, order=drawn, share=taken)
+        return batches.epoch(stage.augmentation, epoch, first_step, order=drawn, share=taken)
 
     def on_device(stage: Stage, epoch: int, first_step: int) -> Iterator[DeviceBatch]:
         for batch in feed.waiting.over(epoch_of(stage, epoch, first_step)):
-            images = _to_device(batch.images, preprocessing, recipe, device)
+            images = to_device(batch.images, preprocessing, recipe, device)
             yield DeviceBatch(images, batch.labels.to(device, non_blocking=True), batch.files)
 
     return on_device
 
 
-def _make_seed_step(seed: int) -> Callable[[int, int], None]:
+def _make_seed_step(seed: int, rank: int) -> Callable[[int, int], None]:
     def seed_step(epoch: int, step: int) -> None:
-        torch.manual_seed(((seed * 1_000_003 + epoch) * 1_000_003 + step) % 2**63)
+        torch.manual_seed((((seed * 1_000_003 + epoch) * 1_000_003 + step) + rank * OTHER_SEED) % 2**63)
 
     return seed_step
-
-
-def _at_once(recipe: SettledRecipe) -> int:
-    """How many photos go through the network without gradients."""
-    training = recipe.training
-    return min(training.batch_size, MORE_WITHOUT_GRADIENTS * training.micro_batch_size)
 
 
 def _make_features_of(
@@ -181,17 +178,27 @@ def logit_adjustment(split: Split) -> torch.Tensor:
     return torch.log(images / images.sum())
 
 
-def _make_prepare(recipe: SettledRecipe) -> Callable[[nn.Module, Stage], None]:
+def _make_prepare(recipe: SettledRecipe, team: Team | None) -> Callable[[nn.Module, Stage], None]:
     size, compiles = recipe.data.image_size_px, recipe.training.compile == "always"
 
     def prepare(model: nn.Module, stage: Stage) -> None:
         assert isinstance(model, Classifier)
         set_batch_norm(model, stage.batch_norm, size)
         set_trainable(model, stage.trainable)
+        if team is not None:
+            team.meets_in_layers = synchronize(model, _in_step(team))
         if compiles:
             _compile(model)
 
     return prepare
+
+
+def _in_step(team: Team) -> Callable[[torch.Tensor], torch.Tensor]:
+    def every(tensor: torch.Tensor) -> torch.Tensor:
+        team.demand_memory()  # a process that gave up the step comes to this, and to nothing else
+        return team.every(tensor)
+
+    return every
 
 
 def _compile(model: nn.Module) -> None:
@@ -223,14 +230,6 @@ def autocast(is_bfloat16: bool, device: torch.device) -> Precision:
     return precision_context("bf16" if is_bfloat16 else "fp32", device)
 
 
-def _to_device(
-    images: torch.Tensor, preprocessing: Preprocessing, recipe: SettledRecipe, device: torch.device
-) -> torch.Tensor:
-    """(batch, 3, height, width) uint8 to float32, normalised."""
-    ready = normalize(images.to(device), preprocessing)
-    return ready.contiguous(memory_format=torch.channels_last) if recipe.execution == "fast" else ready
-
-
 def _make_schedule(recipe: SettledRecipe) -> Callable[[torch.optim.Optimizer, Stage, int], Schedule]:
     training = recipe.training
 
@@ -243,51 +242,3 @@ def _make_schedule(recipe: SettledRecipe) -> Callable[[torch.optim.Optimizer, St
         return Constant()
 
     return make
-
-
-def _choosing(recipe: SettledRecipe, split: Split) -> list[Row]:
-    """The validation photos that choose the epoch."""
-    rows = split.part("val")
-    chosen = set(in_proportion(rows, recipe.training.seed)[: recipe.training.validation_photos])
-    return [row for row in rows if row in chosen]
-
-
-def in_proportion(rows: Sequence[Row], seed: int) -> list[Row]:
-    """The rows in a random order whose beginnings have the classes in proportion, after one of each."""
-    drawn = np.random.default_rng([seed, len(rows)]).permutation(len(rows)).tolist()
-    return [rows[place] for place in order.in_proportion([row.class_name for row in rows], drawn)]
-
-
-def _make_evaluation(
-    recipe: SettledRecipe,
-    rows: list[Row],
-    label_of: dict[str, int],
-    to_judge: ToJudge,
-    preprocessing: Preprocessing,
-    device: torch.device,
-    precision: Precision,
-) -> Callable[[nn.Module], Scores]:
-    def load(row: Row) -> torch.Tensor:
-        photo = photo_of(to_judge[row.file], preprocessing.reading, row.content_hash)
-        return pixels(center(photo, preprocessing))
-
-    every_input = KeptInputs(rows, load, _at_once(recipe))
-
-    def evaluate(model: nn.Module) -> Scores:
-        model.eval()
-        loss_sum, images, correct = 0.0, [0] * len(label_of), [0] * len(label_of)
-        with torch.inference_mode(), precision():
-            for inputs in every_input:
-                for row, reason in zip(inputs.sources, inputs.reasons, strict=True):
-                    if reason:
-                        raise PhotosError(f"{row.file} {reason}; it was readable when the training began")
-                classes = [label_of[row.class_name] for row in inputs.sources]
-                labels = torch.tensor(classes, device=device)
-                logits = model(_to_device(inputs.images, preprocessing, recipe, device)).float()
-                loss_sum += float(functional.cross_entropy(logits, labels, reduction="sum"))
-                for label, is_right in zip(classes, (logits.argmax(dim=1) == labels).tolist(), strict=True):
-                    images[label] += 1
-                    correct[label] += is_right
-        return Scores(len(rows), loss_sum, sum(correct), tuple(images), tuple(correct))
-
-    return evaluate

@@ -17,7 +17,8 @@ from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.overrides import Overrides
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback, demand_callbacks
-from fieldguide.world import Device
+from fieldguide.world import Device, choose_device
+from fieldguide.world.processes import problem_with_device
 
 
 def resume(
@@ -54,6 +55,8 @@ def resume(
     recipe = demand_same_recipe(folder, request, overrides)
     source, device = request.source(photos, photos_folder), str(device or request.device)
     warn_of_hidden_gpu(device, screen)
+    if problem := problem_with_device(choose_device(device)):
+        raise UsageError(problem)
     if problem := problem_with_source(source):
         raise UsageError(f"{problem}; say where the photos are now: fieldguide train PHOTOS --resume {folder.path}")
     if request.is_cross_validation:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import Classifier
+from fieldguide.model.synced_batch_norm import unsynchronize
 
 SMALLEST_SCALE = 1e-6  # a channel that is multiplied by less cannot be divided by it again
 TOLERANCE = 1e-3  # of the largest feature: fp32's rounding over a hundred layers, far below what a wrong fold does
@@ -124,6 +125,7 @@ def unfold(classifier: Classifier) -> None:
 
     Filters are divided by what they were multiplied by, so the running statistics fit them as before.
     """
+    unsynchronize(classifier)
     for name, layer in list(classifier.backbone.named_modules()):
         if isinstance(layer, FoldedBatchNorm):
             _unfold(layer)

@@ -224,12 +224,15 @@ class _Training:
                 running.learning_rate = rate
             self.tools.seed_step(epoch, running.steps)
             mix = self.tools.draw_mix(epoch, running.steps, *batch.images.shape[-2:])
-            loss, right = train_step(self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix)
+            photos = len(batch.files)  # in all processes
+            loss, right = train_step(
+                self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix, photos
+            )
             if under_way.average is not None:
                 under_way.average.take_step()
             waiting.add(loss, right, batch.files, rate)
             running.steps += 1
-            self._tell_step(epoch, running.steps, len(batch.labels))
+            self._tell_step(epoch, running.steps, photos)
             self._ask_whether_to_stop()
             is_due = self.state.stopped is not None or self.observers.is_due()
             if is_due or waiting.is_full:

@@ -17,10 +17,21 @@ class GradientScaling:
         """`device` is a type, such as `cuda`."""
         self._scaler = torch.amp.GradScaler(device)
         self._skipped: torch.Tensor | None = None  # on the device, so that no step waits for it
+        self._device = device
+        self._told: torch.Tensor | None = None
 
     def backward(self, loss: torch.Tensor) -> None:
         """The gradients of the scaled loss are added to those that are there."""
-        torch.autograd.backward(self._scaler.scale(loss))
+        torch.autograd.backward(self._scaler.scale(loss) if self._told is None else loss * self._told[0])
+
+    def scale(self) -> torch.Tensor:
+        """(1,) the scale now, on the device."""
+        return self._scaler.scale(torch.ones(1, device=self._device)) if self._told is None else self._told
+
+    def follow(self) -> torch.Tensor:
+        """(1,) whatever is written into it is the scale from now on: another process decides it."""
+        self._told = torch.ones(1, device=self._device)
+        return self._told
 
     def step(self, optimizer: torch.optim.Optimizer, clip: Callable[[], object] | None) -> None:
         """The optimiser's step without the scale, unless a gradient is not finite; then the scale is halved.

@@ -14,6 +14,7 @@ from fieldguide.training.mixing import Mix, before
 from fieldguide.training.scaling import GradientScaling
 from fieldguide.training.state import Running, State, Step
 from fieldguide.world import is_out_of_memory
+from fieldguide.world.processes import NOT_FINE, LostProcessError, OutOfMemoryElsewhereError, Team
 
 Precision = Callable[[], contextlib.AbstractContextManager[object]]  # a context: autocast, or none
 FEWEST = 2  # photos at once; batch normalisation needs two
@@ -26,10 +27,9 @@ class MicroBatch:
     photos: int  # at most this many at once; of an odd batch in pairs, three go together
     was_halved: bool = False  # memory ran out in the last step; reset once it is reported
 
-    def pieces(self, images: torch.Tensor, *labels: torch.Tensor) -> list[tuple[torch.Tensor, ...]]:
-        """A batch in as few pieces of nearly equal size as possible, none of a single photo."""
-        count = max(1, min(-(-len(images) // self.photos), len(images) // FEWEST))
-        return list(zip(*(part.tensor_split(count) for part in (images, *labels)), strict=True))
+    def count(self, photos: int) -> int:
+        """The fewest pieces of nearly equal size for so many photos, none of a single photo."""
+        return max(1, min(-(-photos // self.photos), photos // FEWEST))
 
     def halve(self, batch: int) -> bool:
         """Halves the number of photos; false if that is impossible."""
@@ -51,6 +51,11 @@ class StepSettings:
     logit_adjustment: torch.Tensor | None = None  # (classes,) float32 on the device, added in the loss alone
     loss: str = "cross_entropy"  # a name in `LOSSES`
     scaling: GradientScaling | None = None  # of the loss, for fp16
+    team: Team | None = None  # the processes that share a step's photos; None: this one takes them all
+
+    def most_at_once(self, photos: int) -> int:
+        """How many of a step's photos a process has at most."""
+        return photos if self.team is None else self.team.most(photos)
 
 
 def go_on_from(state: State, settings: StepSettings) -> None:
@@ -68,25 +73,18 @@ def train_step(
     labels: torch.Tensor,
     settings: StepSettings,
     mix: Mix | None = None,
+    photos: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Forward, backward, update, of (batch, 3, height, width) float32 normalised images and (batch,) int64 labels.
+
+    `photos` is how many the step has in all processes; None: as many as there are images.
 
     Returns:
         The mean loss and the number of right answers, as tensors on the device, so that nothing waits for them. For
         mixed images the loss is against both classes, so it stays above 0 for a perfect network, and the class with the
         larger share counts as right.
     """
-    if mix is not None:
-        images = mix.images(images)
-    statistics = _Statistics(model)
-    while True:
-        try:
-            loss, correct = _gradients(model, optimizer, images, labels, settings, mix)
-            break
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or not settings.micro_batch.halve(len(images)):
-                raise
-        statistics.restore()
+    loss, correct = gradients(model, images, labels, settings, mix, photos)
     most = settings.gradient_clip_norm
     clip = None if most is None else lambda: nn.utils.clip_grad_norm_(model.parameters(), most)
     if settings.scaling is not None:
@@ -98,19 +96,80 @@ def train_step(
     return loss, correct
 
 
-def _gradients(
+def gradients(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
     images: torch.Tensor,
     labels: torch.Tensor,
     settings: StepSettings,
-    mix: Mix | None,
+    mix: Mix | None = None,
+    photos: int | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Accumulates the gradient of the batch's mean loss, one micro-batch after the other."""
-    optimizer.zero_grad(set_to_none=True)
+    """Puts the gradient of the step's mean loss into the parameters; arguments and result as of `train_step`.
+
+    With several processes, each takes its part of the photos, and the first one gets the sums. Where memory runs out,
+    in any of them, all repeat the step with half as many photos at once.
+    """
+    photos = len(images) if photos is None else photos
+    batch = (images if mix is None else mix.images(images), labels, labels if mix is None else before(labels))
+    if settings.team is not None:  # a photo of another process comes first where it is a partner
+        start, stop = settings.team.part(photos)
+        batch = tuple(part[len(images) - (stop - start) :] for part in batch)  # type: ignore[assignment]
+    statistics, most = _Statistics(model), settings.most_at_once(photos)
+    while True:
+        try:
+            loss, correct = _gradients(model, *batch, settings, mix, photos)
+            if settings.team is not None:
+                settings.team.demand_memory()
+                return _summed(model, loss, correct, settings.team)
+            return loss, correct
+        except LostProcessError:
+            statistics.restore()
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if settings.team is not None and not isinstance(error, OutOfMemoryElsewhereError):
+                settings.team.agree(NOT_FINE)
+            if not settings.micro_batch.halve(most):
+                raise
+        statistics.restore()
+
+
+def _summed(
+    model: nn.Module, loss: torch.Tensor, correct: torch.Tensor, team: Team
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Adds up gradients, loss and count in the first process; the others' stay parts."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    unused = [parameter for parameter in learning if parameter.grad is None]
+    for parameter in unused:
+        parameter.grad = torch.zeros_like(parameter)
+    figures = torch.stack([loss.float(), correct.float()])
+    team.add_up([*(parameter.grad for parameter in learning if parameter.grad is not None), figures])
+    if team.rank == 0:  # its part is never empty: what it does not use, nobody does
+        for parameter in unused:
+            parameter.grad = None
+    return figures[0], figures[1].long()
+
+
+def _gradients(
+    model: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    partners: torch.Tensor,
+    settings: StepSettings,
+    mix: Mix | None,
+    photos: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Accumulates the gradient of this process's part of the mean loss, one micro-batch after the other."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # as the optimiser clears them
+            parameter.grad = None
+    count = settings.micro_batch.count(settings.most_at_once(photos))
     losses, correct = [], []
-    other_labels = labels if mix is None else before(labels)
-    for some, their, other in settings.micro_batch.pieces(images, labels, other_labels):
+    for some, their, other in zip(*(part.tensor_split(count) for part in (images, labels, partners)), strict=True):
+        if not len(some):
+            losses.append(_join_layers(model, some, settings))
+            continue
         with settings.precision():
             logits = model(some)
         loss = loss_of(
@@ -122,7 +181,7 @@ def _gradients(
             logit_adjustment=settings.logit_adjustment,
             mix=mix,
         )
-        loss = loss * (len(some) / len(images))
+        loss = loss * (len(some) / photos)
         if settings.scaling is None:
             torch.autograd.backward(loss)
         else:
@@ -130,7 +189,18 @@ def _gradients(
         losses.append(loss.detach())
         right = their if mix is None else mix.larger(their, other)
         correct.append((logits.detach().argmax(dim=1) == right).sum())
-    return torch.stack(losses).sum(), torch.stack(correct).sum()
+    counts = torch.stack(correct).sum() if correct else torch.zeros((), dtype=torch.int64, device=images.device)
+    return torch.stack(losses).sum(), counts
+
+
+def _join_layers(model: nn.Module, nothing: torch.Tensor, settings: StepSettings) -> torch.Tensor:
+    """A process without a photo takes part in what layers exchange; returns the loss, 0."""
+    assert settings.team is not None, "a step without photos"
+    if settings.team.meets_in_layers:
+        with settings.precision():
+            logits = model(nothing)
+        torch.autograd.backward(logits.float().sum())
+    return torch.zeros((), device=nothing.device)
 
 
 class _Statistics:

@@ -23,7 +23,7 @@ class TrainingBatch(Protocol):
 
     @property
     def images(self) -> torch.Tensor:
-        """(batch, 3, height, width) float32, normalised."""
+        """(batch, 3, height, width) float32, normalised; of several processes, the part of this one."""
 
     @property
     def labels(self) -> torch.Tensor:
@@ -31,7 +31,7 @@ class TrainingBatch(Protocol):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the photos, for messages."""
+        """Names of all photos of the step, for messages."""
 
 
 Drawn = Iterator[TrainingBatch]

@@ -54,7 +54,7 @@ def test_a_worker_that_dies_is_replaced_and_no_photo_is_lost_or_changed(make_bat
 
 def test_workers_that_die_again_at_the_same_batch_end_the_training():
     class Dying:
-        def epoch(self, augmentation, epoch, first_step=0, *, order="shuffled"):
+        def epoch(self, augmentation, epoch, first_step=0, **_):
             yield "batch"
             raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
 
@@ -62,7 +62,7 @@ def test_workers_that_die_again_at_the_same_batch_end_the_training():
             pass
 
     class AlwaysDying(Dying):
-        def epoch(self, augmentation, epoch, first_step=0, *, order="shuffled"):
+        def epoch(self, augmentation, epoch, first_step=0, **_):
             raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
             yield
 
@@ -77,7 +77,7 @@ def test_a_worker_that_dies_before_its_batch_was_fetched_is_replaced_too(error):
     class Dying:
         restarts = 0
 
-        def epoch(self, augmentation, epoch, first_step=0, *, order="shuffled"):
+        def epoch(self, augmentation, epoch, first_step=0, **_):
             if first_step == 0:
                 yield "first"
                 raise error
@@ -93,7 +93,7 @@ def test_a_worker_that_dies_before_its_batch_was_fetched_is_replaced_too(error):
 
 def test_another_mistake_in_the_workers_is_no_death():
     class Wrong:
-        def epoch(self, augmentation, epoch, first_step=0, *, order="shuffled"):
+        def epoch(self, augmentation, epoch, first_step=0, **_):
             raise RuntimeError("a mistake of the program")
             yield
 

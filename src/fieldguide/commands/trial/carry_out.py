@@ -15,6 +15,7 @@ from fieldguide.commands.trial.live import Trial
 from fieldguide.commands.trial.recorder import Recorder
 from fieldguide.commands.trial.request import Request, write_recipe, write_request
 from fieldguide.commands.trial.result import report_result, soup_sentence
+from fieldguide.commands.trial.together import led
 from fieldguide.data.split.partition import split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, NotFiniteError, TrainingError, counted
@@ -152,8 +153,8 @@ def _train(
     assembled, now = trial.assembled, how_to_go_on(trial.run)
     observers.tell(lambda each: each.run_begins(_beginning(trial, saved)))
     demand_no_failed_callback(observers, now)
-    with world.repeatable(trial.recipe.training.seed), display.running():
-        state = train_loop(assembled.model, assembled.plan, assembled.tools, observers, interrupts.reason, saved)
+    with world.repeatable(trial.recipe.training.seed), display.running(), led(trial) as tools:
+        state = train_loop(assembled.model, assembled.plan, tools, observers, interrupts.reason, saved)
     demand_no_failed_callback(observers, now)
     if state.soup is not None and state.best is not None:
         trial.screen.say(soup_sentence(state.soup, assembled.plan.best_by, assembled.plan.metric))

@@ -14,6 +14,7 @@ from fieldguide.recipe.lives import ResolvedRecipe, SettledRecipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.observers import Callback
+from fieldguide.world.processes import Team, team
 
 WAITED = "waited_for_data"  # in a checkpoint: seconds waited, seconds in all
 
@@ -41,6 +42,11 @@ class Trial:
         """Which photo is in which part."""
         return self.prepared.split
 
+    @property
+    def team(self) -> Team | None:
+        """The processes that train it together; None: this one is alone."""
+        return team()
+
     @functools.cached_property
     def checkpoints(self) -> Checkpoints:
         """Its checkpoints on disk, written beside the training."""
@@ -67,7 +73,7 @@ def assembled(
     split, chosen, contents = prepared.split, world.choose_device(device), prepared.contents
     paths, tell = {photo.file: photo.path for photo in prepared.folder.photos}, screen.warn
     with screen.counting("caching photos", len(split.part("train")) + len(split.part("val"))) as advance:
-        made = assemble.assemble(recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, contents)
+        made = assemble.assemble(recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, contents, team())
     if made.recipe.data.cache_side_px:  # else the training reads photos as it goes
         contents.clear()
     return made

@@ -37,6 +37,7 @@ from fieldguide.recipe.resolve import VALIDATION_SHARE
 from fieldguide.recipe.schema import AUTO, Recipe
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import problem_with_output_folder
+from fieldguide.world.processes import problem_with_device
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ def _problem_with_place(root: Path, run: RunFolder) -> str | None:
 def _device(name: str) -> tuple[torch.device, str | None]:
     """The device of that name; if there is none, the CPU and the problem."""
     try:
-        return world.choose_device(name), None
+        device = world.choose_device(name)
     except UsageError as error:
         return assemble.CPU, str(error)
+    return device, problem_with_device(device)
 
 
 def prepare(

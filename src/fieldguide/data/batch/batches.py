@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from fieldguide.data.batch.order import SHUFFLED, Order
+from fieldguide.data.batch.order import SHUFFLED, WHOLE, Order, Share
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Batch:
 
     images: torch.Tensor  # (batch, 3, height, width) uint8
     labels: torch.Tensor  # (batch,) int64
-    files: tuple[str, ...]  # their names, for messages
+    files: tuple[str, ...]  # names of all photos of the step, for messages; other processes may have some of them
 
 
 class Batches(Protocol):
@@ -36,9 +36,12 @@ class Batches(Protocol):
     def steps_per_epoch(self) -> int:
         """How many batches an epoch has."""
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED) -> Iterator[Batch]:
+    def epoch(
+        self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """The batches of one epoch, counted over the whole run, by the augmentation of that name.
 
-        The first `first_step` batches are left out, and none of their photos is read; see `epoch_order` for `order`.
+        The first `first_step` batches are left out, and none of their photos is read; see `epoch_order` for `order`. Of
+        each batch only what `share` takes is made, with the names of all.
         Raises PhotosError if a photo cannot be read any more.
         """

@@ -6,7 +6,7 @@ halves the photo first. Nothing here waits for the device, and torch's generator
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from fieldguide.data.augment.erasing import fill_colour
 from fieldguide.data.augment.on_device import augment_batch, numbers_of, samples_for
 from fieldguide.data.augment.reference import photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
-from fieldguide.data.batch.order import SHUFFLED, Order, Turn, cut, epoch_order
+from fieldguide.data.batch.order import SHUFFLED, WHOLE, Order, Share, Turn, cut, epoch_order
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.preprocess import Preprocessing
@@ -95,13 +95,16 @@ class DeviceBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED) -> Iterator[Batch]:
+    def epoch(
+        self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         policy = self.policies[augmentation]
         batches = epoch_order(self.labels, self.batch_size, self.seed, epoch, order=order)
 
         def work(turns: list[Turn]) -> HostBatch:
-            return self._on_host(policy, epoch, turns)
+            made = self._on_host(policy, epoch, share.taken(turns))
+            return replace(made, files=tuple(self.photos[turn.photo].file for turn in turns))
 
         for made in prefetched(batches[first_step:], work, self.threads, self.threads + 2):
             numbers, places, labels = (

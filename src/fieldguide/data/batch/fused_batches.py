@@ -8,7 +8,7 @@ import torch
 from fieldguide.data.augment.fused import FusedAugment, Pixels, one_thread_a_call
 from fieldguide.data.augment.reference import photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
-from fieldguide.data.batch.order import SHUFFLED, Order, cut, epoch_order
+from fieldguide.data.batch.order import SHUFFLED, WHOLE, Order, Share, cut, epoch_order
 from fieldguide.data.read.photo_pixels import PhotoPixels
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.world import cores
@@ -56,7 +56,9 @@ class FusedBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED) -> Iterator[Batch]:
+    def epoch(
+        self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """As `Batches.epoch`."""
         augment = self.augmentations[augmentation]
 
@@ -68,19 +70,19 @@ class FusedBatches:
         # Two batches at least, and enough photos for every thread.
         ahead = -(-2 * max(self.batch_size, PHOTOS_A_TASK * self.threads) // min(self.batch_size, PHOTOS_A_TASK))
         with one_thread_a_call():
-            for done in prefetched(self._tasks(epoch, first_step, order), work, self.threads, ahead):
+            for done in prefetched(self._tasks(epoch, first_step, order, share), work, self.threads, ahead):
                 if done is not None:
                     yield done
 
-    def _tasks(self, epoch: int, first_step: int, order: Order) -> Iterator[_Task]:
+    def _tasks(self, epoch: int, first_step: int, order: Order, share: Share) -> Iterator[_Task]:
         batches = epoch_order(self.labels, self.batch_size, self.seed, epoch, order=order)
         for turns in batches[first_step:]:
-            photos = [(self.photos[turn.photo], turn.draw) for turn in turns]
+            photos = [(self.photos[turn.photo], turn.draw) for turn in share.taken(turns)]
             images = torch.empty(len(photos), self.side_px, self.side_px, 3, dtype=torch.uint8)
             batch = Batch(
                 images.permute(0, 3, 1, 2),
                 torch.tensor([photo.label for photo, _ in photos]),
-                tuple(photo.file for photo, _ in photos),
+                tuple(self.photos[turn.photo].file for turn in turns),
             )
             for start in range(0, len(photos), PHOTOS_A_TASK):
                 stop = start + PHOTOS_A_TASK

@@ -6,6 +6,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from fieldguide.world.processes import part_of
+
 Order = Literal["shuffled", "balanced", "stratified"]
 SHUFFLED: Order = "shuffled"
 
@@ -15,6 +17,24 @@ class Turn(NamedTuple):
 
     photo: int  # its place among the training photos
     draw: int = 0  # how often it came before in this epoch; its augmentation depends on it
+
+
+class Share(NamedTuple):
+    """What one of several processes takes of each batch."""
+
+    number: int = 0
+    of: int = 1
+    mixes: bool = False  # whether a photo needs the one before it in the batch, its partner (`training/mixing.py`)
+
+    def taken(self, batch: list[Turn]) -> list[Turn]:
+        """Its part of a batch, after one photo of another process if it mixes, or if its part is empty."""
+        start, stop = part_of(len(batch), self.number, self.of)
+        if self.of == 1 or (start < stop and not self.mixes):
+            return batch[start:stop]
+        return [batch[start - 1], *batch[start:stop]]
+
+
+WHOLE = Share()
 
 
 def cut(order: Sequence[int], batch_size: int) -> list[list[int]]:

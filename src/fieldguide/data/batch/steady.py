@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from fieldguide.data.batch.batches import Batch
-from fieldguide.data.batch.order import SHUFFLED, Order
+from fieldguide.data.batch.order import SHUFFLED, WHOLE, Order, Share
 from fieldguide.data.batch.worker_batches import TrainingBatches
 from fieldguide.errors import MachineError
 
@@ -21,6 +21,7 @@ def steady(
     tell: Callable[[str], None],
     *,
     order: Order = SHUFFLED,
+    share: Share = WHOLE,
 ) -> Iterator[Batch]:
     """The batches of one epoch; a worker that dies is replaced, which `tell` hears, but not twice at the same batch.
 
@@ -29,7 +30,7 @@ def steady(
     step, failed = first_step, -1
     while True:
         try:
-            for batch in batches.epoch(augmentation, epoch, step, order=order):
+            for batch in batches.epoch(augmentation, epoch, step, order=order, share=share):
                 _let_no_signal_raise()
                 step += 1
                 yield batch

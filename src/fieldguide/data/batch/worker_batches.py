@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from fieldguide.data.augment.reference import Augment, photo_seed
 from fieldguide.data.batch.batches import Batch, LabelledPhoto
 from fieldguide.data.batch.guard import demand_guard
-from fieldguide.data.batch.order import SHUFFLED, Order, cut, epoch_order
+from fieldguide.data.batch.order import SHUFFLED, WHOLE, Order, Share, cut, epoch_order
 from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.preprocess import pixels
 from fieldguide.data.read.reading import AnyReading
@@ -65,16 +66,22 @@ class TrainingBatches:
         """How many batches an epoch has."""
         return len(cut(range(len(self.photos)), self.batch_size))
 
-    def epoch(self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED) -> Iterator[Batch]:
+    def epoch(
+        self, augmentation: str, epoch: int, first_step: int = 0, *, order: Order = SHUFFLED, share: Share = WHOLE
+    ) -> Iterator[Batch]:
         """As `Batches.epoch`."""
+        batches = epoch_order(self.labels, self.batch_size, self.seed, epoch, order=order)[first_step:]
         self._plan[:] = [
-            [(augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw)) for i, draw in batch]
-            for batch in epoch_order(self.labels, self.batch_size, self.seed, epoch, order=order)[first_step:]
+            [
+                (augmentation, i, photo_seed(self.seed, epoch, self.photos[i].file, draw))
+                for i, draw in share.taken(batch)
+            ]
+            for batch in batches
         ]
-        for made in self._loader:
+        for made, batch in zip(self._loader, batches, strict=True):
             if isinstance(made, str):
                 raise PhotosError(f"{made}; it was readable when the training began. Training stops")
-            yield made
+            yield replace(made, files=tuple(self.photos[turn.photo].file for turn in batch))
 
 
 Item = tuple[torch.Tensor, int, str] | str

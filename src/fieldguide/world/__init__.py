@@ -1,4 +1,4 @@
-"""The machine: its device, its arithmetic, its description. The only one that will know other processes."""
+"""The machine: its device, its arithmetic, its description. `processes.py` knows others that train with this one."""
 
 import contextlib
 import importlib.metadata
@@ -136,12 +136,17 @@ def _why_torch_sees_none() -> str:
 
 
 def cores() -> int:
-    """Processor cores that this process may use: a container or a cluster may give it fewer than there are."""
+    """Processor cores for this process: a container or a cluster may give it fewer than there are."""
     try:
         found = len(os.sched_getaffinity(0))
     except AttributeError:  # not everywhere
         found = os.cpu_count() or 1
-    return min(found, _cores_of_group() or found)
+    return max(1, min(found, _cores_of_group() or found) // beside())
+
+
+def beside() -> int:
+    """How many processes of one training share this machine, this one included; torchrun says it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def compiler() -> str | None:
@@ -166,14 +171,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that can be taken on the device now; None where the system does not tell."""
+    """Memory that this process can take on the device now; None where the system does not tell."""
     if device.type == "cuda":  # what torch keeps for later is taken by nobody else
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     found = [_available_of_machine(), _available_of_group()]
-    return min((value for value in found if value is not None), default=None)
+    return min((value // beside() for value in found if value is not None), default=None)
 
 
 def _available_of_machine() -> int | None:
@@ -241,7 +246,9 @@ def repeatable(seed: int) -> Iterator[None]:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What numbers and times depend on, as plain data."""
+    processes = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
     return {
+        **({} if processes == "1" else {"processes": int(processes)}),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
