@@ -31,12 +31,15 @@ def main() -> None:
         photos.stage(None, folder / "photos", options.photos * max(options.processes) * options.steps, 8)
         for number in range(options.rounds):
             for count in options.processes[:: -1 if number % 2 else 1]:
-                found[count] += _train(count, options, folder, folder / f"run-{number}-{count}")
+                speeds = _train(count, options, folder, folder / f"run-{number}-{count}")
+                print(
+                    f"round {number + 1}, {count} processes: {', '.join(f'{each:.1f}' for each in speeds)}", flush=True
+                )
+                found[count] += speeds
     first = statistics.median(found[options.processes[0]])
     for count, speeds in found.items():
-        told = ", ".join(f"{speed:.1f}" for speed in speeds)
         speed = statistics.median(speeds)
-        print(f"{count} processes: {speed:.1f} images/s ({told}), {speed / first:.2f} of {options.processes[0]}")
+        print(f"{count} processes: {speed:.1f} images/s, {speed / first:.2f} of {options.processes[0]}")
 
 
 def _train(count: int, options: argparse.Namespace, folder: Path, run: Path) -> list[float]:
@@ -46,6 +49,7 @@ def _train(count: int, options: argparse.Namespace, folder: Path, run: Path) -> 
         "model.weights": "none",
         "data.image_size_px": options.size,
         "training.batch_size": options.photos * (max(options.processes) if options.device != "cpu" else 2),
+        "training.plan": "null",
         "training.phases": f"[{{augmentation: mild, max_epochs: {EPOCHS}, patience_epochs: {EPOCHS}}}]",
         "training.rounds": 0,
         "rules.backbones": "null",

@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fieldguide.commands.together import launched
+from fieldguide.errors import UsageError
 from fieldguide.world import processes
 from tests.conftest import write_photo
 from tests.torture.runner import differences, without_times
@@ -202,6 +204,16 @@ def test_mistakes_end_all_processes_with_one_message(group, tmp_path):
     answer = group.run(2, "train", tmp_path / "none", "-o", tmp_path / "run", log=tmp_path / "log")
     assert answer["codes"] == [2, 0]
     assert "error: " in (tmp_path / "log.0").read_text() and not (tmp_path / "log.1").read_text()
+
+
+def test_a_number_of_processes_that_cannot_be_is_refused(monkeypatch):
+    with pytest.raises(UsageError, match="processes 0: must be 1 or more"):
+        launched(0)
+    assert launched(1) is None
+    monkeypatch.setattr(processes, "_team", processes.Team(0, 4))
+    assert launched(4) is None
+    with pytest.raises(UsageError, match="torchrun started 4 processes; leave processes out"):
+        launched(2)
 
 
 def test_a_device_that_processes_cannot_share_is_refused(monkeypatch):

@@ -14,7 +14,10 @@ def launched(count: int) -> int | None:
     """
     if count < 1:
         raise UsageError(f"--processes {count}: must be 1 or more")
-    if processes.team() is not None or count == 1:
+    team = processes.team()
+    if team is not None and team.size != count:
+        raise UsageError(f"--processes {count}: torchrun started {team.size} processes; leave --processes out")
+    if team is not None or count == 1:
         return None
     return processes.launch(count, ["-m", "fieldguide", *sys.argv[1:]])
 
