@@ -87,20 +87,21 @@ def test_a_fit_from_another_strength_ends_where_one_from_nothing_ends():
         assert np.abs(ends[0][0] - start[0]).max() > 0.05  # the start is not the end
 
 
-def test_views_of_one_photo_are_held_out_together(monkeypatch):
+def test_views_of_one_photo_are_held_out_together_and_the_first_is_judged(monkeypatch):
     features, labels = clusters(3, 50)
     numbered = features.copy()
     numbered[:, 0] = np.arange(150)
     both, seen = np.concatenate([numbered, numbered]), []
+    both[150:, 1] += 1_000
 
     def loss(rows, own, held_out, their, strength, start):
         first = {round(float(row[0]), 4) for row in rows} & {round(float(row[0]), 4) for row in held_out}
-        seen.append((first, len(held_out)))
+        seen.append((first, len(held_out), len(rows), held_out[:, 1].max() < rows[:, 1].max() - 1))
         return strength, None
 
     monkeypatch.setattr(module, "_loss", loss)
     fit_probe(both, np.concatenate([labels, labels]), 3, seed=0, views=2)
-    assert seen and all(entry == (set(), 60) for entry in seen)
+    assert seen and all(entry == (set(), 30, 240, True) for entry in seen)
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -118,7 +119,7 @@ def test_photos_that_belong_together_are_held_out_together(monkeypatch, views):
     fit_probe(np.tile(features, (views, 1)), np.tile(labels, views), 3, seed=0, views=views, groups=groups)
     assert seen
     for shared, images in seen:
-        assert shared == set() and images.tolist() == [10 * views, 10 * views, 10 * views]
+        assert shared == set() and images.tolist() == [10, 10, 10]
 
 
 def test_groups_of_one_photo_change_nothing(monkeypatch):

@@ -73,7 +73,9 @@ def assembled(
     split, chosen, contents = prepared.split, world.choose_device(device), prepared.contents
     paths, tell = {photo.file: photo.path for photo in prepared.folder.photos}, screen.warn
     with screen.counting("caching photos", len(split.part("train")) + len(split.part("val"))) as advance:
-        made = assemble.assemble(recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, contents, team())
+        made = assemble.assemble(
+            recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, contents, team()
+        )
     if made.recipe.data.cache_side_px:  # else the training reads photos as it goes
         contents.clear()
     return made
