@@ -72,7 +72,7 @@ PARTS = {
         Part("no-probe", "head by chance", "probe", ("training.soup=none",), lambda epochs, _: f"[{_tuned(epochs)}]"),
         Part("last-features", "features of the last stage alone", "of three", ("model.features=last",), PLAIN),
         Part("no-maxima", "means of three stages alone", "means and maxima", ("model.features=stages",), PLAIN),
-        Part("views", "probe on four augmented views", "one", (), _with(probe=_probe("mild", 4))),
+        Part("views", "probe on three views", "before few epochs", (), _with(probe=_probe("gentle", 3))),
         Part("one-rate", "one rate, 3e-4", "by depth", ("training.layer_decay=1",), PLAIN),
         Part(
             "one-low-rate",

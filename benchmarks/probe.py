@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--backbone", default="resnet18.tv_in1k")
     parser.add_argument("--size", type=int, default=128)
-    parser.add_argument("--features", choices=["last", "stages"], default="last")
+    parser.add_argument("--features", choices=["last", "stages", "stages_max"], default="last")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     features, labels = features_of(options)

@@ -22,6 +22,7 @@ from fieldguide.deploy.export.members import load_members
 from fieldguide.deploy.export.runtime import Runtime
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.errors import PhotosError, ProofError, UsageError
+from tests.commands.by_the_report import train
 
 
 def problem(format):
@@ -66,6 +67,19 @@ def test_an_export_for_openvino_is_proven_and_predicts_as_its_run(run, tmp_path)
     made = export(run[1], tmp_path / "made", format="openvino", quiet=True)  # by way of ONNX
     assert made.names == ("fp32", "fp16")
     demand_same_answers(made, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["last", "stages_max"])
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "convnext_atto", "test_vit"])
+@pytest.mark.skipif(bool(problem("onnx") or problem("openvino")), reason=problem("onnx") or problem("openvino"))
+def test_networks_of_other_families_are_proven_in_each_format(run, tmp_path, small, backbone, features):
+    if features != "last" and backbone == "test_vit":
+        pytest.skip("has no stages")
+    settings = [*small, f"model.backbone={backbone}", f"model.features={features}", "model.head=linear"]
+    own = train(run[0], output=tmp_path / "run", overrides=settings, quiet=True).path
+    for format in ("onnx", "openvino", "torch"):
+        demand_same_answers(export(own, tmp_path / format, format=format, quiet=True), (run[0], own))
 
 
 @pytest.mark.slow

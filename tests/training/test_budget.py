@@ -178,6 +178,15 @@ def test_epochs_are_planned_again_by_the_time_that_is_left(done, left, epochs):
     assert epochs_again(done, 10, 20.0, 20.0 * left, 30) == pytest.approx(epochs)
 
 
+@pytest.mark.parametrize(
+    ("planned", "left", "epochs"), [(1, 1.5, 1), (1, 1.6, 1.52), (1, 2.2, 2), (2, 2.6, 2), (2, 2.8, 2.66), (4, 5.2, 4)]
+)
+def test_before_the_first_of_few_epochs_time_for_half_of_one_more_is_taken(planned, left, epochs):
+    assert epochs_again(0, planned, 20.0, 20.0 * left, 30) == pytest.approx(epochs)
+    assert epochs_again(1, planned + 1, 20.0, 20.0 * left, 30) == pytest.approx(1 + int(epochs))
+    assert epochs_again(0, planned, 20.0, 20.0 * left, planned) == planned
+
+
 def test_a_plan_keeps_to_bounds_on_epochs_and_rounds():
     from fieldguide.assemble.automatic import bounded
     from fieldguide.training.budget import Planned

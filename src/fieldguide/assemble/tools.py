@@ -185,6 +185,7 @@ def _make_prepare(recipe: SettledRecipe, team: Team | None) -> Callable[[nn.Modu
         assert isinstance(model, Classifier)
         set_batch_norm(model, stage.batch_norm, size)
         set_trainable(model, stage.trainable)
+        model.zero_grad()  # else clipping would count gradients of layers that no longer learn
         if team is not None:
             team.meets_in_layers = synchronize(model, _in_step(team))
         if compiles:

@@ -185,7 +185,7 @@ def epochs_again(done: int, planned: float, epoch_seconds: float, seconds: float
         most: however much time there is.
 
     Returns:
-        `planned` while it fits or little more does; 0, or a part of an epoch, only before the first.
+        `planned` while it fits or little more does; 0, or a part of an epoch, only if decided before the first.
     """
     fits = max(0.0, seconds) / max(epoch_seconds, 1e-9)
     rest = planned - done
@@ -193,7 +193,10 @@ def epochs_again(done: int, planned: float, epoch_seconds: float, seconds: float
         return planned
     if fits >= rest - MOST_CUT:  # a last epoch that is cut a little loses only steps at a low rate
         more = min(most, done + int(FILLED * fits))
-        return more if more - done >= max(rest + 1, SPARE * rest) else planned
+        if more - done >= max(rest + 1, SPARE * rest):
+            return more
+        part = min(most, FILLED * fits)  # before the first epoch its rate can fall within a part of one
+        return part if done == 0 and part >= max(rest + FEWEST_OF_AN_EPOCH, SPARE * rest) else planned
     if done == 0 and fits + MOST_CUT < 1:
         return FILLED * fits if fits >= FEWEST_OF_AN_EPOCH else 0.0
     return done + int(fits + MOST_CUT)

@@ -76,7 +76,8 @@ class TrainingDisplay(Callback):
         before = earlier[0] if earlier else stage.max_epochs
         self.most_epochs += math.ceil(epochs) - math.ceil(before)
         why = "the machine is slower than planned" if epochs < before else "there is time for more"
-        self._tell(f"{stage.label}: planned again, {epochs:.3g} epochs in all, not {before:.3g}; {why}")
+        many = f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}"
+        self._tell(f"{stage.label}: planned again, {many} in all, not {before:.3g}; {why}")
 
     def stage_resumes(self, stage: Stage, state: State, running: Running) -> None:
         """Where a saved training resumes within a stage."""

@@ -129,8 +129,8 @@ def report_result(run: RunFolder, result: dict[str, Any], screen: Screen) -> Non
     )
     screen.say(calibration_sentence(result["calibration"]))
     screen.say(
-        f"{result['epochs']} epochs in {duration(result['seconds'])}, {result['images_per_second']:.0f} images/s; "
-        f"run: {run.path}, report: {run.report}"
+        f"{counted(result['epochs'], 'epoch')} in {duration(result['seconds'])}, "
+        f"{result['images_per_second']:.0f} images/s; run: {run.path}, report: {run.report}"
     )
 
 
@@ -158,6 +158,6 @@ def report_folds(run: RunFolder, result: dict[str, Any], screen: Screen) -> None
         style="bold",
     )
     screen.say(
-        f"{result['epochs']} epochs in {duration(result['seconds'])}; run: {run.path}, every photo: {run.out_of_fold}, "
-        f"likely label errors: {run.label_errors}"
+        f"{counted(result['epochs'], 'epoch')} in {duration(result['seconds'])}; run: {run.path}, "
+        f"every photo: {run.out_of_fold}, likely label errors: {run.label_errors}"
     )
