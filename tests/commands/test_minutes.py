@@ -1,11 +1,13 @@
 """Whatever the photos and however short the minutes: every class is seen, and what was judged is told."""
 
 import json
+import math
 import re
 
 import pytest
 
 from fieldguide import evaluate, train
+from fieldguide.commands.trial.carry_out import unused
 from fieldguide.evaluation.metrics import judge
 from fieldguide.evaluation.predictions import read_predictions
 from fieldguide.recipe.load import read_recipe
@@ -91,3 +93,21 @@ def test_an_epoch_that_time_cut_is_trained_again_by_the_recipe_that_was_left(tmp
     [repeated] = history(again)
     assert repeated["training"] == epoch["training"] and repeated["validation"] == epoch["validation"]
     assert not again.result["out_of_time"]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "why"),
+    [
+        (80.0, "another epoch would take about 80 s"),
+        (math.inf, "no epoch fits"),
+        (30.0, "the plan has no more epochs"),
+    ],
+)
+def test_what_is_left_of_the_minutes_is_told_with_the_reason(epoch, why):
+    assert unused(70.0, epoch) == f"70 s of the minutes unused: {why}"
+
+
+def test_a_training_that_ends_long_before_its_minutes_says_so(tmp_path, make_photos, two_epochs, capsys):
+    photos = make_photos(tmp_path / "photos", UNEVEN)
+    train(photos, output=tmp_path / "run", weights="none", overrides=AT_32_PX, minutes=60)
+    assert "min of the minutes unused: the plan has no more epochs" in capsys.readouterr().out

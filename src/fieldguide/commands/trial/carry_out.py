@@ -1,5 +1,6 @@
 """One training in its run's folder, from live objects to a result, whether it begins or resumes."""
 
+import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from fieldguide.commands.trial.result import report_result, soup_sentence
 from fieldguide.commands.trial.together import led
 from fieldguide.data.split.partition import split_csv, write_split
 from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, NotFiniteError, TrainingError, counted
+from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, NotFiniteError, TrainingError, counted, duration
 from fieldguide.recipe.resolve import as_done
 from fieldguide.storage import digest, write_json
 from fieldguide.training.ends import Stopped
@@ -26,6 +27,8 @@ from fieldguide.training.loop import Saved
 from fieldguide.training.loop import train as train_loop
 from fieldguide.training.observers import Beginning, Observers
 from fieldguide.training.state import State
+
+WORTH_TELLING_SECONDS = 20  # of the minutes, if nothing was made of them
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,19 @@ def carry_out(trial: Trial, saved: Saved | None = None) -> Run:
         trial.screen.warn(sentence)
     trial.screen.say(feed.waiting.sentence())
     report_result(trial.run, result, trial.screen)
+    left, pace = None if trial.seconds_left is None else trial.seconds_left(), trial.assembled.plan.pace
+    if left is not None and pace is not None and left >= WORTH_TELLING_SECONDS and state.stopped is None:
+        trial.screen.say(unused(left, state.history[-1].seconds if len(state.history) > 1 else pace.epoch_seconds))
     return Run(trial.run.path, result)
+
+
+def unused(seconds: float, epoch_seconds: float) -> str:
+    """What is left of the minutes, and why nothing was made of it."""
+    takes = (
+        "no epoch fits" if math.isinf(epoch_seconds) else f"another epoch would take about {duration(epoch_seconds)}"
+    )
+    why = takes if epoch_seconds > seconds else "the plan has no more epochs"
+    return f"{duration(seconds)} of the minutes unused: {why}"
 
 
 def _write_what_was_done(trial: Trial, state: State) -> None:

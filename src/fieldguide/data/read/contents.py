@@ -52,7 +52,7 @@ class Contents:
 
     def keep(self, path: Path, content_hash: str, decoded: Decoded) -> None:
         """Keeps the pixels in place of the bytes, if there is room; `content_hash` is the SHA-256 of the file."""
-        needed = 3 * decoded.image.width * decoded.image.height
+        needed = 4 * decoded.image.width * decoded.image.height  # as Pillow keeps them
         with self._lock:
             if needed > self._room_of_pixels or content_hash in self._decoded:
                 return
