@@ -67,7 +67,8 @@ def test_errors_speak_of_arguments_to_the_library_and_of_flags_to_the_command_li
 
 def test_what_an_error_calls_a_flag_is_an_argument_of_the_function():
     functions = {
-        "train": {"resume": fieldguide.resume}, "evaluate": {}, "predict": {}, "compare": {}, "check": {},
+        "train": {"resume": fieldguide.resume, "processes": None},  # which the command line alone starts
+        "evaluate": {}, "predict": {}, "compare": {}, "check": {},
         "experiment": {"recipe": None},  # where it is the argument `recipes`
     }  # fmt: skip
     commands = typer.main.get_command(app).commands
