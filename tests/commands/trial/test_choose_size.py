@@ -155,7 +155,7 @@ def test_a_test_size_that_the_network_does_not_take_is_refused_before_the_traini
             "data.test_crop_share=0.01",
             "0.01 with data.image_size_px 224 resizes the shorter side",
         ),
-        ("data.test_flips=both", "data.test_flips: input should be 'none', 'horizontal' or 'auto', not 'both'"),
+        ("data.test_flips=both", "data.test_flips: input should be 'none' or 'horizontal', not 'both'"),
     ],
 )
 def test_a_wrong_test_time_is_told_once_and_in_words(setting, words):
