@@ -76,6 +76,6 @@ def assembled(
         made = assemble.assemble(
             recipe, split, paths, chosen, workers, loaded, tell, advance, outlook, contents, team()
         )
-    if made.recipe.data.cache_side_px:  # else the training reads photos as it goes
+    if made.recipe.data.cache_side_px != 0:  # else the training reads photos as it goes
         contents.clear()
     return made
