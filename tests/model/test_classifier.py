@@ -95,19 +95,6 @@ JOINED = {
 }
 
 
-@pytest.mark.parametrize(("name", "width"), JOINED.items())
-def test_features_of_three_stages_end_with_the_backbones_own(name, width):
-    made = make_classifier(Architecture(name, "linear", None, 0.0, 3, "stages")).eval()
-    side = made.interface.preprocessing["image_size_px"] if "swin" in name else 64
-    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        joined, own = made.features(images), made.backbone(images)
-    assert joined.shape == (2, width) and made.num_features == width == made.head[0].in_features
-    torch.testing.assert_close(joined[:, -own.shape[1] :], own)
-    earlier = joined[:, : -own.shape[1]]
-    assert earlier.std(dim=0).gt(0).any() and torch.isfinite(earlier).all()
-
-
 MAXIMA = {
     "resnet18": 128 + 256 + 512,
     "efficientnet_lite0": 40 + 112 + 1280,
@@ -118,16 +105,34 @@ MAXIMA = {
 }
 
 
-@pytest.mark.parametrize(("name", "width"), MAXIMA.items())
-def test_with_maxima_there_are_as_many_features_as_the_maps_have_channels_besides(name, width):
-    made = make_classifier(Architecture(name, "linear", None, 0.0, 3, "stages_max")).eval()
+def joined(name, takes):
+    """A classifier of joined stages, two images, and their features."""
+    made = make_classifier(Architecture(name, "linear", None, 0.0, 3, takes)).eval()
     side = made.interface.preprocessing["image_size_px"] if "swin" in name else 64
     images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        joined, maps = made.features(images), made.interface.stage_maps(images)
+        return made, images, made.features(images)
+
+
+@pytest.mark.parametrize(("name", "width"), JOINED.items())
+def test_features_of_three_stages_end_with_the_backbones_own(name, width):
+    made, images, features = joined(name, "stages")
+    with torch.inference_mode():
+        own = made.backbone(images)
+    assert features.shape == (2, width) and made.num_features == width == made.head[0].in_features
+    torch.testing.assert_close(features[:, -own.shape[1] :], own)
+    earlier = features[:, : -own.shape[1]]
+    assert earlier.std(dim=0).gt(0).any() and torch.isfinite(earlier).all()
+
+
+@pytest.mark.parametrize(("name", "width"), MAXIMA.items())
+def test_with_maxima_there_are_as_many_features_as_the_maps_have_channels_besides(name, width):
+    made, images, features = joined(name, "stages_max")
+    with torch.inference_mode():
+        maps = made.interface.stage_maps(images)
     means = sum(made.interface.stage_widths)
-    assert can_join_stages(name) and joined.shape == (2, means + width) == (2, made.head[0].in_features)
-    torch.testing.assert_close(joined[:, means:], torch.cat([each.amax((2, 3)) for each in maps], dim=1))
+    assert can_join_stages(name) and features.shape == (2, means + width) == (2, made.head[0].in_features)
+    torch.testing.assert_close(features[:, means:], torch.cat([each.amax((2, 3)) for each in maps], dim=1))
 
 
 def test_the_earlier_features_are_the_means_of_their_feature_maps():
