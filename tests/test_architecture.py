@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "commands": {"commands/exporting", "commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/trial": {"commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/exporting": {
-        "commands/judging", "commands/trial", "data/look", "data/split", "deploy", "evaluation", "export_folder", *BASE,
+        "commands/judging", "commands/trial", "data/look", "data/read", "data/split", "deploy", "evaluation",
+        "export_folder", *BASE,
     },
     "commands/judging": {
         "locks", "data/look", "data/split", "data/table", "deploy", "evaluation", "export_folder", "model", "recipe",

@@ -171,13 +171,13 @@ TABLES = [
     Case("an empty table", table(""), refused="is empty; expected a heading", unjudged=SAME),
 ]  # fmt: skip
 ARCHIVES = [
-    Case("a zip", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos unpacked"),
-    Case("a zip of a Mac", archive("photos.zip", lambda: many({"set/fox": "fox", "set/owl": "owl"}) | {"__MACOSX/set/fox/._fox0.png": b"x"}), says="unpacked"),
-    Case("a tar", archive("photos.tar.gz", lambda: many({"fox": "fox", "owl": "owl"}), "tar"), says="8 photos unpacked"),
-    Case("a zip called .tar", archive("photos.tar", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos unpacked"),
+    Case("a zip", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos, read in place"),
+    Case("a zip of a Mac", archive("photos.zip", lambda: many({"set/fox": "fox", "set/owl": "owl"}) | {"__MACOSX/set/fox/._fox0.png": b"x"}), says="read in place"),
+    Case("a tar", archive("photos.tar.gz", lambda: many({"fox": "fox", "owl": "owl"}), "tar"), says="8 photos, unpacked"),
+    Case("a zip called .tar", archive("photos.tar", lambda: many({"fox": "fox", "owl": "owl"})), says="8 photos, read in place"),
     Case("a zip with its table in it", archive("photos.zip", lambda: many({"": "fox"}) | {"metadata.csv": b"file_name,label"}), refused="no photos in class folders", unjudged=SAME, rows=4),
     Case("a zip that leads elsewhere", archive("photos.zip", lambda: many({"fox": "fox", "owl": "owl"}) | {"../../evil.png": b"x"}), says="1 file with a path out of the archive ignored"),
-    Case("a zip with a damaged photo", flipped, refused="fox0.png is damaged in its archive .Bad", classes={"fox": 3, "owl": 4}, rows=8, damaged=1, judged=7),
+    Case("a zip with a damaged photo", flipped, refused="fox0.png is damaged in its archive .its checksum", classes={"fox": 3, "owl": 4}, rows=8, damaged=1, judged=7),
     Case("a zip with a damaged photo, left out", flipped, says="1 photo unreadable; excluded", classes={"fox": 3, "owl": 4}, settings=("data.unreadable=exclude",), rows=8, damaged=1, judged=7),
     Case("a damaged zip", damaged, refused="is damaged or of an unknown kind", unread=SAME, unjudged=SAME),
     Case("a zip without photos", archive("photos.zip", lambda: {"readme.txt": b"x"}), refused="holds no photos", unread=SAME, unjudged=SAME),

@@ -27,7 +27,7 @@ from fieldguide.data.look.files import images_below
 from fieldguide.data.look.listed import matched, rows_of
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read import archive_cache
-from fieldguide.data.read.archive_cache import unpacked
+from fieldguide.data.read.archive_cache import as_folder
 from fieldguide.data.read.decode import decode
 from fieldguide.data.split.partition import Row, Split, read_split, write_split
 from fieldguide.data.table.match import Names
@@ -295,7 +295,7 @@ def _archives() -> list[bytes]:
 
 def _read_archive(path: Path) -> None:
     try:
-        images_below(unpacked(path))
+        images_below(as_folder(path))
     finally:
         while archive_cache._in_use:  # what this process uses is kept
             os.close(archive_cache._in_use.popitem()[1])

@@ -16,8 +16,8 @@ class CacheFacts:
     """The state of the cache: `packs` are files with photos in them, `most_bytes` is the limit.
 
     `in_use` counts files kept because a process uses them (None: nothing was cleared); `engines` counts networks and
-    sizes with known speeds, and `forgotten` says whether the speeds were deleted. `archives` counts those that are
-    unpacked, `archives_in_use` those of them that were kept because a process uses them.
+    sizes with known speeds, and `forgotten` says whether the speeds were deleted. `archives` counts those whose
+    photos are listed or unpacked, `archives_in_use` those of them that were kept because a process uses them.
     """
 
     folder: Path
@@ -41,10 +41,10 @@ class CacheFacts:
         if self.in_use is not None:
             kept = f"; kept {counted(self.in_use, 'file')} that a training is using" if self.in_use else ""
             lines.append(f"deleted the decoded photos{kept}")
-            lines += ["deleted the photos of archives"] if self.archives_deleted else []
+            lines += ["deleted the lists of archives, and what was unpacked of them"] if self.archives_deleted else []
             if self.archives_in_use:
-                archives = counted(self.archives_in_use, "unpacked archive")
-                lines.append(f"kept {archives} that a process is using; clear again after it has ended")
+                archives = counted(self.archives_in_use, "archive")
+                lines.append(f"kept the list of {archives} that a process is using; clear again after it has ended")
         if self.forgotten:
             lines.append("deleted the measured engine speeds")
         return [
@@ -55,7 +55,7 @@ class CacheFacts:
             str(self.engines_folder),
             f"engine speeds of {counted(self.engines, 'network')}",
             *(
-                [f"{counted(self.archives, 'archive')} unpacked, {self.archives_bytes / GB:.2f} GB"]
+                [f"{counted(self.archives, 'archive')} listed or unpacked, {self.archives_bytes / GB:.2f} GB"]
                 if self.archives
                 else []
             ),

@@ -13,6 +13,7 @@ from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.data.read.formats import missing_decoders
+from fieldguide.data.read.member import stands_for_photo
 from fieldguide.deploy.answers import Answering, Status, sentences_on_values
 from fieldguide.deploy.origin import AS_TRAINED
 from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
@@ -122,7 +123,7 @@ def predict(
     inputs = gather(images, screen.say)
     if resume and (still := next((name for name, image in inputs.photos if stamp_of(image) == ""), None)) is not None:
         raise UsageError(f"--resume: {still} is an open file, which may have changed; give its path")
-    if folder is not None and not resume and (problem := _problem_with_sorting(folder, inputs)):
+    if folder is not None and not resume and (problem := _problem_with_sorting(folder, inputs, links)):
         raise UsageError(f"--sort-into {problem}")
     paths = (path for _, path in inputs.photos if isinstance(path, Path))
     demand_free_outputs({"-o": None if to_stdout else target}, paths, inputs.lists)
@@ -140,9 +141,12 @@ def predict(
     return _write(inputs.photos, loaded, asked, about, screen)
 
 
-def _problem_with_sorting(folder: Path, inputs: Inputs) -> str | None:
-    if any(not isinstance(image, Path) for _, image in inputs.photos):
+def _problem_with_sorting(folder: Path, inputs: Inputs, links: bool) -> str | None:
+    paths = [image for _, image in inputs.photos if isinstance(image, Path)]
+    if len(paths) < len(inputs.photos):
         return f"{folder}: only photos that are files can be sorted"
+    if links and any(map(stands_for_photo, paths)):
+        return f"{folder}: photos in an archive cannot be linked; leave out --links to copy them"
     return problem_with_sorting(folder, inputs.folders)
 
 

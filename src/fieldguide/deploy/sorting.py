@@ -2,11 +2,11 @@
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
+from fieldguide.data.read.decode import UnreadableError, copy_photo
 from fieldguide.deploy.unfinished import Row
 from fieldguide.errors import UsageError
 from fieldguide.storage import problem_with_output_folder
@@ -44,7 +44,10 @@ def sort_into(folder: Path, rows: Iterable[Row], paths: Mapping[str, Path], clas
             if how == "link":
                 target.symlink_to(source.absolute())
             else:
-                shutil.copy2(source, target)
+                try:
+                    copy_photo(source, target)
+                except UnreadableError:  # damaged in its archive: it has its row, and nothing to copy
+                    continue
             count += 1
     except OSError as error:
         raise UsageError(f"--sort-into {folder}: cannot be written ({error.strerror or error})") from None

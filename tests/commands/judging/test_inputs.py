@@ -83,11 +83,11 @@ def test_an_archive_is_a_folder(photos, tmp_path):
     told = []
     found = gather([tmp_path / "p.zip"], told.append)
     assert [name for name, _ in found.photos] == NAMES
-    assert "5 photos unpacked into" in told[0] and "3 files with a path out of the archive ignored" in told[0]
+    assert "5 photos, read in place" in told[0] and "3 files with a path out of the archive ignored" in told[0]
     assert found.remarks == ["ignored, because systems leave these behind: __MACOSX/ (1 folder)"]
     assert not list(tmp_path.rglob("evil*"))
     gather([tmp_path / "p.zip"], told.append)
-    assert "unpacked before, in" in told[1]
+    assert told[1].endswith("p.zip: read in place")
     with tarfile.open(tmp_path / "p.tar.gz", "w:gz") as tar:
         tar.add(photos, "photos")
         link = tarfile.TarInfo("photos/link.png")
@@ -110,7 +110,7 @@ def test_archives_that_cannot_be_unpacked_are_refused_in_words(photos, tmp_path,
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
     with pytest.raises(PhotosError, match=r"cut\.zip: is damaged or of an unknown kind \(File is not a zip file\)"):
         gather([tmp_path / "cut.zip"])
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_BZIP2) as archive:
         archive.writestr("a.png", bytes(5_000_000))
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 2_000_000}))
     with pytest.raises(PhotosError, match=r"bomb\.zip: unpacks to more than half of the free disk"):

@@ -1,12 +1,12 @@
 """Photos with expected probabilities, by which an implementer elsewhere can test."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fieldguide.commands.exporting.photos import ProofPhotos
 from fieldguide.commands.exporting.proof import Answers
+from fieldguide.data.read.decode import copy_photo
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
 from fieldguide.storage import file_digest, write_json
@@ -40,7 +40,7 @@ def write_samples(folder: ExportFolder, original: Answers, photos: ProofPhotos, 
         source = photos.paths[files[place]]
         copy = folder.samples / f"{number}{source.suffix.lower()}"
         try:
-            shutil.copyfile(source, copy)
+            copy_photo(source, copy)
         except OSError as error:
             raise UsageError(f"{source}: cannot be copied into samples/ ({error.strerror or error})") from None
         row = original.probabilities[place]

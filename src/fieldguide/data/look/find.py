@@ -10,7 +10,7 @@ from fieldguide.data.look.listed import scan_table
 from fieldguide.data.look.scan import PhotoFolder, scan
 from fieldguide.data.look.source import Source
 from fieldguide.data.read.archive import is_archive
-from fieldguide.data.read.archive_cache import unpacked
+from fieldguide.data.read.archive_cache import as_folder
 from fieldguide.data.read.formats import format_of
 from fieldguide.data.table.read import looks_like_table
 from fieldguide.errors import UsageError
@@ -91,5 +91,5 @@ def is_archive_file(path: Path) -> bool:
 
 
 def opened(path: Path, tell: Tell) -> Path:
-    """A folder as it is; an archive's photos."""
-    return unpacked(path, tell) if is_archive_file(path) else path
+    """A folder as it is; the one that stands for an archive."""
+    return as_folder(path, tell) if is_archive_file(path) else path

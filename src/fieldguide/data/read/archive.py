@@ -1,5 +1,9 @@
-"""A .zip or .tar of photos: what is in it, and unpacked within bounds; no name in it leaves its folder."""
+"""A .zip or .tar of photos as a folder: small files that say where its photos lie; no name in it leaves the folder.
 
+What has no middle that can be read, such as a .tar.gz, is unpacked within bounds.
+"""
+
+import io
 import lzma
 import stat
 import tarfile
@@ -11,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from fieldguide.data.read.formats import has_image_ending
+from fieldguide.data.read.member import PLAIN, Member
 from fieldguide.data.read.unreadable import lost_in_archive
 from fieldguide.errors import FieldguideError, PhotosError, counted, listing
 from fieldguide.storage import CACHE_PLACE
@@ -28,11 +33,20 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-class Unpacked(NamedTuple):
-    """What came out of an archive."""
+class Entry(NamedTuple):
+    """A regular file of an archive."""
+
+    name: str
+    member: Member | None  # where it lies; None: it has to be unpacked
+    opened: Opened
+
+
+class InArchive(NamedTuple):
+    """What an archive holds."""
 
     files: int
-    size: int  # bytes
+    size: int  # bytes of the photos
+    unpacked: int  # how many of the photos are unpacked, because they cannot be read in place
     damaged: list[str]  # names of photos that are damaged in the archive
     twice: int  # names that it holds more than once; the last one counts
     outside: int  # files whose names lead elsewhere; ignored
@@ -42,9 +56,6 @@ class Unpacked(NamedTuple):
     def sentence(self) -> str:
         """As the end of a sentence that names the archive and the folder."""
         told = [f"{self.size / 1e6:,.1f} MB"]
-        told += (
-            [f"{counted(len(self.damaged), 'photo')} damaged in it:\n{listing(self.damaged)}"] if self.damaged else []
-        )
         told += [f"{counted(self.twice, 'name')} in it more than once, the last one counts"] if self.twice else []
         told += [f"{counted(self.outside, 'file')} with a path out of the archive ignored"] if self.outside else []
         told += [f"not read: {', '.join(self.tables[:3])}; if it has the labels, take it out and give it first"] * bool(
@@ -55,17 +66,17 @@ class Unpacked(NamedTuple):
         return "; ".join(told)
 
 
-def unpack(path: Path, place: Path, room: int) -> Unpacked:
-    """Writes an archive's photos below a folder.
+def lay_out(path: Path, place: Path, room: int) -> InArchive:
+    """Writes a file for each photo of an archive below a folder: where it lies, or if that is no help the photo itself.
 
     A photo that is damaged in the archive leaves a file that says so to whoever reads it. Raises PhotosError if the
-    archive is damaged or encrypted, holds no photos, or more than `room` bytes.
+    archive is damaged or encrypted, holds no photos, or more than `room` bytes to unpack.
     """
     made: set[str] = set()
     found = _Found()
     try:
-        for name, opened in _members(path, found):
-            inside = _safe(name)
+        for entry in _entries(path, found):
+            inside = _safe(entry.name)
             if inside is None:
                 found.outside += 1
             elif inside.lower().endswith(TABLES) and "__MACOSX" not in inside:
@@ -75,7 +86,7 @@ def unpack(path: Path, place: Path, room: int) -> Unpacked:
                 made.add(inside)
                 if len(made) > MOST_FILES:
                     raise PhotosError(f"{path}: holds over {MOST_FILES:,} photos; unpack it yourself")
-                if not _unpack_one(path, place / inside, opened, room, found):
+                if not _lay_out_one(path, place / inside, entry, room, found):
                     found.damaged.append(inside)
     except FieldguideError:
         raise
@@ -88,14 +99,18 @@ def unpack(path: Path, place: Path, room: int) -> Unpacked:
         raise PhotosError(_why_damaged(path, error, len(made))) from None
     if not made:
         raise PhotosError(f"{path}: holds no photos (files with an image ending)")
-    return Unpacked(len(made), found.size, found.damaged, found.twice, found.outside, found.is_open, found.tables)
+    return InArchive(
+        len(made), found.size, found.unpacked, found.damaged, found.twice, found.outside, found.is_open, found.tables
+    )
 
 
 @dataclass
 class _Found:
-    """Counts while an archive is unpacked."""
+    """Counts while an archive is read."""
 
     size: int = 0
+    written: int = 0  # bytes that are unpacked
+    unpacked: int = 0
     damaged: list[str] = field(default_factory=list)
     twice: int = 0
     outside: int = 0
@@ -109,21 +124,27 @@ def _why_damaged(path: Path, error: Exception, photos: int) -> str:
     return f"{path}: is damaged or of an unknown kind{after} ({why}); get it again, or unpack it yourself"
 
 
-def _unpack_one(path: Path, target: Path, opened: Opened, room: int, found: _Found) -> bool:
-    """Whether a photo is whole; one of a .zip may be damaged, because the others do not depend on it."""
+def _lay_out_one(path: Path, target: Path, entry: Entry, room: int, found: _Found) -> bool:
+    """Whether a photo is whole, as far as known; in a .zip the others do not depend on it."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    if entry.member is not None:
+        target.write_bytes(entry.member.stand_in())
+        found.size += entry.member.size
+        return True
+    found.unpacked += 1
     try:
-        source = opened()
+        source = entry.opened()
         if source is not None:
             with source, target.open("wb") as file:
                 for piece in iter(lambda: source.read(PIECE), b""):  # in pieces, whatever size the archive claims
-                    found.size += len(piece)
-                    if found.size > room:
+                    found.written += len(piece)
+                    if found.written > room:
                         raise PhotosError(
                             f"{path}: unpacks to more than half of the free disk; free some, or set {CACHE_PLACE} to "
                             "a larger one"
                         )
                     file.write(piece)
+                found.size += file.tell()
     except (zipfile.BadZipFile, *BROKEN, OSError) as error:
         if not _is_zip(path) or getattr(error, "errno", None) is not None:
             raise
@@ -138,20 +159,31 @@ def _is_zip(path: Path) -> bool:
         return not path.name.lower().endswith(ENDINGS[1:]) or file.read(4) == b"PK\3\4"
 
 
-def _members(path: Path, found: _Found) -> Iterator[tuple[str, Opened]]:
+def _entries(path: Path, found: _Found) -> Iterator[Entry]:
     """The regular files of an archive; links and devices are none."""
     if _is_zip(path) and (zipfile.is_zipfile(path) or not tarfile.is_tarfile(path)):
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
                 kind = stat.S_IFMT(entry.external_attr >> 16)
                 if entry.filename and not entry.filename.endswith("/") and kind in (0, stat.S_IFREG):
-                    yield entry.filename, lambda entry=entry: archive.open(entry)  # type: ignore[misc]
+                    yield Entry(entry.filename, _in_zip(entry), lambda entry=entry: archive.open(entry))  # type: ignore[misc]
         return
     with tarfile.open(path, "r:*") as tar:
+        assert tar.fileobj is not None
+        is_plain = isinstance(tar.fileobj, io.BufferedReader)
         for member in tar:
             if member.isfile():
-                yield member.name, lambda member=member: tar.extractfile(member)  # type: ignore[misc]
+                place = Member(member.offset_data, member.size, member.size, PLAIN, 0)
+                in_place = is_plain and not member.issparse()
+                yield Entry(member.name, place if in_place else None, lambda member=member: tar.extractfile(member))  # type: ignore[misc]
         found.is_open = _demand_end(tar)
+
+
+def _in_zip(entry: zipfile.ZipInfo) -> Member | None:
+    """Where a photo lies; None if it is encrypted, or packed in a way that only zipfile knows."""
+    if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return None
+    return Member(entry.header_offset, entry.compress_size, entry.file_size, entry.compress_type, entry.CRC)
 
 
 def _demand_end(tar: tarfile.TarFile) -> bool:

@@ -1,7 +1,6 @@
-"""Archives of photos, unpacked into the cache once, and kept there while a process uses them.
+"""Archives of photos as folders in the cache, listed once, and kept there while a process uses them.
 
-Photos are read many times, by several processes and in any order, and a .tar or a solid .zip can only be read from its
-beginning. So they are unpacked, and every other part of the program sees a folder.
+Every other part of the program sees a folder. Its files say where the photos lie in the archive (`member.py`).
 """
 
 import contextlib
@@ -11,23 +10,23 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fieldguide import locks
-from fieldguide.data.read.archive import unpack
+from fieldguide.data.read.archive import lay_out
+from fieldguide.data.read.member import KIND, Source, source_file, written
 from fieldguide.errors import UsageError, counted
 from fieldguide.storage import WRITING, cache_folder, digest
 
-KIND = "archives"  # of the cache
 LOCK = ".lock"
 _in_use: dict[Path, int] = {}  # locks that this process holds as long as it lives
 
 
-def unpacked(path: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
-    """The folder with an archive's photos; unpacked once, and again after the archive has changed.
+def as_folder(path: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
+    """The folder that stands for an archive; made once, and again after the archive has changed.
 
     No `forget_archives` deletes it while this process lives, nor while a process lives that it has started.
 
     Raises:
         UsageError: it cannot be read, or nothing can be written into the cache.
-        PhotosError: it is damaged or encrypted, or holds more than there is room for.
+        PhotosError: it is damaged or encrypted, or has more to unpack than there is room for.
     """
     try:
         status = path.stat()
@@ -36,21 +35,22 @@ def unpacked(path: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
     name = digest(str(path.resolve()).encode("utf-8", "surrogateescape"))[:12]
     place = cache_folder(KIND) / f"{name}-{digest(f'{status.st_size} {status.st_mtime_ns}'.encode())[:8]}"
     if place.is_dir():
-        tell(f"{path}: unpacked before, in {place}")
+        how = "read in place" if source_file(place).is_file() else f"unpacked before, in {place}"
+        tell(f"{path}: {how}")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         _use(path, place, tell)
     except OSError as error:
         if not place.is_dir():  # one that is there can be read from a cache that cannot be written
             why = error.strerror or error
-            raise UsageError(f"{path}: cannot be unpacked into {place.parent} ({why})") from None
+            raise UsageError(f"{path}: cannot be listed in {place.parent} ({why})") from None
     with contextlib.suppress(OSError):
         _forget(before for before in _places() if _lock_of(before).name.startswith(name) and before != place)
     return place
 
 
 def _use(path: Path, place: Path, tell: Callable[[str], None]) -> None:
-    """Unpacks an archive if that is not done, and holds a shared lock on its place."""
+    """Lists an archive if that is not done, and holds a shared lock on its place."""
     if place in _in_use:
         if place.is_dir():
             return
@@ -76,20 +76,25 @@ def _lock(handle: int, place: Path, path: Path, tell: Callable[[str], None]) -> 
     """Locks a place: to use it, or to make it, which one process does while others wait."""
     taken = locks.take(handle, shared=place.is_dir())
     if taken is False and not (taken := locks.take(handle, shared=True)):  # others use a folder that was deleted
-        tell(f"{path}: waiting for another process that unpacks it")
+        tell(f"{path}: waiting for another process that lists it")
         taken = locks.take(handle, shared=True, wait=True)
     return taken
 
 
 def _make(path: Path, place: Path, tell: Callable[[str], None]) -> None:
-    """Unpacks beside the place, then renames: a folder that is there is whole."""
+    """Writes beside the place, then renames: a folder that is there is whole."""
     made = place.with_name(f"{WRITING}{place.name}-{os.getpid()}")
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir()
     try:
-        found = unpack(path, made, shutil.disk_usage(place.parent).free // 2)
+        status = path.stat()
+        found = lay_out(path, made, shutil.disk_usage(place.parent).free // 2)
+        if found.unpacked < found.files:
+            source_file(place).write_bytes(written(Source(str(path.resolve()), status.st_size, status.st_mtime_ns)))
         made.replace(place)
-        tell(f"{path}: {counted(found.files, 'photo')} unpacked into {place}; {found.sentence()}")
+        unpacked = f"{found.unpacked:,} of them " if 0 < found.unpacked < found.files else ""
+        how = f"{unpacked}unpacked into {place}" if found.unpacked else "read in place"
+        tell(f"{path}: {counted(found.files, 'photo')}, {how}; {found.sentence()}")
     except OSError:
         if not place.is_dir():  # where there are no locks, another process may have been quicker
             raise
@@ -98,19 +103,19 @@ def _make(path: Path, place: Path, tell: Callable[[str], None]) -> None:
 
 
 def _lock_of(place: Path) -> Path:
-    """Also of a folder that a process unpacks into."""
+    """Also of a folder that a process writes."""
     name = "-".join(place.name.removeprefix(WRITING).split("-")[:2])
     return place.with_name(name + LOCK)
 
 
 def known_archives() -> tuple[int, int]:
-    """How many archives are unpacked, and their bytes."""
+    """How many archives there are, and the bytes of what is unpacked or stands for their photos."""
     places = _places()
     return len(places), sum(file.stat().st_size for place in places for file in place.rglob("*") if file.is_file())
 
 
 def forget_archives() -> tuple[int, int]:
-    """Deletes what was unpacked and no process uses; how many were deleted, and how many are kept.
+    """Deletes what was made and no process uses; how many were deleted, and how many are kept.
 
     Raises UsageError if the folder cannot be written.
     """
@@ -129,6 +134,7 @@ def _forget(places: Iterable[Path]) -> tuple[int, int]:
                 kept += 1
                 continue
             shutil.rmtree(place, ignore_errors=True)
+            source_file(place).unlink(missing_ok=True)
             _lock_of(place).unlink(missing_ok=True)
             deleted += 1
         finally:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from fieldguide.data.read.beyond import OUTSIDE as OUTSIDE
 from fieldguide.data.read.beyond import UNDECIDED as UNDECIDED
 from fieldguide.data.read.fit import fitted
 from fieldguide.data.read.formats import Format, demand_decoder, format_of
+from fieldguide.data.read.member import is_inside, read_inside, stands_for_photo
 from fieldguide.data.read.quiet import OneAtATime, QuietCodec
 from fieldguide.data.read.reading import AnyReading, Reading, as_reading
 from fieldguide.data.read.tiff import header_of
@@ -58,6 +60,14 @@ def read_bytes(path: Path) -> bytes:
     return _read_once(path)
 
 
+def copy_photo(source: Path, target: Path) -> None:
+    """Copies a file with its times, or what it stands for; raises UnreadableError, and OSError as shutil does."""
+    if stands_for_photo(source):
+        target.write_bytes(read_bytes(source))
+    else:
+        shutil.copy2(source, target)
+
+
 def _read_once(path: Path) -> bytes:
     try:
         _demand_regular(path.stat())
@@ -66,7 +76,7 @@ def _read_once(path: Path) -> bytes:
         with os.fdopen(handle, "rb") as file:
             content = file.read(_demand_regular(os.fstat(handle)))
         demand_not_lost(content)
-        return content
+        return read_inside(content, path, MAX_FILE_BYTES) if is_inside(content, path) else content
     except UnreadableError:
         raise
     except FileNotFoundError:
