@@ -27,6 +27,7 @@ OF_USERS = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 OF_OTHER_PROGRAMS = {
     *("--shm-size", "--init", "--read-only", "--rm", "--tmpfs", "--build-arg"),  # docker's
     "--data-binary",  # curl's
+    "--no-deps",  # pip's
     *("--standalone", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"),  # torchrun's
     *("--amp", "--amp-dtype", "--channels-last", "--layer-decay", "--torchcompile"),  # timm's train.py
 }
