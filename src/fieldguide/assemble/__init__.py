@@ -8,6 +8,7 @@ import torch
 
 from fieldguide.assemble.automatic import Outlook as Outlook
 from fieldguide.assemble.automatic import Planner
+from fieldguide.assemble.compiling import NO, Graphs, choose, usual_piece
 from fieldguide.assemble.described import CPU as CPU
 from fieldguide.assemble.described import NO_COMPILER
 from fieldguide.assemble.described import architecture as architecture
@@ -39,11 +40,11 @@ from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe
 from fieldguide.recipe.resolve import largest_size_px, settle
 from fieldguide.training.memory import fitting, kept_bytes_per_image
 from fieldguide.training.plan import Plan, Stage
+from fieldguide.training.step import MicroBatch
 from fieldguide.training.tools import Tools
 from fieldguide.world import available_bytes, can_compile, fastest_precision, repeatable
 from fieldguide.world.processes import Team
 
-STEPS_TO_COMPILE = 2_000  # an estimate of when compiling pays on a GPU; not measured yet
 UNBOUND = Outlook()
 
 
@@ -61,6 +62,8 @@ class Assembled:
     feed: Feed  # the source of the batches, and how long the training waited for them
     to_judge: ToJudge  # the validation photos
     told: tuple[str, ...] = ()  # the plan that was made here, in sentences; empty if the recipe had one
+    compiling: str = ""  # what was measured of torch.compile, as a sentence; empty if nothing was
+    graphs: Graphs | None = None  # what is compiled; None: nothing
 
 
 def assemble(
@@ -103,13 +106,14 @@ def assemble(
     planned, told, pace = (sized, (), None) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
     plan = replace(make_plan(planned), max_seconds=planner.most_seconds(planned, outlook), pace=pace)
     # after the feed, since photos in a GPU's memory leave less of it
-    settled = _settled(planned, model, plan.most_epochs() * len(split.part("train")), device)
+    settled, compiling = _settled(planned, model, plan.most_epochs() * len(split.part("train")), outlook, team)
     demand_no_contradiction(settled)
+    graphs = _graphs(settled, team)
     return Assembled(
         recipe=settled,
         model=model,
         plan=plan,
-        tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell, team),
+        tools=make_tools(settled, split, to_judge, preprocessing, device, feed, tell, team, graphs),
         description=Description(
             described,
             tuple(split.classes),
@@ -123,6 +127,8 @@ def assemble(
         feed=feed,
         to_judge=to_judge,
         told=told,
+        compiling=compiling,
+        graphs=graphs,
     )
 
 
@@ -143,17 +149,29 @@ def _network(
     return model, weights
 
 
-def _settled(recipe: PlannedRecipe, model: Classifier, images: int, device: torch.device) -> SettledRecipe:
-    """The recipe with every `auto` decided by device, memory and number of images in all."""
-    training = recipe.training
+def _settled(
+    recipe: PlannedRecipe, model: Classifier, images: int, outlook: Outlook, team: Team | None
+) -> tuple[SettledRecipe, str]:
+    """The recipe with every `auto` decided by device, memory, time and number of images; and what compiling does."""
+    training, device = recipe.training, next(model.parameters()).device
     precision = fastest_precision(device) if training.precision == "auto" else training.precision
     size = training.micro_batch_size
     if size is None:
         kept = kept_bytes_per_image(model, largest_size_px(recipe)[1], precision_context(precision, device))
         size = fitting(training.batch_size, kept, available_bytes(device))
-    steps = images // training.batch_size
-    pays = device.type == "cuda" and steps >= STEPS_TO_COMPILE and recipe.execution == "fast" and can_compile(device)
-    return settle(recipe, precision=precision, compile=pays, micro_batch_size=size)
+    compiling = NO
+    if training.compile == "auto" and device.type == "cuda" and recipe.execution == "fast" and can_compile(device):
+        photos, steps = usual_piece(training.batch_size, MicroBatch(size), team), images // training.batch_size
+        compiling = choose(model, recipe, precision, photos, steps, outlook.seconds())
+    settled = settle(recipe, precision=precision, compile=compiling.compiles, micro_batch_size=size)
+    return settled, compiling.told
+
+
+def _graphs(recipe: SettledRecipe, team: Team | None) -> Graphs | None:
+    training = recipe.training
+    if training.compile == "never":
+        return None
+    return Graphs(training.batch_size, MicroBatch(training.micro_batch_size), team)
 
 
 def make_plan(recipe: PlannedRecipe) -> Plan:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from fieldguide.assemble.compiling import Graphs
 from fieldguide.assemble.probing import make_probe
 from fieldguide.assemble.validating import at_once, make_evaluation, to_device
 from fieldguide.data.batch.batches import Batch
@@ -35,7 +36,6 @@ from fieldguide.training.tools import Batches, Tools
 from fieldguide.world.processes import Team
 
 Paths = dict[str, Path]
-MOST_VARIANTS = 64  # sizes of batches and micro-batches, in training and in evaluation
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 OTHER_SEED = 0x9E3779B97F4A7C15  # between the processes' dropout; the first has that of a training by one process
 
@@ -58,8 +58,9 @@ def make_tools(
     feed: Feed,
     tell: Callable[[str], None],
     team: Team | None = None,
+    graphs: Graphs | None = None,
 ) -> Tools:
-    """Batches, evaluation, optimiser and schedule of a recipe; arguments as of `assemble`."""
+    """Batches, evaluation, optimiser and schedule of a recipe; arguments as of `assemble`; `graphs`: if it compiles."""
     training, label_of = recipe.training, {name: index for index, name in enumerate(split.classes)}
     precision = precision_context(training.precision, device)
     share = WHOLE if team is None else Share(team.rank, team.size, bool(training.mix_probability))
@@ -71,14 +72,14 @@ def make_tools(
         evaluate=make_evaluation(recipe, split, to_judge, preprocessing, device, precision, team),
         make_optimizer=make_optimizer_of(recipe),
         make_schedule=_make_schedule(recipe),
-        prepare=_make_prepare(recipe, team),
+        prepare=_make_prepare(recipe, team, graphs),
         weights=_weights,
         load=_load,
         step=StepSettings(
             training.label_smoothing,
             training.gradient_clip_norm,
             precision,
-            MicroBatch(training.micro_batch_size),
+            MicroBatch(training.micro_batch_size) if graphs is None else graphs.micro_batch,
             logit_adjustment(split).to(device) if training.imbalance == "logit_adjustment" else None,
             scaling=GradientScaling(device.type) if training.precision == "fp16" else None,
             team=team,
@@ -178,8 +179,10 @@ def logit_adjustment(split: Split) -> torch.Tensor:
     return torch.log(images / images.sum())
 
 
-def _make_prepare(recipe: SettledRecipe, team: Team | None) -> Callable[[nn.Module, Stage], None]:
-    size, compiles = recipe.data.image_size_px, recipe.training.compile == "always"
+def _make_prepare(
+    recipe: SettledRecipe, team: Team | None, graphs: Graphs | None
+) -> Callable[[nn.Module, Stage], None]:
+    size = recipe.data.image_size_px
 
     def prepare(model: nn.Module, stage: Stage) -> None:
         assert isinstance(model, Classifier)
@@ -188,8 +191,8 @@ def _make_prepare(recipe: SettledRecipe, team: Team | None) -> Callable[[nn.Modu
         model.zero_grad()  # else clipping would count gradients of layers that no longer learn
         if team is not None:
             team.meets_in_layers = synchronize(model, _in_step(team))
-        if compiles:
-            _compile(model)
+        if graphs is not None and stage.method != "probe":
+            graphs.begin(model)
 
     return prepare
 
@@ -200,13 +203,6 @@ def _in_step(team: Team) -> Callable[[torch.Tensor], torch.Tensor]:
         return team.every(tensor)
 
     return every
-
-
-def _compile(model: nn.Module) -> None:
-    """Compiles for each stage, with room for all sizes of batches: past its limit torch silently stops compiling."""
-    torch.compiler.reset()
-    torch._dynamo.config.cache_size_limit = MOST_VARIANTS
-    model.compile(dynamic=False)
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

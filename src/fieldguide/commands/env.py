@@ -21,7 +21,7 @@ def env(device: world.Device = "auto") -> Iterator[tuple[str, str]]:
     yield "memory", "unknown" if available is None else f"{available / GIB:.1f} GiB free"
     yield "precision", precision[world.fastest_precision(chosen)]
     pays = chosen.type == "cuda" and world.can_compile(chosen)
-    yield "compile", "for trainings of 2,000 steps or more" if pays else "never (no gain, or not possible here)"
+    yield "compile", "measured in trainings of 2,000 steps or more" if pays else "never (no gain, or not possible here)"
     yield "compiler", world.compiler() or "none found (torch.compile on a CPU needs one)"
     yield "allocator", allocator.setting(os.environ)
     yield "platform", f"{machine['platform']}, Python {machine['python']}"

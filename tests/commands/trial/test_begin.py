@@ -1,5 +1,6 @@
 """A trial is plain data: it runs in any process, and leaves none of its settings behind."""
 
+import json
 import os
 import pickle
 import random
@@ -22,6 +23,13 @@ from fieldguide.recipe.load import read_recipe
 from fieldguide.training.ends import NotFinite
 from fieldguide.training.observers import Callback
 from tests.torture.runner import differences
+
+
+class Watching(Callback):
+    """Notes how cuDNN chooses while a training runs."""
+
+    def epoch_done(self, epoch, state):
+        self.cudnn = {name: getattr(torch.backends.cudnn, name) for name in ("benchmark", "deterministic")}
 
 
 class Failing(Callback):
@@ -84,10 +92,12 @@ def test_a_trial_leaves_no_setting_of_its_process_changed(asked, trained, small,
     recipe = assemble.resolved(
         read_recipe("resnet34-adam", (*small, f"execution={execution}", "training.max_epochs=1"))
     )
-    before = settings()
-    run_trial("x", recipe, asked[2], tmp_path / "run", "cpu", "quiet")
+    before, watching = settings(), Watching()
+    run_trial("x", recipe, asked[2], tmp_path / "run", "cpu", "quiet", callbacks=[watching])
     after = settings()
     assert {name: value for name, value in after.items() if value != before[name]} == {}
+    assert watching.cudnn == {"benchmark": execution == "fast", "deterministic": execution == "exact"}
+    assert json.loads((tmp_path / "run/environment.json").read_text())["cudnn"] == watching.cudnn
 
 
 def test_trainings_share_what_is_left_of_the_minutes(monkeypatch):

@@ -25,6 +25,8 @@ def announce(trial: Trial) -> None:
     )
     for number, sentence in enumerate(trial.assembled.told):
         screen.say(f"{'then ' if number else 'plan: '}{sentence}")
+    if told := trial.assembled.compiling:
+        screen.say(f"torch.compile: {told}")
     if recipe.training.mix_probability:
         screen.say(MIXED)
     if told := _micro_batch(recipe):

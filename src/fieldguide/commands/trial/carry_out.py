@@ -27,6 +27,7 @@ from fieldguide.training.loop import Saved
 from fieldguide.training.loop import train as train_loop
 from fieldguide.training.observers import Beginning, Observers
 from fieldguide.training.state import State
+from fieldguide.world.convolutions import convolutions, cudnn_modes
 
 WORTH_TELLING_SECONDS = 20  # of the minutes, if nothing was made of them
 
@@ -73,6 +74,7 @@ def write_beginning(trial: Trial) -> None:
         weights=trial.assembled.weights.to_dict(),
         device=trial.device,
         plan=trial.assembled.told,
+        compiling=trial.assembled.compiling,
         photos_folder=None if source.photos is None else str(source.photos),
         columns=source.columns,
         backbones=trial.prepared.backbones,
@@ -88,7 +90,8 @@ def write_rest_of_beginning(trial: Trial) -> None:
     if not run.recipe.exists():
         write_recipe(run, trial.recipe, trial.name)
     if not run.environment.exists():
-        write_json(run.environment, world.describe_machine(world.choose_device(trial.device)))
+        machine = world.describe_machine(world.choose_device(trial.device))
+        write_json(run.environment, machine | {"cudnn": cudnn_modes(trial.recipe.execution)})
     if not run.split.exists():
         write_split(run.split, trial.split)
     if not run.seen_before.exists():
@@ -168,7 +171,8 @@ def _train(
     assembled, now = trial.assembled, how_to_go_on(trial.run)
     observers.tell(lambda each: each.run_begins(_beginning(trial, saved)))
     demand_no_failed_callback(observers, now)
-    with world.repeatable(trial.recipe.training.seed), display.running(), led(trial) as tools:
+    seed, execution = trial.recipe.training.seed, trial.recipe.execution
+    with world.repeatable(seed), convolutions(execution), display.running(), led(trial) as tools:
         state = train_loop(assembled.model, assembled.plan, tools, observers, interrupts.reason, saved)
     demand_no_failed_callback(observers, now)
     if state.soup is not None and state.best is not None:

@@ -62,7 +62,7 @@ def go_on(
         _demand_whole(found, run, screen)
         loaded = LoadedWeights(**request.weights) if found.snapshot else None
         made = assembled(recipe, prepared, device, screen, outlook, loaded=loaded)
-        made = replace(made, told=tuple(request.plan))
+        made = replace(made, told=tuple(request.plan), compiling=request.compiling)
         name, rules, left = request.recipe_name, dict(request.rules), outlook.seconds_left
         trial = Trial(name, made.recipe, prepared, run, device, made, rules, screen, left, callbacks)
         write_rest_of_beginning(trial)

@@ -40,7 +40,7 @@ class Request:
 
     `split_sha256` is of `split.csv`, or of `folds.csv` where it is a cross-validation: then the folder holds one run
     per fold. `rules` is the verdict on the rules, `plan` the plan when it began, in sentences, `backbones` what
-    `model.backbone: auto` measured.
+    `model.backbone: auto` measured, `compiling` what was measured of torch.compile.
     """
 
     photos: str
@@ -54,6 +54,7 @@ class Request:
     is_cross_validation: bool = False
     plan: Sequence[str] = ()
     backbones: Mapping[str, Any] | None = None
+    compiling: str = ""
     photos_folder: str | None = None
     columns: str | None = None
 

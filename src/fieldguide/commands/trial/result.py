@@ -70,6 +70,7 @@ def _cost(trial: Trial, state: State) -> dict[str, Any]:
     return {
         "seconds": sum(epoch.seconds for epoch in history),
         "precision": training.precision,
+        "compile": {"mode": training.compile, "measured": trial.assembled.compiling or None, **_graphs(trial)},
         "micro_batch_size": training.micro_batch_size,
         "halved": [asdict(halved) for halved in state.halved],
         **({"skipped_steps": sum(steps for _, steps in state.skipped)} if state.scaling is not None else {}),
@@ -77,6 +78,12 @@ def _cost(trial: Trial, state: State) -> dict[str, Any]:
         "waited_for_data": trial.assembled.feed.waiting.share,
         "checkpoints": trial.checkpoints.writer.told(),
     }
+
+
+def _graphs(trial: Trial) -> dict[str, Any]:
+    """What this process compiled."""
+    graphs = trial.assembled.graphs
+    return {} if graphs is None else graphs.told()
 
 
 def _stage(ended: Ended) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from fieldguide.recipe.lives import SettledRecipe
 from fieldguide.training.together import Leader, follow
 from fieldguide.training.tools import Tools
 from fieldguide.world import choose_device, repeatable
+from fieldguide.world.convolutions import convolutions
 from fieldguide.world.processes import FINE, NOT_FINE, LostProcessError, Team, own_device
 
 
@@ -89,5 +90,5 @@ def _take_part(job: Job, team: Team) -> None:
     if any(team.agree(FINE if problem is None else NOT_FINE)):
         team.raise_problem(problem)
         return
-    with repeatable(job.recipe.training.seed):
+    with repeatable(job.recipe.training.seed), convolutions(job.recipe.execution):
         follow(made.model, made.tools, team)
