@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from fieldguide import UsageError, assemble, evaluate, experiment, predict, resume, train
-from fieldguide.assemble import automatic, probing, speed
+from fieldguide.assemble import automatic, probing, sizing, speed
 from fieldguide.commands import train as train_command
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.data.split.partition import Row, Split
@@ -256,8 +256,8 @@ def test_the_micro_batch_is_of_the_largest_phase_and_a_smaller_one_is_told(
         asked.append(image_size_px)
         return 1e6
 
-    monkeypatch.setattr(assemble, "kept_bytes_per_image", kept)
-    monkeypatch.setattr(assemble, "available_bytes", lambda device: int(4e6 * 1.6 / 0.75) + 9)
+    monkeypatch.setattr(sizing, "kept_bytes_per_image", kept)
+    monkeypatch.setattr(sizing, "available_bytes", lambda device: int(4e6 * 1.6 / 0.75) + 9)
     photos = make_photos(tmp_path / "photos", TWO)
     phases = "[{augmentation: mild, max_epochs: 1}, {augmentation: mild, image_size_px: 48, max_epochs: 1}]"
     settings = (*AT_32_PX, "training.plan=null", f"training.phases={phases}", "training.rounds=0")
@@ -265,6 +265,7 @@ def test_the_micro_batch_is_of_the_largest_phase_and_a_smaller_one_is_told(
     assert set(asked) == {48} and read_recipe(run.path / "recipe.yaml").training.micro_batch_size == 4
     told = " ".join(capsys.readouterr().out.split())
     assert "batch normalisation sees 4 photos at a time, not the whole batch of 64" in told
+    assert "or set training.phases.0.batch_norm and training.phases.1.batch_norm to frozen (or folded" in told
 
 
 @pytest.mark.parametrize(("forward", "photos"), [(0.0, 64), (1.0, 32)])

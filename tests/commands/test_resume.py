@@ -396,10 +396,10 @@ def test_the_comparison_can_fail(trained, tmp_path):
 def test_folds_go_on_with_what_auto_came_to_in_the_first(tmp_path, make_photos, small, at_step, monkeypatch):
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
     overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
-    monkeypatch.setattr("fieldguide.assemble.fitting", lambda *_: 4)
+    monkeypatch.setattr("fieldguide.assemble.sizing.fitting", lambda *_: 4)
     at_step(2, lambda: signal.raise_signal(signal.SIGTERM))
     assert train(photos, output=tmp_path / "run", overrides=overrides, quiet=True).exit_code == 143
-    monkeypatch.setattr("fieldguide.assemble.fitting", lambda *_: 8)  # more memory is free by now
+    monkeypatch.setattr("fieldguide.assemble.sizing.fitting", lambda *_: 8)  # more memory is free by now
     assert resume(tmp_path / "run", quiet=True).exit_code == 0
     for fold in ("fold-1", "fold-2"):
         assert "micro_batch_size: 4" in (tmp_path / "run" / fold / "recipe.yaml").read_text()

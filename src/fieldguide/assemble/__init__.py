@@ -22,7 +22,8 @@ from fieldguide.assemble.described import reading_of as reading_of
 from fieldguide.assemble.described import resolved as resolved
 from fieldguide.assemble.described import served_preprocessing_of as served_preprocessing_of
 from fieldguide.assemble.described import with_backbone as with_backbone
-from fieldguide.assemble.tools import Paths, make_tools, precision_context
+from fieldguide.assemble.sizing import SPARE, fit, meter_of
+from fieldguide.assemble.tools import Paths, make_tools
 from fieldguide.assemble.validating import in_proportion as in_proportion
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.feed import WITHOUT_OPENCV, Feed, can_fuse, make_feed
@@ -37,12 +38,11 @@ from fieldguide.model.bundle import Description
 from fieldguide.model.classifier import Architecture, Classifier, count_parameters, make_classifier
 from fieldguide.model.weights import LoadedWeights, load_weights
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
-from fieldguide.recipe.resolve import largest_size_px, settle
-from fieldguide.training.memory import fitting, kept_bytes_per_image
+from fieldguide.recipe.resolve import settle
 from fieldguide.training.plan import Plan, Stage
 from fieldguide.training.step import MicroBatch
 from fieldguide.training.tools import Tools
-from fieldguide.world import available_bytes, can_compile, fastest_precision, repeatable
+from fieldguide.world import can_compile, fastest_precision, repeatable
 from fieldguide.world.processes import Team
 
 UNBOUND = Outlook()
@@ -105,8 +105,7 @@ def assemble(
     to_judge = _to_judge(sized, split, paths, advance, contents)
     planned, told, pace = (sized, (), None) if isinstance(sized, PlannedRecipe) else planner.with_plan(sized, outlook)
     plan = replace(make_plan(planned), max_seconds=planner.most_seconds(planned, outlook), pace=pace)
-    # after the feed, since photos in a GPU's memory leave less of it
-    settled, compiling = _settled(planned, model, plan.most_epochs() * len(split.part("train")), outlook, team)
+    settled, compiling = _settled(planned, model, plan.most_epochs() * len(split.part("train")), feed, outlook, team)
     demand_no_contradiction(settled)
     graphs = _graphs(settled, team)
     return Assembled(
@@ -150,15 +149,15 @@ def _network(
 
 
 def _settled(
-    recipe: PlannedRecipe, model: Classifier, images: int, outlook: Outlook, team: Team | None
+    recipe: PlannedRecipe, model: Classifier, images: int, feed: Feed, outlook: Outlook, team: Team | None
 ) -> tuple[SettledRecipe, str]:
     """The recipe with every `auto` decided by device, memory, time and number of images; and what compiling does."""
     training, device = recipe.training, next(model.parameters()).device
     precision = fastest_precision(device) if training.precision == "auto" else training.precision
-    size = training.micro_batch_size
-    if size is None:
-        kept = kept_bytes_per_image(model, largest_size_px(recipe)[1], precision_context(precision, device))
-        size = fitting(training.batch_size, kept, available_bytes(device))
+    most = training.batch_size if team is None else team.most(training.batch_size)
+    found = fit(model, recipe, precision, most, meter_of(device), is_needed=feed.is_on_device)
+    feed.settle(int(SPARE * found.bytes))
+    size = found.photos
     compiling = NO
     if training.compile == "auto" and device.type == "cuda" and recipe.execution == "fast" and can_compile(device):
         photos, steps = usual_piece(training.batch_size, MicroBatch(size), team), images // training.batch_size

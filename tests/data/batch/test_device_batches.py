@@ -10,6 +10,8 @@ from fieldguide.data.augment.draw import Drawn, draw
 from fieldguide.data.augment.on_device import augment_batch, numbers_of, samples_for
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.device_batches import DeviceBatches
+from fieldguide.data.batch.feed import Feed
+from fieldguide.data.batch.waiting import Waiting
 from fieldguide.data.read.cache import Cache
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.storage import file_digest
@@ -96,6 +98,23 @@ def test_resident_and_streamed_batches_are_the_same(tmp_path):
             assert torch.equal(first.images, other.images) and torch.equal(first.labels, other.labels)
             assert first.files == other.files
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_photos_lie_in_a_gpus_memory_where_a_step_leaves_room_for_them(tmp_path):
+    cache, taken = Cache(tmp_path / "cache", PLENTY), 10 * 3 * 60 * 50  # at most, of the photos
+    free = 4 * taken
+
+    def feed():
+        batches = batches_of(tmp_path / "a", cache, most=0)
+        made = Feed(batches, Waiting(""), 24, lambda side: batches_of(tmp_path / "a", cache, most=0), room=lambda: free)
+        assert made.is_on_device and not batches.is_resident
+        return made
+
+    for reserved, expected in ((0, True), (2 * taken, True), (3 * taken, False), (9 * taken, False)):
+        settled = feed()
+        settled.settle(reserved)
+        assert settled.batches.is_resident is settled.of_size(48).is_resident is expected
+    assert not feed().of_size(48).is_resident  # nobody knows yet what a step takes
 
 
 def test_an_epoch_can_begin_at_a_later_step(tmp_path):

@@ -30,7 +30,7 @@ def announce(trial: Trial) -> None:
     if recipe.training.mix_probability:
         screen.say(MIXED)
     if told := _micro_batch(recipe):
-        screen.say(told)
+        screen.warn(told)
     for sentence in (*trial.rules["unverified"], *trial.assembled.feed.remarks):
         screen.warn(sentence)
 
@@ -38,11 +38,13 @@ def announce(trial: Trial) -> None:
 def _micro_batch(recipe: Recipe) -> str:
     """What differs from training on whole batches; empty if nothing does."""
     batch, photos = recipe.training.batch_size, recipe.training.micro_batch_size
-    trains = any(phase.batch_norm == "train" for phase in recipe.training.phases)
-    if not (trains and batch and photos and photos < batch):
+    phases = [number for number, phase in enumerate(recipe.training.phases) if phase.batch_norm == "train"]
+    if not (phases and batch and photos and photos < batch):
         return ""
+    fields = " and ".join(f"training.phases.{number}.batch_norm" for number in phases)
+    frozen = f", or set {fields} to frozen (or folded, for small rates)"  # both keep pretrained statistics
     return (
-        f"batch normalisation sees {photos} photos at a time, not the whole batch of {batch}, "
-        f"because training.micro_batch_size is {photos}; where the phases say batch_norm: frozen or folded, that makes "
-        "no difference"
+        f"batch normalisation sees {photos} photos at a time, not the whole batch of {batch}, because "
+        f"training.micro_batch_size is {photos}: what memory holds, unless you set it. This changes the training. To "
+        f"avoid it, choose a smaller training.batch_size{'' if recipe.model.weights == 'none' else frozen}"
     )

@@ -54,15 +54,15 @@ class DeviceBatches:
         device: torch.device,
         seed: int,
         batch_size: int,
-        most_resident_bytes: int,
+        most_resident_bytes: int = 0,
         workers: int | None = None,
     ) -> None:
-        """Prepares batches, and copies the photos to the device where they are cached and fit.
+        """Prepares batches; `make_resident` copies the photos to the device.
 
         Args:
             photos: what to train on, in a stable order.
             policies: by name; `epoch` is asked for one of them.
-            most_resident_bytes: above, each batch's pixels are copied when it is made.
+            most_resident_bytes: as of `make_resident`; 0: each batch's pixels are copied when it is made.
             workers: threads; None: few where the device has the pixels, more where it has not.
         """
         self.photos = photos
@@ -77,13 +77,23 @@ class DeviceBatches:
         self._erased_colour = torch.tensor(fill_colour(preprocessing.mean), dtype=torch.uint8, device=device)
         self._resident: torch.Tensor | None = None
         self._starts: list[int] = []
-        if all(photo.content_hash in pixels for photo in photos):
-            counts = [int(np.prod(pixels.shape(photo.content_hash))) for photo in photos]
-            if 3 * sum(counts) <= most_resident_bytes:
-                self._starts = [0, *np.cumsum(counts).tolist()]
-                self._resident = self._copied(self._starts[-1])
+        self._workers = workers
+        self.make_resident(most_resident_bytes)
+
+    @property
+    def threads(self) -> int:
+        """How many make batches."""
         chosen = RESIDENT_THREADS if self.is_resident else STREAMING_THREADS
-        self.threads = max(1, chosen if workers is None else workers)
+        return max(1, chosen if self._workers is None else self._workers)
+
+    def make_resident(self, most_bytes: int) -> None:
+        """Copies all photos to the device, where they are cached and take at most so many bytes."""
+        if self.is_resident or not all(photo.content_hash in self.pixels for photo in self.photos):
+            return
+        counts = [int(np.prod(self.pixels.shape(photo.content_hash))) for photo in self.photos]
+        if 3 * sum(counts) <= most_bytes:
+            self._starts = [0, *np.cumsum(counts).tolist()]
+            self._resident = self._copied(self._starts[-1])
 
     @property
     def is_resident(self) -> bool:

@@ -20,10 +20,10 @@ from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import UsageError, counted
 from fieldguide.settings import Policy
-from fieldguide.world import cores
+from fieldguide.world import available_bytes, cores
 
 ENLARGED = 2  # where nothing is cached, a large JPEG is decoded to so many times the image size or more
-SHARE_OF_DEVICE_MEMORY = 0.5  # of what is free when the training begins
+SHARE_OF_DEVICE_MEMORY = 0.75  # of what a step leaves free
 NO_OPENCV = (
     "augmentation.engine: fused needs OpenCV on a CPU; install opencv-python-headless, or set augmentation.engine to "
     "reference (torchvision's own transforms, slower)"
@@ -55,7 +55,23 @@ class Feed:
     make: Callable[[int], Batches]  # such batches of another side in px
     pixels: PhotoPixels | None = None  # the cache's; None where photos are decoded each time
     remarks: tuple[str, ...] = ()  # sentences that a person should read before the training
+    room: Callable[[], int] = lambda: 0  # free bytes of a GPU
     _other: dict[int, Batches] = field(default_factory=dict)
+    _reserved: list[int] = field(default_factory=list)  # bytes of a GPU that a step takes, once that is known
+
+    @property
+    def is_on_device(self) -> bool:
+        """Whether a GPU makes the batches, and may hold the photos."""
+        return isinstance(self.batches, DeviceBatches)
+
+    def settle(self, reserved_bytes: int) -> None:
+        """Copies the photos into a GPU's memory where they fit beside a step, which takes so many bytes."""
+        self._reserved[:] = [reserved_bytes]
+        self._make_resident(self.batches)
+
+    def _make_resident(self, batches: Batches) -> None:
+        if isinstance(batches, DeviceBatches) and self._reserved:
+            batches.make_resident(int(SHARE_OF_DEVICE_MEMORY * max(0, self.room() - self._reserved[0])))
 
     def of_size(self, side_px: int) -> Batches:
         """Batches of images of another side, 0 for the same; keeps only the last ones, since a GPU may hold photos."""
@@ -64,6 +80,7 @@ class Feed:
         if side_px not in self._other:
             self._other.clear()
             self._other[side_px] = self.make(side_px)
+            self._make_resident(self._other[side_px])
         return self._other[side_px]
 
     def remarks_after(self) -> list[str]:
@@ -103,7 +120,7 @@ def make_feed(
         engine: `reference` or `fused`.
         cache_side_px: bound on the shorter side of the pixels that `fused` starts from; 0: none, and no cache.
         reading: how files are read.
-        device: where the training runs; a GPU augments by itself.
+        device: where the training runs; a GPU augments by itself, and holds the photos once the feed is settled.
         workers: processes or threads that load photos; None: chosen by the machine. Results do not depend on it.
         advance: called with how many more photos the cache has.
         cache: None: the user's.
@@ -128,12 +145,12 @@ def make_feed(
     def cached(side_px: int) -> Batches:
         sized = preprocessing.of_size(side_px)
         if device.type == "cuda":
-            most = int(SHARE_OF_DEVICE_MEMORY * torch.cuda.mem_get_info(device)[0])
-            return DeviceBatches(photos, policies, pixels, sized, device=device, most_resident_bytes=most, **settings)
+            return DeviceBatches(photos, policies, pixels, sized, device=device, **settings)
         augmentations = {name: fused.fused(policy, sized) for name, policy in policies.items()}
         return FusedBatches(photos, augmentations, pixels, side_px=side_px, **settings)
 
-    return Feed(cached(side), Waiting(_advice(photos, pixels)), side, cached, pixels, tuple(_remarks(photos, pixels)))
+    waiting, remarks = Waiting(_advice(photos, pixels)), tuple(_remarks(photos, pixels))
+    return Feed(cached(side), waiting, side, cached, pixels, remarks, lambda: available_bytes(device) or 0)
 
 
 def _uncached(photos: Sequence[LabelledPhoto], pixels: PhotoPixels) -> int:
