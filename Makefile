@@ -2,6 +2,7 @@
 # make test: sets up .venv and runs the tests; the last lines list what was skipped and why
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
 # make gpu-check: checks and speeds on this machine's GPU, under 8 minutes; GPU_CHECK="--device cpu" for a CPU
+# make gpu-wheels: collects what gpu-check needs beside torch in build/gpu-wheels, for a machine without a network
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
 # make check: the developer's gate: lint, format, types, quick tests
 # make bench-env: sets up benchmarks/.venv with the peers (some GB, some minutes)
@@ -13,9 +14,10 @@ BIN := $(VENV)/bin
 PROGRAM := $(VENV)/.program-installed
 TOOLS := $(VENV)/.tools-installed
 BENCH := benchmarks/.venv
+GPU_WHEELS := build/gpu-wheels
 PEERS := $(BENCH)/.peers-installed
 
-.PHONY: demo test torture gpu-check fuzz bench bench-env check clean help
+.PHONY: demo test torture gpu-check gpu-wheels fuzz bench bench-env check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -40,7 +42,10 @@ torture: $(TOOLS)
 	$(BIN)/python -m tests.torture 200
 
 gpu-check:
-	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_check $(GPU_CHECK)
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_check $(addprefix --wheels ,$(wildcard $(GPU_WHEELS))) $(GPU_CHECK)
+
+gpu-wheels: $(TOOLS)
+	$(BIN)/python -m tests.gpu_check.wheels $(GPU_WHEELS)
 
 bench-env: $(PEERS)
 

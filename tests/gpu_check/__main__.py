@@ -1,6 +1,7 @@
 """`python -m tests.gpu_check [--device cpu] [--minutes 7.5] [-o FOLDER]`: checks, then speeds, as JSON and Markdown.
 
-Needs no network and no weights. What a missing package or the time does not allow is listed as not run, with its
+Needs no network and no weights, and no install beside torch, torchvision and timm where `--wheels FOLDER` has the rest
+(`wheels.py`). What a missing package or the time does not allow is listed as not run, with its
 reason; the exit code is 1 if a check failed, and 0 otherwise. On a CPU the networks are tiny, and no speed is a result.
 """
 
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.gpu_check import wheels
+
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "src")]  # from a clone, without an install
 
@@ -25,7 +28,36 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, mps or cpu")
     parser.add_argument("--minutes", type=float, default=7.5, help="nothing new begins after that")
     parser.add_argument("-o", "--output", type=Path, default=Path("gpu-check"), help="folder for the results")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels with what this Python lacks (make gpu-wheels)")
     asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
+        problem = _prepare(asked.wheels, Path(scratch))
+        if problem:
+            print(f"error: {problem}", file=sys.stderr)
+            return 2
+        return _check(asked, Path(scratch))
+
+
+def _prepare(folder: Path | None, scratch: Path) -> str | None:
+    """Takes the wheels; what still lacks, as a sentence."""
+    if folder is not None:
+        try:
+            taken = wheels.unpack(folder, scratch / "wheels")
+        except (OSError, ValueError) as error:
+            return f"--wheels {error}"
+        _tell(f"from wheels: {', '.join(taken) or 'nothing, for all is installed'}")
+    places = [str(ROOT / "src"), str(scratch / "wheels"), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(place for place in places if place)  # of the processes that it starts
+    if lacking := wheels.lacking():
+        return (
+            f"this Python lacks {', '.join(lacking)}; collect them where there is a network (make gpu-wheels), then "
+            "give their folder: --wheels FOLDER"
+        )
+    return None
+
+
+def _check(asked: argparse.Namespace, scratch: Path) -> int:
+    """All checks and speeds; 1 if a check failed."""
     began = time.monotonic()
     import torch
 
@@ -34,11 +66,10 @@ def main() -> int:
         return 2
     from tests.gpu_check import checks, speeds
 
-    with tempfile.TemporaryDirectory(prefix="gpu-check-") as scratch:
-        os.environ["FIELDGUIDE_CACHE"] = str(Path(scratch) / "cache")
-        where = checks.Where(torch.device(asked.device), Path(scratch), ROOT)
-        results = {name: _run(name, check, where, began, asked.minutes) for name, check in checks.CHECKS.items()}
-        measured = speeds.measure(where, lambda: asked.minutes * 60 - (time.monotonic() - began), _tell)
+    os.environ["FIELDGUIDE_CACHE"] = str(scratch / "cache")
+    where = checks.Where(torch.device(asked.device), scratch)
+    results = {name: _run(name, check, where, began, asked.minutes) for name, check in checks.CHECKS.items()}
+    measured = speeds.measure(where, lambda: asked.minutes * 60 - (time.monotonic() - began), _tell)
     found = {
         "machine": checks.machine(where.device),
         "checks": results,
@@ -65,7 +96,7 @@ def _run(name: str, check: Callable[[Any], str], where: Any, began: float, minut
     try:
         outcome, told = "passed", check(where)
     except ModuleNotFoundError as error:
-        outcome, told = "not run", f"needs {error.name}: pip install ."
+        outcome, told = "not run", f"needs {error.name}"
     except NotImplementedError as error:
         outcome, told = "not run", str(error)
     except Exception as error:  # whatever went wrong is the result
@@ -91,7 +122,9 @@ def _markdown(found: dict[str, Any]) -> str:
 
 
 def _cell(value: object) -> str:
-    return "" if value is None else f"{value:,.1f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    return f"{value:,.1f}" if value >= 1 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

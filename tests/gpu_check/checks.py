@@ -2,7 +2,6 @@
 
 import copy
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -27,11 +26,10 @@ SAME_LOGITS = {"cpu": 1e-5, "cuda": 5e-3, "mps": 5e-3}  # of fp32 with TF32 in c
 
 @dataclass
 class Where:
-    """A device, a folder for what is written, and the repository."""
+    """A device, and a folder for what is written."""
 
     device: torch.device
     scratch: Path
-    root: Path
 
     @cached_property
     def photos(self) -> Path:
@@ -181,10 +179,9 @@ def resumes_after_a_kill(where: Where) -> str:
     run = where.scratch / "killed"
     flags = [part for field in settings for part in ("--set", field)]
     command = [sys.executable, "-m", "fieldguide", "train", str(where.photos), "-o", str(run), "--recipe"]
-    environment = os.environ | {"PYTHONPATH": str(where.root / "src")}
     child = subprocess.Popen(
         [*command, "resnet50-adam", "--device", str(where.device), *flags],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     until = time.monotonic() + 120
     while not list(run.glob("checkpoint/*.json")) and child.poll() is None and time.monotonic() < until:
@@ -199,6 +196,64 @@ def resumes_after_a_kill(where: Where) -> str:
     return f"validation loss {losses[1]:.4f}, uninterrupted {losses[0]:.4f}"
 
 
+def a_step_sizes_the_batch(where: Where) -> str:
+    """A step of a real network is measured, and one that can never fit is split."""
+    from fieldguide.assemble import sizing
+    from fieldguide.training.memory import measured_fit
+
+    meter = sizing.meter_of(where.device)
+    if meter is None:
+        raise NotImplementedError(f"memory of {where.device} is estimated, not measured")
+    model, recipe = _made(where)
+    whole = sizing.fit(model, recipe, "fp32", 64, meter)
+    assert whole.photos == 64 and whole.bytes > 0, whole
+    held: list[torch.Tensor] = []
+
+    def step(photos: int) -> int:
+        held[:] = [torch.empty(0, device=where.device)]
+        held[:] = [torch.empty(meter.free() * photos // 40, dtype=torch.uint8, device=where.device)]
+        return photos
+
+    split = measured_fit(64, lambda photos: _halving(step, photos), meter)
+    held.clear()
+    assert split.photos == 32, split
+    return f"64 photos take {whole.bytes / 1e6:,.0f} MB; of 64 for which there is no room, 32 go at once"
+
+
+def _halving(step: Callable[[int], int], photos: int) -> int:
+    """As a step does when memory runs out."""
+    try:
+        return step(photos)
+    except torch.OutOfMemoryError:
+        return _halving(step, photos // 2)
+
+
+def compiling_is_measured(where: Where) -> str:
+    """By another process on the same device, within its time."""
+    from fieldguide import world
+    from fieldguide.assemble import compiling
+
+    if where.device.type != "cuda" or not world.can_compile(where.device):
+        raise NotImplementedError(f"compiling pays on no {where.device.type}, or needs Triton and a C compiler")
+    model, _ = _made(where)
+    asked = {
+        "photos": 64, "side_px": 64, "batch_norm": "train", "trainable": "all", "device": str(where.device),
+        "precision": world.fastest_precision(where.device), "channels_last": True,
+    }  # fmt: skip
+    trial = compiling.measure(model, asked, compiling.MOST_SECONDS)
+    return compiling.decide(trial, 10_000, 1, 64).told
+
+
+def _made(where: Where) -> tuple[Any, Any]:
+    """A ResNet-50 on the device, and its recipe, at 64 px."""
+    from fieldguide import assemble
+    from fieldguide.model.classifier import make_classifier
+    from fieldguide.recipe.load import read_recipe
+
+    recipe = assemble.resolved(read_recipe("resnet50-adam", ["model.weights=none", "data.image_size_px=64"]))
+    return make_classifier(assemble.architecture(recipe, 3)).to(where.device), recipe
+
+
 CHECKS: dict[str, Callable[[Where], str]] = {
     "trains in fp32, exactly": trains_exactly,
     "trains fast": trains_fast,
@@ -207,4 +262,6 @@ CHECKS: dict[str, Callable[[Where], str]] = {
     "same answers as a CPU": same_answers_as_a_cpu,
     "out of memory is survived": out_of_memory_is_survived,
     "resumes after a kill": resumes_after_a_kill,
+    "a step sizes the batch": a_step_sizes_the_batch,
+    "compiling is measured": compiling_is_measured,
 }

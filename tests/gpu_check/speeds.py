@@ -1,6 +1,8 @@
 """Images per second of training steps: as a recipe computes them, bare, and as plain PyTorch with its best flags."""
 
 import contextlib
+import itertools
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +21,8 @@ Seconds = Callable[[], float]
 
 def measure(where: Where, left: Seconds, tell: Callable[[str], None]) -> dict[str, Any]:
     """A row for each preset, and remarks; on a CPU of a tiny network, to see that it runs."""
+    from fieldguide.errors import FieldguideError
+
     rows, remarks = [], []
     for preset in PRESETS if where.device.type != "cpu" else PRESETS[1:2]:
         if left() <= 20:
@@ -34,7 +38,7 @@ def measure(where: Where, left: Seconds, tell: Callable[[str], None]) -> dict[st
                 row[name] = function(where, preset)
             except ModuleNotFoundError as error:
                 remarks.append(f"{preset}, {name}: not run, needs {error.name}")
-            except (NotImplementedError, RuntimeError) as error:
+            except (FieldguideError, NotImplementedError, RuntimeError) as error:
                 remarks.append(f"{preset}, {name}: not run ({str(error)[:160]})")
         tell(f"{preset}: {row}")
         rows.append(row | {"GPU memory, GB": _peak(where.device)})
@@ -95,7 +99,7 @@ def _network(where: Where, preset: str) -> tuple[nn.Module, Any, int, int]:
     return model, recipe, recipe.data.image_size_px or TINY_PX, 8 if small else 64
 
 
-def _step(where: Where, preset: str, execution: str) -> float:
+def _step(where: Where, preset: str, execution: str, *, compiled: bool = False) -> float:
     """The program's own step on one synthetic batch."""
     from fieldguide import world
     from fieldguide.assemble.tools import make_optimizer_of, precision_context
@@ -112,6 +116,8 @@ def _step(where: Where, preset: str, execution: str) -> float:
             images.contiguous(memory_format=torch.channels_last),
         )
     training_mode(model)
+    if compiled:
+        model.compile(dynamic=False)
     optimizer = make_optimizer_of(recipe)(model, 1e-5)
     scaling = GradientScaling(device.type) if precision == "fp16" else None
     settings = StepSettings(0.0, None, precision_context(precision, device), scaling=scaling)
@@ -128,8 +134,44 @@ def bare(where: Where, preset: str) -> float:
     return _step(where, preset, "fast")
 
 
+def bare_compiled(where: Where, preset: str) -> float:
+    """The same, compiled, as `training.compile: always` does."""
+    from fieldguide import world
+
+    if where.device.type != "cuda" or not world.can_compile(where.device):
+        raise NotImplementedError("compiling takes minutes on a CPU, and needs Triton and a C compiler on a GPU")
+    return _step(where, preset, "fast", compiled=True)
+
+
 def plain(where: Where, preset: str) -> float:
     """A plain loop with the flags that people recommend: channels last, reduced precision, fused, compiled on a GPU."""
+    step, images = _plain_step(where, preset)
+    return rate(lambda: step(images), len(images), where.device)
+
+
+def plain_from_jpegs(where: Where, preset: str) -> float:
+    """The plain loop from JPEG files in memory, decoded and augmented by the device, one crop for a whole batch."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.transforms import v2
+
+    device, (step, images) = where.device, _plain_step(where, preset)
+    count, side = len(images), images.shape[-1]
+    root = many(where, 16 if device.type == "cpu" else 1_280)
+    paths = sorted((root / "train").rglob("*.jpg"))[: 4 * count]
+    files = itertools.cycle([torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) for path in paths])
+    drawn = (v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip())
+    augment = v2.Compose([*drawn, v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.5,) * 3, (0.5,) * 3)])
+
+    def whole() -> None:
+        taken = [next(files) for _ in range(count)]
+        decoded = torch.stack(decode_jpeg(taken, ImageReadMode.RGB, device=device)).to(device)
+        step(augment(decoded).contiguous(memory_format=torch.channels_last))
+
+    return rate(whole, count, device)
+
+
+def _plain_step(where: Where, preset: str) -> tuple[Callable[[torch.Tensor], None], torch.Tensor]:
+    """A step of the plain loop, and a synthetic batch for it."""
     from fieldguide import world
 
     _, recipe, side, batch = _network(where, preset)
@@ -144,7 +186,7 @@ def plain(where: Where, preset: str) -> float:
     scaler = torch.amp.GradScaler(device.type, enabled=precision is torch.float16)
     context = contextlib.nullcontext() if precision is None else torch.autocast(device.type, precision)
 
-    def step() -> None:
+    def step(images: torch.Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         with context:
             loss = nn.functional.cross_entropy(stepped(images), labels)
@@ -152,7 +194,7 @@ def plain(where: Where, preset: str) -> float:
         scaler.step(optimizer)
         scaler.update()
 
-    return rate(step, batch, device)
+    return step, images
 
 
 def fast_from_photos(where: Where, preset: str) -> float:
@@ -171,6 +213,16 @@ def fast_from_photos(where: Where, preset: str) -> float:
         photos, preset, where.scratch / f"fast-{preset}", overrides=settings, device=str(where.device), quiet=True
     )
     return float(max(epoch["images_per_second"] for epoch in RunFolder(run.path).read_history()[1:]))
+
+
+def waiting(where: Where, preset: str) -> float:
+    """The share of that training's time that it waited for photos."""
+    from fieldguide.run_folder import RunFolder
+
+    run = RunFolder(where.scratch / f"fast-{preset}")
+    if not run.result.exists():
+        raise NotImplementedError("there was no training to read it from")
+    return float(json.loads(run.result.read_text())["waited_for_data"])
 
 
 def many(where: Where, count: int) -> Any:
@@ -240,6 +292,9 @@ def resident(where: Where) -> float:
 COLUMNS: dict[str, Callable[[Where, str], float]] = {
     "exact": exact,
     "fast, from photos": fast_from_photos,
+    "waiting share": waiting,
     "bare step": bare,
+    "bare step, compiled": bare_compiled,
     "plain PyTorch": plain,
+    "plain PyTorch, nvJPEG": plain_from_jpegs,
 }
