@@ -35,6 +35,9 @@ def _handler(hub):
         def do_HEAD(self):
             self.answer(with_body=False)
 
+        def do_CONNECT(self):
+            self.answer(with_body=False)  # of a proxy on the way to an https address
+
         def do_GET(self):
             self.answer(with_body=True)
 

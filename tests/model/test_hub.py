@@ -1,6 +1,7 @@
 """Downloads from a local server that speaks the Hub's protocol, and a sentence for each of its faults."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,10 +38,12 @@ def gets(hub):
     return [asked for asked in hub.asked if asked[0] == "GET" and asked[1] == FILE]
 
 
-def test_weights_are_fetched_once_and_found_in_the_cache_from_then_on(hub, monkeypatch):
+def test_weights_are_fetched_once_with_progress_and_found_in_the_cache_from_then_on(hub, monkeypatch, capfd):
+    monkeypatch.setenv("TQDM_POSITION", "-1")  # the client shows progress on a terminal alone, and here too
     assert ours.in_cache(SOURCE) is None and ours.cached() == []
     path = ours.fetch(SOURCE)
     assert path.read_bytes() == WEIGHTS and ours.in_cache(SOURCE) == path
+    assert re.search(r"model\.safetensors: +100%.* 1\.2", capfd.readouterr().err)
     assert ours.fetch(SOURCE) == path and len(gets(hub)) == 1
     assert [(each.name, each.bytes) for each in ours.cached()] == [("test_resnet.r160_in1k", len(WEIGHTS))]
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -62,6 +65,7 @@ def test_a_broken_download_goes_on_where_it_ended(hub):
         (401, "refused access (401): there are no such weights, or they need a login"),
         (403, "refused access (403): these weights are gated"),
         (404, "no such file (404)"),
+        (407, "the proxy wants a name and a password (407); write them into HTTPS_PROXY"),
     ],
 )
 def test_an_answer_that_refuses_is_a_sentence(hub, status, told):
@@ -69,6 +73,16 @@ def test_an_answer_that_refuses_is_a_sentence(hub, status, told):
     with pytest.raises(UsageError) as error:
         ours.fetch(SOURCE)
     assert told in str(error.value)
+
+
+def test_a_proxy_that_wants_a_password_on_the_way_to_an_https_address_is_a_sentence():
+    from huggingface_hub import get_session
+
+    with serving(Hub(status=407)) as proxy:
+        client = type(get_session())(proxy=proxy.url)  # of the library that the Hub's client uses
+        with client, pytest.raises(Exception) as error:
+            client.get("https://hub.example/x")
+    assert ours.fault(error.value) == ours.SENTENCES[407]
 
 
 @pytest.mark.slow  # the Hub's own client waits and asks again, five times

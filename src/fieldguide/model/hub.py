@@ -59,6 +59,8 @@ def fault(error: BaseException) -> str:
     names, text = {type(each).__name__ for each in chain}, " ".join(map(str, chain))
     if "Consistency check failed" in text or "RemoteProtocolError" in names:
         return "the download ended early (a truncated file); run the command again to go on with it"
+    if "ProxyError" in names and any("407" in str(each) for each in chain):  # on the way to an https address
+        return SENTENCES[407]
     if "ProxyError" in names:
         return f"the proxy refused the connection ({_first(chain[-1])}); check HTTPS_PROXY and HTTP_PROXY"
     if constants.HF_HUB_OFFLINE or "OfflineModeIsEnabled" in names:
@@ -72,6 +74,8 @@ SENTENCES = {
     401: "the Hub refused access (401): there are no such weights, or they need a login: hf auth login",
     403: "the Hub refused access (403): these weights are gated; accept their terms on their page, then hf auth login",
     404: "the Hub has no such file (404); it may have been renamed",
+    407: "the proxy wants a name and a password (407); write them into HTTPS_PROXY and HTTP_PROXY, as in "
+    "http://NAME:PASSWORD@HOST:PORT",
     429: "the Hub has had too many requests from here (429); wait some minutes, or log in: hf auth login",
 }
 
