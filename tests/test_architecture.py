@@ -67,6 +67,7 @@ OWNERS = {
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
     "tifffile": {"data/read/tiff.py"},
     "openvino": {"deploy/openvino_engine.py", "deploy/export/openvino_file.py"},
+    "nncf": {"deploy/export/int8.py"},
     "onnx": {"deploy/export/onnx_file.py"},
     "starlette": {"deploy/server/app.py", "deploy/server/guard.py", "deploy/server/uploads.py"},
     "uvicorn": {"deploy/server/connection.py", "deploy/server/process.py"},

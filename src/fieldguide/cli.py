@@ -191,6 +191,7 @@ def predict(
     device: Device = "auto",
     engine: Engine = "auto",
     flips: Annotated[str, option("FLIPS", "none: leave out the mirror images that a run asks for")] = "as-trained",
+    allow_int8: Annotated[bool, typer.Option("--allow-int8", help="let an export predict by its file in int8")] = False,
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
     """Write one prediction per photo to a CSV."""
@@ -200,7 +201,13 @@ def predict(
     runs, images = runs_and_images(paths)
     rows: Any = {"top": top, "format": format, "unsure_below": unsure_below, "spreadsheet_safe": spreadsheet_safe}
     how: Any = {"device": device, "engine": engine, "flips": flips, "allow_broken_rules": allow_broken_rules}
-    how |= {"resume": resume, "sort_into": sort_into, "links": links, "overrides": settings or ()}
+    how |= {
+        "allow_int8": allow_int8,
+        "resume": resume,
+        "sort_into": sort_into,
+        "links": links,
+        "overrides": settings or (),
+    }
     return write(runs, images, output, **rows, **how).exit_code
 
 

@@ -16,6 +16,9 @@ def export(
     input: Annotated[
         str, option("INPUT", "photo: of any size, the model resizes; resized: for runtimes without the resize")
     ] = "photo",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="also a file of 8 bits (onnx, openvino); refused if it loses accuracy")
+    ] = False,
     proof: Annotated[
         Path | None, option("PHOTOS", "labelled photos to prove it on; default: the run's validation photos")
     ] = None,
@@ -27,5 +30,5 @@ def export(
     """Write a model for another runtime, and prove that it answers the same."""
     from fieldguide.commands.export import export as write
 
-    how: Any = {"input": input, "proof": proof, "web_runtime": web_runtime, "allow_broken_rules": allow_broken_rules}
-    write(runs, output, format=format, **how)
+    how: Any = {"input": input, "int8": int8, "proof": proof, "web_runtime": web_runtime}
+    write(runs, output, format=format, allow_broken_rules=allow_broken_rules, **how)

@@ -24,7 +24,7 @@ def file_option(what: str) -> Any:
 
 Device = Annotated[str, option("DEVICE", "auto, cpu, cuda:N or mps", "--device")]
 Engine = Annotated[
-    str, option("NAME", "plain (as trained); faster: folded, compiled, openvino; auto: the fastest", "--engine")
+    str, option("NAME", "plain (as trained); faster: folded, compiled, openvino, int8; auto: the fastest", "--engine")
 ]
 Settings = Annotated[list[str] | None, option("FIELD=VALUE", "change a recipe field; repeatable", "--set")]
 Weights = Annotated[str | None, option("X", "start from: hub (pretrained), none (random), file or run", "--weights")]

@@ -112,6 +112,11 @@ class RunFolder:
         return self.path / ".counting.lock"
 
     @property
+    def int8(self) -> Path:
+        """An export for OpenVINO with a file in int8, which `predict` may use; put there by `export`."""
+        return self.path / "int8"
+
+    @property
     def folds(self) -> Path:
         """Of a cross-validation: which fold holds out which photo."""
         return self.path / "folds.csv"

@@ -70,6 +70,7 @@ def predict(
     engine: str = AUTO,
     flips: str = AS_TRAINED,
     allow_broken_rules: bool = False,
+    allow_int8: bool = False,
     resume: bool = False,
     sort_into: str | Path | None = None,
     links: bool = False,
@@ -92,10 +93,12 @@ def predict(
         device: `auto`, `cpu`, `cuda:N`, `mps` or a `torch.device`.
         engine: `auto` (the default here: the fastest for so many photos, checked against plain), `plain` (the default
             of `fieldguide.load`: fp32, photos decoded at full size, as in training's validation), `folded`,
-            `compiled` or `openvino`. With another engine than plain, large JPEGs are decoded at reduced size.
+            `compiled`, `openvino`, or `int8` where the run holds a proven export. With another engine than plain,
+            large JPEGs are decoded at reduced size.
         flips: `none` leaves out the mirror images that a run may ask for (`data.test_flips`), in half of the time;
             `as-trained` keeps them.
         allow_broken_rules: continue if the ensemble breaks a run's rule, and say so.
+        allow_int8: let an export predict by its file in int8. A run that holds a proven one needs no leave.
         resume: go on with a prediction that was interrupted, with the same arguments; it gives the same bytes. If
             photos have changed by size or time, all from the first of them on are predicted again.
         sort_into: folder for copies of the photos, one folder per predicted class, and `unsure` and `failed`.
@@ -128,14 +131,15 @@ def predict(
     paths = (path for _, path in inputs.photos if isinstance(path, Path))
     demand_free_outputs({"-o": None if to_stdout else target}, paths, inputs.lists)
     demand_different_rows(inputs.photos, format)
-    loaded = load_runs(run, device, engine, draft=True, allow_broken_rules=allow_broken_rules, flips=flips)
+    may: dict[str, bool] = {"allow_broken_rules": allow_broken_rules, "allow_int8": allow_int8}
+    loaded = load_runs(run, device, engine, draft=True, flips=flips, **may)
     if raised is not None:
         loaded.predictor.raise_bound(raised)
     _demand_fit(loaded, top, unsure_below, screen)
     _announce(inputs, loaded, screen)
     if flips == "none":
         screen.say(_without_mirrors(loaded))
-    options = (top, format, unsure_below, spreadsheet_safe, str(device), engine, flips, raised)
+    options = (top, format, unsure_below, spreadsheet_safe, str(device), engine, flips, raised, allow_int8)
     about = about_prediction(inputs.photos, [identity_of(path) for path in loaded.paths], options)
     asked = _Asked(target, format, top, unsure_below, spreadsheet_safe, resume, folder, links)
     return _write(inputs.photos, loaded, asked, about, screen)

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.deploy.choice import Kept, Speeds, key
 from fieldguide.deploy.engines import Engine, Mirrored, Plain
 from fieldguide.deploy.forked import settle_after_fork
+from fieldguide.deploy.openvino_engine import Int8File
 from fieldguide.deploy.serving import Serving, demand_engine
 from fieldguide.errors import UsageError
 from fieldguide.model.bundle import Description, find_bundle, load_classifier
@@ -38,24 +40,33 @@ class Origin:
     engine: str
     description: Description
     flips: str = AS_TRAINED
+    int8_file: Int8File | None = None
 
     @classmethod
-    def load(cls, path: str | Path, device: Device, engine: str, flips: str = AS_TRAINED) -> tuple["Origin", Computing]:
+    def load(
+        cls,
+        path: str | Path,
+        device: Device,
+        engine: str,
+        flips: str = AS_TRAINED,
+        int8_file: Int8File | None = None,
+    ) -> tuple["Origin", Computing]:
         """Loads a run's or a bundle's model.
 
         Args:
             path, device, engine: as for `load_predictor`.
             flips: `as-trained`: as the bundle asks for; `none`: no mirror images.
+            int8_file: of the same bundle, which has its mirror images inside.
 
         Raises:
             UsageError: no bundle there, a damaged one, no such device, or no such engine.
         """
         chosen = choose_device(device)
-        demand_engine(engine, chosen)
+        demand_engine(engine, chosen, int8_file)
         settle_after_fork(chosen)
         folder = find_bundle(Path(path)).absolute()
         classifier, description = load_classifier(folder)
-        made = cls(folder, str(device), engine, description, flips)
+        made = cls(folder, str(device), engine, description, flips, int8_file)
         return made, made._computing(classifier)
 
     def load_again(self) -> Computing:
@@ -83,6 +94,7 @@ class Origin:
         is_mirrored = preprocessing.flips == "horizontal"
         about = key(self.description.architecture, side, batch, device, is_mirrored=is_mirrored)
         speeds = Speeds(about, Kept.of_user().folder)
-        serving = Serving(classifier, device, self.engine, side, batch, speeds, is_mirrored=is_mirrored)
+        more: Any = {"is_mirrored": is_mirrored, "int8_file": self.int8_file}
+        serving = Serving(classifier, device, self.engine, side, batch, speeds, **more)
         backbone = Plain(UpToHead(classifier), device)
         return Computing(serving, Mirrored(backbone) if is_mirrored else backbone)

@@ -15,6 +15,7 @@ from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pi
 from fieldguide.deploy.answers import Answer, Answering, Unreadable, in_rows
 from fieldguide.deploy.counted import Counted, PhotoCounter
 from fieldguide.deploy.engines import BATCH_SIZE, Engine
+from fieldguide.deploy.openvino_engine import Int8File
 from fieldguide.deploy.origin import AS_TRAINED, FLIPS, Computing, Origin
 from fieldguide.deploy.photos import Photo, as_image, demand_several
 from fieldguide.deploy.serving import PLAIN
@@ -194,7 +195,13 @@ class Predictor(Answering):
 
 
 def load_predictor(
-    path: str | Path, device: Device = "auto", engine: str = PLAIN, *, draft: bool = False, flips: str = AS_TRAINED
+    path: str | Path,
+    device: Device = "auto",
+    engine: str = PLAIN,
+    *,
+    draft: bool = False,
+    flips: str = AS_TRAINED,
+    int8_file: Int8File | None = None,
 ) -> Predictor:
     """Loads a run's or a bundle's model.
 
@@ -210,13 +217,14 @@ def load_predictor(
             differ a little. `Predictor.counted.smaller` counts them.
         flips: `none` leaves out the mirror images that a bundle asks for: half of the time, and a little less accurate
             than the run was judged.
+        int8_file: a proven export in int8 of this bundle, which the engines `int8` and `auto` may then use.
 
     Raises:
         UsageError: no bundle there, a damaged one, no such device, engine or flips.
     """
     if flips not in FLIPS:
         raise UsageError(f"flips: {flips!r} must be {' or '.join(FLIPS)}")
-    origin, computing = Origin.load(path, device, engine, flips)
+    origin, computing = Origin.load(path, device, engine, flips, int8_file)
     description = origin.description
     is_as_trained = description.calibration is None and description.temperature == 1.0
     return Predictor(

@@ -3,22 +3,24 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 
+from fieldguide.deploy.agreement import filled, relative_difference
 from fieldguide.deploy.choice import Speed, Speeds
 from fieldguide.deploy.compiled import compiled, problem_with_compiling
 from fieldguide.deploy.engines import Engine, Folded, Logits, Mirrored, Plain
 from fieldguide.deploy.forked import is_forked
-from fieldguide.deploy.openvino_engine import openvino, problem_with_openvino
+from fieldguide.deploy.openvino_engine import Int8File, int8, openvino, problem_with_openvino
 from fieldguide.errors import UsageError, counted
 from fieldguide.model.classifier import Classifier
 from fieldguide.world import fastest_precision
 
-AUTO, PLAIN = "auto", "plain"
+AUTO, PLAIN, INT8 = "auto", "plain", "int8"
 TOLERANCE = 0.05  # of the range of a photo's plain logits
+INT8_TOLERANCE = 0.2  # its proof shows its accuracy; this finds a machine that computes it wrongly
 TIMED_CALLS = 2
 FEW = 9  # a piece of 8 and one of 1
 
@@ -31,11 +33,15 @@ class Offer:
         problem: why it cannot run on a device, as a sentence; None if it can.
         make: from (classifier, device, batch size, image size in px).
         worth_seconds: only tried if at least this much work is left, since trying takes time.
+        tolerance: how far its logits may be from the plain ones.
+        is_mirrored: whether it computes mirror images by itself.
     """
 
     problem: Callable[[torch.device], str | None]
     make: Callable[[Classifier, torch.device, int, int], Engine]
     worth_seconds: float
+    tolerance: float = TOLERANCE
+    is_mirrored: bool = False
 
 
 OFFERS = {
@@ -46,15 +52,23 @@ OFFERS = {
 NAMES = (AUTO, PLAIN, *OFFERS)
 
 
-def demand_engine(name: str, device: torch.device) -> None:
-    """Checks an engine's name.
+def demand_engine(name: str, device: torch.device, int8_file: Int8File | None = None) -> None:
+    """Checks an engine's name; `int8` is one for a run that holds a proven export in int8.
 
     Raises:
         UsageError: no such engine, or it cannot run here; the message says what to do.
     """
-    if name not in NAMES:
+    if name == INT8 and int8_file is None:
+        raise UsageError(
+            "--engine int8: the run holds no export in int8 that was proven for its weights; make one: fieldguide "
+            "export RUN -o RUN/int8 --format openvino --int8"
+        )
+    if name not in (*NAMES, INT8):
         raise UsageError(f"--engine {name}: must be one of {', '.join(NAMES)}")
-    if name in OFFERS and (problem := OFFERS[name].problem(device)):
+    problem = (
+        problem_with_openvino(device) if name == INT8 else OFFERS[name].problem(device) if name in OFFERS else None
+    )
+    if problem:
         raise UsageError(f"--engine {name}: {problem}")
 
 
@@ -81,19 +95,21 @@ class Serving(Engine):
         speeds: Speeds,
         *,
         is_mirrored: bool = False,
+        int8_file: Int8File | None = None,
     ) -> None:
         """Prepares; nothing is built before the first photo.
 
         Engines with a fixed shape take `batch_size` images at once. If `is_mirrored`, the logits of every engine are
-        the mean over each image and its mirror image. Raises UsageError if the engine cannot run here.
+        the mean over each image and its mirror image. With `int8_file`, the engine `int8` is one of them. Raises
+        UsageError if the engine cannot run here.
         """
-        demand_engine(engine, device)
+        demand_engine(engine, device, int8_file)
         self.batch_size = batch_size
         self.served: dict[str, int] = {}
         self.remarks: list[str] = []
         self._wanted, self._device = engine, device
         self._classifier, self._image_size_px = classifier, image_size_px
-        self._is_mirrored = is_mirrored
+        self._is_mirrored, self._int8_file = is_mirrored, int8_file
         self._plain = self._with_mirror(Plain(classifier, device))
         self._speeds = speeds
         self._clock = time.perf_counter
@@ -102,6 +118,15 @@ class Serving(Engine):
         self._settled = ""
         self._engines: dict[str, Engine] = {PLAIN: self._plain}
         self._refused: set[str] = set()
+
+    @property
+    def _offers(self) -> dict[str, Offer]:
+        """All engines but plain."""
+        made = self._int8_file
+        if made is None:
+            return OFFERS
+        own = Offer(problem_with_openvino, lambda _, __, batch, side: int8(made, batch, side), 8, INT8_TOLERANCE, True)
+        return {INT8: own, **OFFERS}
 
     def expect(self, photos: int | None) -> None:
         """See `Engine`; in a forked process, only the plain engine is safe from then on."""
@@ -121,7 +146,7 @@ class Serving(Engine):
 
     def settle(self, name: str) -> None:
         """See `Engine`."""
-        self._settled = name if name in OFFERS or name == PLAIN else ""
+        self._settled = name if name in self._offers or name == PLAIN else ""
 
     def ready_for_few(self) -> None:
         """See `Engine`; what is built for it is compared with the plain engine, as ever."""
@@ -158,7 +183,7 @@ class Serving(Engine):
     def sentence(self) -> str:
         """See `Engine`."""
         short = fastest_precision(self._device)
-        names = [f"{name} in {'fp32' if name == PLAIN else short}" for name in self.served]
+        names = [INT8 if name == INT8 else f"{name} in {'fp32' if name == PLAIN else short}" for name in self.served]
         if len(names) == 1:
             return names[0]
         return ", ".join(
@@ -203,7 +228,7 @@ class Serving(Engine):
         if PLAIN not in known:
             seconds = plain_seconds if full is images else self._timed(self._plain, full)[1]
             known[PLAIN] = Speed(len(full) / seconds, 0.0)
-        for name, offer in OFFERS.items():
+        for name, offer in self._offers.items():
             best = min(speed.seconds(left) for other, speed in known.items() if self._may_serve(other))
             if name in known or not self._may_serve(name) or best < offer.worth_seconds:
                 continue
@@ -220,7 +245,7 @@ class Serving(Engine):
     def _may_serve(self, name: str) -> bool:
         if name in self._refused:
             return False
-        return name == PLAIN or (name in OFFERS and OFFERS[name].problem(self._device) is None)
+        return name == PLAIN or (name in self._offers and self._offers[name].problem(self._device) is None)
 
     def _ready(self, name: str, images: torch.Tensor, expected: Logits) -> float | None:
         """Builds an engine and compares its answers with the plain ones.
@@ -235,19 +260,21 @@ class Serving(Engine):
         except Exception as error:  # each engine fails in its own way
             self._refuse(name, f"cannot run this network ({_first_line(error)})")
             return None
-        if not difference <= TOLERANCE:
+        allowed = self._offers[name].tolerance
+        if not difference <= allowed:
             self._refuse(
                 name,
                 f"differs from the plain engine on the first {counted(len(images), 'photo')}: logits by up to "
-                f"{difference:.2g} of their range, allowed are {TOLERANCE:g}",
+                f"{difference:.2g} of their range, allowed are {allowed:g}",
             )
             return None
         self._engines[name] = engine
         return self._clock() - began
 
     def _make(self, name: str) -> Engine:
-        made = OFFERS[name].make(self._classifier, self._device, self.batch_size, self._image_size_px)
-        return self._with_mirror(made)
+        offer = self._offers[name]
+        made = offer.make(self._classifier, self._device, self.batch_size, self._image_size_px)
+        return made if offer.is_mirrored else self._with_mirror(made)
 
     def _with_mirror(self, engine: Engine) -> Engine:
         return Mirrored(engine) if self._is_mirrored else engine
@@ -264,25 +291,6 @@ class Serving(Engine):
         self._refused.add(name)
         self._engines.pop(name, None)
         self.remarks.append(f"engine {name} {reason}; another engine is used")
-
-
-def filled(images: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """Images repeated to fill a batch, for timing an engine that always computes a whole batch."""
-    if len(images) >= batch_size:
-        return images
-    return images.repeat(-(-batch_size // len(images)), 1, 1, 1)[:batch_size]
-
-
-def relative_difference(logits: Any, expected: Logits) -> float:
-    """The largest difference of any photo's logits, as a share of the range of its expected logits.
-
-    Returns:
-        NaN or infinity if the logits are not finite, or have another shape.
-    """
-    if np.shape(logits) != expected.shape:
-        return float("inf")
-    spread = np.maximum(np.ptp(expected, axis=1), 1e-6)  # (batch,)
-    return float((np.abs(np.asarray(logits) - expected).max(axis=1) / spread).max())
 
 
 def _first_line(error: Exception) -> str:

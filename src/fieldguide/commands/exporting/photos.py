@@ -23,13 +23,11 @@ class ProofPhotos:
         part: `val`, `test` or `all`.
         rows: their names and classes.
         paths: their files, by name.
-        train: paths of the run's training photos with their classes, in the same folder; empty if unknown.
     """
 
     part: str
     rows: Sequence[Row]
     paths: dict[str, Path]
-    train: Sequence[tuple[Path, str]] = ()
 
 
 def proof_photos(
@@ -60,7 +58,19 @@ def proof_photos(
     for remark in (*remarks, *more):
         tell(remark)
     rows = rows_to_judge(wanted, part, [], [split_of(path) for path in runs])
-    return ProofPhotos(part, rows, {photo.file: photo.path for photo in wanted}, _training(folder, split))
+    return ProofPhotos(part, rows, {photo.file: photo.path for photo in wanted})
+
+
+def training_photos(runs: Sequence[Path]) -> list[tuple[Path, str]]:
+    """The first run's training photos with their classes.
+
+    Raises:
+        UsageError, PhotosError: they are unknown or gone.
+    """
+    folder, _ = find_labelled(replace(_of_run(runs), class_folder=class_folder_of(runs)), None, None)
+    split = split_of(runs[0])
+    rows = {} if split is None else {row.file: row for row in split.part("train")}
+    return [(photo.path, rows[photo.file].class_name) for photo in folder.photos if photo.file in rows]
 
 
 def _of_run(runs: Sequence[Path]) -> Source:
@@ -80,8 +90,3 @@ def _chosen(folder: PhotoFolder, split: Split | None, *, is_given: bool) -> tupl
         if not is_given:
             raise
     return choose_part(folder, split, None)
-
-
-def _training(folder: PhotoFolder, split: Split | None) -> list[tuple[Path, str]]:
-    rows = {} if split is None else {row.file: row for row in split.part("train")}
-    return [(photo.path, rows[photo.file].class_name) for photo in folder.photos if photo.file in rows]

@@ -137,7 +137,7 @@ def _problems(figures: dict[str, Any], comparison: Comparison, variant: str) -> 
     if variant not in BOUNDS:  # quantised: other answers are expected, fewer right ones are not
         if comparison.difference_high >= MOST_LOST:
             problems.append(
-                f"its accuracy may be up to {100 * comparison.difference_high:.1f} points lower (95 %), allowed is "
+                f"its accuracy may be up to {100 * comparison.difference_high:.2f} points lower (95 %), allowed is "
                 f"under {100 * MOST_LOST:g}; more proof photos would narrow this"
             )
         return problems

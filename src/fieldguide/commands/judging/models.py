@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fieldguide.commands.judging.held import AGAIN, int8_of
 from fieldguide.commands.judging.seen_before import Before, read_before
 from fieldguide.data.split.partition import Split, read_split
 from fieldguide.deploy.answers import Answering
 from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
 from fieldguide.deploy.origin import AS_TRAINED
-from fieldguide.deploy.predictor import load_predictor
-from fieldguide.deploy.serving import AUTO, PLAIN
+from fieldguide.deploy.predictor import Predictor, load_predictor
+from fieldguide.deploy.serving import AUTO, INT8, PLAIN
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
 from fieldguide.model.bundle import DESCRIPTION_FILE, Description, find_bundle, read_description
@@ -30,11 +31,13 @@ class Loaded:
     """A predictor of one run or several, and the paths of the runs and bundles, as given.
 
     `verdict` is that of `recipe.rules.verdict_on_ensemble` for several; None for one, whose training checked its rules.
+    `remarks` are sentences about exports in int8 that are not used.
     """
 
     predictor: Answering
     paths: tuple[Path, ...]
     verdict: dict[str, Any] | None
+    remarks: tuple[str, ...] = ()
 
     @property
     def broken_rules(self) -> tuple[str, ...]:
@@ -42,11 +45,11 @@ class Loaded:
         return tuple(self.verdict["broken"]) if self.verdict else ()
 
     def sentences(self) -> list[str]:
-        """What a person should know about the ensemble."""
+        """What a person should know about the models."""
         if self.verdict is None:
-            return []
+            return [*self.remarks]
         broken = [f"rule broken, allowed by {ALLOW}: {problem}" for problem in self.broken_rules]
-        return [*broken, *self.verdict["unverified"]]
+        return [*self.remarks, *broken, *self.verdict["unverified"]]
 
     def described(self) -> dict[str, Any]:
         """As plain data, for figures; empty for one run."""
@@ -63,8 +66,12 @@ def load_runs(
     draft: bool = False,
     allow_broken_rules: bool = False,
     flips: str = AS_TRAINED,
+    allow_int8: bool = False,
 ) -> Loaded:
     """Loads a run or a bundle, or several as an ensemble, which may break a run's rule if that is allowed.
+
+    A run that holds a proven export in int8 has the engine `int8`, which `auto` may choose. With `allow_int8`, an
+    export predicts by its file in int8.
 
     Raises UsageError as `load_predictor`; for several also for a repeated run, different classes, or a broken rule.
     """
@@ -75,11 +82,12 @@ def load_runs(
     if not paths:
         raise UsageError("no run is given")
     if any(map(is_export, paths)):
-        return _load_export(paths, device, engine, flips, allow_broken_rules=allow_broken_rules)
+        return _load_export(paths, device, engine, flips, allow_broken_rules=allow_broken_rules, allow_int8=allow_int8)
     if len(paths) == 1:
         if allow_broken_rules:
             raise UsageError(f"{ALLOW}: is only for several runs; leave it out")
-        return Loaded(load_predictor(paths[0], device, engine, draft=draft, flips=flips), paths, None)
+        predictor, remarks = _load_one(paths[0], device, engine, flips, draft=draft, allow_int8=allow_int8)
+        return Loaded(predictor, paths, None, remarks)
     names = [str(path) for path in paths]
     folders = [find_bundle(path) for path in paths]
     _demand_different(folders, names)
@@ -90,11 +98,30 @@ def load_runs(
     verdict = verdict_on_ensemble(members)
     if not verdict["kept"] and not allow_broken_rules:
         raise UsageError(*verdict["broken"], f"leave a run out, or allow it with {ALLOW}")
-    predictors = [load_predictor(path, device, engine, draft=draft, flips=flips) for path in paths]
-    return Loaded(Ensemble(predictors, names), paths, verdict)
+    found = [_load_one(path, device, engine, flips, draft=draft, allow_int8=allow_int8) for path in paths]
+    remarks = tuple(remark for _, each in found for remark in each)
+    return Loaded(Ensemble([predictor for predictor, _ in found], names), paths, verdict, remarks)
 
 
-def _load_export(paths: Sequence[Path], device: Device, engine: str, flips: str, *, allow_broken_rules: bool) -> Loaded:
+def _load_one(
+    path: Path, device: Device, engine: str, flips: str, *, draft: bool, allow_int8: bool
+) -> tuple[Predictor, tuple[str, ...]]:
+    """A run with its engine int8, if it holds one that was proven; and remarks."""
+    file, remark = None, ""
+    if engine in (AUTO, INT8) or allow_int8:
+        file, remark = int8_of(run_of(path), read_description(find_bundle(path)))
+    if allow_int8 and file is None:
+        why = remark or f"{path}: holds no export in int8; make one: {AGAIN}"
+        raise UsageError(f"--allow-int8: {why}")
+    if flips != AS_TRAINED:
+        file = None  # its mirror images are inside
+    predictor = load_predictor(path, device, engine, draft=draft, flips=flips, int8_file=file)
+    return predictor, (remark,) if remark else ()
+
+
+def _load_export(
+    paths: Sequence[Path], device: Device, engine: str, flips: str, *, allow_broken_rules: bool, allow_int8: bool
+) -> Loaded:
     """An exported model, in its own runtime and as it is; raises UsageError for what it cannot do."""
     problems = []
     if len(paths) > 1:
@@ -111,7 +138,7 @@ def _load_export(paths: Sequence[Path], device: Device, engine: str, flips: str,
         raise UsageError(*problems)
     from fieldguide.deploy.export.exported import load_exported  # which a training never needs
 
-    return Loaded(load_exported(paths[0]), tuple(paths), None)
+    return Loaded(load_exported(paths[0], allow_int8=allow_int8), tuple(paths), None)
 
 
 def is_export(path: Path) -> bool:

@@ -121,6 +121,10 @@ class Exported(Answering):
         self._counter.note(image)
         return np.array(image if self._takes_photos else center(image, self._preprocessing))
 
+    def readable(self, photos: Iterable[Path]) -> list[Path]:
+        """Those photos that can be read."""
+        return [path for path, pixels, _ in map(self._attempt, photos) if pixels is not None]
+
     def compute(self, photos: Pixels) -> npt.NDArray[np.float32]:
         """(batch, height, width, 3) uint8 to (batch, num_classes) probabilities, as the file gives them."""
         return self._runtime.compute(photos)
@@ -174,15 +178,18 @@ def open_variant(folder: Path, format_name: str, file: str) -> Exported:
     return Exported(runtime, format.runtime)
 
 
-def load_exported(path: str | Path) -> Exported:
-    """Opens the model of an exported folder, after a look at its checksums.
+def load_exported(path: str | Path, *, allow_int8: bool = False) -> Exported:
+    """Opens the model of an exported folder, after a look at its checksums; if `allow_int8`, its file in int8.
 
     Raises:
-        UsageError: not an export, or a damaged one, or its runtime is not installed.
+        UsageError: not an export, or a damaged one, or its runtime is not installed, or it has no int8.
     """
     folder = ExportFolder(Path(path))
     said = folder.read()
-    variant = next(each for each in said["variants"] if each["name"] == said["serves"])
+    wanted = "int8" if allow_int8 else said["serves"]
+    variant = next((each for each in said["variants"] if each["name"] == wanted), None)
+    if variant is None:
+        raise UsageError(f"--allow-int8: {path} has no file in int8; leave it out, or export again with --int8")
     folder.demand_whole(variant["sha256"])
     made = open_variant(folder.path, said["runtime"], variant["file"])
     if list(made.classes) != list(said.get("classes", ())):

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldguide.deploy.export.onnx_file import OnnxRuntime, write_onnx
-from fieldguide.deploy.export.openvino_file import OpenvinoRuntime, write_openvino
+from fieldguide.deploy.export.int8 import Calibration
+from fieldguide.deploy.export.onnx_file import OnnxRuntime, quantize_onnx, write_onnx
+from fieldguide.deploy.export.openvino_file import OpenvinoRuntime, quantize_openvino, write_openvino
 from fieldguide.deploy.export.program import TorchRuntime, write_program
 from fieldguide.deploy.export.runtime import Runtime, problem_without
 from fieldguide.errors import UsageError
@@ -39,12 +40,14 @@ class Format:
         write: a program, a folder and metadata to the variants that were written, the one that is served first.
         run: opens a variant's first file.
         runtime: the runtime's name.
+        quantize: a folder with the format's fp32 variant, metadata and photos to a variant in int8; None: it has none.
     """
 
     problem: Callable[[], str | None]
     write: Callable[["ExportedProgram", Path, About], list[Variant]]
     run: Callable[[Path], Runtime]
     runtime: str
+    quantize: Callable[[Path, About, Calibration], Variant] | None = None
 
 
 def _write_torch(program: "ExportedProgram", folder: Path, about: About) -> list[Variant]:
@@ -55,6 +58,16 @@ def _write_torch(program: "ExportedProgram", folder: Path, about: About) -> list
 def _write_onnx(program: "ExportedProgram", folder: Path, about: About) -> list[Variant]:
     write_onnx(program, folder / "model.onnx", about)
     return [Variant("fp32", ("model.onnx",))]
+
+
+def _quantize_onnx(folder: Path, about: About, calibration: Calibration) -> Variant:
+    quantize_onnx(folder / "model.onnx", folder / "model_int8.onnx", about, calibration)
+    return Variant("int8", ("model_int8.onnx",))
+
+
+def _quantize_openvino(folder: Path, about: About, calibration: Calibration) -> Variant:
+    quantize_openvino(folder / "model.xml", folder / "model_int8.xml", about, calibration)
+    return Variant("int8", ("model_int8.xml", "model_int8.bin"))
 
 
 def _write_openvino(program: "ExportedProgram", folder: Path, about: About) -> list[Variant]:
@@ -72,9 +85,13 @@ def _problem_with_openvino() -> str | None:
 
 FORMATS = {
     "onnx": Format(
-        lambda: problem_without(ONNX_PACKAGES, "export", "--format onnx"), _write_onnx, OnnxRuntime, "ONNX Runtime"
+        lambda: problem_without(ONNX_PACKAGES, "export", "--format onnx"),
+        _write_onnx,
+        OnnxRuntime,
+        "ONNX Runtime",
+        _quantize_onnx,
     ),
-    "openvino": Format(_problem_with_openvino, _write_openvino, OpenvinoRuntime, "OpenVINO"),
+    "openvino": Format(_problem_with_openvino, _write_openvino, OpenvinoRuntime, "OpenVINO", _quantize_openvino),
     "torch": Format(lambda: None, _write_torch, TorchRuntime, "torch"),
 }
 MISSING = {  # asked for, and why there is none

@@ -1,13 +1,14 @@
 """OpenVINO's files in their own runtime; an extra: pip install 'fieldguide[export,openvino]'."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
 
-from fieldguide.deploy.export.runtime import INPUT, KEY, OUTPUT, Runtime, as_text, from_text
+from fieldguide.deploy.export.int8 import Calibration, quantized
+from fieldguide.deploy.export.runtime import INPUT, KEY, OUTPUT, PIXELS, Runtime, as_text, from_text
 
 
 def write_openvino(onnx_file: Path, path: Path, about: Mapping[str, Any], *, halved: bool) -> None:
@@ -22,6 +23,34 @@ def write_openvino(onnx_file: Path, path: Path, about: Mapping[str, Any], *, hal
     model.outputs[0].get_tensor().set_names({OUTPUT})
     model.set_rt_info(as_text(about), [KEY])
     openvino.save_model(model, str(path), compress_to_fp16=halved)
+
+
+def quantize_openvino(source: Path, target: Path, about: Mapping[str, Any], calibration: Calibration) -> None:
+    """Writes an IR of `write_openvino` once more, its network in int8."""
+    import openvino
+
+    model = quantized(openvino.Core().read_model(str(source)), _before_the_network, _answers, calibration)
+    model.set_rt_info(as_text(about), [KEY])
+    openvino.save_model(model, str(target), compress_to_fp16=False)
+
+
+def _before_the_network(model: Any) -> list[str]:
+    """Names of the operations that make the resized pixels, from which a network begins."""
+    waiting = [
+        each for each in model.get_ops() for out in each.outputs() if any(n.startswith(PIXELS) for n in out.get_names())
+    ]
+    found = set()
+    while waiting:
+        operation = waiting.pop()
+        if operation.get_friendly_name() not in found:
+            found.add(operation.get_friendly_name())
+            waiting += [each.get_source_output().get_node() for each in operation.inputs()]
+    return sorted(found)
+
+
+def _answers(compiled: Any) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+    """A compiled model as what computes probabilities."""
+    return lambda photos: np.array(compiled(photos)[0])
 
 
 @final

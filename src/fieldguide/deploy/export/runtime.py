@@ -13,6 +13,7 @@ from fieldguide.errors import UsageError
 
 KEY = "fieldguide"  # of the metadata in a file: all of it as JSON
 INPUT, OUTPUT = "photos", "probabilities"
+PIXELS = "pixels_"  # what a member's resize gives, with its number: (batch, 3, side, side) float of 0 to 255
 
 
 class Runtime(abc.ABC):
