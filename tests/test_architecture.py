@@ -63,7 +63,7 @@ OWNERS = {
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
     "typer": {"cli.py", "export_cli.py", "options.py", "recipes_cli.py", "serve_cli.py", "weights_cli.py"},
-    "polars": {"data/table/read.py"},
+    "polars": {"data/table/read.py", "deploy/parquet.py"},
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
     "tifffile": {"data/read/tiff.py"},
     "openvino": {"deploy/openvino_engine.py", "deploy/export/openvino_file.py"},

@@ -170,7 +170,7 @@ def predict(
         typer.Argument(metavar="RUN... IMAGES...", help=f"{RUNS}; then photos, folders, archives, lists or -"),
     ],
     output: Annotated[
-        Path, option("FILE", "CSV to write, - for stdout, or .zip with --format submission", "-o", "--output")
+        Path, option("FILE", "CSV or .parquet, - for stdout, or .zip with --format submission", "-o", "--output")
     ],
     top: Annotated[int, option("N", "classes listed per photo")] = 1,
     format: Annotated[str, option("FORMAT", "csv, or submission (for a competition: image_name,pred_label)")] = "csv",
@@ -194,7 +194,7 @@ def predict(
     allow_int8: Annotated[bool, typer.Option("--allow-int8", help="let an export predict by its file in int8")] = False,
     allow_broken_rules: AllowBrokenRules = False,
 ) -> int:
-    """Write one prediction per photo to a CSV."""
+    """Write one prediction per photo to a CSV or Parquet file."""
     from fieldguide.commands.judging.models import runs_and_images
     from fieldguide.commands.predict import predict as write
 

@@ -117,6 +117,14 @@ def test_a_submission_has_exactly_two_columns_and_may_be_a_zip(trained, tmp_path
         assert archive.read("prediction.csv").decode() == (tmp_path / "p.csv").read_text()
 
 
+def test_parquet_refuses_what_only_a_csv_can_be(trained, tmp_path):
+    photos, run = trained
+    for options, words in (({"format": "submission"}, "a submission is a"), ({"spreadsheet_safe": True}, "for a CSV")):
+        with pytest.raises(UsageError, match=words):
+            predict(run.path, photos / "test", tmp_path / "p.parquet", quiet=True, **options)
+    assert not os.listdir(tmp_path)
+
+
 def test_two_images_of_one_stem_are_an_error_in_a_submission_alone(trained, tmp_path):
     photos, run = trained
     with pytest.raises(UsageError, match=r"10/000\.png and \S+/2/000\.png are both 000\n"):

@@ -53,7 +53,7 @@ def killed_after(monkeypatch):
     ("name", "options", "batches"),
     [
         ("a.csv", {"top": 2, "unsure_below": 0.9}, 0), ("a.csv", {"engine": "plain", "spreadsheet_safe": True}, 4),
-        ("a.zip", {"format": "submission"}, 2),
+        ("a.zip", {"format": "submission"}, 2), ("a.parquet", {"top": 2, "engine": "plain"}, 3),
     ],
 )  # fmt: skip
 def test_the_same_command_with_resume_gives_the_bytes_of_an_uninterrupted_one(

@@ -1,4 +1,4 @@
-"""`fieldguide predict`: photos to a CSV, one row per photo, also for one that cannot be read."""
+"""`fieldguide predict`: photos to a CSV or Parquet, one row per photo, also for one that cannot be read."""
 
 import itertools
 import time
@@ -85,7 +85,8 @@ def predict(
         images: files; folders and archives (.zip, .tar), of which all photos at any depth are taken, sorted; lists of
             photos (.txt, or a table with a column `file`); patterns such as `photos/**/*.jpg`; `-` for a list on
             standard input; in Python also bytes and open files.
-        output: a CSV, or `-` for standard output; with `format` submission also a .zip that holds `prediction.csv`.
+        output: a CSV, a .parquet with its columns, typed, or `-` for standard output; with `format` submission also a
+            .zip that holds `prediction.csv`.
         top: classes listed per photo, with their confidences.
         format: `csv` (`image,label,confidence,status`) or `submission` (`image_name,pred_label`).
         unsure_below: in (0, 1]; the status of a less confident row is `unsure`.

@@ -1,4 +1,4 @@
-"""Writes predictions to a CSV or a submission."""
+"""Writes predictions to a CSV, a Parquet file or a submission."""
 
 import io
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from fieldguide.deploy.answers import Prediction
+from fieldguide.deploy.parquet import is_parquet, write_parquet
 from fieldguide.deploy.unfinished import STDOUT as STDOUT
 from fieldguide.deploy.unfinished import Row
 from fieldguide.errors import UsageError
@@ -53,7 +54,7 @@ def row_of(name: str, prediction: Prediction, format: str, top: int, written: Ca
 
 
 def write_rows(target: Path, lines: Iterable[str]) -> None:
-    """Writes all lines to a CSV, or to a .zip that holds one; if that fails, the file before stays as it was.
+    """Writes all lines to a CSV, to a .zip that holds one, or to a .parquet; if it fails, the file before stays.
 
     Raises:
         UsageError: it cannot be written.
@@ -73,6 +74,8 @@ def write_rows(target: Path, lines: Iterable[str]) -> None:
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     with archive.open(entry, "w") as inner, io.TextIOWrapper(inner, "utf-8", newline="") as text:
                         _write_lines(text, lines)
+            elif is_parquet(target):
+                write_parquet(file, lines)
             else:
                 text = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
                 _write_lines(text, lines)

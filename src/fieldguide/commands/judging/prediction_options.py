@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fieldguide.commands.judging.inputs import Image
 from fieldguide.deploy.answers import problem_with_threshold
+from fieldguide.deploy.parquet import is_parquet
 from fieldguide.deploy.rows import FORMATS, STDOUT, is_zip, stem
 from fieldguide.errors import UsageError, counted, listing
 from fieldguide.recipe.overrides import Overrides, apply, listed
@@ -36,6 +37,10 @@ def demand_options(output: Path, top: int, format: str, unsure_below: float | No
         problems.append("-o -: standard output takes CSV only; give a file for --format submission")
     if is_zip(output) and format != "submission":
         problems.append(f"-o {output}: a .zip needs --format submission; give a .csv")
+    if is_parquet(output) and format == "submission":
+        problems.append(f"-o {output}: a submission is a .csv or a .zip; leave --format out for Parquet")
+    if is_parquet(output) and spreadsheet_safe:
+        problems.append("--spreadsheet-safe: is for a CSV, which spreadsheets open; leave it out for Parquet")
     if str(output) != STDOUT and (problem := problem_with_output_file(output)):
         problems.append(f"-o {output}: {problem}")
     if problems:

@@ -1,4 +1,4 @@
-"""A file with a table -> its columns as text. The only one that knows polars."""
+"""A file with a table -> its columns as text. Only this and `deploy/parquet.py` know polars."""
 
 import contextlib
 import csv
