@@ -69,7 +69,7 @@ $(PROGRAM): pyproject.toml constraints.txt | $(BIN)/python
 
 $(TOOLS): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (PyTorch is large: the first time takes some minutes)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,openvino,jxl,export,int8,serve]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,openvino,jxl,export,int8,serve,ray,slurm]"
 	@touch $@ $(PROGRAM)
 
 $(BENCH)/bin/python:

@@ -60,3 +60,19 @@ def make_photos():
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """A Ray cluster of two CPUs that all tests of a process share."""
+    ray = pytest.importorskip("ray", reason="needs pip install 'fieldguide[ray]'")
+    before = {name: os.environ.get(name) for name in ("RAY_USAGE_STATS_ENABLED", "RAY_ADDRESS")}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    os.environ.pop("RAY_ADDRESS", None)
+    how = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=2, object_store_memory=200_000_000, **how)
+    yield ray
+    ray.shutdown()
+    for name, value in before.items():
+        if value is not None:
+            os.environ[name] = value

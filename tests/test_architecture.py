@@ -16,13 +16,19 @@ BELOW_COMMANDS = {
 MAY_IMPORT = {
     "__init__": {"commands", "data/look", "deploy", "recipe", "training", "errors"},
     "__main__": {"cli"},
-    "cli": {"commands", "export_cli", "options", "recipe", "recipes_cli", "serve_cli", "weights_cli", "errors"},
+    "cli": {
+        "commands", "experiment_cli", "export_cli", "options", "recipe", "recipes_cli", "serve_cli", "weights_cli",
+        "errors",
+    },
     "options": {"commands"},
     "recipes_cli": {"commands", "options"},
     "weights_cli": {"commands", "options"},
     "export_cli": {"commands", "options"},
+    "experiment_cli": {"commands", "options"},
     "serve_cli": {"commands", "options"},
-    "commands": {"commands/exporting", "commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS},
+    "commands": {
+        "cluster", "commands/exporting", "commands/trial", "commands/judging", "commands/terminal", *BELOW_COMMANDS,
+    },
     "commands/trial": {"commands/judging", "commands/terminal", *BELOW_COMMANDS},
     "commands/exporting": {
         "commands/judging", "commands/trial", "data/look", "data/read", "data/split", "deploy", "evaluation",
@@ -45,6 +51,7 @@ MAY_IMPORT = {
     "data/look": {"data/read", "data/table", "world", *BASE},
     "data/table": {"data/read", *BASE},
     "data/read": {"locks", "world", *BASE},
+    "cluster": BASE,
     "data": set(),
     "report": {"run_folder", "evaluation", *BASE},
     "model": BASE,
@@ -62,7 +69,9 @@ OWNERS = {
     "timm": {"model/backbone.py", "model/pretrained.py"},
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
-    "typer": {"cli.py", "export_cli.py", "options.py", "recipes_cli.py", "serve_cli.py", "weights_cli.py"},
+    "typer": {
+        "cli.py", "export_cli.py", "options.py", "recipes_cli.py", "serve_cli.py", "weights_cli.py",
+    },
     "polars": {"data/table/read.py", "deploy/parquet.py"},
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
     "tifffile": {"data/read/tiff.py"},
@@ -73,8 +82,12 @@ OWNERS = {
     "uvicorn": {"deploy/server/connection.py", "deploy/server/process.py"},
     "python_multipart": {"deploy/server/uploads.py"},
     "prometheus_client": {"deploy/server/metrics.py"},
+    "ray": {"cluster/ray_connection.py", "cluster/ray_pieces.py", "cluster/ray_tasks.py"},
+    "fsspec": {"deploy/stored.py"},
+    "pyarrow": {"deploy/stored.py"},
+    "submitit": {"cluster/slurm_jobs.py"},
     "onnxruntime": {"deploy/export/onnx_file.py"},
-}
+}  # fmt: skip
 
 
 def files():

@@ -12,6 +12,7 @@ import typer
 from fieldguide.commands.terminal.allocator import start_again_with_settings
 from fieldguide.commands.terminal.exit_code import exit_code_of, open_missing_streams
 from fieldguide.errors import UsageError
+from fieldguide.experiment_cli import experiment
 from fieldguide.export_cli import export
 from fieldguide.options import (
     PHOTOS,
@@ -193,6 +194,9 @@ def predict(
     flips: Annotated[str, option("FLIPS", "none: leave out the mirror images that a run asks for")] = "as-trained",
     allow_int8: Annotated[bool, typer.Option("--allow-int8", help="let an export predict by its file in int8")] = False,
     allow_broken_rules: AllowBrokenRules = False,
+    on: Annotated[str | None, option("WHERE", "ray: by many processes, to a folder of Parquet files")] = None,
+    cpus_per_actor: Annotated[float, option("N", "with --on: CPUs that each process takes")] = 1,
+    gpus_per_actor: Annotated[float | None, option("N", "with --on: GPUs of each; default: 1 if there are any")] = None,
 ) -> int:
     """Write one prediction per photo to a CSV or Parquet file."""
     from fieldguide.commands.judging.models import runs_and_images
@@ -208,28 +212,13 @@ def predict(
         "links": links,
         "overrides": settings or (),
     }
+    how |= {"on": on, "cpus_per_actor": cpus_per_actor, "gpus_per_actor": gpus_per_actor}
     return write(runs, images, output, **rows, **how).exit_code
 
 
-@app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")
-@command
-def experiment(
-    photos: Photos,
-    output: Annotated[Path, option("FOLDER", "folder for the runs and the table", "-o", "--output")],
-    recipe: Annotated[list[str], option("NAME|FILE", "recipe to train; repeatable")],
-    seeds: Annotated[int, option("N", "runs per recipe, one seed each; adds mean and standard deviation")] = 1,
-    settings: Settings = None,
-    weights: Weights = None,
-    device: Device = "auto",
-    photos_folder: PhotosFolder = None,
-    columns: Columns = None,
-    test_scores: Annotated[Path | None, option("FILE", "CSV method,score: what a leaderboard said")] = None,
-) -> int:
-    """Train several recipes on the same split and compare them."""
-    from fieldguide.commands.experiment import experiment as run
-
-    how: Any = {"overrides": settings or (), "weights": weights, "device": device, "test_scores": test_scores}
-    return run(photos, recipe, output, seeds=seeds, photos_folder=photos_folder, columns=columns, **how).exit_code
+app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")(
+    experiment
+)
 
 
 @app.command(epilog="Example: fieldguide compare runs/a runs/b --markdown table.md")

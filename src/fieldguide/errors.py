@@ -45,6 +45,11 @@ def speaking_flags() -> Iterator[None]:
         _speaks_flags = before
 
 
+def speaks_flags() -> bool:
+    """Whether messages are for the command line; for another process that is to speak alike."""
+    return _speaks_flags
+
+
 def worded(text: str) -> str:
     """A message with the arguments' names of the library, unless the command line is being spoken to."""
     return text if _speaks_flags else FLAG.sub(_as_argument, text)

@@ -8,6 +8,7 @@ import pytest
 
 from fieldguide import UsageError, compare, experiment
 from fieldguide.commands import experiment as command
+from fieldguide.commands import trials
 from fieldguide.commands.trial import carry_out as trial
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trial.seeds import means_of_seeds
@@ -53,11 +54,11 @@ def test_called_again_it_trains_only_what_is_missing(done, small, tmp_path, monk
     shutil.copytree(folder, tmp_path / "again")
     (tmp_path / "again" / "resnet34-sgd" / "result.json").unlink()
     trained = []
-    real = command.go_on
+    real = trials.go_on
     monkeypatch.setattr(
-        command, "go_on", lambda *all, **named: trained.append(all[0].recipe_name) or real(*all, **named)
+        trials, "go_on", lambda *all, **named: trained.append(all[0].recipe_name) or real(*all, **named)
     )
-    monkeypatch.setattr(command, "run_trial", lambda *_, **__: pytest.fail("a trial began again"))
+    monkeypatch.setattr(trials, "run_trial", lambda *_, **__: pytest.fail("a trial began again"))
     again = experiment(photos, RECIPES, tmp_path / "again", overrides=small, quiet=True)
     assert trained == ["resnet34-sgd"] and not (tmp_path / "again/resnet34-sgd.unfinished-1").exists()
     assert [row["validation_accuracy"] for row in again.rows] == [row["validation_accuracy"] for row in found.rows]
@@ -161,7 +162,7 @@ def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
     assert "the experiment continues without it" in capsys.readouterr().out
 
     for name in ("run_trial", "go_on"):
-        monkeypatch.setattr(command, name, lambda *_, **__: pytest.fail("tried again"))
+        monkeypatch.setattr(trials, name, lambda *_, **__: pytest.fail("tried again"))
     again = experiment(trained[0], recipes, folder, overrides=small)
     assert again.exit_code == 1 and again.rows == found.rows and told in capsys.readouterr().out
     with pytest.raises(UsageError, match="was trained with another recipe"):
@@ -174,7 +175,7 @@ def test_a_photo_that_went_away_is_no_loss_that_would_come_again(trained, tmp_pa
     def lose(*arguments, **options):
         raise TrainingError("train/a.png does not exist; it was readable when the training began")
 
-    monkeypatch.setattr(command, "run_trial", lose)
+    monkeypatch.setattr(trials, "run_trial", lose)
     with pytest.raises(TrainingError, match="does not exist"):
         experiment(trained[0], ["resnet34-sgd"], tmp_path / "e", overrides=small, quiet=True)
     assert not RunFolder(tmp_path / "e" / "resnet34-sgd").failed.exists()

@@ -5,10 +5,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from fieldguide.cluster.jobs import Share
 from fieldguide.commands.judging.inputs import Image, Inputs, gather
 from fieldguide.commands.judging.models import Loaded, Runs, identity_of, load_runs
+from fieldguide.commands.judging.predicted import Predicted as Predicted
 from fieldguide.commands.judging.prediction_options import demand_different_rows, demand_options, most_megapixels
+from fieldguide.commands.predict_elsewhere import ShardsAsked, predict_elsewhere
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
@@ -25,36 +29,6 @@ from fieldguide.model.bundle import find_bundle, read_description
 from fieldguide.recipe.overrides import Overrides
 from fieldguide.storage import is_written_through, no_formula
 from fieldguide.world import Device
-
-
-@dataclass(frozen=True)
-class Predicted:
-    """What was written.
-
-    Attributes:
-        output: the file.
-        images: rows in it.
-        failed: names and reasons of the photos that could not be read.
-        unsure: rows with less confidence than `unsure_below`.
-        engine: which engine computed them, such as `openvino in bf16`.
-        images_per_second: from opening the first file to writing the last row, without loading the model.
-        decoded_smaller: how many large JPEGs were decoded at reduced size.
-        broken_rules: the rules that the ensemble breaks, as sentences; only with `allow_broken_rules`.
-    """
-
-    output: Path
-    images: int
-    failed: tuple[tuple[str, str], ...]
-    unsure: int = 0
-    engine: str = ""
-    images_per_second: float = 0.0
-    decoded_smaller: int = 0
-    broken_rules: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> int:
-        """0, or 3 where photos could not be read."""
-        return 3 if self.failed else 0
 
 
 def predict(
@@ -75,6 +49,9 @@ def predict(
     sort_into: str | Path | None = None,
     links: bool = False,
     overrides: Overrides = (),
+    on: str | None = None,
+    cpus_per_actor: float = 1,
+    gpus_per_actor: float | None = None,
     quiet: bool = False,
 ) -> Predicted:
     """Writes a prediction for each photo.
@@ -105,6 +82,9 @@ def predict(
         sort_into: folder for copies of the photos, one folder per predicted class, and `unsure` and `failed`.
         links: link the photos there instead of copying them.
         overrides: `data.max_megapixels` alone, to read photos that the model's own bound refuses.
+        on: `ray` predicts in many processes, of the cluster at RAY_ADDRESS or of this machine; `output` is then a
+            folder of Parquet files, and `images` may be in object storage (`s3://`, `gs://`, `hf://`; docs/cluster.md).
+        cpus_per_actor, gpus_per_actor: with `on`, what each process takes. None: a GPU where there is one.
         quiet: show nothing; the logger `fieldguide` gets the messages.
 
     Raises:
@@ -113,6 +93,16 @@ def predict(
         Interrupted: a signal (SIGINT, SIGTERM, SIGHUP) came; what was done is kept beside `output` for `resume`.
     """
     target = Path(output)
+    if on is not None:
+        given = {"--format": format != "csv", "--spreadsheet-safe": spreadsheet_safe, "--links": links}
+        given["--sort-into"] = sort_into is not None
+        if wrong := [name for name, is_given in given.items() if is_given]:
+            raise UsageError(f"{', '.join(wrong)}: not with --on, which writes Parquet; leave it out")
+        which = ShardsAsked(on, Share(cpus_per_actor, gpus_per_actor), top, unsure_below, str(device), engine, flips)
+        more: Any = {"allow_broken_rules": allow_broken_rules, "resume": resume, "overrides": overrides}
+        return predict_elsewhere(run, images, target, which, Screen(quiet=quiet), **more)
+    if cpus_per_actor != 1 or gpus_per_actor is not None:
+        raise UsageError("--cpus-per-actor, --gpus-per-actor: are for --on; leave them out")
     to_stdout = str(target) == STDOUT
     screen = Screen(quiet=quiet, on_stderr=to_stdout)
     warn_of_hidden_gpu(device, screen)

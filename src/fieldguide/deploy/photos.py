@@ -25,7 +25,16 @@ class OpenFile(Protocol):
         """To a place."""
 
 
-Photo = str | Path | bytes | bytearray | memoryview | OpenFile | Image.Image | npt.NDArray[np.uint8] | torch.Tensor
+@runtime_checkable
+class Fetched(Protocol):
+    """A photo that is elsewhere."""
+
+    def fetch(self) -> bytes:
+        """Its file's bytes; several threads may call it. Raises UnreadableError if it is not there."""
+
+
+InMemory = bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8] | torch.Tensor
+Photo = str | Path | Fetched | OpenFile | InMemory
 LAYOUTS = {
     "array": "arrays must be (height, width, 3) RGB, (height, width, 4) RGBA or (height, width) gray, uint8",
     "tensor": "tensors must be (3, height, width) RGB, uint8 or floats in [0, 1]",
@@ -60,6 +69,8 @@ def as_image(photo: object, reading: AnyReading, least_px: int | None) -> Image.
         return read_photo(Path(photo), reading, least_px)
     if isinstance(photo, bytes | bytearray | memoryview):
         return _decoded(bytes(photo), reading, least_px)
+    if isinstance(photo, Fetched):
+        return _decoded(photo.fetch(), reading, least_px)
     if isinstance(photo, np.ndarray):
         photo = _from_array(photo)
     elif isinstance(photo, torch.Tensor):

@@ -1,0 +1,1 @@
+"""Other machines: the work of many processes, handed to Ray or Slurm. The only room that knows them."""
