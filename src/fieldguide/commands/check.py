@@ -11,7 +11,8 @@ from fieldguide.data.look.findings import Finding, Kind
 from fieldguide.data.look.look_over import CheckReport, Progress, look_over, silent
 from fieldguide.data.look.scan import PhotoFolder
 from fieldguide.data.look.source import Source, as_source
-from fieldguide.data.read.decode import UnreadableError, read_bytes, thumbnail_jpeg
+from fieldguide.data.read.content import read_bytes
+from fieldguide.data.read.decode import UnreadableError, thumbnail_jpeg
 from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
 from fieldguide.recipe.load import read_draft

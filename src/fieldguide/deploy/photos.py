@@ -8,7 +8,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from fieldguide.data.read.decode import MAX_FILE_BYTES, UnreadableError, as_decoded, decode, read_photo
+from fieldguide.data.read.content import MAX_FILE_BYTES
+from fieldguide.data.read.decode import UnreadableError, as_decoded, decode, read_photo
 from fieldguide.data.read.quiet import OneAtATime
 from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import UsageError

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from fieldguide.data.read.decode import UnreadableError, copy_photo
+from fieldguide.data.read.content import copy_photo
+from fieldguide.data.read.unreadable import UnreadableError
 from fieldguide.deploy.unfinished import Row
 from fieldguide.errors import UsageError
 from fieldguide.storage import problem_with_output_folder

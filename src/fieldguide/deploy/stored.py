@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from fieldguide.data.read.decode import MAX_FILE_BYTES, UnreadableError
+from fieldguide.data.read.content import MAX_FILE_BYTES
+from fieldguide.data.read.unreadable import UnreadableError
 from fieldguide.errors import MachineError, UsageError
 
 URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.+)")  # one slash: what Path makes of two

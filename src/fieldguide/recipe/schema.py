@@ -176,8 +176,7 @@ class Training(Section):
         default="auto", description="auto: bf16 where native, else fp16 (a T4); else, and with execution exact, fp32"
     )
     compile: Literal["auto", "never", "always"] = Field(
-        default="auto",
-        description="torch.compile; auto: on a GPU, where it is measured to save time",
+        default="auto", description="torch.compile; auto: on a GPU, where it is measured to save time"
     )
     max_epochs: int | None = Field(default=None, ge=1, description="a limit over all phases and rounds; null: none")
     plan: Literal["auto"] | None = Field(

@@ -11,7 +11,7 @@ from fieldguide.data.augment.reference import reference
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.batch.steady import steady
 from fieldguide.data.batch.worker_batches import TrainingBatches
-from fieldguide.data.read import decode
+from fieldguide.data.read import content
 from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.errors import MachineError
@@ -113,7 +113,7 @@ def test_only_errors_that_may_pass_are_tried_again(monkeypatch, tmp_path, number
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "stat", failing)
-    monkeypatch.setattr(decode.time, "sleep", slept.append)
+    monkeypatch.setattr(content.time, "sleep", slept.append)
     with pytest.raises(UnreadableError):
         read_photo(tmp_path / "x.png")
     assert len(tried) == reads and len(slept) == reads - 1 and sum(slept) < 3
@@ -130,5 +130,5 @@ def test_a_photo_that_can_be_read_again_is_read(monkeypatch, tmp_path, make_phot
         return real(self)
 
     monkeypatch.setattr(Path, "stat", failing_once)
-    monkeypatch.setattr(decode.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(content.time, "sleep", lambda seconds: None)
     assert np.array_equal(np.asarray(read_photo(photo)), expected) and len(tried) >= 2

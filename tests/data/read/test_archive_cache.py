@@ -15,7 +15,8 @@ import pytest
 from fieldguide.commands.cache import cache
 from fieldguide.data.read import archive_cache
 from fieldguide.data.read.archive_cache import as_folder, forget_archives, known_archives
-from fieldguide.data.read.decode import UnreadableError, copy_photo, read_bytes
+from fieldguide.data.read.content import copy_photo, read_bytes
+from fieldguide.data.read.decode import UnreadableError
 from fieldguide.data.read.member import PLAIN, Member, stands_for_photo
 from fieldguide.errors import PhotosError
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from fieldguide.data.read import decode as decoding
 from fieldguide.data.read.bombs import tiff_tiles
-from fieldguide.data.read.decode import UnreadableError, decode, opened, read_bytes, to_rgb
+from fieldguide.data.read.content import read_bytes
+from fieldguide.data.read.decode import UnreadableError, decode, opened, to_rgb
 from fieldguide.data.read.formats import FORMATS
 from tests.odd_photos import encoded, in_mode, picture, png_chunk, tiled_tiff
 

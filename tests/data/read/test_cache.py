@@ -14,9 +14,10 @@ from PIL import Image
 from fieldguide import locks
 from fieldguide.data.batch.batches import LabelledPhoto
 from fieldguide.data.read import cache as caching
-from fieldguide.data.read import decode, photo_pixels
+from fieldguide.data.read import content as reading
+from fieldguide.data.read import photo_pixels
 from fieldguide.data.read.cache import BOUND, Cache
-from fieldguide.data.read.decode import read_photo
+from fieldguide.data.read.decode import UnreadableError, read_photo
 from fieldguide.data.read.pack import DamagedError, Pack, write_pack
 from fieldguide.data.read.photo_pixels import shrunk_to
 from fieldguide.errors import PhotosError, UsageError
@@ -69,7 +70,7 @@ def test_odd_photos_are_cached_as_they_are_decoded_and_the_rest_is_refused_alike
             photo = LabelledPhoto(path, name, 0, file_digest(path))
             try:
                 good[photo] = np.asarray(read_photo(path))
-            except decode.UnreadableError as error:
+            except UnreadableError as error:
                 refused += 1
                 with pytest.raises(PhotosError, match="it was readable when the training began") as caught:
                     Cache(tmp_path / "refused", PLENTY).pixels_of([photo], 100, 200)
@@ -95,7 +96,7 @@ def test_a_file_system_without_locks_is_neither_waited_for_nor_a_reason_for_no_c
 
 def test_an_error_of_a_device_that_passes_does_not_end_the_filling_of_the_cache(tmp_path, monkeypatch):
     (photo,) = wanted_in(tmp_path / "photos", 1)
-    monkeypatch.setattr(decode, "PAUSES_S", (0, 0))
+    monkeypatch.setattr(reading, "PAUSES_S", (0, 0))
     failures, real = [errno.EIO, errno.ESTALE], os.open
 
     def troubled(path, *rest):

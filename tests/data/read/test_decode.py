@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from fieldguide.data.read.decode import UnreadableError, as_decoded, decode, read_bytes, read_photo, to_rgb
+from fieldguide.data.read.content import read_bytes
+from fieldguide.data.read.decode import UnreadableError, as_decoded, decode, read_photo, to_rgb
 from tests.data.photo_folders import make_photo
 
 EXIF_FORMATS = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}, "TIFF": {}}

@@ -6,7 +6,7 @@ from typing import Any
 
 from fieldguide.commands.exporting.photos import ProofPhotos
 from fieldguide.commands.exporting.proof import Answers
-from fieldguide.data.read.decode import copy_photo
+from fieldguide.data.read.content import copy_photo
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
 from fieldguide.storage import file_digest, write_json

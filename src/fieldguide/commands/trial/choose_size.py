@@ -16,7 +16,8 @@ from PIL.Image import Image
 from fieldguide import assemble
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.size_trials import Choice, Setting, Tries, choose, with_setting
-from fieldguide.data.read.decode import UnreadableError, opened, read_bytes
+from fieldguide.data.read.content import read_bytes
+from fieldguide.data.read.decode import UnreadableError, opened
 from fieldguide.data.read.preprocess import resized_side
 from fieldguide.data.split.partition import Row
 from fieldguide.deploy.predictor import load_predictor

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from fieldguide.data.look.scan import Photo
-from fieldguide.data.read.decode import UnreadableError, decode, read_bytes
+from fieldguide.data.read.content import read_bytes
+from fieldguide.data.read.decode import UnreadableError, decode
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.reading import AnyReading
 from fieldguide.storage import digest

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from fieldguide.data.read.decode import draft_divisor, read_bytes
+from fieldguide.data.read.content import read_bytes
+from fieldguide.data.read.decode import draft_divisor
 from fieldguide.data.read.fit import fitted
 from fieldguide.data.read.reading import Reading
 

@@ -1,12 +1,7 @@
 """A file to RGB pixels, the same way for training, validation and prediction. The only one that knows the codec."""
 
 import contextlib
-import errno
 import io
-import os
-import shutil
-import stat
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,25 +12,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from fieldguide.data.read import beyond, codec_words
 from fieldguide.data.read.beyond import OUTSIDE as OUTSIDE
 from fieldguide.data.read.beyond import UNDECIDED as UNDECIDED
+from fieldguide.data.read.content import read_bytes
 from fieldguide.data.read.fit import fitted
 from fieldguide.data.read.formats import Format, demand_decoder, format_of
-from fieldguide.data.read.member import is_inside, read_inside, stands_for_photo
 from fieldguide.data.read.quiet import OneAtATime, QuietCodec
 from fieldguide.data.read.reading import AnyReading, Reading, as_reading
 from fieldguide.data.read.tiff import header_of
 from fieldguide.data.read.unreadable import UnreadableError as UnreadableError
-from fieldguide.data.read.unreadable import demand_not_lost
 from fieldguide.storage import digest, printable
 
-MAX_FILE_BYTES = 2**29
 LARGE_MEGAPIXELS = 32  # photos above are decoded one at a time in a process, however many threads there are
 STRIP_PIXELS = 2_000_000  # modes that need a detour are converted so many at a time
-PAUSES_S = (0.1, 0.5, 2.0)
-MAY_PASS = {
-    number
-    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EINTR", "EREMOTEIO", "ENETDOWN", "ENETUNREACH", "EHOSTDOWN")
-    if (number := getattr(errno, name, None)) is not None
-}
 DEEP_GRAY = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 SMALLER = object()  # a key of an image's `info`, where it was decoded at reduced size; no file can hold it
 
@@ -43,59 +30,6 @@ SMALLER = object()  # a key of an image's `info`, where it was decoded at reduce
 _quiet_codec = QuietCodec()
 _large_photo = OneAtATime()
 _loading = [OneAtATime() for _ in range(61)]  # of images that callers opened, by their id
-
-
-def read_bytes(path: Path) -> bytes:
-    """A regular file's content; tried again after errors of a device or a network, which may pass.
-
-    Raises UnreadableError if it is not a regular file, empty or too large, or the system refuses.
-    """
-    for pause in PAUSES_S:
-        try:
-            return _read_once(path)
-        except UnreadableError as error:
-            if getattr(error.__context__, "errno", None) not in MAY_PASS:
-                raise
-        time.sleep(pause)
-    return _read_once(path)
-
-
-def copy_photo(source: Path, target: Path) -> None:
-    """Copies a file with its times, or what it stands for; raises UnreadableError, and OSError as shutil does."""
-    if stands_for_photo(source):
-        target.write_bytes(read_bytes(source))
-    else:
-        shutil.copy2(source, target)
-
-
-def _read_once(path: Path) -> bytes:
-    try:
-        _demand_regular(path.stat())
-        # A name may have got another meaning since; without O_NONBLOCK, opening a pipe waits for its writer.
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-        with os.fdopen(handle, "rb") as file:
-            content = file.read(_demand_regular(os.fstat(handle)))
-        demand_not_lost(content)
-        return read_inside(content, path, MAX_FILE_BYTES) if is_inside(content, path) else content
-    except UnreadableError:
-        raise
-    except FileNotFoundError:
-        raise UnreadableError("does not exist") from None
-    except MemoryError:
-        raise UnreadableError("needs more memory than is available") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
-        raise UnreadableError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from None
-
-
-def _demand_regular(status: os.stat_result) -> int:
-    """The size in bytes."""
-    if not stat.S_ISREG(status.st_mode):
-        raise UnreadableError("is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
-    if status.st_size == 0:
-        raise UnreadableError("is empty", "empty")
-    if status.st_size > MAX_FILE_BYTES:
-        raise UnreadableError(f"is a file of {status.st_size:,} bytes")
-    return status.st_size
 
 
 def decode(content: bytes, reading: AnyReading = 200, least_px: int | None = None) -> Image.Image:
