@@ -83,6 +83,13 @@ def test_what_fails_or_takes_too_long_is_a_sentence_and_the_training_runs_as_it_
     assert not chosen.compiles and chosen.told == "not compiled: torch.compile failed (ended with code 1)"
 
 
+def test_a_network_that_does_not_pickle_is_a_sentence(recipe, model):
+    held = copy.deepcopy(model)
+    held.backbone.own = lambda images: images
+    chosen = choose(held, recipe, "fp32", 64, 2_000, None)
+    assert not chosen.compiles and "cannot be given to another process" in chosen.told
+
+
 @pytest.mark.slow
 def test_another_process_measures_and_leaves_the_model_as_it_is(recipe, model, monkeypatch):
     before = {name: value.clone() for name, value in model.state_dict().items()}

@@ -111,7 +111,10 @@ def measure(model: Classifier, asked: dict[str, Any], most_seconds: float) -> Tr
     if torch.device(asked["device"]).type == "cuda":
         torch.cuda.empty_cache()  # room for the other process
     sent = io.BytesIO()
-    torch.save((copy.deepcopy(model).cpu(), asked), sent)
+    try:
+        torch.save((copy.deepcopy(model).cpu(), asked), sent)
+    except (AttributeError, TypeError, pickle.PicklingError) as error:  # a backbone that holds a function of its own
+        raise TrialFailedError(f"this network cannot be given to another process ({str(error)[:160]})") from None
     places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
     child = subprocess.Popen(
         [sys.executable, "-P", "-m", "fieldguide.assemble.compile_trial"],
