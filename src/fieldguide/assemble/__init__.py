@@ -8,7 +8,7 @@ import torch
 
 from fieldguide.assemble.automatic import Outlook as Outlook
 from fieldguide.assemble.automatic import Planner
-from fieldguide.assemble.compiling import NO, Graphs, choose, usual_piece
+from fieldguide.assemble.compiling import NO, Graphs, choose, may_pay, usual_piece
 from fieldguide.assemble.described import CPU as CPU
 from fieldguide.assemble.described import NO_COMPILER
 from fieldguide.assemble.described import architecture as architecture
@@ -159,7 +159,7 @@ def _settled(
     feed.settle(int(SPARE * found.bytes))
     size = found.photos
     compiling = NO
-    if training.compile == "auto" and device.type == "cuda" and recipe.execution == "fast" and can_compile(device):
+    if may_pay(recipe, device):
         photos, steps = usual_piece(training.batch_size, MicroBatch(size), team), images // training.batch_size
         compiling = choose(model, recipe, precision, photos, steps, outlook.seconds())
     settled = settle(recipe, precision=precision, compile=compiling.compiles, micro_batch_size=size)

@@ -25,6 +25,7 @@ from fieldguide.errors import duration
 from fieldguide.model.classifier import Classifier
 from fieldguide.recipe.lives import PlannedRecipe
 from fieldguide.training.step import MicroBatch
+from fieldguide.world import can_compile
 from fieldguide.world.processes import Team
 
 FEWEST_STEPS = 2_000  # of a training; with fewer, no gain that was ever reported makes up for the measuring
@@ -54,6 +55,12 @@ class Choice:
 
 
 NO = Choice(False, "")
+
+
+def may_pay(recipe: PlannedRecipe, device: torch.device) -> bool:
+    """Whether compiling is to be measured: never on a CPU, where it was measured not to pay (docs/performance.md)."""
+    is_open = recipe.training.compile == "auto" and recipe.execution == "fast"
+    return is_open and device.type == "cuda" and can_compile(device)
 
 
 def choose(
