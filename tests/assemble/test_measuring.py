@@ -1,11 +1,14 @@
 """`model.backbone: auto` on photos: candidates are compared on held-out training photos, within their time."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
+from fieldguide.assemble import measuring
 from fieldguide.assemble.candidates import MOST_RESNETS, Candidate, candidates_at_hand
 from fieldguide.assemble.measuring import Contender, Measuring, _cheapest_of_equals
 from fieldguide.data.split.partition import Row, Split
@@ -46,6 +49,22 @@ def test_each_candidate_is_measured_on_the_same_held_out_training_photos(folder,
     assert measured.best.backbone in measured.sentence() and "held-out training photos" in measured.sentence()
 
 
+@pytest.mark.parametrize(("asked", "expected"), [("auto", "fp16"), ("fp32", "fp32")])
+def test_candidates_are_measured_in_what_the_training_computes_in(folder, photos, monkeypatch, asked, expected):
+    computed = set()
+
+    def context(precision, device):
+        computed.add(precision)
+        return contextlib.nullcontext
+
+    monkeypatch.setattr(measuring, "fastest_precision", lambda device: "fp16")  # as on a T4
+    monkeypatch.setattr(measuring, "precision_context", context)
+    recipe = read_recipe("auto", [*AUTO, f"model.weights={folder}", f"training.precision={asked}"])
+    found, _ = candidates_at_hand(recipe, 3)
+    Measuring(recipe, *photos, torch.device("cpu"), None).best_of(found[:1])
+    assert computed == {expected}
+
+
 def test_the_same_backbone_with_useless_weights_loses(folder, photos):
     """Its features are all the same, so that its probe can only guess."""
     dead = timm.create_model("test_resnet", num_classes=0).state_dict()
@@ -83,7 +102,7 @@ def test_a_slow_one_sees_fewer_photos_and_with_no_time_at_all_the_first_goes_on(
 
 def test_of_two_that_do_not_differ_the_cheaper_goes_on():
     def contender(losses, seconds):
-        made = Contender(Candidate("x", "y"), None, None, None, False, [seconds])
+        made = Contender(Candidate("x", "y"), None, None, None, "fp32", [seconds])
         made.losses = np.array(losses)
         return made
 

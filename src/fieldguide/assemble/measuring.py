@@ -19,7 +19,7 @@ from PIL import Image
 from fieldguide.assemble.candidates import Candidate
 from fieldguide.assemble.described import architecture, preprocessing_of, resolved
 from fieldguide.assemble.speed import MEASURED_SIDE_PX
-from fieldguide.assemble.tools import Paths, autocast
+from fieldguide.assemble.tools import Paths, precision_context
 from fieldguide.assemble.validating import in_proportion
 from fieldguide.data.read.decode import UnreadableError, photo_of
 from fieldguide.data.read.inputs import in_order
@@ -33,7 +33,7 @@ from fieldguide.recipe.lives import SizedRecipe
 from fieldguide.recipe.resolve import with_sizes
 from fieldguide.recipe.schema import Recipe
 from fieldguide.training.probe import losses_beside
-from fieldguide.world import multiplies_bfloat16, repeatable
+from fieldguide.world import fastest_precision, repeatable
 
 SHARE = 0.15  # of the minutes, to measure
 OPEN_SECONDS = 120.0  # without minutes
@@ -53,7 +53,7 @@ class Contender:
     model: Classifier
     recipe: SizedRecipe
     preprocessing: Preprocessing
-    is_bfloat16: bool
+    precision: str  # of its forward passes: bf16, fp16 or fp32
     seconds: list[float] = field(default_factory=list)  # a photo, of each batch
     sees: int = 0  # photos, in the minutes
     features: list[npt.NDArray[np.float32]] = field(default_factory=list)  # of the held-out photos, then of others
@@ -208,9 +208,9 @@ class Measuring:
         model = model.to(self.device).eval()
         if full.execution == "fast":
             model = model.to(memory_format=torch.channels_last)
-        precision = full.training.precision
-        is_bfloat16 = precision == "bf16" or (precision == "auto" and multiplies_bfloat16(self.device))
-        made = Contender(candidate, model, sized, preprocessing_of(sized), is_bfloat16)
+        asked_for = full.training.precision
+        precision = fastest_precision(self.device) if asked_for == "auto" else asked_for
+        made = Contender(candidate, model, sized, preprocessing_of(sized), precision)
         self._extend(made, self.held[:TIMED])
         made.sees = self._sees(made.seconds_a_photo)
         return made
@@ -262,7 +262,7 @@ class Measuring:
             images = normalize(inputs.images.to(self.device), preprocessing)
             images = images.contiguous(memory_format=torch.channels_last) if is_fast else images
             began = self.clock()
-            with torch.inference_mode(), autocast(contender.is_bfloat16, self.device)():
+            with torch.inference_mode(), precision_context(contender.precision, self.device)():
                 contender.features.append(contender.model.backbone(images).float().cpu().numpy())
             contender.seconds.append((self.clock() - began) / len(images))
 

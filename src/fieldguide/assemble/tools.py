@@ -222,11 +222,6 @@ def precision_context(precision: str, device: torch.device) -> Precision:
     return lambda: torch.autocast(device.type, dtype=REDUCED[precision])
 
 
-def autocast(is_bfloat16: bool, device: torch.device) -> Precision:
-    """What a forward pass in bf16 or fp32 runs under."""
-    return precision_context("bf16" if is_bfloat16 else "fp32", device)
-
-
 def _make_schedule(recipe: SettledRecipe) -> Callable[[torch.optim.Optimizer, Stage, int], Schedule]:
     training = recipe.training
 
