@@ -25,10 +25,13 @@ def export(
     web_runtime: Annotated[
         Path | None, option("FILE", "with --format web: the package of ONNX Runtime Web, for a machine without npm")
     ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="with --format web: model and wasm beside the page, for a web server")
+    ] = False,
     allow_broken_rules: AllowBrokenRules = False,
 ) -> None:
     """Write a model for another runtime, and prove that it answers the same."""
     from fieldguide.commands.export import export as write
 
-    how: Any = {"input": input, "int8": int8, "proof": proof, "web_runtime": web_runtime}
+    how: Any = {"input": input, "int8": int8, "proof": proof, "web_runtime": web_runtime, "split": split}
     write(runs, output, format=format, allow_broken_rules=allow_broken_rules, **how)

@@ -58,7 +58,9 @@ class ExportFolder:
             return False
         own = {EXPORT_FILE, self.page.name, self.samples.name, self.web_page.name}
         with contextlib.suppress(UsageError):  # damaged: what is known by name stays safe
-            own |= {name for variant in self.read()["variants"] for name in variant["sha256"]}
+            said = self.read()
+            own |= {name for variant in said["variants"] for name in variant["sha256"]}
+            own |= set(said.get("page", {}).get("files", ()))
         return name in own
 
     def write(self, content: dict[str, Any]) -> None:

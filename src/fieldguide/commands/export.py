@@ -66,6 +66,7 @@ def export(
     int8: bool = False,
     proof: str | Path | None = None,
     web_runtime: str | Path | None = None,
+    split: bool = False,
     allow_broken_rules: bool = False,
     quiet: bool = False,
 ) -> Export:
@@ -82,6 +83,7 @@ def export(
             photos. It is accepted only if the proof shows that it loses less than a point of accuracy.
         proof: labelled photos; None: the run's validation photos.
         web_runtime: for `web`, the package of ONNX Runtime Web (a .tgz); None: from the cache, or by npm.
+        split: for `web`, leave model and wasm as files beside the page, for a web server.
         allow_broken_rules: continue if the ensemble breaks a run's rule.
         quiet: show nothing.
 
@@ -95,8 +97,9 @@ def export(
     paths = [Path(run)] if isinstance(run, str | Path) else [Path(each) for each in run]
     is_web = format == WEB
     takes = _demand_options(paths, target, "resized" if is_web else input)
-    if web_runtime is not None and not is_web:
-        raise UsageError(f"--web-runtime {web_runtime}: is for --format {WEB}; leave it out")
+    for option in [f"--web-runtime {web_runtime}"] * (web_runtime is not None) + ["--split"] * split:
+        if not is_web:
+            raise UsageError(f"{option}: is for --format {WEB}; leave it out")
     format = "onnx" if is_web else format  # the page holds an ONNX file, and resizes by its own code
     wanted = demand_format(format)
     if int8 and (problem := _problem_with_int8(wanted, format, is_web=is_web)):
@@ -121,8 +124,10 @@ def export(
         samples = write_samples(folder, original, photos, content["tolerance"])
         if is_web:
             checks = [(each.path, each.probabilities) for each in samples[:CHECKED_BY_A_PAGE]]
-            write_page(folder.web_page, folder.path / content["variants"][0]["file"], archive, content, checks)
+            model = folder.path / content["variants"][0]["file"]
+            made_of = write_page(folder.web_page, model, archive, content, checks, is_split=split)
             content["page"] = {"file": folder.web_page.name, "bytes": folder.web_page.stat().st_size}
+            content["page"] |= {"files": [path.name for path in made_of], "is_split": split}
         for variant in content["variants"]:
             variant["speed"] = speed_of(loaded.predictor, made.opened(variant["file"]), [each.path for each in samples])
         if int8:

@@ -28,9 +28,9 @@ def photo(seed):
 PHOTOS = [photo(seed) for seed in range(4)]
 
 
-def bundle_at(path, preprocessing=PLAIN, classes=CLASSES, temperature=1.0, seed=3):
+def bundle_at(path, preprocessing=PLAIN, classes=CLASSES, temperature=1.0, seed=3, backbone="test_resnet"):
     """A bundle of a small network whose answers differ from photo to photo."""
-    architecture = Architecture("test_resnet", "linear", None, 0.0, len(classes))
+    architecture = Architecture(backbone, "linear", None, 0.0, len(classes))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = make_classifier(architecture)

@@ -4,8 +4,13 @@ FIELDGUIDE_TEST_WEB_RUNTIME is a file of ONNX Runtime Web's package (npm pack on
 FIELDGUIDE_TEST_AXE one of axe-core (axe.min.js); without them these tests are skipped.
 """
 
+import contextlib
+import functools
 import os
 import re
+import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +48,11 @@ def made(tmp_path_factory):
     photos = _photos(root)
     expected = load_predictor(bundle, "cpu").predict_proba(photos[:1])[0]
     archive = runtime_archive(Path(RUNTIME), print)
-    write_page(root / "index.html", root / "model.onnx", archive, about, [(photos[0], map(float, expected))])
+    checks = [(photos[0], list(map(float, expected)))]
+    write_page(root / "index.html", root / "model.onnx", archive, about, checks)
+    (root / "split").mkdir()
+    shutil.copyfile(root / "model.onnx", root / "split" / "model.onnx")
+    write_page(root / "split" / "index.html", root / "split" / "model.onnx", archive, about, checks, is_split=True)
     return root / "index.html", bundle, photos
 
 
@@ -147,6 +156,63 @@ def test_axe_finds_nothing(page, made):
         if photos:
             give(page, photos)
         assert [found["id"] for found in page.evaluate("axe.run()")["violations"]] == []
+
+
+@contextlib.contextmanager
+def on_a_server(folder):
+    """A folder behind HTTP, as `python -m http.server` has it."""
+    quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@needs_runtime
+def test_a_split_page_loads_its_parts_from_its_server_and_says_so_elsewhere(made, browser):  # noqa: F811
+    _, bundle, photos = made
+    folder = made[0].parent / "split"
+    text = (folder / "index.html").read_text()
+    assert len(text) < 60_000 and "without a network" not in text
+    with on_a_server(folder) as address:
+        opened, requests = browser.new_page(), []
+        opened.on("request", lambda asked: requests.append(asked.url))
+        opened.goto(address)
+        expect(opened.locator("#status")).to_have_text("Ready.", timeout=TIMEOUT_MS)
+        give(opened, photos[:3])
+        found = np.array(opened.evaluate("fieldguide.rows.map((row) => row.all)"))
+        np.testing.assert_allclose(found, load_predictor(bundle, "cpu").predict_proba(photos[:3]), atol=1e-4)
+        assert all(url.startswith((address, f"blob:{address}")) for url in requests), requests
+        opened.close()
+    opened = browser.new_page()
+    opened.goto((folder / "index.html").as_uri())
+    expect(opened.locator("#status")).to_contain_text("python -m http.server", timeout=TIMEOUT_MS)
+    opened.close()
+
+
+@needs_runtime
+@pytest.mark.parametrize("backbone", ["convnext_atto", "efficientnet_lite0", "test_vit"])
+def test_networks_of_other_families_answer_in_the_page_as_in_predict(backbone, made, browser, tmp_path):  # noqa: F811
+    temperature = 30.0 if backbone == "efficientnet_lite0" else 1.0  # whose random weights are sure of one class
+    bundle = bundle_at(tmp_path / "bundle", PLAIN.of_size(64), temperature=temperature, backbone=backbone)
+    members, about = load_members([bundle], "resized")
+    FORMATS["onnx"].write(traced(Graph(members, "resized"), 64), tmp_path, about)
+    photos = made[2][:5]
+    expected = load_predictor(bundle, "cpu").predict_proba(photos)
+    assert np.ptp(expected, axis=0).max() > 1e-3
+    check = (photos[0], list(map(float, expected[0])))
+    write_page(tmp_path / "index.html", tmp_path / "model.onnx", runtime_archive(Path(RUNTIME), print), about, [check])
+    context = browser.new_context(offline=True)
+    opened = context.new_page()
+    opened.goto((tmp_path / "index.html").as_uri())
+    expect(opened.locator("#status")).to_have_text("Ready.", timeout=TIMEOUT_MS)
+    give(opened, photos)
+    np.testing.assert_allclose(opened.evaluate("fieldguide.rows.map((row) => row.all)"), expected, atol=1e-4)
+    context.close()
 
 
 def test_another_package_is_refused(tmp_path):

@@ -62,7 +62,8 @@ def _code(content: dict[str, Any]) -> str:
     for language, fence, text in CODE[content["runtime"]]:
         parts.append(f"### {language}\n\n```{fence}\n{text.replace('MODEL', file).strip()}\n```")
     if "page" in content:
-        parts.append(f"`{content['page']['file']}` needs no code: open it in a browser. It resizes by itself.")
+        how = "serve this folder (`python -m http.server`) and open it" if content["page"]["is_split"] else "open it"
+        parts.append(f"`{content['page']['file']}` needs no code: {how} in a browser. It resizes by itself.")
     if content["takes"] == "resized":
         parts.append(f"In each, resize and cut out {side} x {side} px before the model, as said above.")
     parts.append(

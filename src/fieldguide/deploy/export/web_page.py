@@ -21,6 +21,8 @@ PACKAGE, VERSION = "onnxruntime-web", "1.30.0"  # MIT
 ARCHIVE = f"{PACKAGE}-{VERSION}.tgz"
 SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 CODE, WASM = "package/dist/ort.wasm.bundle.min.mjs", "package/dist/ort-wasm-simd-threaded.wasm"
+PARTS = ("RUNTIME", "WASM", "MODEL")  # of the page
+BESIDE = ("runtime.mjs", "runtime.wasm")  # the first two as files, where they are not inside
 SECONDS = 300
 PACK = f"npm pack {PACKAGE}@{VERSION}"
 INSIDE = ("preprocessing", "classes", "max_megapixels", "fieldguide_version", "licence")
@@ -75,8 +77,16 @@ def _downloaded(folder: Path) -> bytes:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def write_page(page: Path, model: Path, archive: bytes, content: Mapping[str, Any], samples: Sequence[Any]) -> None:
-    """Writes the page.
+def write_page(
+    page: Path,
+    model: Path,
+    archive: bytes,
+    content: Mapping[str, Any],
+    samples: Sequence[Any],
+    *,
+    is_split: bool = False,
+) -> list[Path]:
+    """Writes the page: one file with everything inside, or, if `is_split`, one whose parts are files beside it.
 
     Args:
         page: the file.
@@ -84,6 +94,9 @@ def write_page(page: Path, model: Path, archive: bytes, content: Mapping[str, An
         archive: of `runtime_archive`.
         content: what the model's file says of itself.
         samples: (path, probabilities) of photos by which the page checks the browser that it is opened in.
+
+    Returns:
+        What was written.
     """
     with tarfile.open(fileobj=io.BytesIO(archive)) as package:
         code, wasm = (_member(package, name) for name in (CODE, WASM))
@@ -93,18 +106,25 @@ def write_page(page: Path, model: Path, archive: bytes, content: Mapping[str, An
     ]
     folder = resources.files("fieldguide.deploy.export") / "web"
     text = (folder / "page.html").read_text(encoding="utf-8")
-    scripts = "".join((folder / name).read_text(encoding="utf-8") for name in ("resize.js", "page.js"))
-    parts = {
-        ">DESCRIPTION<": f">{_in_a_script(told)}<",
-        ">SAMPLES<": f">{_in_a_script(checks)}<",
-        ">RUNTIME<": f">{_packed(code)}<",
-        ">WASM<": f">{_packed(wasm)}<",
-        ">MODEL<": f">{_packed(model.read_bytes())}<",
-        "\nCODE\n": f"\n{scripts}\n",
-    }
+    scripts = "".join((folder / name).read_text(encoding="utf-8") for name in ("answers.js", "resize.js", "page.js"))
+    parts = {">DESCRIPTION<": f">{_in_a_script(told)}<", ">SAMPLES<": f">{_in_a_script(checks)}<"}
+    beside: dict[Path, bytes] = {}
+    if is_split:
+        beside = {page.parent / name: each for name, each in zip(BESIDE, (code, wasm), strict=True)}
+        names = dict(zip(PARTS, (*BESIDE, model.name), strict=True))
+        parts |= {f">{name}<": f' data-file="{file}"><' for name, file in names.items()}
+        parts |= {"connect-src 'none'": "connect-src 'self'", " It works without a network.": ""}
+    else:
+        contents = zip(PARTS, (code, wasm, model.read_bytes()), strict=True)
+        parts |= {f">{name}<": f">{_packed(each)}<" for name, each in contents}
+    parts["\nCODE\n"] = f"\n{scripts}\n"
     for place, part in parts.items():
+        assert place in text, place
         text = text.replace(place, part)
+    for path, each in beside.items():
+        write_bytes(path, each)
     write_text(page, text)
+    return [page, *beside]
 
 
 def _member(package: tarfile.TarFile, name: str) -> bytes:

@@ -10,11 +10,11 @@ from importlib import resources
 def parts() -> Mapping[str, tuple[bytes, str]]:
     """Path to (content, media type)."""
     own = resources.files("fieldguide.deploy.server") / "web"
-    offline = (resources.files("fieldguide.deploy.export") / "web" / "page.html").read_text(encoding="utf-8")
-    style = re.search(r"<style>\n(.*?)</style>", offline, re.DOTALL)
+    offline = resources.files("fieldguide.deploy.export") / "web"
+    style = re.search(r"<style>\n(.*?)</style>", (offline / "page.html").read_text(encoding="utf-8"), re.DOTALL)
     assert style is not None
     return {
         "/": ((own / "page.html").read_bytes(), "text/html"),
-        "/page.js": ((own / "page.js").read_bytes(), "text/javascript"),
+        "/page.js": ((offline / "answers.js").read_bytes() + (own / "page.js").read_bytes(), "text/javascript"),
         "/page.css": (style[1].encode(), "text/css"),
     }
