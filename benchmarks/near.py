@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fieldguide.data.look.facts import look_at
+from fieldguide.data.look.looked_at import look_at
 from fieldguide.data.look.near import near_pairs
 from fieldguide.data.look.scan import Photo, scan
 from fieldguide.data.read.decode import read_photo

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fieldguide.data.look.check import check_photos
-from fieldguide.data.look.facts import look_at
 from fieldguide.data.look.findings import Kind, some
+from fieldguide.data.look.looked_at import look_at
 from fieldguide.data.look.scan import scan
 from tests.data.look.test_facts import png_header, rotated_jpeg
 from tests.data.scenes import cut, encoded, save, scaled, scene, write

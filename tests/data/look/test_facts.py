@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldguide.data.look.facts import facts_of, look_at
+from fieldguide.data.look.facts import facts_of
+from fieldguide.data.look.looked_at import look_at
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read.decode import UnreadableError, decode
 from tests import odd_photos

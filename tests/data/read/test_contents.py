@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fieldguide.data.look.facts import facts_of, look_at
+from fieldguide.data.look.facts import facts_of
+from fieldguide.data.look.looked_at import look_at
 from fieldguide.data.look.scan import Photo
 from fieldguide.data.read import decode as decoding
 from fieldguide.data.read.contents import Contents

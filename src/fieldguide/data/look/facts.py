@@ -1,6 +1,6 @@
 """One look at each photo: can it be read, what kind of file is it, and a small print of it to compare with others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,6 @@ from fieldguide.data.read.contents import Contents, Decoded, as_looked_at
 from fieldguide.data.read.decode import UnreadableError, opened, shrunk, to_rgb, upright
 from fieldguide.data.read.deep import Values
 from fieldguide.data.read.formats import is_misnamed
-from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.reading import AnyReading, Reading, as_reading
 from fieldguide.storage import digest
 
@@ -61,24 +60,6 @@ class Facts:
     print: Print | None = None  # None where it was not decoded
     values: Values | None = None  # of a photo with more than 8 bits
     mask_share: float | None = None  # of a TIFF's alpha band: the share that is transparent or opaque
-
-
-def look_at(
-    photos: Sequence[Photo], reading: AnyReading, advance: Callable[[int], None], contents: Contents | None = None
-) -> list[Facts]:
-    """Reads, checksums and decodes every photo once, but no pixels of a larger one; in order, on all cores.
-
-    `contents` keeps photos of training and validation for those who decode them next.
-    """
-
-    def facts_at(photo: Photo) -> Facts:
-        return facts_of(photo, reading, contents if photo.part != "test" else None)
-
-    found = []
-    for facts in prefetched(photos, facts_at):
-        found.append(facts)
-        advance(1)
-    return found
 
 
 def facts_of(photo: Photo, reading: AnyReading = 200, contents: Contents | None = None) -> Facts:

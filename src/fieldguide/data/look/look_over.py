@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fieldguide.data.look.check import Checked, check_photos
-from fieldguide.data.look.facts import Facts, look_at
+from fieldguide.data.look.facts import Facts
 from fieldguide.data.look.findings import Finding
+from fieldguide.data.look.looked_at import look_at
 from fieldguide.data.look.scan import PhotoFolder
 from fieldguide.data.read.contents import Contents
 from fieldguide.data.read.reading import AnyReading

@@ -6,6 +6,7 @@ list. The thresholds were chosen on Caltech-101's photos by looking at the pairs
 A mirrored, turned or recoloured copy is not a near duplicate here.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from fieldguide.data.look.align import Agreement, Array, agreement, aligned, correlation, laid_over, still, worst_block
 from fieldguide.data.look.facts import COLOUR_SIDE_PX, GRAY_SIDE_PX, Print
 from fieldguide.data.look.groups import joined
+from fieldguide.data.look.near_index import best_by_lists
 from fieldguide.data.read.prefetch import prefetched
 
 Indices = npt.NDArray[np.int64]
@@ -35,6 +37,7 @@ DOUBTFUL_DETAIL = 0.6  # from here to the limits a pair is placed again, in full
 DOUBTFUL_DIFFERENCE = 50.0
 ROUGH_SIDE_PX = 16
 ROWS_AT_ONCE = 512
+MOST_COMPARED = 50_000  # photos that are each compared with each; of more, only those that look alike roughly
 PAIRS_AT_ONCE = 128
 DENSE_PAIRS_PER_PHOTO = 8
 HANDFUL = 8
@@ -115,21 +118,32 @@ def _candidates(
     hashes = np.array([made.phash for made in prints], np.uint64)
     shape = np.log(aspects)
     rough = _rough(prints)
+    if len(prints) > MOST_COMPARED:
+        pairs_of = functools.partial(_possible_pairs, hashes, shape)
+        found = best_by_lists(rough, of_part, pairs_of, MIN_ROUGH_CORRELATION, MOST_CANDIDATES, is_late)
+        return _each_once(found)
     # A block of rows at a time bounds the memory.
     pairs: list[Indices] = []
     for start in range(0, len(prints), ROWS_AT_ONCE):
         if pairs and is_late():
             break
         pairs.append(_best_of_block(hashes, shape, rough, of_part, start))
-    both = np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)
+    return _each_once(np.concatenate(pairs))
+
+
+def _each_once(pairs: Indices) -> tuple[Indices, Indices]:
+    both = np.unique(np.sort(pairs, axis=1), axis=0)
     return both[:, 0], both[:, 1]
 
 
 def _rough(prints: Sequence[Print]) -> Array:
     """Gray means of 16 x 16 fields, of mean 0 and length 1: (photos, 256)."""
-    fields = np.stack([_means(made.gray, ROUGH_SIDE_PX).ravel() for made in prints])
+    fields = np.empty((len(prints), ROUGH_SIDE_PX**2), np.float32)
+    for place, made in enumerate(prints):
+        fields[place] = _means(made.gray, ROUGH_SIDE_PX).ravel()
     fields -= fields.mean(1, keepdims=True)
-    return np.asarray(fields / np.maximum(np.linalg.norm(fields, axis=1, keepdims=True), 1e-6), np.float32)
+    fields /= np.maximum(np.linalg.norm(fields, axis=1, keepdims=True), 1e-6)
+    return fields
 
 
 def _best_of_block(
@@ -159,6 +173,19 @@ def _possible(hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], ro
     squashed = (bits <= MAX_SQUASHED_BITS) & (is_square | is_square[row])
     found: Flags = ((bits <= MAX_HASH_BITS) & alike) | squashed
     found[row] = False
+    return found
+
+
+def _possible_pairs(
+    hashes: npt.NDArray[np.uint64], shape: npt.NDArray[np.float64], first: Indices, second: Indices
+) -> Flags:
+    """(pairs,) as `_possible`, pair by pair."""
+    bits = np.bitwise_count(hashes[first] ^ hashes[second])
+    alike = np.abs(shape[first] - shape[second]) <= MAX_LOG_ASPECT
+    is_square = np.abs(shape) <= SQUARE_LOG_ASPECT
+    found: Flags = ((bits <= MAX_HASH_BITS) & alike) | (
+        (bits <= MAX_SQUASHED_BITS) & (is_square[first] | is_square[second])
+    )
     return found
 
 
