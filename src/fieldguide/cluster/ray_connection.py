@@ -7,9 +7,10 @@ from typing import Any
 from fieldguide.errors import UsageError
 
 FROM_ENVIRONMENT = "RAY_ADDRESS"
-QUIET = {  # nobody is told of this machine, and the processes of our own cluster are as nice as this one
+QUIET = {  # nobody is told of this machine, processes of our own cluster are as nice as this one, and say nothing here
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_worker_niceness": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 

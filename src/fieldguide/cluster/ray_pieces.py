@@ -44,13 +44,13 @@ class RayPieces:
         """Connects, or starts a cluster of this machine; raises UsageError if nothing answers or no node is enough."""
         import ray
 
+        if on.startswith(ADDRESS):
+            raise UsageError(
+                f"--on {on}: predictions need a process on the cluster; run this there with --on ray, or as a job: "
+                "ray job submit -- fieldguide predict ... --on ray"
+            )
         self._is_ours = connect(None if on == RAY else on)
         try:
-            if on.startswith(ADDRESS):
-                raise UsageError(
-                    f"--on {on}: predictions need a process on the cluster; run this there with --on ray, or as a job: "
-                    "ray job submit -- fieldguide predict ... --on ray"
-                )
             cpus, gpus = most_on_a_node()
             self._gpus = share.gpus if share.gpus is not None else min(1, gpus)
             self._cpus = share.cpus
