@@ -261,7 +261,8 @@ def env(device: Device = "auto") -> None:
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="delete cached photos that no training is using")] = False,
     forget_engines: Annotated[
-        bool, typer.Option("--forget-engines", help="delete engine speeds; the next predict measures again")
+        bool,
+        typer.Option("--forget-engines", help="delete engine speeds and compiled networks; predict measures again"),
     ] = False,
 ) -> None:
     """Show or clear cached photos and speeds of prediction engines."""

@@ -182,6 +182,8 @@ def test_mistakes_say_what_to_do(exported, run, tmp_path, monkeypatch):
         export(path, tmp_path / "x", format="tflite")
     with pytest.raises(UsageError, match=r"exists already; choose another folder"):
         export(path, exported.path, format="torch")
+    with pytest.raises(UsageError, match="split: is for format web; leave it out"):
+        export(path, tmp_path / "x", format="torch", split=True)
     with pytest.raises(UsageError, match="is an export already"):
         export(exported.path, tmp_path / "x", format="torch")
     shutil.copytree(path / "bundle", tmp_path / "bundle")

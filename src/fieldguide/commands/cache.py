@@ -7,6 +7,7 @@ from pathlib import Path
 from fieldguide.data.read.archive_cache import forget_archives, known_archives
 from fieldguide.data.read.cache import BOUND, GB, Cache
 from fieldguide.deploy.choice import Kept
+from fieldguide.deploy.kept_networks import KeptNetworks
 from fieldguide.errors import counted
 from fieldguide.storage import CACHE_PLACE, is_there
 
@@ -18,6 +19,7 @@ class CacheFacts:
     `in_use` counts files kept because a process uses them (None: nothing was cleared); `engines` counts networks and
     sizes with known speeds, and `forgotten` says whether the speeds were deleted. `archives` counts those whose
     photos are listed or unpacked, `archives_in_use` those of them that were kept because a process uses them.
+    `networks` counts those that OpenVINO compiled.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class CacheFacts:
     archives_deleted: int = 0
     archives_bytes: int = 0
     archives_in_use: int = 0
+    networks: int = 0
 
     def sentences(self) -> list[str]:
         """As text."""
@@ -46,14 +49,14 @@ class CacheFacts:
                 archives = counted(self.archives_in_use, "archive")
                 lines.append(f"kept the list of {archives} that a process is using; clear again after it has ended")
         if self.forgotten:
-            lines.append("deleted the measured engine speeds")
+            lines.append("deleted the measured engine speeds, and what OpenVINO compiled")
         return [
             *lines,
             f"{self.folder} (set {CACHE_PLACE} to change it)",
             f"{counted(self.photos, 'decoded photo')} in {counted(self.packs, 'file')}, {self.used_bytes / GB:.2f} GB "
             f"of at most {self.most_bytes / GB:.1f} GB ({bound})",
             str(self.engines_folder),
-            f"engine speeds of {counted(self.engines, 'network')}",
+            f"engine speeds of {counted(self.engines, 'network')}; {self.networks:,} compiled by OpenVINO",
             *(
                 [f"{counted(self.archives, 'archive')} listed or unpacked, {self.archives_bytes / GB:.2f} GB"]
                 if self.archives
@@ -63,15 +66,16 @@ class CacheFacts:
 
 
 def cache(*, clear: bool = False, forget_engines: bool = False) -> CacheFacts:
-    """Shows the cache, after deleting the decoded photos that no process uses, or the speeds of engines, if asked."""
-    photos, engines = Cache(), Kept.of_user()
+    """Shows the cache, after deleting decoded photos that no process uses, or what is known of engines, if asked."""
+    photos, engines, networks = Cache(), Kept.of_user(), KeptNetworks.of_user()
     is_there(photos.folder)  # raises if it cannot be looked at
     in_use = photos.clear() if clear else None
     if forget_engines:
         engines.clear()
+        networks.clear()
     counts, used, most = photos.counts(), photos.used_bytes(), photos.most_bytes
     place, known = engines.folder, len(engines.files())
     deleted, kept = forget_archives() if clear else (0, 0)
     archives, size = known_archives()
-    rest = (archives, deleted, size, kept)
+    rest = (archives, deleted, size, kept, len(networks.files()))
     return CacheFacts(photos.folder, len(counts), sum(counts), used, most, in_use, place, known, forget_engines, *rest)

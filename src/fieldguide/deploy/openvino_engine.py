@@ -1,16 +1,20 @@
 """The network by OpenVINO on a CPU. The only one that knows OpenVINO, an extra: pip install 'fieldguide[openvino]'."""
 
+import contextlib
 import importlib.util
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
 
 from fieldguide.deploy.engines import Engine, InPieces, Logits, precision
+from fieldguide.deploy.kept_networks import KeptNetworks, key_of
 from fieldguide.model.classifier import Classifier
+from fieldguide.world import describe_machine
 
 
 def problem_with_openvino(device: torch.device) -> str | None:
@@ -26,29 +30,26 @@ def problem_with_openvino(device: torch.device) -> str | None:
 class Openvino(Engine):
     """The network converted and compiled by OpenVINO, for batches of exactly `batch_size`.
 
-    In bf16 where the processor multiplies it natively, else in fp32. The network goes through the PyTorch frontend
-    itself: `openvino.convert_model` would report to its makers what was converted, without being asked to.
+    In bf16 where the processor multiplies it natively, else in fp32. What was compiled is kept in the user's cache
+    folder, so the next command neither traces nor converts the network.
     """
 
     def __init__(self, classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> None:
         import openvino as ov
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
         self.batch_size = batch_size
-        side = image_size_px
-        example = torch.zeros(2, 3, side, side)  # tracing computes it four times, so a whole batch would take seconds
-        # Not inside catch_warnings: threads that decode photos have the filters open as well.
-        warnings.filterwarnings("ignore", r"`torch\.jit\.", category=FutureWarning)  # OpenVINO's way in, not ours
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        with torch.no_grad():
-            decoder = TorchScriptPythonDecoder(classifier.cpu().eval(), example_input=(example,))
-            frontend = FrontEndManager().load_by_framework("pytorch")
-            model = frontend.convert(frontend.load(decoder))
-        model.reshape({model.input(0): ov.PartialShape([batch_size, 3, side, side])})
         hint = "bf16" if precision(device) is torch.bfloat16 else "f32"
         settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
-        self._network = ov.Core().compile_model(model, "CPU", settings)
+        shape = [batch_size, 3, image_size_px, image_size_px]
+        kept, core = KeptNetworks.of_user(), ov.Core()
+        about = {"by": ov.__version__, "settings": settings, "shape": shape, "machine": describe_machine(device)}
+        key = key_of(classifier, about)
+        if (content := kept.read(key)) is not None:
+            with contextlib.suppress(RuntimeError):  # made by another build of OpenVINO
+                self._network = core.import_model(io.BytesIO(content), "CPU", settings)
+                return
+        self._network = core.compile_model(_converted(classifier.cpu().eval(), shape), "CPU", settings)
+        kept.keep(key, self._network.export_model().getvalue())
 
     def compute(self, images: torch.Tensor) -> Logits:
         """See `Engine`."""
@@ -60,6 +61,52 @@ def openvino(classifier: Classifier, device: torch.device, batch_size: int, imag
     """`Openvino`, for any number of images."""
     first = Openvino(classifier, device, batch_size, image_size_px)
     return InPieces(first, lambda size: Openvino(classifier, device, size, image_size_px))
+
+
+def _converted(classifier: Classifier, shape: list[int]) -> Any:
+    """The network as OpenVINO's model, through its PyTorch frontend.
+
+    `openvino.convert_model` would report to its makers what was converted, without being asked to.
+    """
+    from openvino.frontend import FrontEndManager
+
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    with torch.no_grad():
+        try:
+            decoder = _exported(classifier, shape)  # with a name, since OpenVINO calls it without owning it
+            return frontend.convert(frontend.load(decoder))
+        except Exception:  # an operation that OpenVINO knows in TorchScript alone, such as a ViT's resized positions
+            return _by_torchscript(classifier, shape, frontend)
+
+
+def _exported(classifier: Classifier, shape: list[int]) -> Any:
+    """The network by `torch.export`, as every export is made; for `shape` alone."""
+    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+    from openvino.frontend.pytorch.torchdynamo.export_decompositions import ops_to_not_decompose
+    from torch.export import export
+    from torch.export.decomp_utils import CustomDecompTable
+
+    table = CustomDecompTable()
+    for operation in ops_to_not_decompose():
+        with contextlib.suppress(KeyError):  # of an older torch, or a newer one
+            table.pop(operation)
+    program = export(classifier, (torch.zeros(shape),)).run_decompositions(table)
+    return TorchFXPythonDecoder(program.module(), dynamic_shapes=False)
+
+
+def _by_torchscript(classifier: Classifier, shape: list[int], frontend: Any) -> Any:
+    """By `torch.jit`, which torch is about to leave."""
+    import openvino as ov
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    # Not inside catch_warnings: threads that decode photos have the filters open as well.
+    warnings.filterwarnings("ignore", r"`torch\.jit\.", category=FutureWarning)  # OpenVINO's way in, not ours
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+    example = torch.zeros(2, *shape[1:])  # tracing computes it four times, so a whole batch would take seconds
+    decoder = TorchScriptPythonDecoder(classifier, example_input=(example,))
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape({model.input(0): ov.PartialShape(shape)})
+    return model
 
 
 @dataclass(frozen=True)
