@@ -2,6 +2,9 @@
 
 import os
 import sys
+from pathlib import Path
+
+import numpy as np
 
 from fieldguide.deploy.export import int8
 
@@ -16,3 +19,17 @@ def test_nncf_is_imported_so_that_it_reports_nothing_and_the_environment_stays(t
     imported = int8._nncf()
     assert imported.seen == "1" and imported.levels == [50] and "NNCF_CI" not in os.environ
     monkeypatch.delitem(sys.modules, "nncf")
+
+
+def test_photos_are_read_once_up_to_a_bound():
+    read = []
+
+    def load(path):
+        read.append(path.name)
+        return np.zeros((10, 10, 3), np.uint8)
+
+    again = int8.remembered(load, most_bytes=700)
+    for _ in range(2):
+        for name in "abc":
+            again(Path(name))
+    assert read == ["a", "b", "c", "c"]

@@ -8,7 +8,7 @@ from typing import Any
 from fieldguide.commands.exporting.proof import MOST_LOST, Answers, Proof, refusal
 from fieldguide.deploy.export.exported import Exported
 from fieldguide.deploy.export.formats import Format, Variant
-from fieldguide.deploy.export.int8 import PHOTOS, Calibration, lost_share
+from fieldguide.deploy.export.int8 import PHOTOS, Calibration, lost_share, remembered
 from fieldguide.errors import ProofError, UsageError, counted
 from fieldguide.evaluation.comparison import compare_predictions
 from fieldguide.storage import digest
@@ -45,7 +45,7 @@ def calibration_of(train: Sequence[tuple[Path, str]], exported: Exported) -> Cal
     readable = exported.readable(calibration_photos(train))
     if not readable:
         raise UsageError("--int8: needs the run's training photos, and none can be read; put them back")
-    return Calibration(readable, exported.load, exported.compute)
+    return Calibration(readable, remembered(exported.load), exported.compute)
 
 
 def int8_variant(

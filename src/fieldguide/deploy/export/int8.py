@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fieldguide.deploy.export.runtime import INPUT, problem_without
 
 PHOTOS = 300
+MOST_REMEMBERED = 500_000_000
 NO_REPORTS = "NNCF_CI"  # without it, NNCF reports to its makers what was quantised
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,6 +29,21 @@ Answers = Callable[[Pixels], Probabilities]
 def problem_with_int8() -> str | None:
     """The sentence about missing packages; None if all are installed."""
     return problem_without(("nncf",), "int8", "--int8")
+
+
+def remembered(load: Callable[[Path], Pixels], most_bytes: int = MOST_REMEMBERED) -> Callable[[Path], Pixels]:
+    """The same, but what was loaded is kept in memory up to a bound: each photo is read many times."""
+    kept: dict[Path, Pixels] = {}
+
+    def again(photo: Path) -> Pixels:
+        found = kept.get(photo)
+        if found is None:
+            found = load(photo)
+            if sum(each.nbytes for each in kept.values()) + found.nbytes <= most_bytes:
+                kept[photo] = found
+        return found
+
+    return again
 
 
 @dataclass(frozen=True)
