@@ -70,7 +70,8 @@ OWNERS = {
     "yaml": {"recipe/yaml_text.py"},
     "matplotlib": {"report/figures.py"},
     "typer": {
-        "cli.py", "export_cli.py", "options.py", "recipes_cli.py", "serve_cli.py", "weights_cli.py",
+        "cli.py", "experiment_cli.py", "export_cli.py", "options.py", "recipes_cli.py", "serve_cli.py",
+        "weights_cli.py",
     },
     "polars": {"data/table/read.py", "deploy/parquet.py"},
     "cv2": {"data/augment/fused.py", "data/read/beyond.py"},  # the second for PNGs of 16 bits a colour
@@ -82,7 +83,7 @@ OWNERS = {
     "uvicorn": {"deploy/server/connection.py", "deploy/server/process.py"},
     "python_multipart": {"deploy/server/uploads.py"},
     "prometheus_client": {"deploy/server/metrics.py"},
-    "ray": {"cluster/ray_connection.py", "cluster/ray_pieces.py", "cluster/ray_tasks.py"},
+    "ray": {"cluster/ray_connection.py", "cluster/ray_pieces.py", "cluster/ray_search.py", "cluster/ray_tasks.py"},
     "fsspec": {"deploy/stored.py"},
     "pyarrow": {"deploy/stored.py"},
     "submitit": {"cluster/slurm_jobs.py"},

@@ -12,7 +12,7 @@ import typer
 from fieldguide.commands.terminal.allocator import start_again_with_settings
 from fieldguide.commands.terminal.exit_code import exit_code_of, open_missing_streams
 from fieldguide.errors import UsageError
-from fieldguide.experiment_cli import experiment
+from fieldguide.experiment_cli import experiment, search
 from fieldguide.export_cli import export
 from fieldguide.options import (
     PHOTOS,
@@ -35,7 +35,7 @@ from fieldguide.serve_cli import serve
 from fieldguide.weights_cli import import_checkpoint, weights_app
 
 BEGAN = time.monotonic()  # from where minutes are counted
-COMPUTE = ("train", "experiment", "predict", "evaluate", "export", "serve")  # for which the allocator matters
+COMPUTE = ("train", "experiment", "search", "predict", "evaluate", "export", "serve")  # for which the allocator matters
 
 app = typer.Typer(
     epilog="Start with: fieldguide train PHOTOS -o runs/first",
@@ -219,6 +219,7 @@ def predict(
 app.command(epilog="Example: fieldguide experiment photos -o runs/table --recipe resnet34-adam --recipe resnet34-sgd")(
     experiment
 )
+app.command(epilog="Example: fieldguide search photos -o searches/first --minutes 120 --on ray")(search)
 
 
 @app.command(epilog="Example: fieldguide compare runs/a runs/b --markdown table.md")

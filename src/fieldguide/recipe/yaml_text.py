@@ -20,19 +20,19 @@ OPENING = (
 CLOSING = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
 
 
-def file_text(path: Path) -> str:
-    """A recipe's file; raises UsageError if it cannot be read, is too large or is not text."""
+def file_text(path: Path, option: str = "--recipe") -> str:
+    """A recipe's file, given with an option; raises UsageError if it cannot be read, is too large or is not text."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_RECIPE_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise UsageError(f"--recipe {path}: cannot be read ({getattr(error, 'strerror', error)})") from None
+        raise UsageError(f"{option} {path}: cannot be read ({getattr(error, 'strerror', error)})") from None
     if len(content) > MAX_RECIPE_BYTES:
-        raise UsageError(f"--recipe {path}: over {MAX_RECIPE_BYTES:,} bytes, too large for a recipe")
+        raise UsageError(f"{option} {path}: over {MAX_RECIPE_BYTES:,} bytes, too large for a recipe")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"--recipe {path}: not UTF-8 text") from None
+        raise UsageError(f"{option} {path}: not UTF-8 text") from None
 
 
 def parse(text: str, where: str) -> Any:
