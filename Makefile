@@ -1,10 +1,11 @@
 # make demo: sets up .venv and does the main job on photos that need no download
-# make test: sets up .venv and runs the tests; the last lines list what was skipped and why
+# make test: sets up .venv and runs the tests but the slow ones; the last lines list what was skipped and why
+# make test-slow: the slow tests; CI runs both
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
 # make gpu-check: checks and speeds on this machine's GPU, under 8 minutes; GPU_CHECK="--device cpu" for a CPU
 # make gpu-wheels: collects what gpu-check needs beside torch in build/gpu-wheels, for a machine without a network
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
-# make check: the developer's gate: lint, format, types, quick tests
+# make check: the developer's gate: lint, format, types, and `make test`
 # make bench-env: sets up benchmarks/.venv with the peers (some GB, some minutes)
 # make bench: the short forms of the benchmarks
 
@@ -17,7 +18,7 @@ BENCH := benchmarks/.venv
 GPU_WHEELS := build/gpu-wheels
 PEERS := $(BENCH)/.peers-installed
 
-.PHONY: demo test torture gpu-check gpu-wheels fuzz bench bench-env check clean help
+.PHONY: demo test test-slow torture gpu-check gpu-wheels fuzz bench bench-env check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,7 +27,10 @@ demo: $(PROGRAM)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(TOOLS)
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not torture"
+
+test-slow: $(TOOLS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "slow and not torture"
 
 fuzz: $(TOOLS)
 	$(BIN)/python -m tests.fuzz.run $(or $(FUZZ_MINUTES),10)
@@ -35,7 +39,7 @@ check: $(TOOLS)
 	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/ruff format --check src tests examples benchmarks
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not torture"
+	$(MAKE) test
 
 torture: $(TOOLS)
 	$(BIN)/python -m pytest -m torture
