@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fieldguide.data.look import near
 from fieldguide.data.look.check import check_photos
 from fieldguide.data.look.findings import Kind, some
 from fieldguide.data.look.looked_at import look_at
@@ -218,12 +219,14 @@ def test_one_class_is_not_enough(tmp_path, fill):
     assert found(tmp_path)["one_class", "train"] == ["ant"]
 
 
-def test_what_will_be_used_is_one_sentence(tmp_path, fill):
+def test_what_will_be_used_is_one_sentence(tmp_path, fill, monkeypatch):
     clean(tmp_path, fill)
     write(b"", tmp_path / "val/ant/empty.jpg")
-    assert checked(tmp_path).used == (
-        "40 photos of 2 classes to train on, 5 for validation, 4 for test; 1 of these cannot be read"
-    )
+    words = "40 photos of 2 classes to train on, 5 for validation, 4 for test; 1 of these cannot be read"
+    assert checked(tmp_path).used == words
+    monkeypatch.setattr(near, "MOST_COMPARED", 48)
+    roughly = "; for near duplicates, each was compared only with photos that look alike roughly"
+    assert checked(tmp_path).used == words + roughly
 
 
 def test_only_what_harms_a_training_is_harm():

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fieldguide.data.look import near
 from fieldguide.data.look.class_findings import Counts, class_findings, count, layout_findings, name_findings
 from fieldguide.data.look.duplicates import Duplicates, duplicate_findings, find_duplicates
 from fieldguide.data.look.facts import Facts
@@ -69,6 +70,8 @@ def check_photos(
     findings.sort(key=lambda finding: rank[finding.kind])  # stable: files stay in their order
     unreadable = sum(1 for entry in facts if entry.reason)
     used = summary(folder) + (f"; {unreadable:,} of these cannot be read" if unreadable else "")
+    if len(facts) > near.MOST_COMPARED:
+        used += "; for near duplicates, each was compared only with photos that look alike roughly"
     return Checked(tuple(findings), used, counts, duplicates)
 
 
