@@ -144,7 +144,7 @@ def test_every_option_that_is_named_exists(page):
     text = page.read_text(encoding="utf-8")
     written = set(re.findall(r"(?<![\w-])--[a-z][\w-]*", re.sub(r"\]\([^)]*\)", "", text)))
     unknown = written - ours - OF_OTHER_PROGRAMS
-    assert unknown <= (theirs if page.stem in ("accuracy", "performance", "check", "serve") else set())
+    assert unknown <= (theirs if page.stem in ("accuracy", "performance", "check", "scale", "serve") else set())
 
 
 @names(OF_USERS)
