@@ -2,6 +2,7 @@
 # make test: sets up .venv and runs the tests but the slow ones; the last lines list what was skipped and why
 # make test-slow: the slow tests; CI runs both
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
+# make torture-many: kills ranks, workers and actors of 12 trainings, experiments and predictions; TORTURE_MANY=60 for more
 # make gpu-check: checks and speeds on this machine's GPU, under 8 minutes; GPU_CHECK="--device cpu" for a CPU
 # make gpu-wheels: collects what gpu-check needs beside torch in build/gpu-wheels, for a machine without a network
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
@@ -18,7 +19,7 @@ BENCH := benchmarks/.venv
 GPU_WHEELS := build/gpu-wheels
 PEERS := $(BENCH)/.peers-installed
 
-.PHONY: demo test test-slow torture gpu-check gpu-wheels fuzz bench bench-env check clean help
+.PHONY: demo test test-slow torture torture-many gpu-check gpu-wheels fuzz bench bench-env check clean help
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -44,6 +45,9 @@ check: $(TOOLS)
 torture: $(TOOLS)
 	$(BIN)/python -m pytest -m torture
 	$(BIN)/python -m tests.torture 200
+
+torture-many: $(TOOLS)
+	$(BIN)/python -m tests.torture.many $(or $(TORTURE_MANY),12)
 
 gpu-check:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_check $(addprefix --wheels ,$(wildcard $(GPU_WHEELS))) $(GPU_CHECK)
