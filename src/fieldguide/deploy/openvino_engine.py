@@ -86,7 +86,7 @@ def _exported(classifier: Classifier, shape: list[int]) -> Any:
     from torch.export import export
     from torch.export.decomp_utils import CustomDecompTable
 
-    table = CustomDecompTable()
+    table: Any = CustomDecompTable()  # type: ignore[no-untyped-call]
     for operation in ops_to_not_decompose():
         with contextlib.suppress(KeyError):  # of an older torch, or a newer one
             table.pop(operation)

@@ -79,7 +79,12 @@ def _answers(model: Any) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.flo
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return lambda photos: session.run([OUTPUT], {INPUT: photos})[0]  # type: ignore[no-any-return]
+
+    def answer(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = session.run([OUTPUT], {INPUT: photos})[0]
+        return found
+
+    return answer
 
 
 def _name(model: Any) -> None:
