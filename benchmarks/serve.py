@@ -1,11 +1,12 @@
-"""Photos a second and latency of `fieldguide serve`, beside the engine alone and beside LitServe with the same model.
+"""Photos a second and latency of `fieldguide serve`, beside the engine alone and beside LitServe and Ray Serve.
 
 Usage: python benchmarks/serve.py RUN [--photos PHOTOS] [--clients 1 8 64] [--rounds 3] [--short]
        python benchmarks/serve.py RUN --soak-minutes 10
-Each server runs in a process of its own, and so do its clients, which send photos one at a time per connection. Every
-answer is held against the engine's own: another class, or a confidence that differs by over 0.001, ends the benchmark.
-Contestants take turns, and the engine alone is measured before and after each, so that ratios are of one moment.
-Memory is the proportional set size of the server's processes, after the first round of photos and at the end.
+All have the same model. Each server runs in a process of its own, and so do its clients, which send photos one at a
+time per connection. Every answer is held against the engine's own: another class, or a confidence that differs by over
+0.001, ends the benchmark. Contestants take turns, and the engine alone is measured before and after each, so ratios
+are of one moment. Memory is the proportional set size of the server's processes; a soak has least and most of each
+minute.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,10 +32,15 @@ import side_by_side
 from memory import look
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
-OURS, LITSERVE = "fieldguide serve", "LitServe"
+OURS, LITSERVE, RAY = "fieldguide serve", "LitServe", "Ray Serve"
+PEERS = {  # the module that it needs, its script, and how to install it
+    LITSERVE: ("litserve", "serve_litserve.py", "pip install litserve"),
+    RAY: ("ray.serve", "serve_ray.py", "pip install 'ray[serve]'"),
+}
 START_SECONDS = 180
 TOLERANCE = 1e-3
 SOAK_CLIENTS = 64
+WATCH_SECONDS = 5
 
 
 def main() -> None:
@@ -58,7 +65,7 @@ def main() -> None:
 
 
 def _side_by_side(options: argparse.Namespace, staged: Path) -> list[str]:
-    there = [OURS, *([LITSERVE] if importlib.util.find_spec("litserve") else [])]
+    there = [OURS, *(name for name, (module, _, _) in PEERS.items() if _is_installed(module))]
     servers = [name for name in there if not options.only or name in options.only]
     found: dict[tuple[str, int], list[tuple[float, ...]]] = {}
     memory: dict[str, list[float]] = {}
@@ -84,13 +91,19 @@ def _side_by_side(options: argparse.Namespace, staged: Path) -> list[str]:
         f"{name}: {rows[0]:,.0f} MB after the first clients, {rows[-1]:,.0f} at the end"
         for name, rows in memory.items()
     ]
-    missing = [] if LITSERVE in there else ["LitServe is not installed: pip install litserve"]
+    missing = [f"{name} is not installed: {how}" for name, (_, _, how) in PEERS.items() if name not in there]
     return [*lines, "", *[f"- {line}" for line in (*told, *missing)]]
+
+
+def _is_installed(module: str) -> bool:
+    with contextlib.suppress(ModuleNotFoundError):
+        return importlib.util.find_spec(module) is not None
+    return False
 
 
 def _soak(options: argparse.Namespace, staged: Path) -> list[str]:
     """One server under 64 clients, for minutes; its memory once a stretch."""
-    lines = ["| minutes | photos | / engine alone | memory, MB |", "| ---: | ---: | ---: | ---: |"]
+    lines = ["| minutes | photos | / engine alone | memory, MB, least to most |", "| ---: | ---: | ---: | ---: |"]
     total, began = 0, time.monotonic()
     first, expected = _raw(options, staged)
     speeds = [first]
@@ -98,15 +111,34 @@ def _soak(options: argparse.Namespace, staged: Path) -> list[str]:
         stretch = min(60.0, 60 * options.soak_minutes)
         while (minutes := (time.monotonic() - began) / 60) < options.soak_minutes:
             options.seconds = stretch
-            speed, _, _ = _drive(OURS, port, SOAK_CLIENTS, options, staged, expected)
+            with _memory_watched(process.pid) as memory:
+                speed, _, _ = _drive(OURS, port, SOAK_CLIENTS, options, staged, expected)
             total += round(speed * stretch)
-            memory = look(process.pid, 0).pss_mb
             options.seconds = 10
             speeds.append(_raw(options, staged)[0])
             ratio = speed / statistics.mean(speeds[-2:])
-            lines.append(f"| {minutes:.0f} | {total:,} | {ratio:.2f} | {memory:,.0f} |")
+            cells = f"{min(memory):,.0f} to {max(memory):,.0f}"
+            lines.append(f"| {minutes:.0f} | {total:,} | {ratio:.2f} | {cells} |")
             print(lines[-1], file=sys.stderr)
     return lines
+
+
+@contextlib.contextmanager
+def _memory_watched(pid: int) -> Iterator[list[float]]:
+    """The proportional set size of a process and its children in MB, every few seconds."""
+    found, is_over = [look(pid, 0).pss_mb], threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(WATCH_SECONDS):
+            found.append(look(pid, 0).pss_mb)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield found
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _raw(options: argparse.Namespace, staged: Path) -> tuple[float, list[tuple[str, float]]]:
@@ -148,7 +180,7 @@ def _server(name: str, options: argparse.Namespace) -> Iterator[tuple[int, subpr
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ours = ["-m", "fieldguide", "serve", str(options.run)]
-    script = ours if name == OURS else [str(side_by_side.HERE / "peers" / "serve_litserve.py"), str(options.run)]
+    script = ours if name == OURS else [str(side_by_side.HERE / "peers" / PEERS[name][1]), str(options.run)]
     command = [sys.executable, *script, "--port", str(port), "--engine", options.engine]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log, start_new_session=True)
@@ -191,7 +223,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--engine", default="openvino")
     parser.add_argument("--soak-minutes", type=float, default=0, help="fieldguide alone under 64 clients, so long")
-    parser.add_argument("--only", nargs="+", choices=(OURS, LITSERVE), help="one server alone")
+    parser.add_argument("--only", nargs="+", choices=(OURS, *PEERS), help="these servers alone")
     parser.add_argument("--output", type=Path, metavar="FILE", help="Markdown")
     parser.add_argument("--short", action="store_true", help="one round of a few seconds a row")
     options = parser.parse_args()

@@ -80,6 +80,7 @@ class Batching:
         self._batch_size = predictor.engine_batch_size
         self._is_stopping = False
         self._undecoded, self._counting = 0, threading.Lock()
+        self._in_hand: Sequence[tuple[Asked, int, Any]] = ()  # decoded, computed now and not answered
         self._ahead = threading.Semaphore(AHEAD_BATCHES * self._batch_size)
         self._ready: queue.SimpleQueue[tuple[Asked, int, Any] | None] = queue.SimpleQueue()
         self._remarks: set[str] = set(predictor.remarks)
@@ -89,7 +90,7 @@ class Batching:
         """Its threads, inside an event loop; what was accepted must be answered before the end."""
         self._loop = asyncio.get_running_loop()
         self._decoding = ThreadPoolExecutor(cores(), thread_name_prefix="decode")
-        computing = threading.Thread(target=self._compute, name="compute", daemon=True)
+        computing = threading.Thread(target=self._keep_computing, name="compute", daemon=True)
         computing.start()
         try:
             yield
@@ -149,7 +150,7 @@ class Batching:
             reason = str(error)
         except MemoryError:
             reason = "needs more memory than is available"
-        except Exception as error:  # a bug of ours: this photo fails, the server goes on
+        except BaseException as error:  # whatever it is, even an exit: this photo fails, the server goes on
             reason = f"cannot be decoded ({type(error).__name__})"
             self._tell(f"a photo cannot be decoded: {type(error).__name__}: {error}")
         else:
@@ -159,8 +160,22 @@ class Batching:
         self._ahead.release()
         self._answer([(asked, place, failed(reason))])
 
+    def _keep_computing(self) -> None:
+        """The computing thread: what would end it fails its photos, and it begins again."""
+        while True:
+            try:
+                self._compute()
+                return
+            except BaseException as error:  # an exit inside of a runtime, for example
+                self._tell(f"the computing thread ended ({type(error).__name__}: {error}) and begins again")
+                batch, self._in_hand = self._in_hand, ()
+                if batch:
+                    self._ahead.release(len(batch))
+                reason = f"the model failed ({type(error).__name__})"
+                self._answer([(asked, place, failed(reason)) for asked, place, _ in batch])
+
     def _compute(self) -> None:
-        """The computing thread."""
+        """Computes whatever is decoded, until the end."""
         while (first := self._ready.get()) is not None:
             batch, end = [first], time.monotonic() + FILL_SECONDS
             with contextlib.suppress(queue.Empty):
@@ -175,6 +190,7 @@ class Batching:
             self._compute_batch(batch)
 
     def _compute_batch(self, batch: Sequence[tuple[Asked, int, Any]]) -> None:
+        self._in_hand = batch
         wanted = [each for each in batch if not each[0].is_dropped]
         answers: list[Answer] = [(asked, place, None) for asked, place, _ in batch if asked.is_dropped]
         began = time.perf_counter()
@@ -189,8 +205,9 @@ class Batching:
                 reason = f"the model failed ({type(error).__name__})"
                 self._tell(f"the model failed: {type(error).__name__}: {error}")
             answers = [(asked, place, failed(reason)) for asked, place, _ in batch]
-        self._ahead.release(len(batch))
         self._note(len(wanted), time.perf_counter() - began)
+        self._in_hand = ()
+        self._ahead.release(len(batch))
         self._answer(answers)
 
     def _note(self, photos: int, seconds: float) -> None:
