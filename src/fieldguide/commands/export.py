@@ -131,8 +131,8 @@ def export(
         for variant in content["variants"]:
             variant["speed"] = speed_of(loaded.predictor, made.opened(variant["file"]), [each.path for each in samples])
         if int8:
-            fp32, quantised = (made.opened(content["variants"][place]["file"]) for place in (0, -1))
-            content["variants"][-1]["beside_fp32"] = speed_of(fp32, quantised, [each.path for each in samples])
+            exact, own = (made.opened(content["variants"][place]["file"]) for place in (0, -1))
+            content["variants"][-1]["beside_fp32"] = speed_of(exact, own, [each.path for each in samples])
         write_text(folder.page, page_of(content))
         folder.write(content)
     screen.say(

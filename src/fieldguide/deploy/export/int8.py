@@ -111,14 +111,8 @@ def lost_share(after: Answers, calibration: Calibration) -> float:
 
 def _nncf() -> Any:
     """NNCF, imported so that it reports to nobody."""
-    of_torch = logging.getLogger("torch.utils.cpp_extension")  # which would say that there is no GPU
-    level = of_torch.level
-    of_torch.setLevel(logging.ERROR)
-    try:
-        with _environment(NO_REPORTS, "1"):
-            import nncf
-    finally:
-        of_torch.setLevel(level)
+    with _environment(NO_REPORTS, "1"), _silent():
+        import nncf
     nncf.set_log_level(logging.CRITICAL)
     return nncf
 
@@ -135,6 +129,12 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Without NNCF's own progress bars."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+    """Without NNCF's own progress bars, and without torch's warning that there is no GPU."""
+    of_torch = logging.getLogger("torch.utils.cpp_extension")
+    level = of_torch.level
+    of_torch.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        of_torch.setLevel(level)

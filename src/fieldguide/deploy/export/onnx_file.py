@@ -79,12 +79,7 @@ def _answers(model: Any) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.flo
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-    def answer(photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        found: npt.NDArray[np.float32] = session.run([OUTPUT], {INPUT: photos})[0]
-        return found
-
-    return answer
+    return lambda photos: session.run([OUTPUT], {INPUT: photos})[0]
 
 
 def _name(model: Any) -> None:
