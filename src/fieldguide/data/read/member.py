@@ -52,7 +52,8 @@ def written(source: Source) -> bytes:
 
 def is_inside(content: bytes, path: Path) -> bool:
     """Whether a file stands for a photo of an archive: it says so, and fieldguide wrote it."""
-    return content.startswith(BEGINNING) and _folder_of(path) is not None
+    is_whole = len(content) == len(BEGINNING) + FIELDS.size
+    return is_whole and content.startswith(BEGINNING) and _folder_of(path) is not None
 
 
 def read_inside(content: bytes, path: Path, most: int) -> bytes:
