@@ -21,7 +21,7 @@ NOT_SHOWN = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 
 
 # a command that a message tells to type stays as it is; so does what a flag is set to
-FLAG = re.compile(r"fieldguide [a-z]+ [^;\n]*|(?<![\w/-])(--[a-z][a-z-]*|-o)(?![\w-])( [\w.]+=[\w.+-]+)?")
+FLAG = re.compile(r"fieldguide [a-z]+ [^;\n]*|(?<![\w/-])(--[a-z][a-z0-9-]*|-o)(?![\w-])( [\w.]+=[\w.+-]+)?")
 ARGUMENTS = {  # of flags that are not called as they are; the others only lose their dashes
     "-o": "output",
     "--resume": "run",

@@ -138,10 +138,10 @@ def test_the_table_of_seeds_ends_in_their_mean(seeded):
 
 
 def test_called_again_seeds_are_not_trained_again(seeded, monkeypatch):
-    from fieldguide.commands import experiment as command
+    from fieldguide.commands import trials
 
     photos, folder, found, quick = seeded
-    monkeypatch.setattr(command, "run_trial", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(trials, "run_trial", lambda *_, **__: pytest.fail("trained again"))
     again = experiment(photos, ["resnet34-adam"], folder, seeds=2, overrides=quick, quiet=True)
     assert again.rows == found.rows
 
