@@ -167,6 +167,7 @@ def test_nothing_imports_in_a_circle():
         walk(name, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", OWNERS)
 def test_a_library_has_one_owner(library):
     users = {

@@ -66,6 +66,7 @@ def test_every_commands_help_shows_an_example(command):
     assert done.returncode == 0 and f"Example: fieldguide {command.split()[0]}" in done.stdout
 
 
+@pytest.mark.slow
 def test_wrong_usage_ends_with_2():
     assert in_this_process("train").exit_code == 2
     assert in_this_process("trian", "x").exit_code == 2
@@ -184,6 +185,7 @@ def test_a_reader_who_goes_away_does_no_harm():
     assert done.stdout.startswith("# Method 1 of the report") and done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "code", "told"),
     [
@@ -206,6 +208,7 @@ def test_an_output_that_is_closed_or_full_ends_without_a_traceback(command, code
     assert done.stderr.startswith(told) and done.stderr.count("\n") == bool(told), done
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_no_command_and_changes_no_exit_code(tmp_path, make_photos):
     photos = make_photos(tmp_path / "photos", {"train/a": 6, "train/b": 6, "val/a": 2, "val/b": 2})
     command = f"{sys.executable} -m fieldguide"

@@ -67,6 +67,7 @@ def test_without_minutes_a_cost_bounds_it():
     assert "8 GMACs a photo, as no minutes were given" in sentence
 
 
+@pytest.mark.slow
 def test_parameters_are_counted_with_the_head():
     known, _ = chosen(PLENTY, classes=100, max_parameters=100_000_000)
     total = count_parameters(make_on_meta(Architecture(known.name, "linear", None, 0.0, 100)))["total"]

@@ -99,6 +99,7 @@ def test_another_process_measures_and_leaves_the_model_as_it_is(recipe, model, m
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_compiled_pass_is_timed_apart_from_the_plain_one(model, monkeypatch):
     calls, real = [], Classifier.compile
 

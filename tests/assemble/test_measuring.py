@@ -78,6 +78,7 @@ def test_the_same_backbone_with_useless_weights_loses(folder, photos):
     assert measured.best == candidates[1] and measured.tried[0]["accuracy"] > measured.tried[1]["accuracy"]
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_loaded_or_does_not_take_the_size_is_left_out_with_the_reason(folder, photos):
     candidates = [
         Candidate("test_resnet.r160_in1k", str(folder / "test_byobnet.safetensors")),
@@ -132,6 +133,7 @@ def test_of_the_hub_those_in_its_cache_where_it_does_not_answer(monkeypatch):
     assert told == ["13 of 15 backbones are not in the Hub's cache (no answer)"]
 
 
+@pytest.mark.slow
 def test_rules_leave_resnets_alone_and_licences_that_allow_the_use(monkeypatch):
     monkeypatch.setattr(pretrained, "silence_of_hub", lambda: None)
     resnets = read_recipe("auto", [*AUTO, "rules.backbones=[resnet*, resnext*]", "rules.max_parameters=50000000"])

@@ -76,6 +76,7 @@ def test_the_training_itself_is_what_auto_plans(name, epochs, smoothing):
     assert assemble.resolved(written) == recipe_of(name, epochs)
 
 
+@pytest.mark.torture
 def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that_both_have(tmp_path):
     import ablations
 
@@ -94,6 +95,7 @@ def test_the_table_holds_each_part_against_the_training_itself_by_the_seeds_that
     assert ", 2 at a time on a share of them each; " in ablations.table(made)[0]
 
 
+@pytest.mark.slow
 def test_what_is_there_for_macro_accuracy_has_a_row_by_that_too(tmp_path):
     import ablations
 

@@ -163,6 +163,7 @@ def test_the_scorer_counts_by_class_names_and_its_interval_does_not_shrink_with_
     assert (found.low, found.high) == pytest.approx((0.7672, 0.9069), abs=1e-3)  # Wilson's of 85 of 100
 
 
+@pytest.mark.slow
 def test_a_difference_that_all_seeds_share_is_shown_and_one_between_equals_is_not():
     import accuracy_scores as scores
 
@@ -176,6 +177,7 @@ def test_a_difference_that_all_seeds_share_is_shown_and_one_between_equals_is_no
     assert scores.paired(said(80, 82, 81), said(81, 80, 82)).verdict == "not shown"
 
 
+@pytest.mark.slow
 def test_the_bootstrap_agrees_with_theory_for_one_seed_and_widens_where_seeds_disagree():
     from accuracy_scores import bootstrap_difference
 
@@ -234,6 +236,7 @@ def test_a_bound_of_0_is_0_and_not_what_rounding_makes_of_it():
     assert len(near) > 3 and near == [0.0] * len(near)
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_row_and_keeps_what_stands_around_its_marks(tmp_path):
     import accuracy_page
 

@@ -34,6 +34,7 @@ def test_the_timed_prediction_loads_no_model_and_predicts_every_photo(tmp_path, 
     assert len((tmp_path / "prediction.csv").read_text().splitlines()) == 4
 
 
+@pytest.mark.torture
 def test_a_run_of_our_own_command_tells_what_the_run_itself_holds(tmp_path, make_photos):
     from accuracy_run import run_once
 

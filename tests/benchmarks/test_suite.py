@@ -43,6 +43,7 @@ def counts(folder, part):
     return Counter(file.parent.name for file in (folder / part).glob("*/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "scale", "classes", "train", "val"),
     [
@@ -81,6 +82,7 @@ def test_a_fifth_of_the_training_labels_is_wrong_and_no_other(source, tmp_path):
     assert (len(files), len(wrong)) == (120, 24) and set(counts(folder, "val").values()) == {4}
 
 
+@pytest.mark.slow
 def test_sizes_and_colours_are_those_of_the_shape(source, tmp_path):
     for name, scale, check in (
         ("small", 0.001, lambda image: image.size == (84, 84)),
@@ -117,6 +119,7 @@ def faults(folder):
     return [sorted(row.faults()) for row in accuracy_suite.rows(folder)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ours", "theirs", "expected"),
     [

@@ -57,6 +57,7 @@ def test_a_mistake_comes_back_as_it_was_raised(cluster):
     assert caught.value.problems == ("one", "two") and type(caught.value) is UsageError
 
 
+@pytest.mark.slow
 def test_a_call_whose_process_is_killed_is_made_again_so_many_times(cluster, tmp_path):
     def call(folder, kills):
         count = len(list(Path(folder).iterdir()))

@@ -241,6 +241,7 @@ def ended_by_a_clock():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*LAYOUTS, *TABLES, *ARCHIVES, *OUTPUTS], ids=lambda case: case.name)
 def test_a_case_goes_through_check_train_predict_and_evaluate(case, tmp_path, model):
     goes_through(case, tmp_path, model)

@@ -31,6 +31,7 @@ def plan_of(run):
     return [(phase.method, phase.trainable, phase.batch_norm, phase.max_epochs) for phase in phases]
 
 
+@pytest.mark.slow
 def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_path, make_photos, weights, capsys):
     photos = make_photos(tmp_path / "photos", TWO)
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=AT_32_PX)
@@ -51,6 +52,7 @@ def test_a_probe_then_the_whole_network_and_the_plan_stands_in_the_recipe(tmp_pa
     assert probe["training"]["images"] == 24 and history[0]["stage"] == "probe" and not run.result["out_of_time"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [(), ("training.cutmix_alpha=0",)])
 def test_photos_are_mixed_where_each_is_seen_often_unless_the_recipe_says_of_itself(
     tmp_path, make_photos, weights, monkeypatch, capsys, settings
@@ -66,6 +68,7 @@ def test_photos_are_mixed_where_each_is_seen_often_unless_the_recipe_says_of_its
     assert ("in batches of 8 (50% of them with mixed photos), about" in told) is not bool(settings)
 
 
+@pytest.mark.slow
 def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbers(
     tmp_path, make_photos, weights, monkeypatch
 ):
@@ -77,6 +80,7 @@ def test_training_from_the_runs_recipe_measures_nothing_and_gives_the_same_numbe
     assert first.result["validation"] == again.result["validation"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_plan(tmp_path, make_photos, weights, monkeypatch, at_step):
     photos = make_photos(tmp_path / "photos", TWO)
     settings = (*AT_32_PX, "training.checkpoint_every_minutes=0")
@@ -93,6 +97,7 @@ def test_a_resumed_run_keeps_its_plan(tmp_path, make_photos, weights, monkeypatc
     assert ends[0] == ends[1] and ends[0]["validation"] and RunFolder(cut.path).read_result()["plan"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", ["weights", "none"])
 @pytest.mark.parametrize(
     "counts",
@@ -121,6 +126,7 @@ def test_five_hundred_classes(tmp_path, make_photos, weights):
     assert run.result["num_classes"] == 500 and run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_small_photos_bound_the_size_that_a_plan_chooses(tmp_path, make_photos, weights):
     photos = make_photos(tmp_path / "photos", TWO, size=(84, 90))
     run = train(photos, output=tmp_path / "run", weights=weights, overrides=BASE, minutes=0.1, quiet=True)
@@ -179,6 +185,7 @@ def test_a_time_that_is_too_short_for_anything_still_leaves_a_judged_model(tmp_p
     assert run.result["out_of_time"] and run.result["epochs"] == 1 and run.result["validation"]["images"] == 8
 
 
+@pytest.mark.slow
 def test_minutes_bound_every_fold_that_follows_the_plan_of_the_first(tmp_path, make_photos, weights, monkeypatch):
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
     shares, real = [], train_command.seconds_for
@@ -296,6 +303,7 @@ def test_what_a_plan_chooses_against_what_was_asked_for_is_refused_before_anythi
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_experiment_plans_once_a_recipe_so_that_its_seeds_are_trained_alike(
     tmp_path, make_photos, weights, monkeypatch
 ):

@@ -32,6 +32,7 @@ def sigterm_after(monkeypatch):
     return arrange
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["train", "folded"])
 def test_a_training_with_a_moving_average_goes_on_as_if_it_had_not_stopped(
     mode, photos, tmp_path, small, sigterm_after

@@ -59,6 +59,7 @@ def test_rules_that_allow_none_are_a_mistake_of_the_request(tmp_path, make_photo
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_the_speed_is_measured_in_multiply_accumulates():
 
     from fieldguide.assemble import resolved
@@ -68,6 +69,7 @@ def test_the_speed_is_measured_in_multiply_accumulates():
     assert 1e8 < macs_per_second(resolved(Recipe()), torch.device("cpu")) < 1e15
 
 
+@pytest.mark.slow
 def test_an_experiment_goes_on_with_the_backbone_that_it_chose_before(tmp_path, make_photos, monkeypatch, capsys):
     photos, speeds = make_photos(tmp_path / "photos", TWO), [1e18]
     monkeypatch.setattr(module, "known_backbones", lambda: SAME_SIZE)
@@ -97,6 +99,7 @@ def test_a_backbone_that_was_not_chosen_because_of_other_mistakes_is_none_itself
         assert "no such file" in str(error.value) and "auto is not available here" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_folder_of_weights_is_measured_kept_in_the_result_and_trained_again_without_measuring(
     tmp_path, make_photos, two_weights, capsys
 ):
@@ -118,6 +121,7 @@ def test_a_folder_of_weights_is_measured_kept_in_the_result_and_trained_again_wi
     assert earlier.result["backbone"] == own.backbone
 
 
+@pytest.mark.slow
 def test_an_experiment_measures_once_a_recipe_and_goes_on_with_what_it_chose(
     tmp_path, make_photos, two_weights, monkeypatch, capsys
 ):

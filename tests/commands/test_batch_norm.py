@@ -17,6 +17,7 @@ from fieldguide.training import step as steps
 from tests.commands.by_the_report import train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "folded"])
 def test_a_training_with_folded_normalisation_goes_on_as_if_it_had_not_stopped(
     mode, photos, trained, tmp_path, small, monkeypatch

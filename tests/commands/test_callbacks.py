@@ -56,6 +56,7 @@ def test_a_callback_is_told_of_a_run_from_its_recipe_to_its_result_and_changes_n
     assert list(beginning.classes) == ["10", "2", "cat"] and beginning.photos["train"] == 37
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", ["begins", "phase standard", "epoch 2"])
 def test_a_callback_that_fails_ends_the_run_with_an_error_and_the_rest_is_the_same(trained, tmp_path, small, event):
     tracker = Tracker(event)
@@ -87,6 +88,7 @@ def test_a_callback_that_fails_at_the_end_leaves_a_complete_run(trained, tmp_pat
     assert RunFolder(tmp_path / "run").is_finished and differences(trained[1].path, tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_a_training_on_a_cpu_reads_no_loss_more_often_for_a_callback(trained, tmp_path, small, monkeypatch):
     real, stacked = torch.stack, []
     monkeypatch.setattr(torch, "stack", lambda *all, **named: stacked.append(1) or real(*all, **named))

@@ -75,6 +75,7 @@ def test_on_ray_killed_workers_change_nothing(here, local_ray, tmp_path, capsys)
     assert "2 trials on Ray on" in told and all(f"{name}: finished, validation accuracy" in told for name in NAMES)
 
 
+@pytest.mark.torture
 def test_on_slurm_a_killed_job_changes_nothing(here, tmp_path, monkeypatch):
     pytest.importorskip("submitit", reason="needs pip install 'fieldguide[slurm]'")
     monkeypatch.setattr(slurm_jobs, "KIND", "local")

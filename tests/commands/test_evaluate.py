@@ -130,6 +130,7 @@ def test_indices_do_not_leak(run, tmp_path):
     assert {turned[description.classes.index(name)]: share for name, share in before.items()} == pytest.approx(after)
 
 
+@pytest.mark.slow
 def test_folders_0_to_99_are_predicted_by_name(tmp_path, small, make_photos):
     """A hundred classes whose text order is not their number: 0, 1, 10, 11, ..., 2, 20, ..."""
     from fieldguide import predict

@@ -86,6 +86,7 @@ def test_a_look_at_the_test_photos_that_nothing_counts_is_told(trained, run, tmp
         assert found.remarks[-1].startswith(f"{path}: {why}, so this evaluation on test photos is not counted")
 
 
+@pytest.mark.slow
 def test_looks_at_the_test_photos_stay_counted_where_the_training_goes_on(trained, run):
     evaluate(run, trained[0], quiet=True)
     longer = resume(run, overrides=["training.more_epochs=1"], quiet=True)
@@ -98,6 +99,7 @@ def test_looks_at_the_test_photos_stay_counted_where_the_training_goes_on(traine
     assert again.result["test_evaluations"] == 2
 
 
+@pytest.mark.slow
 def test_a_stopped_run_that_was_judged_stays_counted_when_it_goes_on(trained, small, tmp_path, at_step):
     at_step(7, lambda: signal.raise_signal(signal.SIGTERM))
     assert train(trained[0], output=tmp_path / "run", overrides=small, quiet=True).exit_code == 143

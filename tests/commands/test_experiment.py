@@ -134,6 +134,7 @@ def test_compare_refuses_different_splits_and_names_unfinished_runs(done, tmp_pa
     assert "is not a finished run" in str(error.value) and "no such run" in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("passes", [0, 9])  # it goes wrong in the first epoch, and in the second
 def test_a_trial_whose_loss_is_not_finite_is_told_and_the_others_are_trained(
     trained, small, tmp_path, monkeypatch, capsys, passes

@@ -8,6 +8,7 @@ OWN = ("augmentation.policies.own={trivial_augment: wide, erasing: 0.5}", "train
        "training.rounds=0")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["exact", "fast"])
 def test_an_augmentation_of_ones_own_is_trained_with_and_gives_the_same_again(execution, photos, tmp_path, small):
     engine = f"augmentation.engine={'fused' if execution == 'fast' else 'reference'}"

@@ -42,6 +42,7 @@ def test_the_adjustment_is_the_logarithm_of_each_classs_share_of_the_training_ph
     assert torch.allclose(logit_adjustment(Split(tuple(rows))), torch.tensor([6 / 8, 2 / 8]).log())
 
 
+@pytest.mark.slow
 def test_the_model_with_the_best_macro_accuracy_is_kept_and_result_history_and_screen_say_so(
     uneven, tmp_path, small, capsys
 ):
@@ -78,6 +79,7 @@ def test_a_plain_training_is_none_of_it_and_an_adjusted_one_differs_in_its_loss(
     assert plain["validation"]["loss"] == pytest.approx(adjusted["validation"]["loss"], rel=1e-3)  # no adjustment there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_follow", [False, True])
 def test_a_probe_sees_each_photo_once_and_leaves_the_prior_out_where_it_is_all_that_is_trained(
     uneven, tmp_path, small, steps_follow
@@ -98,6 +100,7 @@ def test_a_probe_sees_each_photo_once_and_leaves_the_prior_out_where_it_is_all_t
         assert torch.allclose(heads["none"] - heads[imbalance], prior, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("execution", ["exact", "fast"])
 def test_a_balanced_training_that_was_stopped_in_mid_epoch_ends_as_if_it_had_not_been(
     uneven, tmp_path, small, monkeypatch, execution

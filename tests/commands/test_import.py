@@ -56,6 +56,7 @@ def imported(files, state, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["plain", "DataParallel", "parts", "checkpoint"])
 def test_what_it_answers_is_what_the_authors_network_answers(files, how):
     network = Parts().eval() if how == "parts" else author()
@@ -87,6 +88,7 @@ def test_a_head_whose_layers_come_in_another_order_is_refused(files):
     assert not (files / "run").exists()
 
 
+@pytest.mark.slow
 def test_another_number_of_classes_or_another_head_is_refused_with_both_heads(files):
     with pytest.raises(UsageError, match=r"its head has fc\.1 .*fc\.5 \(4 x 8\); the recipe's has 1 .*5 \(3 x 8\)"):
         imported(files, author(classes=4).state_dict())

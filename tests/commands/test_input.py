@@ -32,6 +32,7 @@ def own(tmp_path, monkeypatch):
     return tmp_path / "cache/photos"
 
 
+@pytest.mark.slow
 @needs_opencv
 def test_the_cache_is_filled_once_and_changes_no_number(photos, small, tmp_path, own, monkeypatch, capsys):
     settings = (*small, *FUSED, "training.phases.0.max_epochs=2")
@@ -61,6 +62,7 @@ def test_a_fused_run_trains_again_from_its_own_recipe(photos, small, tmp_path, o
     assert same_weights(first.path, again.path)
 
 
+@pytest.mark.slow
 def test_fast_execution_can_keep_the_reference(photos, small, tmp_path, own):
     settings = (*small, "execution=fast", "training.phases.0.max_epochs=1", "training.rounds=0")
     run = train(photos, output=tmp_path / "a", overrides=(*settings, "augmentation.engine=reference"), quiet=True)
@@ -82,6 +84,7 @@ def test_without_opencv_null_is_the_reference_with_a_remark_and_fused_is_refused
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 @needs_opencv
 def test_the_cache_is_shown_and_cleared(photos, small, tmp_path, own, monkeypatch):
     assert cache().packs == 0 and "0 decoded photos in 0 files" in cache().sentences()[1] and not own.exists()
@@ -133,6 +136,7 @@ def write_pack_of_one(folder):
     write_pack(folder / "a.pack", [("0" * 64, np.zeros((2, 3, 3), np.uint8))])
 
 
+@pytest.mark.slow
 @needs_opencv
 def test_a_damaged_cache_is_told_after_the_training(photos, small, tmp_path, own):
     settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.rounds=0")
@@ -151,6 +155,7 @@ def test_a_damaged_cache_is_told_after_the_training(photos, small, tmp_path, own
     assert np.isclose(first.result["validation"]["accuracy"], second.result["validation"]["accuracy"])
 
 
+@pytest.mark.slow
 @needs_opencv
 def test_a_fused_cached_folded_training_in_micro_batches_goes_on_bit_for_bit(
     photos, small, tmp_path, own, monkeypatch, capsys
@@ -181,6 +186,7 @@ def test_a_fused_cached_folded_training_in_micro_batches_goes_on_bit_for_bit(
     assert differences(whole.path, tmp_path / "cut") == []
 
 
+@pytest.mark.slow
 @needs_opencv
 def test_an_experiment_called_again_takes_its_trials_with_what_auto_came_to(photos, small, tmp_path, own):
     settings = (*small, *FUSED, "training.phases.0.max_epochs=1", "training.phases.1.max_epochs=1", "training.rounds=0",

@@ -30,6 +30,7 @@ def encoded_again(path, target):
         image.convert("RGB").resize((112, 84)).save(target, quality=70)
 
 
+@pytest.mark.slow
 def test_a_photo_encoded_again_at_another_size_is_named_by_check_and_by_train(scenes, tmp_path, small):
     encoded_again(scenes / "train/ash/3.png", scenes / "val/ash/other.jpg")
     (scenes / "val/oak").mkdir()
@@ -72,6 +73,7 @@ def test_copies_that_are_too_many_for_a_group_leak_all_the_same(scenes, tmp_path
     assert all(file.startswith("train/ash/copy") or file == "train/ash/3.png" for file in out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_split_keeps_a_photo_and_its_copy_together(scenes, tmp_path, small, seed):
     for number in range(8):

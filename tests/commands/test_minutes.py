@@ -107,6 +107,7 @@ def test_what_is_left_of_the_minutes_is_told_with_the_reason(epoch, why):
     assert unused(70.0, epoch) == f"70 s of the minutes unused: {why}"
 
 
+@pytest.mark.slow
 def test_a_training_that_ends_long_before_its_minutes_says_so(tmp_path, make_photos, weights, two_epochs, capsys):
     photos = make_photos(tmp_path / "photos", UNEVEN)
     train(photos, output=tmp_path / "run", weights=weights, overrides=AT_32_PX, minutes=60)

@@ -11,6 +11,7 @@ from fieldguide.training.mixing import Mix
 from tests.commands.by_the_report import train
 
 
+@pytest.mark.slow
 def test_a_mixed_training_is_told_goes_on_as_if_it_had_not_stopped_and_is_never_mixed_in_validation(
     photos, tmp_path, small, monkeypatch, capsys
 ):

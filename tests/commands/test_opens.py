@@ -48,6 +48,7 @@ def opens(tmp_path, monkeypatch):
     COUNTING.remove(counts)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not fused.is_installed(), reason="OpenCV is not installed")
 def test_a_fast_training_opens_each_photo_once_and_one_without_a_cache_gives_the_same(
     photos, small, tmp_path, opens, monkeypatch
@@ -80,6 +81,7 @@ def test_an_exact_training_opens_each_photo_once_before_its_first_epoch_and_once
     assert opens(photos)["train"] == {1 + done.result["epochs"]: 37}
 
 
+@pytest.mark.slow
 def test_a_validation_photo_too_large_for_the_cache_is_read_from_its_file_with_the_same_figures(
     photos, small, tmp_path, opens, monkeypatch
 ):

@@ -118,6 +118,7 @@ def read(file):
         return list(csv.DictReader(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_set_is_checked_trained_on_predicted_and_evaluated(name, tmp_path, small):
     ways, settings, harms, refused = CASES[name]

@@ -87,6 +87,7 @@ def killing(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_killed_actors_cost_no_row_and_a_lethal_photo_costs_its_own(many, local_ray, killing, small_pieces, capsys):
     folder, run, here = many
     done = predict(run, folder, killing / "out", on="ray", **HOW | {"quiet": False})
@@ -105,6 +106,7 @@ def test_killed_actors_cost_no_row_and_a_lethal_photo_costs_its_own(many, local_
     assert "1: ends the process that reads it" in told and f"{PHOTOS} rows in 7 files" in told
 
 
+@pytest.mark.slow
 def test_it_resumes_after_a_signal_and_gives_the_rows_of_one_process(
     many, local_ray, tmp_path, small_pieces, monkeypatch
 ):
@@ -164,6 +166,7 @@ def test_a_piece_whose_process_ends_again_and_again_is_given_up(many, tmp_path):
         writer(many[1], tmp_path / "missing")(piece)
 
 
+@pytest.mark.slow
 def test_a_process_of_their_own_finds_the_photos_that_end_it(many, killing, monkeypatch):
     monkeypatch.syspath_prepend(str(killing / "at_start"))
     (killing / "once").touch()
@@ -224,6 +227,7 @@ def test_archives_are_read_in_place_by_their_names(many, tmp_path):
     assert rows["status"][1].startswith("failed: is not an image")
 
 
+@pytest.mark.slow
 def test_a_storage_that_fails_now_and_then_costs_no_row(many, storage, local_ray, tmp_path, small_pieces):
     address, failures = storage
     (tmp_path / "list.txt").write_text("".join(f"{address}/photos/{n:03d}.png\n" for n in range(PHOTOS)))

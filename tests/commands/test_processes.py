@@ -112,6 +112,7 @@ def batch_norm(mode):
     return f"training.phases.0.batch_norm={mode}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])  # the last batch of an epoch has 2 photos, a class has 2
 @pytest.mark.parametrize("mode", ["frozen", "folded"])
 def test_weights_are_those_of_one_process(trained, mode, count):
@@ -121,12 +122,14 @@ def test_weights_are_those_of_one_process(trained, mode, count):
         assert farthest(one, trained(1, batch_norm(mode), "training.seed=1")) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_batch_normalisation_that_trains_sees_the_photos_of_all_processes(trained, count):
     settings = (batch_norm("train"), "training.batch_size=8", "training.phases.0.max_epochs=7")  # 21 steps
     assert_same_training(trained(1, *settings), trained(count, *settings), 1e-4, epochs=7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -152,6 +155,7 @@ def test_each_validation_photo_counts_once_and_the_run_remembers_the_number_of_p
     assert json.loads((run / "environment.json").read_text())["processes"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["frozen", "train"])
 def test_memory_that_is_short_in_one_process_halves_all(trained, mode):
     settings = (batch_norm(mode), "training.batch_size=8")
@@ -162,6 +166,7 @@ def test_memory_that_is_short_in_one_process_halves_all(trained, mode):
         assert_same_training(trained(1, *settings), run, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "ranks", "codes"),
     [("SIGINT", (0, 1, 2), [130, 0, 0]), ("SIGTERM", (0, 1, 2), [143, 0, 0]), ("SIGKILL", (1,), [1, -9, 1])],

@@ -60,6 +60,7 @@ def test_a_signal_saves_and_says_how_to_go_on_and_the_end_is_the_same(interrupte
         resume(run, quiet=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_signal_in_the_first_epoch_keeps_the_steps_done(trained, tmp_path, small, at_step, name, code):
     at_step(3, lambda: signal.raise_signal(getattr(signal, name)))
@@ -76,6 +77,7 @@ def test_a_signal_in_the_first_epoch_keeps_the_steps_done(trained, tmp_path, sma
     assert same(trained[1].path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_second_sigint_stops_at_once_and_the_saved_step_stays(trained, tmp_path, small, at_step):
     def twice():
         signal.raise_signal(signal.SIGINT)
@@ -89,6 +91,7 @@ def test_a_second_sigint_stops_at_once_and_the_saved_step_stays(trained, tmp_pat
     assert same(trained[1].path, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_model_is_judged_loses_nothing(trained, tmp_path, small, monkeypatch):
     monkeypatch.setattr(judge_run, "draw_curves", lambda run: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(Interrupted, match="stopped at once by SIGTERM") as error:
@@ -220,6 +223,7 @@ def test_a_finished_run_is_trained_longer_and_the_old_result_stays(trained, tmp_
     assert again.result["more_epochs"] == [2, 1] and (run / "result.before-2.json").exists()
 
 
+@pytest.mark.slow
 def test_more_epochs_can_be_interrupted_too(trained, tmp_path, at_step, monkeypatch):
     whole, cut = (shutil.copytree(trained[1].path, tmp_path / name) for name in ("whole", "cut"))
     resume(whole, overrides=["training.more_epochs=2"], quiet=True)
@@ -284,6 +288,7 @@ def test_a_full_disk_ends_with_a_sentence_and_the_run_goes_on_after_room_was_mad
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried"), OSError(30, "Read-only file system")]
 )
@@ -324,6 +329,7 @@ def test_a_second_process_on_a_run_is_refused(interrupted, at_step):
     assert not (run / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_folds_go_on_where_they_were(tmp_path, make_photos, small, at_step):
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
     overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
@@ -352,6 +358,7 @@ def test_folds_over_other_photos_do_not_go_on(tmp_path, make_photos, small, at_s
     assert "ash/003.png" in str(error.value) and "ash/other.png" in str(error.value)
 
 
+@pytest.mark.slow
 def test_an_experiment_goes_on_with_its_trials_by_itself(trained, tmp_path, small, at_step):
     at_step(STEPS_PER_EPOCH + 2, lambda: signal.raise_signal(signal.SIGTERM))
     first = experiment(trained[0], ["resnet34-adam"], tmp_path / "table", overrides=small, quiet=True)
@@ -364,7 +371,7 @@ def test_an_experiment_goes_on_with_its_trials_by_itself(trained, tmp_path, smal
     assert not list((tmp_path / "table").glob("*.unfinished-*"))
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_killed_at_random_moments_it_ends_bit_for_bit_as_the_uninterrupted_one(tmp_path):
     draw = random.Random(5)
     with Torture(tmp_path) as torture:
@@ -393,6 +400,7 @@ def test_the_comparison_can_fail(trained, tmp_path):
     assert issubclass(TrainingError, ValueError)
 
 
+@pytest.mark.slow
 def test_folds_go_on_with_what_auto_came_to_in_the_first(tmp_path, make_photos, small, at_step, monkeypatch):
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
     overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")
@@ -416,6 +424,7 @@ def test_a_missing_report_of_a_finished_run_is_written_and_no_figure_is_lost(tra
     assert json.loads(before)["test_evaluations"] == 1
 
 
+@pytest.mark.slow
 def test_a_signal_in_the_last_validation_ends_it_with_its_exit_code(trained, tmp_path, small, monkeypatch):
     real = Checkpoints.training_done
     with monkeypatch.context() as patched, pytest.raises(Interrupted, match="stopped at once by SIGTERM") as error:
@@ -443,6 +452,7 @@ def test_where_no_epoch_was_finished_nobody_is_sent_to_a_model_that_is_not_there
     assert "train PHOTOS --set training.learning_rate=0.0003 -o ANOTHER" in str(error.value)
 
 
+@pytest.mark.slow
 def test_folds_that_go_on_share_the_minutes_as_when_they_began(tmp_path, make_photos, small, at_step, monkeypatch):
     photos = make_photos(tmp_path / "photos", {"ash": 8, "oak": 8})
     overrides = (*small, "split.folds=2", "training.phases.0.max_epochs=2", "training.rounds=0")

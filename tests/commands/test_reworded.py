@@ -38,6 +38,7 @@ def test_the_exit_code_is_that_of_the_signal(reworded, tmp_path, name, code):
     assert Run(tmp_path, {"stopped": stopped.to_dict()}).exit_code == code
 
 
+@pytest.mark.slow
 def test_a_run_that_a_signal_ended_resumes_to_the_same_figures(reworded, trained, tmp_path, small, at_step):
     at_step(7, lambda: signal.raise_signal(signal.SIGTERM))
     run = train(trained[0], output=tmp_path / "run", overrides=small, quiet=True)

@@ -88,6 +88,7 @@ def test_the_mean_of_the_epochs_is_the_model_and_the_result_says_so(
     assert evaluate(run.path, photos, quiet=True)  # the bundle is a model like any other
 
 
+@pytest.mark.slow
 def test_a_soup_that_is_no_better_leaves_the_epochs_model(photos, tmp_path, small, judged, capsys):
     overrides = (*small, "training.max_epochs=3", "training.rounds=0")
     judged(1.0, 0.7, 0.8)
@@ -106,6 +107,7 @@ def test_a_soup_that_is_no_better_leaves_the_epochs_model(photos, tmp_path, smal
     assert "no mean beats epoch 2 alone (loss 0.7000) on validation; that epoch is kept" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_after", [2 * STEPS_PER_EPOCH + 3, "the soup began"])
 def test_interrupted_and_gone_on_with_it_ends_as_if_it_had_not_been(
     stopped_after, photos, tmp_path, small, monkeypatch

@@ -113,6 +113,7 @@ def test_the_validation_figure_is_that_of_the_best_epoch(trained):
     assert run.result["validation"]["chose"]["by"] == "validation_loss"
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, tmp_path, small):
     photos, run = trained
     again = train(photos, output=tmp_path / "again", overrides=small, quiet=True)
@@ -121,6 +122,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(trained, t
     assert history_without_times(other.path) != history_without_times(run.path)
 
 
+@pytest.mark.slow
 def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path):
     photos, run = trained
     again = train(photos, recipe=run.path / "recipe.yaml", output=tmp_path / "again", quiet=True)
@@ -137,6 +139,7 @@ def test_the_resolved_recipe_trains_again_to_the_same_weights(trained, tmp_path)
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(trained, tmp_path, small, workers):
     photos, run = trained
@@ -147,6 +150,7 @@ def test_workers_change_nothing(trained, tmp_path, small, workers):
     assert same_weights(other.path, run.path)
 
 
+@pytest.mark.slow
 def test_without_val_a_share_of_each_class_is_set_apart_and_reused(tmp_path, make_photos, small):
     photos = make_photos(tmp_path / "photos", {"ash": 20, "beech": 10, "cedar": 2, "oak": 1})
     run = train(photos, output=tmp_path / "run", overrides=(*small, "split.validation_share=0.2"), quiet=True)
@@ -171,6 +175,7 @@ def test_an_existing_run_is_never_overwritten(trained):
     assert (run.path / "result.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_broken_photo_stops_the_training_unless_the_recipe_excludes_it(photos, tmp_path, small):
     (photos / "train/cat/bad.jpg").write_bytes(b"this is no photo")
     good = (photos / "val/cat/000.png").read_bytes()
@@ -232,6 +237,7 @@ def test_an_empty_class_is_refused(photos, tmp_path, small):
         train(photos, output=tmp_path / "run", overrides=small, quiet=True)
 
 
+@pytest.mark.slow
 def test_a_class_missing_in_val_is_listed(photos, tmp_path, small):
     shutil.rmtree(photos / "val" / "cat")
     run = train(photos, output=tmp_path / "run", overrides=small, quiet=True)
@@ -241,6 +247,7 @@ def test_a_class_missing_in_val_is_listed(photos, tmp_path, small):
     assert run.result["validation"]["images"] == 8
 
 
+@pytest.mark.slow
 def test_a_photo_of_val_that_stands_in_train_is_refused_dropped_or_allowed(photos, tmp_path, small):
     shutil.copy(photos / "train/2/003.png", photos / "val/2/copy.png")
     with pytest.raises(PhotosError, match=r"train/2/003.png is the same photo as val/2/copy.png"):
@@ -338,6 +345,7 @@ def test_a_signal_ends_cleanly_and_keeps_the_best_model_so_far(photos, tmp_path,
     assert load(tmp_path / "run").predict([photos / "val/2/000.png"])[0].status == "ok"
 
 
+@pytest.mark.slow
 def test_a_photo_that_goes_away_in_mid_training_is_named(photos, tmp_path, small, monkeypatch):
     photo = (photos / "train/cat/004.png").read_bytes()
     real = trial.train_loop
@@ -403,6 +411,7 @@ def test_a_limit_that_leaves_a_phase_without_an_epoch_is_told(photos, tmp_path, 
     assert "reached training.max_epochs before phase strong could begin" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_recipe_built_in_python_with_overrides_in_a_mapping_trains_as_the_same_on_the_command_line(
     photos, tmp_path, small
 ):

@@ -34,6 +34,7 @@ def images():
     return torch.randn(11, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OFFERS)
 def test_an_engine_agrees_with_the_plain_one_and_takes_any_number_of_images(name, classifier, images):
     if problem := OFFERS[name].problem(CPU):

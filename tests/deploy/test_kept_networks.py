@@ -56,6 +56,7 @@ def test_a_key_belongs_to_weights_and_circumstances():
     assert len({key_of(first, {"batch": 1}), key_of(other, {"batch": 1}), key_of(first, {"batch": 2})}) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(problem_with_openvino(CPU) is not None, reason="OpenVINO is not installed")
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_openvino_computes_the_same_from_what_was_kept_without_converting(backbone, tmp_path, monkeypatch):

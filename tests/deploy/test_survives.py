@@ -98,7 +98,7 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["plain", "folded"])
+@pytest.mark.parametrize("engine", ["plain", pytest.param("folded", marks=pytest.mark.torture)])
 def test_after_a_fork_it_computes_by_the_plain_engine_and_one_thread(bundle, engine):
     done = subprocess.run([sys.executable, "-c", FORK, bundle, engine], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

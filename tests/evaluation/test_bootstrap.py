@@ -18,6 +18,7 @@ def classified(*counts):
     return labels, np.where(right, labels, (labels + 1) % len(counts))
 
 
+@pytest.mark.slow
 def test_the_bounds_are_those_of_resampled_photos():
     labels, predicted = classified(*FOUR)
     random, rows = np.random.default_rng(1), [np.flatnonzero(labels == c) for c in range(4)]

@@ -116,6 +116,7 @@ def test_where_the_interval_leaves_out_0_and_the_exact_test_does_not_reject_noth
     assert found.sentence("A", "B").startswith("A against B: not significant at n = 100 (difference 5.0 points, ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("both", [0, 200])
 def test_where_each_photo_stands_for_itself_the_exact_test_alone_decides(both):
     for only_a in range(0, 60, 3):

@@ -11,6 +11,7 @@ from tests.fuzz.areas import AREAS, attempt
 from tests.fuzz.damage import damaged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", AREAS)
 def test_damaged_files_are_taken_or_refused_in_words(name):
     area = AREAS[name]

@@ -81,6 +81,7 @@ def test_every_family_builds_and_learns_at_a_size_that_it_was_not_made_for(name,
     assert moved <= last and any(name.startswith("backbone.") for name in moved) and "head.0.weight" in moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -97,6 +98,7 @@ def test_transformers_take_other_sizes_than_that_of_their_pretraining(name, size
         demand_image_size(model, size, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "words"),
     [
@@ -114,6 +116,7 @@ def test_a_size_that_the_network_does_not_take_is_refused_with_ones_that_it_take
         demand_image_size(model, near, name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "words"), [("levit_128s", 100, "try 96 or 128"), ("halonet_h1", 192, "try 256")]
 )

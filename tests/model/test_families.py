@@ -126,6 +126,7 @@ def test_every_family_of_timm_is_listed():
     assert {name for name in HAVE if timm.list_models(module=name)} <= set(FAMILIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES if ALL else QUICK)
 def test_a_family_is_probed_trained_folded_written_and_read_again(family, tmp_path):
     name, size = FAMILIES[family]

@@ -18,6 +18,7 @@ def in_torchs_old_format(program):
     return b"".join(pickle.dumps(part, protocol=2) for part in header) + b"\x80\x02" + program + b"."
 
 
+@pytest.mark.slow
 def test_what_a_child_read_is_what_was_saved(tmp_path):
     tied = torch.arange(6.0).view(2, 3)
     saved = {"a": tied, "tied": tied, "turned": tied.T, "count": torch.tensor(5), "half": torch.ones(2).bfloat16()}

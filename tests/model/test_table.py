@@ -51,6 +51,7 @@ def test_cost_goes_with_the_area():
     assert known.gmacs_at(2 * known.image_size_px) == 4 * known.gmacs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", candidates(), ids=lambda known: known.name)
 def test_a_candidate_is_what_timm_and_torch_say_of_it(known):
     assert problem_with_backbone(known.name) is None and licence(known.name) == known.licence

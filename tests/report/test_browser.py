@@ -69,6 +69,7 @@ class Opened:
         return [url for url in self.requests if not url.startswith(("file:", "data:"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_opens_without_a_complaint_shows_all_pictures_and_fits_the_width(
@@ -102,6 +103,7 @@ def test_the_table_of_classes_sorts_by_numbers_and_by_names(browser: Browser, hu
         assert opened.page.locator("#class-table th[aria-sort]").count() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_cell_of_the_matrix_is_read_out(browser: Browser, hundred: Path, width: int):
     with Opened(browser, hundred, width) as opened:
@@ -140,6 +142,7 @@ def test_it_prints(browser: Browser, hundred: Path):
         assert opened.page.pdf(format="A4").startswith(b"%PDF")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_of_methods_opens_and_sorts(browser: Browser, tmp_path: Path, width: int):
     runs = [made_up_run(tmp_path / name, seed=seed).path for seed, name in enumerate("abc")]

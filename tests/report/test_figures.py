@@ -79,6 +79,7 @@ def test_a_run_of_one_epoch_can_be_drawn(run):
     assert draw_curves(run) == ["curves.png", "curves.svg", "01-standard.png"]
 
 
+@pytest.mark.slow
 def test_the_same_history_gives_the_same_files(run):
     draw_curves(run)
     before = (run.figures / "curves.png").read_bytes()

@@ -84,6 +84,7 @@ def test_the_test_figure_leads_and_the_page_says_how_often_it_was_looked_at(tmp_
     assert "log loss 2.000 before and 1.000 after; ECE 25.0 % before and 12.5 % after" in text
 
 
+@pytest.mark.slow
 def test_photos_that_could_not_be_read_are_told_beside_the_figure_that_they_are_not_in(tmp_path: Path):
     run, found = made_up_run(tmp_path / "run"), predictions(("ant", "bee", "crab"))
     assert "unreadable" not in page(run)
@@ -125,6 +126,7 @@ def test_nothing_points_outside_of_the_page(text: str):
     assert policy.startswith("default-src 'none'") and "unsafe-inline'; img-src data:; script-src 'sha256-" in policy
 
 
+@pytest.mark.slow
 def test_of_a_soup_the_page_says_that_a_mean_of_epochs_is_kept_and_the_ring_is_the_best_epochs(
     text: str, tmp_path: Path
 ):
@@ -182,6 +184,7 @@ def test_a_hundred_classes_stay_small(tmp_path: Path):
     assert path.stat().st_size < 5_000_000
 
 
+@pytest.mark.slow
 def test_it_is_made_without_loading_torch(run: RunFolder):
     code = (
         "import sys; from fieldguide.commands.report import report; "

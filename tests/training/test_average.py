@@ -186,6 +186,7 @@ def test_each_stage_begins_a_new_average_from_the_best_model():
         assert all(torch.equal(best[name], start[name]) for name in start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adamw", "cosine")])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule):
     whole = network()

@@ -55,6 +55,7 @@ def outcome(model, state):
     return records, state.ended, {name: value.tolist() for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adam", "plateau"), ("adamw", "cosine")])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule):
     whole = network()

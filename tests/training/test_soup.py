@@ -221,6 +221,7 @@ def test_without_it_the_training_is_what_it_was():
     assert outcome(again, with_soup) == outcome(model, state) and not with_soup.soup.is_kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "schedule"), [("sgd", "plateau"), ("adamw", "cosine")])
 @pytest.mark.parametrize(("ema_decay", "with_probe"), [(None, False), (0.8, False), (None, True)])
 def test_stopped_after_any_step_it_ends_as_if_it_had_not_been(tmp_path, kind, schedule, ema_decay, with_probe):

@@ -32,6 +32,7 @@ def no_photo_is_opened(monkeypatch):
     monkeypatch.setattr(preparing, "look_over", lambda *_: pytest.fail("looked at photos"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "told"),
     [

@@ -53,6 +53,7 @@ def elsewhere(*arguments, **named):
         return pool.submit(run_trial, *arguments, **named).result()
 
 
+@pytest.mark.slow
 def test_a_trial_in_a_spawned_process_is_the_same_run_to_the_bit(asked, trained, tmp_path):
     run = elsewhere(*asked, tmp_path / "run", "cpu", "quiet")
     assert differences(trained[1].path, run.path) == [] and run.exit_code == 0
@@ -62,6 +63,7 @@ def test_a_trial_in_a_spawned_process_is_the_same_run_to_the_bit(asked, trained,
     assert read[0] == read[1]
 
 
+@pytest.mark.slow
 def test_what_ends_a_trial_in_another_process_arrives_as_it_was_raised(asked, tmp_path):
     with pytest.raises(TrainingError, match=r"callback Failing failed \(KeyError: 1\)"):
         elsewhere(*asked, tmp_path / "run", "cpu", "quiet", callbacks=[Failing()])

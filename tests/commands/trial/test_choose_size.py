@@ -175,6 +175,7 @@ def test_the_median_shorter_side_is_read_from_headers(make_photos, tmp_path):
     assert len(rows) == 6 and shorter_side_px(rows, {row.file: tmp_path / row.file for row in rows}, resolved()) == 60
 
 
+@pytest.mark.slow
 def test_a_size_that_is_a_number_stands_in_the_bundle_and_is_judged(trained, chosen, tmp_path, small):
     settings = [*small, "data.test_size_px=48", "data.test_crop_share=0.95"]
     run = train(trained[0], output=tmp_path / "run", overrides=settings, quiet=True)
@@ -223,6 +224,7 @@ def test_each_setting_is_tried_as_a_bundle_of_it_would_serve(trained, chosen):
         assert np.mean(list(size_trials.losses_of(judged).values())) == pytest.approx(tried["loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_while_it_was_judged_goes_on_to_the_same_size(
     trained, chosen, tmp_path, small, monkeypatch
 ):

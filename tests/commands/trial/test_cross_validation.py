@@ -215,6 +215,7 @@ def test_a_refused_request_leaves_nothing_behind(cross_validated, tmp_path, smal
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["keyboard", "signal", "loss"])
 def test_what_ends_a_fold_keeps_the_folds_before_it(cross_validated, tmp_path, small, monkeypatch, capsys, kind):
     photos, _ = cross_validated
@@ -336,6 +337,7 @@ def bounds(contents):
     return binom.ppf(FALSE_ALARM / 2, contents, 0.5), binom.isf(FALSE_ALARM / 2, contents, 0.5)
 
 
+@pytest.mark.slow
 def test_cross_validation_on_random_labels_gives_chance_accuracy(random_labels, tmp_path, small):
     run = train(random_labels, output=tmp_path / "run", overrides=(*small, *MEMORISING, "split.folds=3"), quiet=True)
     right, contents = right_contents(rows_of(run.path / "out_of_fold.csv"))
@@ -343,6 +345,7 @@ def test_cross_validation_on_random_labels_gives_chance_accuracy(random_labels, 
     assert contents == CONTENTS and low <= right <= high
 
 
+@pytest.mark.slow
 def test_with_copies_in_two_folds_the_same_test_would_fail(random_labels, tmp_path, small, monkeypatch):
     monkeypatch.setattr(dealing, "whole_groups", lambda rows, groups: {row.file: [row] for row in rows})
     run = train(random_labels, output=tmp_path / "run", overrides=(*small, *MEMORISING, "split.folds=3"), quiet=True)
@@ -350,6 +353,7 @@ def test_with_copies_in_two_folds_the_same_test_would_fail(random_labels, tmp_pa
     assert contents == CONTENTS and right > bounds(contents)[1]
 
 
+@pytest.mark.slow
 def test_a_held_out_validation_on_random_labels_gives_chance_accuracy(random_labels, tmp_path, small):
     overrides = (*small, *MEMORISING, "split.validation_share=0.5")
     run = train(random_labels, output=tmp_path / "run", overrides=overrides, quiet=True)
@@ -362,6 +366,7 @@ def test_a_held_out_validation_on_random_labels_gives_chance_accuracy(random_lab
     assert contents == CONTENTS / 2 and low <= right <= high
 
 
+@pytest.mark.slow
 def test_a_validation_with_copies_of_training_photos_would_fail_the_same_test(random_labels, tmp_path, small):
     for path in sorted(random_labels.glob("*/*.png")):
         part = "val" if path.stem.endswith("-0") else "train"

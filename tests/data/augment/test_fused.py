@@ -69,6 +69,7 @@ def drawings(policy, count, size=(150, 110)):
     return [(seed, draw(policy, LARGE, *size, seed)) for seed in range(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(150, 110), (300, 400), (40, 60)])
 def test_pixels_are_those_of_torchvision_in_float_for_the_same_parameters(size):
     """All but rotation and hue, nothing clipped on the way: 0.7 of 256 levels in the mean of a photo, 4 at 99 %."""

@@ -30,6 +30,7 @@ def large(path, size=(1200, 900)):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
 def test_what_is_kept_is_what_decoding_gives(tmp_path, fit):
     reading, kept = Reading(fit=fit), 0

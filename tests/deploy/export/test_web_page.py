@@ -195,6 +195,7 @@ def test_a_split_page_loads_its_parts_from_its_server_and_says_so_elsewhere(made
 
 
 @needs_runtime
+@pytest.mark.torture
 @pytest.mark.parametrize("backbone", ["convnext_atto", "efficientnet_lite0", "test_vit"])
 def test_networks_of_other_families_answer_in_the_page_as_in_predict(backbone, made, browser, tmp_path):  # noqa: F811
     temperature = 30.0 if backbone == "efficientnet_lite0" else 1.0  # whose random weights are sure of one class
