@@ -197,7 +197,7 @@ def test_a_run_without_int8_or_with_another_bundles_does_not_use_it(trained, tmp
     assert int8_of(RunFolder(own), read_description(find_bundle(own))) == (None, "")
     with pytest.raises(UsageError, match=r"engine int8: the run holds no export .*format openvino --int8"):
         load_runs(own, "cpu", "int8")
-    with pytest.raises(UsageError, match=r"allow-int8: .*holds no export in int8; make one: fieldguide export"):
+    with pytest.raises(UsageError, match=r"allow_int8: .*holds no export in int8; make one: fieldguide export"):
         predict(own, trained[0] / "test", tmp_path / "x.csv", allow_int8=True, quiet=True)
 
 
