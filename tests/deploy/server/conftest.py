@@ -25,9 +25,11 @@ class Gate:
 
     def __init__(self):
         self.is_open, self.computed, self.fault = threading.Event(), 0, None
+        self.is_reached = threading.Event()  # by photos, open or shut
         self.is_open.set()
 
     def __call__(self, images):
+        self.is_reached.set()
         assert self.is_open.wait(20)
         if self.fault:
             raise self.fault

@@ -127,12 +127,13 @@ def test_all_uploads_together_are_bounded(predictor):
 
 
 def test_photos_of_clients_that_leave_are_dropped(predictor, gate):
-    gate.is_open.clear()
     with served(predictor) as server:
         photo = jpeg(1)
+        gate.is_open.clear()
+        gate.is_reached.clear()  # the photo that a server computes before it is ready reached it
         first = threading.Thread(target=Client(server.port).predict, args=[photo])
         first.start()
-        until(lambda: server.app.batching.waiting == 1)
+        assert gate.is_reached.wait(20)  # else the second could be computed with it
         gone = socket.create_connection(("127.0.0.1", server.port))
         gone.sendall(head_of(Content_Length=len(photo)) + photo)
         until(lambda: server.app.batching.waiting == 2)
