@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 
@@ -144,3 +146,10 @@ def test_the_first_line_of_a_command_says_it_and_choosing_the_cpu_hides_it(drive
     assert capsys.readouterr().out.startswith("warning: nvidia-smi sees a GPU (Tesla T4), but torch does not")
     warn_of_hidden_gpu("cpu", Screen())
     assert capsys.readouterr().out == ""
+
+
+def test_a_compiler_that_finds_no_cuda_says_nothing_on_the_terminal():
+    about_cuda = logging.getLogger("torch.utils.cpp_extension")
+    about_cuda.setLevel(logging.NOTSET)
+    world.hush_compiler()
+    assert not about_cuda.isEnabledFor(logging.WARNING) and about_cuda.isEnabledFor(logging.ERROR)

@@ -25,7 +25,7 @@ from fieldguide.errors import duration
 from fieldguide.model.classifier import Classifier
 from fieldguide.recipe.lives import PlannedRecipe
 from fieldguide.training.step import MicroBatch
-from fieldguide.world import can_compile
+from fieldguide.world import can_compile, hush_compiler
 from fieldguide.world.processes import Team
 
 FEWEST_STEPS = 2_000  # of a training; with fewer, no gain that was ever reported makes up for the measuring
@@ -179,6 +179,7 @@ class Graphs:
 
     def begin(self, model: Classifier) -> None:
         """Forgets the graph of the stage before."""
+        hush_compiler()
         torch.compiler.reset()
         model.compile(dynamic=False)
         plain: Callable[[torch.Tensor], Any] = model._call_impl

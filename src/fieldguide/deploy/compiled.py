@@ -4,6 +4,7 @@ from typing import final
 
 import torch
 
+from fieldguide import world
 from fieldguide.deploy.engines import Engine, FoldedNetwork, InPieces, Logits, precision
 from fieldguide.model.classifier import Classifier
 
@@ -35,6 +36,7 @@ class Compiled(Engine):
 
     def __init__(self, classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> None:
         self.batch_size, self._device = batch_size, device
+        world.hush_compiler()
         network = FoldedNetwork(classifier, precision(device), image_size_px).to(device).eval()
         self._network = torch.compile(network, dynamic=False)
 

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import logging
 import math
 import os
 import platform
@@ -160,6 +161,11 @@ def can_compile(device: torch.device) -> bool:
         return device.type == "cpu" and compiler() is not None
     c_compilers = (os.environ.get("CC", "cc"), "gcc", "clang")
     return importlib.util.find_spec("triton") is not None and any(map(shutil.which, c_compilers))
+
+
+def hush_compiler() -> None:
+    """Keeps torch's compiler from writing to the terminal that it looked for CUDA and found none."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
