@@ -13,7 +13,7 @@ from fieldguide.commands.trial.experiment_recipes import demand_one_split, measu
 from fieldguide.commands.trial.prepare import prepare
 from fieldguide.commands.trial.seeds import means_of_seeds
 from fieldguide.commands.trial.table import show, write_tables
-from fieldguide.commands.trials import Finished, Shared, Trial, finish_or_fail, trials_of
+from fieldguide.commands.trials import Shared, finish_here, trials_of
 from fieldguide.commands.trials_elsewhere import finish_elsewhere
 from fieldguide.data.look.source import as_source
 from fieldguide.errors import UsageError, counted
@@ -120,7 +120,7 @@ def experiment(
     submissions = Submissions(folder, prepared, device, screen, scores)
     shared = Shared(prepared, device, screen.name, callbacks, tried)
     if on is None:
-        found = _finish_here(trials, folder, shared, submissions)
+        found = finish_here(trials, folder, shared, lambda name, run: submissions.add(name, run.path))
     else:
         found = finish_elsewhere(trials, folder, shared, on, share, screen)
         for name, run in found.runs.items():
@@ -131,25 +131,6 @@ def experiment(
     recipe_of = {name: trial.recipe_name for name, trial in trials.items()}
     rows = _write_table(submissions, found.runs, found.failed, recipe_of, screen)
     return Experiment(folder, tuple(rows), 1 if found.failed else 0)
-
-
-def _finish_here(trials: Mapping[str, Trial], folder: Path, shared: Shared, submissions: Submissions) -> Finished:
-    """One trial after the other, in this process."""
-    found = Finished()
-    for number, (name, trial) in enumerate(trials.items(), start=1):
-        shared.screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
-        first = next((run for other, run in found.runs.items() if trials[other].recipe_name == trial.recipe_name), None)
-        alike = None if first is None else RunFolder(first.path)
-        run = finish_or_fail(trial, alike, RunFolder(folder / name), shared)
-        if isinstance(run, str):
-            found.failed[name] = run
-        elif run.exit_code:
-            found.exit_code = run.exit_code
-            break
-        else:
-            found.runs[name] = run
-            submissions.add(name, run.path)
-    return found
 
 
 def _write_table(

@@ -1,6 +1,6 @@
 """The end of a search: the winner with fresh seeds beside `auto`, judged by photos that chose nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from fieldguide.cluster.jobs import Share
 from fieldguide.cluster.ray_search import Tried
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.commands.trial.prepare import Prepared
-from fieldguide.commands.trials import Finished, Shared, Trial, finish_or_fail
+from fieldguide.commands.trials import Shared, Trial, finish_here
 from fieldguide.commands.trials_elsewhere import finish_elsewhere
 from fieldguide.data.split.partition import Row
 from fieldguide.deploy.predictor import load_predictor
@@ -20,7 +20,6 @@ from fieldguide.errors import TrainingError, counted
 from fieldguide.evaluation.intervals import paired_difference, spread
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import to_yaml
-from fieldguide.run_folder import RunFolder
 from fieldguide.storage import write_json, write_text
 
 RESULT_FILE, WINNER_FILE = "result.json", "winner.yaml"
@@ -79,7 +78,7 @@ def ended(
         training = recipe.training.model_copy(update={"seed": seed})
         trials[f"winner-seed{seed}"] = Trial("winner", recipe.model_copy(update={"training": training}))
     if on is None:
-        finished = _here(trials, folder, shared, screen)
+        finished = finish_here(trials, folder, shared)
     else:
         finished = finish_elsewhere(trials, folder, shared, on, share, screen)
     if finished.failed or finished.exit_code:
@@ -106,24 +105,6 @@ def ended(
         folder / RESULT_FILE, plain | {"photos_that_judge": len(judging), "minutes": minutes, "seconds": seconds}
     )
     return told
-
-
-def _here(trials: Mapping[str, Trial], folder: Path, shared: Shared, screen: Screen) -> Finished:
-    """One training after the other, in this process."""
-    found = Finished()
-    for name, trial in trials.items():
-        screen.say(f"training {name}")
-        first = next((run for other, run in found.runs.items() if trials[other].recipe_name == trial.recipe_name), None)
-        alike = None if first is None else RunFolder(first.path)
-        run = finish_or_fail(trial, alike, RunFolder(folder / name), shared)
-        if isinstance(run, str):
-            found.failed[name] = run
-        elif run.exit_code:
-            found.exit_code = run.exit_code
-            break
-        else:
-            found.runs[name] = run
-    return found
 
 
 def _compared(winner: npt.NDArray[np.bool_], auto: npt.NDArray[np.bool_]) -> tuple[float, float, float]:

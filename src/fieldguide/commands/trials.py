@@ -1,7 +1,8 @@
 """One trial of an experiment: finished before, resumed, or trained; here or in another process."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from fieldguide import assemble
@@ -101,6 +102,27 @@ def finish_or_fail(trial: Trial, first: RunFolder | None, run: RunFolder, shared
         "folder away, or use another recipe with another name"
     )
     return why
+
+
+def finish_here(
+    trials: Mapping[str, Trial], folder: Path, shared: Shared, ended: Callable[[str, Run], None] = lambda *_: None
+) -> Finished:
+    """One trial after the other, in this process, until one has an exit code; `ended` gets each run as it ends."""
+    found = Finished()
+    for number, (name, trial) in enumerate(trials.items(), start=1):
+        shared.screen.say(f"\ntrial {number} of {len(trials)}: {name}", style="bold")
+        first = next((run for other, run in found.runs.items() if trials[other].recipe_name == trial.recipe_name), None)
+        alike = None if first is None else RunFolder(first.path)
+        run = finish_or_fail(trial, alike, RunFolder(folder / name), shared)
+        if isinstance(run, str):
+            found.failed[name] = run
+        elif run.exit_code:
+            found.exit_code = run.exit_code
+            break
+        else:
+            found.runs[name] = run
+            ended(name, run)
+    return found
 
 
 def _finish_trial(trial: Trial, first: RunFolder | None, run: RunFolder, shared: Shared) -> Run:
