@@ -213,3 +213,11 @@ def test_a_folder_that_was_deleted_while_others_use_it_is_unpacked_again(tmp_pat
     shutil.rmtree(next(place for place in (tmp_path / "cache/archives").iterdir() if place.is_dir()))
     assert len(list(as_folder(path).glob("a/*"))) == 3
     child.communicate("")
+
+
+def test_a_list_that_takes_too_much_of_the_disk_is_refused(tmp_path, own, monkeypatch):
+    path = made_zip(tmp_path / "x.zip")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 20_000}))
+    with pytest.raises(PhotosError, match=r"x\.zip: takes more than half of the free disk"):
+        as_folder(path)
+    assert known_archives() == (0, 0)

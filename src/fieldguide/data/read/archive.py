@@ -23,6 +23,7 @@ from fieldguide.storage import CACHE_PLACE
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 MOST_FILES = 2_000_000
 PIECE = 1 << 20
+BLOCK_BYTES = 4096  # of the disk, which the smallest file takes
 TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
 BROKEN = (zlib.error, lzma.LZMAError, EOFError)  # what decompression raises
 Opened = Callable[[], IO[bytes] | None]  # opens a file of the archive
@@ -70,7 +71,7 @@ def lay_out(path: Path, place: Path, room: int) -> InArchive:
     """Writes a file for each photo of an archive below a folder: where it lies, or if that is no help the photo itself.
 
     A photo that is damaged in the archive leaves a file that says so to whoever reads it. Raises PhotosError if the
-    archive is damaged or encrypted, holds no photos, or more than `room` bytes to unpack.
+    archive is damaged or encrypted, holds no photos, or takes more than `room` bytes.
     """
     made: set[str] = set()
     found = _Found()
@@ -109,7 +110,7 @@ class _Found:
     """Counts while an archive is read."""
 
     size: int = 0
-    written: int = 0  # bytes that are unpacked
+    written: int = 0  # bytes on the disk
     unpacked: int = 0
     damaged: list[str] = field(default_factory=list)
     twice: int = 0
@@ -130,6 +131,7 @@ def _lay_out_one(path: Path, target: Path, entry: Entry, room: int, found: _Foun
     if entry.member is not None:
         target.write_bytes(entry.member.stand_in())
         found.size += entry.member.size
+        _demand_room(path, found, BLOCK_BYTES, room)
         return True
     found.unpacked += 1
     try:
@@ -137,12 +139,7 @@ def _lay_out_one(path: Path, target: Path, entry: Entry, room: int, found: _Foun
         if source is not None:
             with source, target.open("wb") as file:
                 for piece in iter(lambda: source.read(PIECE), b""):  # in pieces, whatever size the archive claims
-                    found.written += len(piece)
-                    if found.written > room:
-                        raise PhotosError(
-                            f"{path}: unpacks to more than half of the free disk; free some, or set {CACHE_PLACE} to "
-                            "a larger one"
-                        )
+                    _demand_room(path, found, len(piece), room)
                     file.write(piece)
                 found.size += file.tell()
     except (zipfile.BadZipFile, *BROKEN, OSError) as error:
@@ -151,6 +148,14 @@ def _lay_out_one(path: Path, target: Path, entry: Entry, room: int, found: _Foun
         target.write_bytes(lost_in_archive(f"{type(error).__name__}: {error}"))
         return False
     return True
+
+
+def _demand_room(path: Path, found: _Found, size: int, room: int) -> None:
+    found.written += size
+    if found.written > room:
+        raise PhotosError(
+            f"{path}: takes more than half of the free disk; free some, or set {CACHE_PLACE} to a larger one"
+        )
 
 
 def _is_zip(path: Path) -> bool:

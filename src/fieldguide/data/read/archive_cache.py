@@ -26,7 +26,7 @@ def as_folder(path: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
 
     Raises:
         UsageError: it cannot be read, or nothing can be written into the cache.
-        PhotosError: it is damaged or encrypted, or has more to unpack than there is room for.
+        PhotosError: it is damaged or encrypted, or takes more room than there is.
     """
     try:
         status = path.stat()
