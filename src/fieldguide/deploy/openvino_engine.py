@@ -111,7 +111,7 @@ def _by_torchscript(classifier: Classifier, shape: list[int], frontend: Any) -> 
 
 @dataclass(frozen=True)
 class Int8File:
-    """An export in int8 of the same bundle, which was proven to lose no accuracy.
+    """An export in int8 of the same bundle, which was proven to lose less than a point of accuracy.
 
     Attributes:
         file: OpenVINO's IR.
