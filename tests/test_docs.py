@@ -175,7 +175,7 @@ def test_no_document_and_no_code_names_a_registry_or_a_path_of_a_machine():
         parts = path.relative_to(ROOT).parts
         if (
             not path.is_file()
-            or parts[0] in (".git", "runs")
+            or parts[0] in (".git", "build", "runs")
             or ".venv" in parts
             or path.suffix not in (".md", ".py", ".toml", ".txt", ".yaml")
         ):

@@ -68,6 +68,7 @@ def carry_out(job, rank, port):
             "LOCAL_WORLD_SIZE": str(size),
         }
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"}
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     sys.argv = ["fieldguide", *job["arguments"]]
     try:
         if str(rank) in job.get("memory", {}):
@@ -112,6 +113,8 @@ def be_short_of_memory(photos):
 
 def run(job):
     """Forks them, sends the signal when it is time, waits."""
+    from torch.distributed import TCPStore
+
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -121,6 +124,7 @@ def run(job):
         if pid == 0:
             carry_out(job, rank, port)
         pids[pid] = rank
+    store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # outlives rank 0, as torchrun's does
     codes, killed, last = {}, None, time.monotonic() + 120
     name, ranks, file = job.get("kill", (None, (), ""))
     folder, when = job.get("remove", ("", ""))
@@ -140,6 +144,7 @@ def run(job):
             shutil.rmtree(folder)
             folder = ""
         time.sleep(0.005)
+    del store  # its thread would not survive the next fork
     return {"codes": [codes[rank] for rank in sorted(codes)], "seconds": killed and time.monotonic() - killed}
 
 
