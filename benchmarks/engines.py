@@ -21,7 +21,8 @@ from side_by_side import Contestant, Row
 from fieldguide import world
 from fieldguide.deploy.engines import Engine, Plain
 from fieldguide.deploy.serving import OFFERS, relative_difference
-from fieldguide.model.classifier import Architecture, Classifier, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import Classifier, make_classifier
 
 NUM_CLASSES = 100
 COLUMNS = (("ready after, s", "ready_seconds", 1), ("difference", "difference", 4), ("same label", "same_label", 3))

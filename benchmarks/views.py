@@ -17,7 +17,8 @@ from fieldguide.deploy.predictor import load_predictor
 from fieldguide.evaluation.calibration import calibration_summary
 from fieldguide.evaluation.comparison import compare_predictions
 from fieldguide.evaluation.predictions import Predictions
-from fieldguide.model.bundle import read_description, write_preprocessing
+from fieldguide.model.bundle import write_preprocessing
+from fieldguide.model.description import read_description
 from fieldguide.run_folder import RunFolder
 
 VIEWS = {"none": "one view", "horizontal": "two views"}

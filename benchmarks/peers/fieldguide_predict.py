@@ -22,10 +22,13 @@ import torch
 
 from fieldguide.commands import predict as command
 from fieldguide.commands.judging.models import Loaded
+from fieldguide.deploy.names import AUTO, PLAIN
 from fieldguide.deploy.predictor import load_predictor
-from fieldguide.deploy.serving import AUTO, NAMES, PLAIN
-from fieldguide.model.bundle import Description, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.deploy.serving import NAMES
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description
 
 LIBRARIES = ("fieldguide", "timm", "torchvision", "pillow")
 CLASSES = 1000

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.errors import UsageError
-from fieldguide.storage import file_digest, read_json, write_json
+from fieldguide.storage import digest, file_digest, read_json, write_json
 
 FORMAT = 1
 MOST_BYTES = 2**26
@@ -90,6 +90,15 @@ class ExportFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{self.description}: is damaged ({type(error).__name__}: {str(error)[:200]})") from None
         return data
+
+    def demand_made_from(self, said: dict[str, Any], bundle: object, again: str) -> None:
+        """Holds what `read` gave against a bundle's description.
+
+        Raises:
+            UsageError: it was made from another one; `again` is the command that exports.
+        """
+        if said.get("bundles_sha256") != [digest(repr(bundle).encode())]:
+            raise UsageError(f"{self.path}: was made from another bundle than the run has now; export again: {again}")
 
     def demand_whole(self, sha256: dict[str, str]) -> None:
         """Checks files against their checksums.

@@ -117,6 +117,11 @@ class RunFolder:
         return self.path / "int8"
 
     @property
+    def export(self) -> Path:
+        """An export that `predict` may use for a few photos; put there by `export`."""
+        return self.path / "export"
+
+    @property
     def folds(self) -> Path:
         """Of a cross-validation: which fold holds out which photo."""
         return self.path / "folds.csv"

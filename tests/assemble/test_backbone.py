@@ -4,8 +4,9 @@ import pytest
 
 from fieldguide.assemble.backbone import MOST_GMACS_FROM_SCRATCH, MOST_GMACS_WITHOUT_MINUTES, Budget, resolve_backbone
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.backbone import pretrained_on
-from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.model.classifier import count_parameters, make_on_meta
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.load import read_draft
 from fieldguide.recipe.schema import Data, Model, Recipe, Rules

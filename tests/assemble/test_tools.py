@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fieldguide import assemble
 from fieldguide.assemble.tools import make_optimizer_of
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import make_classifier
 from fieldguide.recipe.load import read_recipe
 
 

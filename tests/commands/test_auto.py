@@ -14,8 +14,8 @@ from fieldguide.commands import train as train_command
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.data.split.partition import Row, Split
 from fieldguide.evaluation.intervals import wilson_each
-from fieldguide.model.bundle import read_description
 from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import read_description
 from fieldguide.recipe.load import read_recipe
 from fieldguide.run_folder import RunFolder
 from tests.torture.runner import differences

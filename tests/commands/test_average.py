@@ -7,7 +7,8 @@ import torch
 
 from fieldguide import resume
 from fieldguide.commands.terminal.training_display import TrainingDisplay
-from fieldguide.model.bundle import read_description, read_weights
+from fieldguide.model.bundle import read_weights
+from fieldguide.model.description import read_description
 from tests.commands.by_the_report import train
 from tests.torture.runner import EVERY_STEP, differences
 

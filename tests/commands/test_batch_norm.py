@@ -11,8 +11,9 @@ from fieldguide.assemble import described
 from fieldguide.commands.resume import resume
 from fieldguide.errors import Interrupted
 from fieldguide.model import batch_norm
-from fieldguide.model.bundle import read_description, read_weights
+from fieldguide.model.bundle import read_weights
 from fieldguide.model.classifier import Classifier
+from fieldguide.model.description import read_description
 from fieldguide.training import step as steps
 from tests.commands.by_the_report import train
 

@@ -5,7 +5,8 @@ import torch
 
 from fieldguide.commands.resume import resume
 from fieldguide.errors import Interrupted
-from fieldguide.model.bundle import read_description, read_weights
+from fieldguide.model.bundle import read_weights
+from fieldguide.model.description import read_description
 from fieldguide.training import step as steps
 from fieldguide.training.mixing import Mix
 from tests.commands.by_the_report import train

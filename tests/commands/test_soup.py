@@ -10,7 +10,8 @@ from fieldguide import evaluate, resume
 from fieldguide.assemble import tools
 from fieldguide.commands.terminal.training_display import TrainingDisplay
 from fieldguide.commands.trial.result import soup_sentence
-from fieldguide.model.bundle import read_description, read_weights
+from fieldguide.model.bundle import read_weights
+from fieldguide.model.description import read_description
 from fieldguide.report.chosen import chosen
 from fieldguide.training.state import Scores, Soup
 from tests.commands.by_the_report import train

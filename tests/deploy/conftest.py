@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from fieldguide.data.read.preprocess import Preprocessing
-from fieldguide.model.bundle import Description, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description
 
 PREPROCESSING = Preprocessing(32, 32, "bilinear", (0.5,) * 3, (0.25,) * 3)
 CLASSES = ("ash", "beech", "cedar")

@@ -8,8 +8,9 @@ from torch import nn
 from fieldguide.deploy.engines import FoldedNetwork, InPieces, Plain
 from fieldguide.deploy.serving import NAMES, OFFERS, TOLERANCE, demand_engine, relative_difference
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.batch_norm import FrozenBatchNorm
-from fieldguide.model.classifier import Architecture, Classifier, make_classifier
+from fieldguide.model.classifier import Classifier, make_classifier
 from tests.deploy.made_up import Computes
 from tests.model.own_backbone import OwnBackbone
 

@@ -8,7 +8,8 @@ from fieldguide.deploy.engines import Plain
 from fieldguide.deploy.kept_networks import KeptNetworks, key_of
 from fieldguide.deploy.openvino_engine import Openvino, problem_with_openvino
 from fieldguide.deploy.serving import TOLERANCE, relative_difference
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import make_classifier
 
 CPU = torch.device("cpu")
 

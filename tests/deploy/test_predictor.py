@@ -12,8 +12,10 @@ from fieldguide.deploy.answers import Status
 from fieldguide.deploy.engines import Mirrored
 from fieldguide.deploy.predictor import Predictor, load_predictor
 from fieldguide.errors import PhotosError, UsageError
-from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle, write_temperature
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import load_classifier, write_bundle, write_temperature
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description, read_description
 from tests.deploy.conftest import CLASSES, PREPROCESSING
 from tests.deploy.made_up import Computes
 

@@ -10,7 +10,8 @@ from fieldguide.deploy import serving
 from fieldguide.deploy.choice import Kept, Speed, Speeds, key
 from fieldguide.deploy.engines import Plain
 from fieldguide.deploy.serving import Offer, Serving, relative_difference
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import make_classifier
 from tests.deploy.made_up import Computes
 
 CPU = torch.device("cpu")

@@ -33,8 +33,10 @@ from fieldguide.data.split.partition import Row, Split, read_split, write_split
 from fieldguide.data.table.match import Names
 from fieldguide.errors import FieldguideError, UsageError
 from fieldguide.evaluation.predictions import Predictions, read_predictions, write_predictions
-from fieldguide.model.bundle import Description, load_classifier, read_description, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import load_classifier, write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description, read_description
 from fieldguide.model.foreign import _bound_memory, tensors_of
 from fieldguide.model.weights import LoadedWeights, read_file
 from fieldguide.recipe.load import preset_names, preset_text, read_draft

@@ -115,7 +115,8 @@ def same_answers_as_a_cpu(where: Where) -> str:
     """A network's logits, and its weights after a step, on the device and on the CPU."""
     import contextlib
 
-    from fieldguide.model.classifier import Architecture, make_classifier
+    from fieldguide.model.architecture import Architecture
+    from fieldguide.model.classifier import make_classifier
     from fieldguide.training.optimizer import make_optimizer
     from fieldguide.training.step import StepSettings, train_step
 

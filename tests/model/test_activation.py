@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fieldguide.model.activation import NoMap, activation_maps, why_no_map
-from fieldguide.model.classifier import Architecture, Classifier, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import Classifier, make_classifier
 
 SIZE = 64
 

@@ -8,7 +8,8 @@ from huggingface_hub import constants
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model import pretrained
-from fieldguide.model.classifier import Architecture, demand_image_size, make_classifier, make_on_meta, set_trainable
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import demand_image_size, make_classifier, make_on_meta, set_trainable
 
 
 @pytest.mark.parametrize(

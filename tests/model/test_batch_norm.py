@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.batch_norm import (
     FoldedBatchNorm,
     FrozenBatchNorm,
@@ -13,7 +14,7 @@ from fieldguide.model.batch_norm import (
     set_batch_norm,
     unfold,
 )
-from fieldguide.model.classifier import Architecture, Classifier, make_classifier
+from fieldguide.model.classifier import Classifier, make_classifier
 from fieldguide.training.step import training_mode
 from tests.model.own_backbone import OwnBackbone
 

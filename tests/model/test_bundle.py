@@ -9,16 +9,10 @@ import pytest
 import torch
 
 from fieldguide.errors import UsageError
-from fieldguide.model.bundle import (
-    Description,
-    find_bundle,
-    load_classifier,
-    read_description,
-    write_bundle,
-    write_preprocessing,
-    write_temperature,
-)
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import load_classifier, write_bundle, write_preprocessing, write_temperature
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description, find_bundle, read_description
 from tests.model.test_weights import PREPROCESSING
 
 SMALL = Architecture("resnet10t", "bottleneck", 8, 0.25, 3)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.classifier import (
-    Architecture,
     can_join_stages,
     count_parameters,
     demand_image_size,

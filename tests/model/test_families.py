@@ -11,9 +11,11 @@ import timm
 import torch
 
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.batch_norm import as_built, load_as_built, set_batch_norm
-from fieldguide.model.bundle import Description, load_classifier, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.bundle import load_classifier, write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description
 from fieldguide.training.probe import fit_probe
 
 FAMILIES = {  # timm's module: its smallest member, and a size other than that of its pretraining where it takes one

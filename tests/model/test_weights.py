@@ -10,8 +10,10 @@ from safetensors.torch import save_file
 
 from fieldguide.errors import UsageError
 from fieldguide.model import weights as module
-from fieldguide.model.bundle import Description, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description
 from fieldguide.model.foreign import tensors_of
 from fieldguide.model.weights import load_weights, problem_with_weights, read_file, what_pretrained
 

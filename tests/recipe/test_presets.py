@@ -5,8 +5,9 @@ import re
 import pytest
 
 from fieldguide.assemble import make_plan, resolved
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.backbone import pretrained_on, pretrained_preprocessing
-from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.model.classifier import count_parameters, make_on_meta
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.load import preset_names, preset_text, read_recipe
 from fieldguide.recipe.resolve import resolve

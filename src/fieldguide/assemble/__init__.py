@@ -33,9 +33,10 @@ from fieldguide.data.read.photo_pixels import PhotoPixels, ToJudge
 from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.data.split.partition import Split
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.batch_norm import set_batch_norm
-from fieldguide.model.bundle import Description
-from fieldguide.model.classifier import Architecture, Classifier, count_parameters, make_classifier
+from fieldguide.model.classifier import Classifier, count_parameters, make_classifier
+from fieldguide.model.description import Description
 from fieldguide.model.weights import LoadedWeights, load_weights
 from fieldguide.recipe.lives import PlannedRecipe, ResolvedRecipe, SettledRecipe, SizedRecipe
 from fieldguide.recipe.resolve import settle

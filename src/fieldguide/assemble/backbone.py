@@ -5,7 +5,8 @@ import math
 from dataclasses import dataclass
 
 from fieldguide.errors import UsageError, counted
-from fieldguide.model.classifier import Architecture, count_parameters, make_on_meta
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.classifier import count_parameters, make_on_meta
 from fieldguide.model.pretrained import licence, pretrained_on
 from fieldguide.model.table import KnownBackbone, known_backbones
 from fieldguide.recipe.resolve import HEAD_WIDTH

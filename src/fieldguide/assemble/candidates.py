@@ -7,7 +7,7 @@ from pathlib import Path
 from fieldguide.assemble.backbone import MOST_GMACS_WITHOUT_MINUTES, has_room, is_allowed
 from fieldguide.errors import UsageError, counted
 from fieldguide.model import pretrained
-from fieldguide.model.bundle import find_bundle, read_description
+from fieldguide.model.description import find_bundle, read_description
 from fieldguide.model.matching import SUFFIXES, files_in, names_for
 from fieldguide.model.table import Candidate as Row
 from fieldguide.model.table import KnownBackbone, candidates, known_backbones

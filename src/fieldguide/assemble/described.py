@@ -17,8 +17,8 @@ from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model import pretrained
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.classifier import (
-    Architecture,
     Classifier,
     can_join_stages,
     count_parameters,

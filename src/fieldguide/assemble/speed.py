@@ -12,8 +12,9 @@ from fieldguide.assemble.backbone import FORWARDS_A_STEP
 from fieldguide.assemble.tools import make_optimizer_of, precision_context
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.batch_norm import set_batch_norm
-from fieldguide.model.classifier import Architecture, Classifier, make_classifier, set_trainable
+from fieldguide.model.classifier import Classifier, make_classifier, set_trainable
 from fieldguide.model.table import known_backbones
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.resolve import resolve

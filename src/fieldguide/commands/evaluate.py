@@ -20,7 +20,7 @@ from fieldguide.data.look.scan import Photo, PhotoFolder, natural
 from fieldguide.data.look.source import as_source
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.deploy.answers import sentences_on_values
-from fieldguide.deploy.serving import PLAIN
+from fieldguide.deploy.names import PLAIN
 from fieldguide.errors import PhotosError, UsageError, counted, listing, shown
 from fieldguide.evaluation.metrics import confusion
 from fieldguide.storage import problem_with_output_file, write_json

@@ -26,10 +26,10 @@ from fieldguide.deploy.export.int8 import problem_with_int8
 from fieldguide.deploy.export.members import load_members
 from fieldguide.deploy.export.program import traced
 from fieldguide.deploy.export.web_page import runtime_archive, write_page
-from fieldguide.deploy.serving import PLAIN
+from fieldguide.deploy.names import PLAIN
 from fieldguide.errors import ProofError, UsageError, counted, listing
 from fieldguide.export_folder import ExportFolder
-from fieldguide.model.bundle import WEIGHTS_FILE, find_bundle
+from fieldguide.model.description import WEIGHTS_FILE, find_bundle
 from fieldguide.storage import WRITING, file_digest, problem_with_output_folder, write_text
 
 WEB = "web"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from fieldguide import assemble
 from fieldguide.errors import UsageError, counted
-from fieldguide.model.bundle import Description, write_bundle
+from fieldguide.model.bundle import write_bundle
 from fieldguide.model.classifier import count_parameters, make_classifier
+from fieldguide.model.description import Description
 from fieldguide.model.stranger import fill_whole
 from fieldguide.recipe.lives import PlannedRecipe
 from fieldguide.recipe.load import read_recipe

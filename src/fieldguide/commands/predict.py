@@ -12,20 +12,18 @@ from fieldguide.commands.judging.inputs import Image, Inputs, gather
 from fieldguide.commands.judging.models import Loaded, Runs, identity_of, load_runs
 from fieldguide.commands.judging.predicted import Predicted as Predicted
 from fieldguide.commands.judging.prediction_options import demand_different_rows, demand_options, most_megapixels
-from fieldguide.commands.predict_elsewhere import ShardsAsked, predict_elsewhere
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.outputs import demand_free_outputs
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.data.read.formats import missing_decoders
 from fieldguide.data.read.member import stands_for_photo
 from fieldguide.deploy.answers import Answering, Status, sentences_on_values
-from fieldguide.deploy.origin import AS_TRAINED
+from fieldguide.deploy.names import AS_TRAINED, AUTO
 from fieldguide.deploy.rows import STDOUT, heading, row_of, write_rows
-from fieldguide.deploy.serving import AUTO
 from fieldguide.deploy.sorting import How, problem_with_sorting, sort_into
 from fieldguide.deploy.unfinished import Rest, Unfinished, about_prediction, in_batches, stamp_of
 from fieldguide.errors import UsageError, counted, listing
-from fieldguide.model.bundle import find_bundle, read_description
+from fieldguide.model.description import find_bundle, read_description
 from fieldguide.recipe.overrides import Overrides
 from fieldguide.storage import is_written_through, no_formula
 from fieldguide.world import Device
@@ -98,6 +96,8 @@ def predict(
         given["--sort-into"] = sort_into is not None
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise UsageError(f"{', '.join(wrong)}: not with --on, which writes Parquet; leave it out")
+        from fieldguide.commands.predict_elsewhere import ShardsAsked, predict_elsewhere
+
         which = ShardsAsked(on, Share(cpus_per_actor, gpus_per_actor), top, unsure_below, str(device), engine, flips)
         more: Any = {"allow_broken_rules": allow_broken_rules, "resume": resume, "overrides": overrides}
         return predict_elsewhere(run, images, target, which, Screen(quiet=quiet), **more)
@@ -123,7 +123,7 @@ def predict(
     demand_free_outputs({"-o": None if to_stdout else target}, paths, inputs.lists)
     demand_different_rows(inputs.photos, format)
     may: dict[str, bool] = {"allow_broken_rules": allow_broken_rules, "allow_int8": allow_int8}
-    loaded = load_runs(run, device, engine, draft=True, flips=flips, **may)
+    loaded = load_runs(run, device, engine, draft=True, flips=flips, photos=len(inputs.photos), **may)
     if raised is not None:
         loaded.predictor.raise_bound(raised)
     _demand_fit(loaded, top, unsure_below, screen)

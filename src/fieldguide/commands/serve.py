@@ -17,8 +17,7 @@ from fieldguide.commands.judging.models import Loaded, Runs, load_runs
 from fieldguide.commands.terminal.interrupts import Interrupts
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.deploy.answers import Answering, problem_with_threshold
-from fieldguide.deploy.origin import AS_TRAINED
-from fieldguide.deploy.serving import AUTO
+from fieldguide.deploy.names import AS_TRAINED, AUTO
 from fieldguide.errors import MachineError, UsageError, counted
 from fieldguide.storage import read_text
 from fieldguide.world import Device

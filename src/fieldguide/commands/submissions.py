@@ -16,7 +16,7 @@ from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.data.split.partition import Split
 from fieldguide.deploy.rows import heading, stem, write_rows
 from fieldguide.errors import UsageError, counted
-from fieldguide.model.bundle import find_bundle, read_description
+from fieldguide.model.description import find_bundle, read_description
 from fieldguide.storage import csv_line, read_json, read_text, write_json
 
 KEPT = "kept.json"  # what was made of which weights, and the scores

@@ -6,8 +6,9 @@ from safetensors.torch import save
 
 from fieldguide.errors import UsageError
 from fieldguide.model import hub
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.backbone import problem_with_backbone
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.classifier import make_classifier
 from fieldguide.model.pretrained import config_of, silence_of_hub
 from fieldguide.model.weights import fill_backbone, read_weights_of_file
 from fieldguide.storage import digest

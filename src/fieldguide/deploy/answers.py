@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from fieldguide.deploy.counted import Counted
-from fieldguide.deploy.engines import BATCH_SIZE
+from fieldguide.deploy.names import BATCH_SIZE
 from fieldguide.deploy.photos import Photo, demand_several
 from fieldguide.errors import PhotosError, UsageError, counted, listing
 

@@ -12,7 +12,7 @@ import torch
 
 from fieldguide import world
 from fieldguide.errors import UsageError
-from fieldguide.model.classifier import Architecture
+from fieldguide.model.architecture import Architecture
 from fieldguide.storage import cache_folder, digest, read_json, write_json
 
 KIND = "engines"

@@ -13,12 +13,12 @@ from torch import nn
 
 from fieldguide import world
 from fieldguide.deploy.forked import settle_after_fork
+from fieldguide.deploy.names import BATCH_SIZE
 from fieldguide.errors import UsageError
 from fieldguide.model.batch_norm import set_batch_norm
 from fieldguide.model.classifier import Classifier
 
 Logits = npt.NDArray[np.float32]
-BATCH_SIZE = 64
 SMALLER_BATCHES = (8, 1)
 WORTH_FILLING = 0.8  # of a batch; less is faster in smaller ones, which are up to a quarter slower per photo
 

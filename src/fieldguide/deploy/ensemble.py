@@ -11,7 +11,7 @@ from scipy.special import log_softmax, logsumexp
 
 from fieldguide.deploy.answers import Answer, Answering
 from fieldguide.deploy.counted import Counted
-from fieldguide.deploy.engines import BATCH_SIZE
+from fieldguide.deploy.names import BATCH_SIZE
 from fieldguide.deploy.photos import Photo
 from fieldguide.deploy.predictor import Predictor
 from fieldguide.errors import UsageError, listing

@@ -8,15 +8,15 @@ from fieldguide.data.read.preprocess import Preprocessing
 from fieldguide.deploy.choice import Kept, Speeds, key
 from fieldguide.deploy.engines import Engine, Mirrored, Plain
 from fieldguide.deploy.forked import settle_after_fork
+from fieldguide.deploy.names import AS_TRAINED
 from fieldguide.deploy.openvino_engine import Int8File
 from fieldguide.deploy.serving import Serving, demand_engine
 from fieldguide.errors import UsageError
-from fieldguide.model.bundle import Description, find_bundle, load_classifier
+from fieldguide.model.bundle import load_classifier
 from fieldguide.model.classifier import Classifier, UpToHead
+from fieldguide.model.description import Description, find_bundle
 from fieldguide.world import Device, choose_device
 
-AS_TRAINED = "as-trained"  # mirror images where the bundle asks for them
-FLIPS = (AS_TRAINED, "none")
 ENGINE_BATCH = {"cpu": 32, "cuda": 128, "mps": 32}  # on a CPU, memory for 64 at 224 px goes back to the system
 
 

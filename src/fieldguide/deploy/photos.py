@@ -1,11 +1,11 @@
 """Photos as people have them, as RGB images: paths, bytes, open files, PIL images, arrays and tensors."""
 
+import sys
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, Union, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from fieldguide.data.read.content import MAX_FILE_BYTES
@@ -13,6 +13,9 @@ from fieldguide.data.read.decode import UnreadableError, as_decoded, decode, rea
 from fieldguide.data.read.quiet import OneAtATime
 from fieldguide.data.read.reading import AnyReading
 from fieldguide.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 
 @runtime_checkable
@@ -34,7 +37,7 @@ class Fetched(Protocol):
         """Its file's bytes; several threads may call it. Raises UnreadableError if it is not there."""
 
 
-InMemory = bytes | bytearray | memoryview | Image.Image | npt.NDArray[np.uint8] | torch.Tensor
+InMemory = Union[bytes, bytearray, memoryview, Image.Image, npt.NDArray[np.uint8], "torch.Tensor"]
 Photo = str | Path | Fetched | OpenFile | InMemory
 LAYOUTS = {
     "array": "arrays must be (height, width, 3) RGB, (height, width, 4) RGBA or (height, width) gray, uint8",
@@ -49,10 +52,10 @@ def demand_several(photos: object, call: str) -> None:
     Raises:
         UsageError: it is a single photo.
     """
-    is_batch = isinstance(photos, np.ndarray | torch.Tensor) and photos.ndim == 4
-    if not is_batch and isinstance(
-        photos, str | Path | bytes | bytearray | memoryview | OpenFile | Image.Image | np.ndarray | torch.Tensor
-    ):
+    if (isinstance(photos, np.ndarray) or _is_tensor(photos)) and photos.ndim == 4:
+        return
+    single = str | Path | bytes | bytearray | memoryview | OpenFile | Image.Image | np.ndarray
+    if isinstance(photos, single) or _is_tensor(photos):
         raise UsageError(f"{call} takes a list of photos; put a single one into [ ]")
 
 
@@ -74,7 +77,7 @@ def as_image(photo: object, reading: AnyReading, least_px: int | None) -> Image.
         return _decoded(photo.fetch(), reading, least_px)
     if isinstance(photo, np.ndarray):
         photo = _from_array(photo)
-    elif isinstance(photo, torch.Tensor):
+    elif _is_tensor(photo):
         photo = _from_tensor(photo)
     elif not isinstance(photo, Image.Image) and isinstance(photo, OpenFile):
         return _decoded(_content(photo), reading, least_px)
@@ -115,7 +118,15 @@ def _from_array(array: npt.NDArray[np.uint8]) -> Image.Image:
     return Image.fromarray(array)
 
 
-def _from_tensor(tensor: torch.Tensor) -> Image.Image:
+def _is_tensor(photo: object) -> "TypeGuard[torch.Tensor]":
+    """Whether it is a tensor; without torch, which takes seconds to import, there is none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(photo, torch.Tensor)
+
+
+def _from_tensor(tensor: "torch.Tensor") -> Image.Image:
+    import torch
+
     shape = tuple(tensor.shape)
     _demand(tensor.ndim == 3 and shape[0] == 3, "tensor", shape, tensor.dtype)
     _demand(tensor.dtype == torch.uint8 or tensor.is_floating_point(), "tensor", shape, tensor.dtype)

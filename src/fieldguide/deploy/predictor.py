@@ -14,11 +14,11 @@ from fieldguide.data.read.inputs import in_order
 from fieldguide.data.read.preprocess import Preprocessing, center, normalize, pixels
 from fieldguide.deploy.answers import Answer, Answering, Unreadable, in_rows
 from fieldguide.deploy.counted import Counted, PhotoCounter
-from fieldguide.deploy.engines import BATCH_SIZE, Engine
+from fieldguide.deploy.engines import Engine
+from fieldguide.deploy.names import AS_TRAINED, BATCH_SIZE, FLIPS, PLAIN
 from fieldguide.deploy.openvino_engine import Int8File
-from fieldguide.deploy.origin import AS_TRAINED, FLIPS, Computing, Origin
+from fieldguide.deploy.origin import Computing, Origin
 from fieldguide.deploy.photos import Photo, as_image, demand_several
-from fieldguide.deploy.serving import PLAIN
 from fieldguide.errors import UsageError
 from fieldguide.world import Device
 

@@ -13,12 +13,12 @@ from fieldguide.deploy.choice import Speed, Speeds
 from fieldguide.deploy.compiled import compiled, problem_with_compiling
 from fieldguide.deploy.engines import Engine, Folded, Logits, Mirrored, Plain
 from fieldguide.deploy.forked import is_forked
+from fieldguide.deploy.names import AUTO, INT8, PLAIN
 from fieldguide.deploy.openvino_engine import Int8File, int8, openvino, problem_with_openvino
 from fieldguide.errors import UsageError, counted
 from fieldguide.model.classifier import Classifier
 from fieldguide.world import fastest_precision
 
-AUTO, PLAIN, INT8 = "auto", "plain", "int8"
 TOLERANCE = 0.05  # of the range of a photo's plain logits
 INT8_TOLERANCE = 0.2  # its proof shows its accuracy; this finds a machine that computes it wrongly
 TIMED_CALLS = 2

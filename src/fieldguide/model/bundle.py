@@ -10,42 +10,18 @@ from safetensors.torch import load, save
 
 from fieldguide.errors import UsageError
 from fieldguide.model.classifier import Classifier, make_classifier, make_on_meta
-from fieldguide.model.description import TEMPERATURES, from_dict, is_temperature, to_dict
-from fieldguide.model.description import Description as Description
-from fieldguide.storage import digest, file_digest, read_json, write_bytes, write_json
+from fieldguide.model.description import (
+    DESCRIPTION_FILE,
+    TEMPERATURES,
+    WEIGHTS_FILE,
+    Description,
+    is_temperature,
+    read_description,
+    to_dict,
+)
+from fieldguide.storage import digest, file_digest, write_bytes, write_json
 
-WEIGHTS_FILE = "model.safetensors"
-DESCRIPTION_FILE = "model.json"
 READ_AGAIN = 3  # times, beside a training that goes on
-MOST_DESCRIPTION_BYTES = 2**26  # a million names of classes
-
-
-def find_bundle(path: Path) -> Path:
-    """The bundle's folder, given itself or its run.
-
-    Raises:
-        UsageError: there is none, or it cannot be read.
-    """
-    try:
-        return _found_bundle(path)
-    except OSError as error:  # a name that is too long, a folder that cannot be entered
-        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _found_bundle(path: Path) -> Path:
-    if not path.exists():
-        raise UsageError(f"{path}: no such run or bundle")
-    for folder in (path, path / "bundle"):
-        if (folder / DESCRIPTION_FILE).is_file():
-            return folder
-    if (path / "folds.csv").is_file():
-        raise UsageError(
-            f"{path}: is a cross-validation with one model per fold; pass one of them, such as {path / 'fold-1'}, "
-            "or train without split.folds for a single model"
-        )
-    if (path / "recipe.yaml").is_file():
-        raise UsageError(f"{path}: this run has no model yet (no finished epoch)")
-    raise UsageError(f"{path}: not a run or bundle (no {DESCRIPTION_FILE} in it or in bundle/)")
 
 
 def write_bundle(folder: Path, description: Description, weights: Mapping[str, torch.Tensor]) -> None:
@@ -66,16 +42,6 @@ def write_bundle(folder: Path, description: Description, weights: Mapping[str, t
 
 def _write_description(folder: Path, description: Description) -> None:
     write_json(folder / DESCRIPTION_FILE, to_dict(description))
-
-
-def read_description(folder: Path) -> Description:
-    """Reads what a bundle says of itself.
-
-    Raises:
-        UsageError: missing, damaged, or of another version.
-    """
-    path = folder / DESCRIPTION_FILE
-    return from_dict(read_json(path, MOST_DESCRIPTION_BYTES), path)
 
 
 def write_temperature(folder: Path, temperature: float, fitted_on_n: int, note: str | None) -> None:

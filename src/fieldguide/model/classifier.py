@@ -1,33 +1,17 @@
 """A backbone and a head as one network, and which of its parameters learn."""
 
 import functools
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from fieldguide.errors import UsageError
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.backbone import make_backbone
 from fieldguide.model.features import Backbone
 from fieldguide.model.heads import make_head
 
 LAST_STAGES = {"last_stage": 1, "last_two_stages": 2}
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """What is needed to build a network again; plain data that a bundle stores.
-
-    `image_size_px` matters to a backbone that is built for one size alone; None: that of its pretraining.
-    """
-
-    backbone: str
-    head: str
-    head_width: int | None
-    head_dropout: float
-    num_classes: int
-    features: str = "last"  # what the head takes, one of `FEATURES`
-    image_size_px: int | None = None
 
 
 class Classifier(nn.Module):

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from fieldguide.errors import UsageError
-from fieldguide.model.classifier import Architecture
-from fieldguide.model.heads import FEATURES, HEADS
-from fieldguide.storage import SURROGATE, digest
+from fieldguide.model.architecture import FEATURES, HEADS, Architecture
+from fieldguide.storage import SURROGATE, digest, read_json
 
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+MOST_DESCRIPTION_BYTES = 2**26  # a million names of classes
 FORMAT = 1
 TEMPERATURES = (1e-6, 1e6)  # what a fit can give; beyond, a softmax has no digits left
 MOST_PX = 2_048  # as in a recipe
@@ -46,6 +48,44 @@ class Description:
     calibration: Mapping[str, Any] | None = None
     max_megapixels: float = 200
     licence: str | None = None
+
+
+def find_bundle(path: Path) -> Path:
+    """The bundle's folder, given itself or its run.
+
+    Raises:
+        UsageError: there is none, or it cannot be read.
+    """
+    try:
+        return _found_bundle(path)
+    except OSError as error:  # a name that is too long, a folder that cannot be entered
+        raise UsageError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _found_bundle(path: Path) -> Path:
+    if not path.exists():
+        raise UsageError(f"{path}: no such run or bundle")
+    for folder in (path, path / "bundle"):
+        if (folder / DESCRIPTION_FILE).is_file():
+            return folder
+    if (path / "folds.csv").is_file():
+        raise UsageError(
+            f"{path}: is a cross-validation with one model per fold; pass one of them, such as {path / 'fold-1'}, "
+            "or train without split.folds for a single model"
+        )
+    if (path / "recipe.yaml").is_file():
+        raise UsageError(f"{path}: this run has no model yet (no finished epoch)")
+    raise UsageError(f"{path}: not a run or bundle (no {DESCRIPTION_FILE} in it or in bundle/)")
+
+
+def read_description(folder: Path) -> Description:
+    """Reads what a bundle says of itself.
+
+    Raises:
+        UsageError: missing, damaged, or of another version.
+    """
+    path = folder / DESCRIPTION_FILE
+    return from_dict(read_json(path, MOST_DESCRIPTION_BYTES), path)
 
 
 def to_dict(description: Description) -> dict[str, Any]:

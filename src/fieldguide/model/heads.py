@@ -2,8 +2,7 @@
 
 from torch import nn
 
-HEADS = ("linear", "bottleneck", "mlp")
-FEATURES = ("last", "stages", "stages_max")  # what a head takes; see `Classifier`
+from fieldguide.model.architecture import HEADS
 
 
 def make_head(kind: str, num_features: int, num_classes: int, width: int | None, dropout: float) -> nn.Sequential:

@@ -6,8 +6,9 @@ from pathlib import Path
 import torch
 
 from fieldguide.model import pretrained
+from fieldguide.model.architecture import Architecture
 from fieldguide.model.backbone import problem_with_backbone
-from fieldguide.model.classifier import Architecture, make_on_meta
+from fieldguide.model.classifier import make_on_meta
 from fieldguide.model.table import candidates, known_backbones
 from fieldguide.model.weights import CLASSIFIERS, read_weights_of_file, share_of
 

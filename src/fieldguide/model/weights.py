@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from fieldguide.errors import UsageError
 from fieldguide.model import backbone as backbones
 from fieldguide.model import pretrained
-from fieldguide.model.bundle import find_bundle, fits, read_bundle, read_description
+from fieldguide.model.bundle import fits, read_bundle
 from fieldguide.model.classifier import Classifier
+from fieldguide.model.description import find_bundle, read_description
 from fieldguide.model.foreign import read_foreign
 
 WRAPPERS = ("module.", "backbone.", "model.", "_orig_mod.")

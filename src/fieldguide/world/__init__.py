@@ -1,4 +1,9 @@
-"""The machine: its device, its arithmetic, its description. `processes.py` knows others that train with this one."""
+"""The machine: its device, its arithmetic, its description. `processes.py` knows others that train with this one.
+
+What needs torch imports it when called: a prediction by an export works without it, and torch takes seconds to import.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import importlib.metadata
@@ -14,11 +19,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from fieldguide.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 LIBRARIES = (
     "fieldguide",
@@ -35,7 +41,7 @@ LIBRARIES = (
 )
 LOOP, LOOP_SECONDS = 500_000, 0.07  # additions, and what they took where times for pages were measured
 MOST_SLOWNESS = 8.0
-Device = str | torch.device  # `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or torch's own
+Device = Union[str, "torch.device"]  # `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or torch's own
 NO_MEMORY = (
     *("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory"),
     "status_alloc_failed",  # of cuBLAS and cuDNN
@@ -60,6 +66,8 @@ def choose_device(device: Device) -> torch.device:
     Raises:
         UsageError: no such device here.
     """
+    import torch
+
     name = str(device)
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -80,6 +88,8 @@ def choose_device(device: Device) -> torch.device:
 
 def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether the device has matrix units or instructions for bf16."""
+    import torch
+
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
     if device.type != "cpu":
@@ -99,11 +109,15 @@ def fastest_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
 
 def multiplies_float16(device: torch.device) -> bool:
     """Whether the device has matrix units for fp16: NVIDIA's since Volta."""
+    import torch
+
     return device.type == "cuda" and bool(torch.cuda.get_device_capability(device) >= (7, 0))
 
 
 def wait_for(device: torch.device) -> None:
     """Waits until the device has computed all that was asked of it."""
+    import torch
+
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":
@@ -112,7 +126,11 @@ def wait_for(device: torch.device) -> None:
 
 def why_no_gpu() -> str | None:
     """Why torch sees no NVIDIA GPU although the driver does; None where that is not so."""
-    if torch.cuda.is_available() or not (driver := shutil.which("nvidia-smi")):
+    if not (driver := shutil.which("nvidia-smi")):
+        return None
+    import torch
+
+    if torch.cuda.is_available():
         return None
     try:
         done = subprocess.run([driver, "-L"], capture_output=True, text=True, timeout=20)
@@ -125,6 +143,8 @@ def why_no_gpu() -> str | None:
 
 
 def _why_torch_sees_none() -> str:
+    import torch
+
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built for the CPU alone; install a build with CUDA (pytorch.org says how)"
     if "CUDA_VISIBLE_DEVICES" in os.environ:
@@ -170,6 +190,8 @@ def hush_compiler() -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device or the machine has no memory left; torch often says it in words alone."""
+    import torch
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()
@@ -178,6 +200,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def available_bytes(device: torch.device) -> int | None:
     """Memory that this process can take on the device now; None where the system does not tell."""
+    import torch
+
     if device.type == "cuda":  # what torch keeps for later is taken by nobody else
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
@@ -233,6 +257,8 @@ def _quota(group: Path) -> float | None:
 @contextlib.contextmanager
 def random_state_kept() -> Iterator[None]:
     """Leaves torch's random state on exit as it was; making a network draws weights that are then replaced."""
+    import torch
+
     with torch.random.fork_rng():
         yield
 
@@ -240,6 +266,8 @@ def random_state_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def repeatable(seed: int) -> Iterator[None]:
     """Draws torch's random numbers from `seed` inside, and leaves the caller's as they were."""
+    import torch
+
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
@@ -252,6 +280,8 @@ def repeatable(seed: int) -> Iterator[None]:
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """What numbers and times depend on, as plain data."""
+    import torch
+
     processes = os.environ.get("WORLD_SIZE", "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
     return {
         **({} if processes == "1" else {"processes": int(processes)}),

@@ -23,7 +23,7 @@ from fieldguide.deploy.export.program import traced
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.errors import ProofError, UsageError
 from fieldguide.evaluation.predictions import Predictions
-from fieldguide.model.bundle import find_bundle, read_description
+from fieldguide.model.description import find_bundle, read_description
 from fieldguide.run_folder import RunFolder
 from tests.deploy.export.test_graph import PHOTOS, bundle_at
 

@@ -16,8 +16,10 @@ from fieldguide.commands.trial.keep import LABEL_ERRORS_HEADER, keep_for_report,
 from fieldguide.data.split.partition import Row, Split
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.evaluation.predictions import Predictions
-from fieldguide.model.bundle import Description, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description
 from fieldguide.run_folder import RunFolder
 
 CLASSES = ("ant", "bee", "crab")

@@ -12,8 +12,10 @@ from fieldguide.deploy.export.graph import Graph
 from fieldguide.deploy.export.members import load_members
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.errors import UsageError
-from fieldguide.model.bundle import Description, write_bundle
-from fieldguide.model.classifier import Architecture, make_classifier
+from fieldguide.model.architecture import Architecture
+from fieldguide.model.bundle import write_bundle
+from fieldguide.model.classifier import make_classifier
+from fieldguide.model.description import Description
 
 CLASSES = ("ash", "beech", "cedar")
 PLAIN = Preprocessing(32, 36, "bicubic", (0.5, 0.4, 0.3), (0.25, 0.2, 0.15))

@@ -1,13 +1,12 @@
 """The export in int8 that a run holds, for `predict` to use."""
 
 from fieldguide.deploy.export.runtime import PIXELS
+from fieldguide.deploy.names import INT8
 from fieldguide.deploy.openvino_engine import Int8File
-from fieldguide.deploy.serving import INT8
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
-from fieldguide.model.bundle import Description
+from fieldguide.model.description import Description
 from fieldguide.run_folder import RunFolder
-from fieldguide.storage import digest
 
 AGAIN = "fieldguide export RUN -o RUN/int8 --format openvino --int8"
 
@@ -32,8 +31,7 @@ def _file_of(folder: ExportFolder, bundle: Description) -> Int8File:
     made = next((each for each in said["variants"] if each["name"] == INT8), None)
     if made is None or said["runtime"] != "openvino" or said.get("takes") != "photo":
         raise UsageError(f"{folder.path}: has no int8 for OpenVINO that takes whole photos; export again: {AGAIN}")
-    if said.get("bundles_sha256") != [digest(repr(bundle).encode())]:
-        raise UsageError(f"{folder.path}: was made from another bundle than the run has now; export again: {AGAIN}")
+    folder.demand_made_from(said, bundle, AGAIN)
     folder.demand_whole(made["sha256"])
     try:
         own, temperature = said["preprocessing"][0], float(said["temperatures"][0])

@@ -1,26 +1,28 @@
-"""One run, or several as an ensemble, from paths to a predictor that keeps the runs' rules."""
+"""One run, or several as an ensemble, from paths to a predictor that keeps the runs' rules.
+
+A run needs torch, and an export does not; torch takes seconds to import, so it waits until a run is loaded.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fieldguide.commands.judging.held import AGAIN, int8_of
+from fieldguide.commands.judging.prompt import FEW, export_of
 from fieldguide.commands.judging.seen_before import Before, read_before
 from fieldguide.data.split.partition import Split, read_split
 from fieldguide.deploy.answers import Answering
-from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
-from fieldguide.deploy.origin import AS_TRAINED
-from fieldguide.deploy.predictor import Predictor, load_predictor
-from fieldguide.deploy.serving import AUTO, INT8, PLAIN
+from fieldguide.deploy.names import AS_TRAINED, AUTO, INT8, PLAIN
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
-from fieldguide.model.bundle import DESCRIPTION_FILE, Description, find_bundle, read_description
-from fieldguide.model.classifier import count_parameters, make_on_meta
+from fieldguide.model.description import DESCRIPTION_FILE, Description, find_bundle, read_description
 from fieldguide.recipe.load import read_recipe
 from fieldguide.recipe.rules import Member, verdict_on_ensemble
 from fieldguide.run_folder import RunFolder
 from fieldguide.world import Device
+
+if TYPE_CHECKING:
+    from fieldguide.deploy.predictor import Predictor
 
 Runs = str | Path | Sequence[str | Path]
 ALLOW = "--allow-broken-rules"
@@ -67,11 +69,13 @@ def load_runs(
     allow_broken_rules: bool = False,
     flips: str = AS_TRAINED,
     allow_int8: bool = False,
+    photos: int | None = None,
 ) -> Loaded:
     """Loads a run or a bundle, or several as an ensemble, which may break a run's rule if that is allowed.
 
     A run that holds a proven export in int8 has the engine `int8`, which `auto` may choose. With `allow_int8`, an
-    export predicts by its file in int8.
+    export predicts by its file in int8. `photos` is how many will come (None: unknown): `auto` computes a few of them
+    by the export that a run holds, without torch.
 
     Raises UsageError as `load_predictor`; for several also for a repeated run, different classes, or a broken rule.
     """
@@ -86,8 +90,16 @@ def load_runs(
     if len(paths) == 1:
         if allow_broken_rules:
             raise UsageError(f"{ALLOW}: is only for several runs; leave it out")
+        made, remark = None, ""
+        is_plain = engine == AUTO and flips == AS_TRAINED and not allow_int8 and str(device) in ("auto", "cpu")
+        if is_plain and photos is not None and photos <= FEW:
+            made, remark = export_of(run_of(paths[0]), read_description(find_bundle(paths[0])))
+        if made is not None:
+            return Loaded(made, paths, None)
         predictor, remarks = _load_one(paths[0], device, engine, flips, draft=draft, allow_int8=allow_int8)
-        return Loaded(predictor, paths, None, remarks)
+        return Loaded(predictor, paths, None, (remark, *remarks) if remark else remarks)
+    from fieldguide.deploy.ensemble import Ensemble, demand_same_classes
+
     names = [str(path) for path in paths]
     folders = [find_bundle(path) for path in paths]
     _demand_different(folders, names)
@@ -105,8 +117,11 @@ def load_runs(
 
 def _load_one(
     path: Path, device: Device, engine: str, flips: str, *, draft: bool, allow_int8: bool
-) -> tuple[Predictor, tuple[str, ...]]:
+) -> tuple["Predictor", tuple[str, ...]]:
     """A run with its engine int8, if it holds one that was proven; and remarks."""
+    from fieldguide.commands.judging.held import AGAIN, int8_of
+    from fieldguide.deploy.predictor import load_predictor
+
     file, remark = None, ""
     if engine in (AUTO, INT8) or allow_int8:
         file, remark = int8_of(run_of(path), read_description(find_bundle(path)))
@@ -136,7 +151,7 @@ def _load_export(
         problems.append(f"{ALLOW}: is only for several runs; leave it out")
     if problems:
         raise UsageError(*problems)
-    from fieldguide.deploy.export.exported import load_exported  # which a training never needs
+    from fieldguide.deploy.export.exported import load_exported
 
     return Loaded(load_exported(paths[0], allow_int8=allow_int8), tuple(paths), None)
 
@@ -227,6 +242,8 @@ def _demand_different(folders: Sequence[Path], names: Sequence[str]) -> None:
 
 
 def _member(name: str, run: RunFolder | None, description: Description) -> Member:
+    from fieldguide.model.classifier import count_parameters, make_on_meta
+
     split = split_of(run.path) if run else None
     before = read_before(run) if run else Before(unknown=(name,))
     rows = split.rows if split else ()

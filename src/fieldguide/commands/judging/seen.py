@@ -9,7 +9,7 @@ from fieldguide.commands.judging.models import run_of, split_of
 from fieldguide.commands.judging.seen_before import Before, read_before, write_before
 from fieldguide.data.look.findings import Remark, Topic
 from fieldguide.errors import PhotosError, counted, listing
-from fieldguide.model.bundle import DESCRIPTION_FILE
+from fieldguide.model.description import DESCRIPTION_FILE
 from fieldguide.run_folder import RunFolder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
-from fieldguide.model.bundle import DESCRIPTION_FILE, WEIGHTS_FILE
+from fieldguide.model.description import DESCRIPTION_FILE, WEIGHTS_FILE
 from fieldguide.run_folder import RunFolder
 
 Output = str | Path | None

@@ -22,8 +22,9 @@ from fieldguide.data.read.preprocess import resized_side
 from fieldguide.data.split.partition import Row
 from fieldguide.deploy.predictor import load_predictor
 from fieldguide.errors import UsageError
-from fieldguide.model.bundle import read_description, write_preprocessing
+from fieldguide.model.bundle import write_preprocessing
 from fieldguide.model.classifier import demand_image_size, make_on_meta
+from fieldguide.model.description import read_description
 from fieldguide.recipe.contradictions import MOST_RESIZED_PX
 from fieldguide.recipe.lives import PlannedRecipe, SizedRecipe
 from fieldguide.run_folder import RunFolder

@@ -13,8 +13,9 @@ from fieldguide.commands.trial.live import WAITED, Trial, assembled
 from fieldguide.commands.trial.prepare import Prepared
 from fieldguide.commands.trial.request import Request
 from fieldguide.errors import UsageError, counted
-from fieldguide.model.bundle import read_description, read_weights, write_bundle
+from fieldguide.model.bundle import read_weights, write_bundle
 from fieldguide.model.classifier import make_on_meta
+from fieldguide.model.description import read_description
 from fieldguide.model.weights import LoadedWeights
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.report.write import report as write_report

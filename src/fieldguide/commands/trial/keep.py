@@ -19,8 +19,9 @@ from fieldguide.evaluation.calibration import fit_temperature
 from fieldguide.evaluation.label_errors import suspects
 from fieldguide.evaluation.predictions import Predictions
 from fieldguide.model.activation import NoMap, activation_maps, why_no_map
-from fieldguide.model.bundle import find_bundle, load_classifier
+from fieldguide.model.bundle import load_classifier
 from fieldguide.model.classifier import Classifier
+from fieldguide.model.description import find_bundle
 from fieldguide.report.choice import choose
 from fieldguide.report.figures import overlay
 from fieldguide.run_folder import RunFolder

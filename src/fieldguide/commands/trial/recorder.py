@@ -1,6 +1,7 @@
 """Writes each epoch and each better model into the run as soon as it is there."""
 
-from fieldguide.model.bundle import Description, write_bundle
+from fieldguide.model.bundle import write_bundle
+from fieldguide.model.description import Description
 from fieldguide.run_folder import RunFolder
 from fieldguide.training.observers import Callback
 from fieldguide.training.state import Epoch, State

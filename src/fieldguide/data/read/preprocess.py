@@ -3,14 +3,16 @@
 import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 
 from fieldguide.data.read.reading import Reading
 from fieldguide.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 MOST_RESIZED_PIXELS = 32_000_000
@@ -117,20 +119,24 @@ def center_box(width: int, height: int, preprocessing: Preprocessing) -> tuple[f
     return left * across, top * down, crop * across, crop * down
 
 
-def pixels(image: Image.Image) -> torch.Tensor:
+def pixels(image: Image.Image) -> "torch.Tensor":
     """An RGB photo as (3, height, width) uint8."""
+    import torch  # which an export does without
+
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def normalize(images: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+def normalize(images: "torch.Tensor", preprocessing: Preprocessing) -> "torch.Tensor":
     """(batch, 3, height, width) uint8 to float32: `(value / 255 - mean) / std`, on the images' device."""
     mean, std = _constants(preprocessing, images.device)
     return images.float().div_(255).sub_(mean).div_(std)
 
 
 @functools.lru_cache(maxsize=16)
-def _constants(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _constants(preprocessing: Preprocessing, device: "torch.device") -> "tuple[torch.Tensor, torch.Tensor]":
     """Made once, since a GPU waits when they are copied to it."""
+    import torch
+
     mean, std = (torch.tensor(values, device=device) for values in (preprocessing.mean, preprocessing.std))
     return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from fieldguide.data.read.decode import UnreadableError
 from fieldguide.data.read.prefetch import prefetched
 from fieldguide.data.read.preprocess import Preprocessing, center
+from fieldguide.data.read.reading import Reading
 from fieldguide.deploy.answers import Answer, Answering
 from fieldguide.deploy.counted import Counted, PhotoCounter
-from fieldguide.deploy.engines import BATCH_SIZE
 from fieldguide.deploy.export.formats import demand_format
-from fieldguide.deploy.export.members import reading_of
 from fieldguide.deploy.export.runtime import Runtime
+from fieldguide.deploy.names import BATCH_SIZE
 from fieldguide.deploy.photos import as_image
 from fieldguide.errors import UsageError
 from fieldguide.export_folder import ExportFolder
@@ -47,7 +47,7 @@ class Exported(Answering):
         try:
             self.classes = tuple(map(str, about["classes"]))
             self.is_calibrated, self.max_megapixels = bool(about["is_calibrated"]), float(about["max_megapixels"])
-            self._reading = reading_of(about)
+            self._reading = _reading_of(about)
             self._takes_photos = about["takes"] == "photo"
             self._preprocessing = Preprocessing.from_dict(about["preprocessing"][0])
         except (KeyError, IndexError, TypeError) as error:
@@ -143,6 +143,17 @@ class Exported(Answering):
         probabilities = self.compute(np.stack(pixels)).astype(np.float64)
         # a probability that a float rounds to 0 has no logarithm; NaN stays NaN, and its readers say so
         return np.log(np.maximum(probabilities, LEAST)).astype(np.float32)
+
+
+def _reading_of(about: dict[str, Any]) -> Reading:
+    """How photos are decoded for an export; its graph makes them square where they should be.
+
+    Raises:
+        UsageError: the metadata is damaged.
+    """
+    reading = Preprocessing.from_dict(about["preprocessing"][0]).reading
+    inside = about["takes"] == "photo"
+    return replace(reading, max_megapixels=float(about["max_megapixels"]), fit="crop" if inside else reading.fit)
 
 
 def _of_one_size(loaded: Iterable[Loaded]) -> Iterator[list[Loaded]]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fieldguide.deploy.export.int8 import Calibration
 from fieldguide.deploy.export.onnx_file import OnnxRuntime, quantize_onnx, write_onnx
 from fieldguide.deploy.export.openvino_file import OpenvinoRuntime, quantize_openvino, write_openvino
-from fieldguide.deploy.export.program import TorchRuntime, write_program
 from fieldguide.deploy.export.runtime import Runtime, problem_without
+from fieldguide.deploy.export.torch_file import TorchRuntime, write_program
 from fieldguide.errors import UsageError
 
 if TYPE_CHECKING:

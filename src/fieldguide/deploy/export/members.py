@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.data.read.preprocess import Preprocessing
-from fieldguide.data.read.reading import Reading
 from fieldguide.deploy.export.graph import Input, Member
 from fieldguide.errors import UsageError
-from fieldguide.model.bundle import Description, find_bundle, load_classifier
+from fieldguide.model.bundle import load_classifier
+from fieldguide.model.description import Description, find_bundle
 from fieldguide.storage import digest
 
 
@@ -81,14 +81,3 @@ def _about(members: Sequence[Member], descriptions: Sequence[Description], takes
 def _shape(members: Sequence[Member], takes: Input) -> list[str | int]:
     side = members[0].preprocessing.image_size_px
     return ["batch", "height", "width", 3] if takes == "photo" else ["batch", side, side, 3]
-
-
-def reading_of(about: dict[str, Any]) -> Reading:
-    """How photos are decoded for an export; its graph makes them square where they should be.
-
-    Raises:
-        UsageError: the metadata is damaged.
-    """
-    reading = Preprocessing.from_dict(about["preprocessing"][0]).reading
-    inside = about["takes"] == "photo"
-    return replace(reading, max_megapixels=float(about["max_megapixels"]), fit="crop" if inside else reading.fit)

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any, final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from fieldguide.deploy.export.int8 import Calibration, quantized
-from fieldguide.deploy.export.program import quiet
-from fieldguide.deploy.export.runtime import INPUT, KEY, OUTPUT, PIXELS, Runtime, as_text, from_text
+from fieldguide.deploy.export.runtime import INPUT, KEY, OUTPUT, PIXELS, Runtime, as_text, from_text, quiet
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -24,6 +22,8 @@ SCOPES = "pkg.torch.onnx.name_scopes"  # of a node: the modules that it was in
 
 def write_onnx(program: "ExportedProgram", path: Path, about: Mapping[str, Any]) -> None:
     """Writes one file that holds everything, and has ONNX's checker look at it."""
+    import torch
+
     loud = logging.getLogger("torch.onnx"), logging.getLogger("onnxscript")
     levels = [logger.level for logger in loud]
     for logger in loud:

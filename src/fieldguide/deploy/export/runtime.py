@@ -1,9 +1,11 @@
 """A model's file in its own runtime: what is asked of one."""
 
 import abc
+import contextlib
 import importlib.util
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,14 @@ class Runtime(abc.ABC):
     @abc.abstractmethod
     def compute(self, photos: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(batch, height, width, 3) uint8 RGB to (batch, num_classes) probabilities."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of a converter about its own parts; what it does is held against the trained model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def as_text(about: Mapping[str, Any]) -> str:
