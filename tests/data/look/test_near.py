@@ -201,3 +201,5 @@ def test_where_it_is_late_the_pairs_found_so_far_are_kept(tmp_path, monkeypatch)
     found = near_pairs(made, [300 / 220] * 6, is_late=lambda: next(asked))
     assert [(pair.first, pair.second) for pair in found] == [(0, 1), (2, 3)]
     assert len(near_pairs(made, [300 / 220] * 6)) == 3
+    some = [None, *made[1:]]  # without a print, nothing is known of it
+    assert [(pair.first, pair.second) for pair in near_pairs(some, [300 / 220] * 6)] == [(2, 3), (4, 5)]

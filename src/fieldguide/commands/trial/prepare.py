@@ -162,9 +162,9 @@ def prepare(
     _demand_before_photos(recipe, beside or {}, folder)
     seen = seen_by_weights([recipe.model.weights, *weights])
     contents = _room_for_contents(recipe)
-    in_time = InTime(screen, seconds_left)
+    in_time = InTime(screen, seconds_left, needs_near_duplicates=recipe.data.leaks == "drop")
     reading = assemble.reading_of(recipe.data)
-    facts, checked = look_over(folder, reading, in_time.counting, contents, in_time.is_late)
+    facts, checked = look_over(folder, reading, in_time.counting, contents, in_time.is_late, in_time.hurries)
     hash_of = {entry.photo.file: entry.content_hash for entry in facts}
     measured = measure(facts)
     chosen = decide(recipe.data.value_range, measured)

@@ -58,11 +58,11 @@ def find_duplicates(
     """
     by_content: dict[str, list[Facts]] = defaultdict(list)
     for entry in facts:
-        if entry.print is not None:
+        if not entry.reason:
             by_content[entry.content_hash].append(entry)
     contents = list(by_content.values())
     photos = [tuple(entry.photo for entry in content) for content in contents]
-    prints = [content[0].print for content in contents if content[0].print is not None]
+    prints = [content[0].print for content in contents]
     aspects = [content[0].width / content[0].height for content in contents]
     pairs = near_pairs(prints, aspects, advance, [{photo.part for photo in same} for same in photos], is_late)
     kept, large = groups_of(pairs, [same[0].class_name for same in photos])

@@ -71,13 +71,15 @@ def look_over(
     progress: Progress = silent,
     contents: Contents | None = None,
     is_late: Callable[[], bool] = lambda: False,
+    hurries: Callable[[], bool] = lambda: False,
 ) -> tuple[list[Facts], CheckReport]:
     """Looks at each photo once and collects the findings, as `train` does first; `contents` keeps what it read.
 
-    Where `is_late`, asked while photos are compared, near duplicates are only those found so far.
+    Where `is_late`, asked while photos are compared, near duplicates are only those found so far. Photos that are
+    looked at while it `hurries` are not compared.
     """
     with progress("looking at photos", len(folder.photos)) as advance:
-        facts = look_at(folder.photos, reading, advance, contents)
+        facts = look_at(folder.photos, reading, advance, contents, hurries)
     with progress("comparing photos, %", PERCENT) as advance:
         return facts, _report(folder, check_photos(folder, facts, _in_percent(advance), is_late))
 

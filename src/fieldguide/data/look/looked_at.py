@@ -45,15 +45,20 @@ class PrintFile:
 
 
 def look_at(
-    photos: Sequence[Photo], reading: AnyReading, advance: Callable[[int], None], contents: Contents | None = None
+    photos: Sequence[Photo],
+    reading: AnyReading,
+    advance: Callable[[int], None],
+    contents: Contents | None = None,
+    hurries: Callable[[], bool] = lambda: False,
 ) -> list[Facts]:
     """Reads, checksums and decodes every photo once, but no pixels of a larger one; in order, on all cores.
 
-    `contents` keeps photos of training and validation for those who decode them next.
+    `contents` keeps photos of training and validation for those who decode them next. While it `hurries`, photos get no
+    prints.
     """
 
     def facts_at(photo: Photo) -> Facts:
-        return facts_of(photo, reading, contents if photo.part != "test" else None)
+        return facts_of(photo, reading, contents if photo.part != "test" else None, prints=not hurries())
 
     found, prints = [], PrintFile(len(photos))
     for place, facts in enumerate(prefetched(photos, facts_at)):

@@ -8,7 +8,7 @@ A mirrored, turned or recoloured copy is not a near duplicate here.
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from fieldguide.data.read.prefetch import prefetched
 
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Prints = Mapping[int, Print]  # by place
 MAX_HASH_BITS = 18  # 500 photos cut by up to 3 % a side differed from their originals by 16 bits at most
 MAX_LOG_ASPECT = 0.09  # 6 % off one axis, and the rounding of a small photo
 SQUARE_LOG_ASPECT = 0.01  # a square photo may be one of any shape, squeezed for a network
@@ -54,13 +55,13 @@ class NearPair:
 
 
 def near_pairs(
-    prints: Sequence[Print],
+    prints: Sequence[Print | None],
     aspects: Sequence[float],
     advance: Callable[[float], None] = lambda _: None,
     parts: Sequence[Collection[str]] | None = None,
     is_late: Callable[[], bool] = lambda: False,
 ) -> list[NearPair]:
-    """Finds near duplicates among prints of upright photos; flat ones (nothing to compare) are left out.
+    """Finds near duplicates among prints of upright photos; flat ones and None (nothing to compare) are left out.
 
     Where `is_late`, asked now and then, it ends with those it has found.
 
@@ -68,7 +69,8 @@ def near_pairs(
     A photo is compared with its best candidates of every part, so that thousands of look-alikes of its own part hide
     none of another.
     """
-    places = np.array([i for i, made in enumerate(prints) if not made.is_flat], np.int64)
+    compared = {place: made for place, made in enumerate(prints) if made is not None and not made.is_flat}
+    places = np.array(list(compared), np.int64)
     if len(places) < 2:
         advance(1)
         return []
@@ -76,7 +78,7 @@ def near_pairs(
     if parts is not None:
         of_part = np.array([[name in of_photo for of_photo in parts] for name in sorted(set().union(*parts))])
     own = np.array(aspects)[places]
-    first, second = _candidates([prints[i] for i in places], own, of_part[:, places], is_late)
+    first, second = _candidates(list(compared.values()), own, of_part[:, places], is_late)
     advance(0.2 if len(first) else 1)
     batches = [
         (places[first[start : start + PAIRS_AT_ONCE]], places[second[start : start + PAIRS_AT_ONCE]])
@@ -85,7 +87,7 @@ def near_pairs(
     found: list[NearPair] = []
     # One BLAS thread in each of ours: with more, they wait for one another, ten times as long as they work.
     with threadpool_limits(1):
-        for done, pairs in enumerate(prefetched(batches, lambda batch: _confirmed(prints, *batch)), start=1):
+        for done, pairs in enumerate(prefetched(batches, lambda batch: _confirmed(compared, *batch)), start=1):
             found += pairs
             advance(0.8 / len(batches))
             if done < len(batches) and is_late():
@@ -204,7 +206,7 @@ def _best(others: Indices, alike: Array) -> Indices:
     return others[np.argsort(-alike, kind="stable")[:MOST_CANDIDATES]]
 
 
-def _confirmed(prints: Sequence[Print], first: Indices, second: Indices) -> list[NearPair]:
+def _confirmed(prints: Prints, first: Indices, second: Indices) -> list[NearPair]:
     """The pairs of a batch whose pixels agree: at a third of the size first, then placed at a half, then in full."""
     a, b = _grays(prints, first), _grays(prints, second)
     small_a, small_b = _means(a, COLOUR_SIDE_PX), _means(b, COLOUR_SIDE_PX)
@@ -238,7 +240,7 @@ def _is_same(found: Agreement) -> npt.NDArray[np.bool_]:
     return (found.detail >= MIN_DETAIL) & (found.difference <= MAX_GRAY_DIFFERENCE)
 
 
-def _same_colours(prints: Sequence[Print], first: Indices, second: Indices, placement: Array) -> npt.NDArray[np.bool_]:
+def _same_colours(prints: Prints, first: Indices, second: Indices, placement: Array) -> npt.NDArray[np.bool_]:
     """Whether no field of the photos differs in colour: the same motorbike in red is another photo."""
     if not len(first):
         return np.zeros(0, np.bool_)
@@ -252,7 +254,7 @@ def _same_colours(prints: Sequence[Print], first: Indices, second: Indices, plac
     return worst_block(np.sqrt(squares)) <= MAX_COLOUR_DIFFERENCE
 
 
-def _grays(prints: Sequence[Print], places: Indices) -> Array:
+def _grays(prints: Prints, places: Indices) -> Array:
     return np.stack([prints[i].gray for i in places]).astype(np.float32)
 
 
