@@ -48,8 +48,9 @@ def test_more_time_gives_more_epochs_up_to_the_most():
 
 
 def test_before_few_epochs_or_none_a_probe_sees_further_views_of_each_photo_as_far_as_they_fit():
-    counts = {seconds: planned(seconds).views for seconds in (25, 50, 75, 150, 1_000)}
-    assert counts == {25: 1, 50: 2, 75: MOST_VIEWS, 150: MOST_VIEWS, 1_000: 1}
+    counts = {seconds: planned(seconds).views for seconds in (10, 25, 50, 75, 150, 1_000)}
+    assert counts == {10: 1, 25: MOST_VIEWS, 50: MOST_VIEWS, 75: MOST_VIEWS, 150: MOST_VIEWS, 1_000: 1}
+    assert not planned(50).epochs, "time decides after each view"
     assert planned(150).epochs == 3 and planned(150).is_gentle and not planned(1_000).is_gentle
     assert plan_epochs(COSTS, TASK, None, lambda: None).views == 1
     assert planned(100, replace(TASK, can_probe=False)).views == 1

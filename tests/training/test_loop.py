@@ -277,11 +277,12 @@ def test_a_saved_step_of_another_training_is_refused_and_no_training_ends_with_i
 
 
 def probing(*answers, seen=None):
-    """Tools whose probe goes through three batches of four photos."""
+    """Tools whose probe goes through three batches of four photos, in each view."""
 
     def probe(model, stage, epoch, goes):
-        for done in (1, 2, 3):
-            answer = goes(4, done < 3)
+        batches = 3 * (stage.views or 1)
+        for done in range(1, batches + 1):
+            answer = goes(4, done < batches)
             if seen is not None:
                 seen.append(answer)
             if answer == "stop":
@@ -330,6 +331,27 @@ def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(m
     monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
     state = train(model, plan, made, Observers([diary]), lambda: None)
     assert seen == ["on"] * 3 and state.ended[-1].reason is Reason.SOLVED and not state.out_of_time
+
+
+@pytest.mark.parametrize(
+    ("seconds", "solving", "batches"),
+    [(9.5, 0.0, 9), (8.5, 0.0, 6), (5.5, 0.0, 3), (9.5, 0.5, 6), (12.5, 0.5, 9), (2.5, 0.0, 3)],  # 3 s a view
+)
+def test_a_probe_begins_a_view_only_where_it_fits_and_does_the_same_again(monkeypatch, seconds, solving, batches):
+    views = PROBE_FIRST.phases[0].model_copy(update={"views": 3})
+    pace = Pace(probe_seconds=3.0, epoch_seconds=1.0, most_epochs=30, solving_seconds=solving)
+    plan = dataclasses.replace(PROBE_FIRST, phases=(views,), max_seconds=seconds, pace=pace)
+    model, seen, clock = network(), [], Clock(monkeypatch)
+    diary = Diary(model)
+    monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
+    state = train(model, plan, probing(seen=seen), Observers([diary]), lambda: None)
+    assert len(seen) == batches
+    [ended] = state.ended
+    if seconds > 3:
+        assert ended.reason is Reason.SOLVED and not state.out_of_time
+    again, seen_again = dataclasses.replace(plan, phases=(ended.stage,), max_seconds=None, pace=None), []
+    train(network(), again, probing(seen=seen_again), Observers([Diary(model)]), lambda: None)
+    assert seen_again == seen
 
 
 def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():

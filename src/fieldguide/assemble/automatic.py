@@ -33,6 +33,7 @@ from fieldguide.training.budget import (
     has_no_time_for_steps,
     judgings_to_choose,
     plan_epochs,
+    solving_seconds,
 )
 from fieldguide.training.plan import Pace
 from fieldguide.world import slowness
@@ -106,7 +107,7 @@ class Planner:
         most = MOST_EPOCHS if self.task.is_pretrained else MOST_EPOCHS_FROM_SCRATCH
         if recipe.training.max_epochs is not None:
             most = min(most, planned.epochs)
-        return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most)
+        return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most, solving_seconds(self.task))
 
     def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int]:
         """The plan, and how many photos choose the epoch."""
@@ -124,7 +125,7 @@ class Planner:
 
     def _outlook(self, forward: float, outlook: Outlook, *, steps: bool) -> tuple[float | None, Task]:
         """Seconds for training, and the task with the validation photos of each epoch."""
-        seconds, judging = outlook.seconds(), self._judging(self.recipe, forward)
+        seconds, judging = outlook.seconds(), self._judging(self.recipe, forward, steps=steps)
         part = self.recipe.training.validation_photos or judging.choosing(seconds, self.task.num_classes, steps=steps)
         task = replace(self.task, validation_images=min(part, judging.images))
         left = None if seconds is None else seconds - judging.reserve(seconds, task.validation_images)
@@ -134,18 +135,20 @@ class Planner:
         """How long the epochs of this plan may take together; None: as long as they need."""
         if (seconds := outlook.seconds()) is None:
             return None
-        judging = self._judging(recipe, self.speed.forward(recipe.data.image_size_px))
+        steps = any(phase.method == "gradient" for phase in recipe.training.phases)
+        judging = self._judging(recipe, self.speed.forward(recipe.data.image_size_px), steps=steps)
         choosing = min(recipe.training.validation_photos or judging.images, judging.images)
         return max(0.0, seconds - judging.reserve(seconds, choosing))
 
-    def _judging(self, recipe: ResolvedRecipe, forward: float) -> Judging:
-        data = recipe.data
+    def _judging(self, recipe: ResolvedRecipe, forward: float, *, steps: bool) -> Judging:
+        """Without `steps` there are no means to be tried."""
+        data, means = recipe.data, 2 if recipe.training.soup == "probe" else recipe.training.soup_candidates or 0
         chooses_size, chooses_crop = data.test_size_px == AUTO, data.test_crop_share == AUTO
         return Judging(
             self.task.validation_images,
             forward,
             (SLOWER_AS_BUILT if self.speed.precision == "fp32" else SLOWER_IN_FP32) * VIEWS[data.test_flips],
-            2 if recipe.training.soup == "probe" else recipe.training.soup_candidates or 0,
+            means if steps else 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,
         )
@@ -206,7 +209,8 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
             f"; the time is about {duration(late)} too short even for this, so training ends late" if late > 0 else ""
         )
         joined = "" if recipe.model.features == "last" else " of three stages"
-        views = f" in {planned.views} views of each photo" if planned.views > 1 else ""
+        most = "" if planned.epochs else "up to "  # time decides after each
+        views = f" in {most}{planned.views} views of each photo" if planned.views > 1 else ""
         lines.append(f"probe on frozen features{joined}{views}{about} {duration(planned.probe_seconds)}{short}")
     if planned.epochs:
         part = PARTS[planned.part] if task.is_pretrained else "the whole network from random weights"

@@ -101,7 +101,7 @@ class Planned:
     probe_seconds: float  # expected, as those of an epoch
     epoch_seconds: float
     probe_share: float = 1.0  # share of the training photos that the probe has time for, at most 1
-    views: int = 1  # of each photo, for the probe
+    views: int = 1  # of each photo, for the probe; at most, where no epochs follow
 
     @property
     def is_gentle(self) -> bool:
@@ -172,6 +172,8 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
             return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter, share, views)
     if not probes:
         epochs = max(1, epochs)  # at least one epoch must start; time may cut it short
+    elif not epochs and share == 1:
+        views = MOST_VIEWS  # as far as the time goes, which is known better after each
     return Planned(probes, "all", epochs, 0, 1, probe, epoch, share, views)
 
 
@@ -235,8 +237,12 @@ def _probe_seconds(costs: Costs, task: Task) -> float:
 
 def _view_seconds(costs: Costs, task: Task) -> float:
     """Of a view of each photo: its features, and what they add to fitting the head."""
-    solving = SOLVING * max(1.0, task.head_parameters / MEASURED_HEAD)
-    return task.images * (costs.forward * 1.1 + solving)
+    return task.images * costs.forward * 1.1 + solving_seconds(task)
+
+
+def solving_seconds(task: Task) -> float:
+    """What a view of each photo adds to fitting the head of a probe."""
+    return task.images * SOLVING * max(1.0, task.head_parameters / MEASURED_HEAD)
 
 
 def _epoch_seconds(costs: Costs, task: Task) -> float:

@@ -38,6 +38,19 @@ class Limits:
             self._state.out_of_time = True
         return self._state.out_of_time
 
+    def ends_probe(self, stage: Stage, batches: int, seconds: float) -> bool:
+        """Whether a probe makes do with so many batches, after so many seconds: time is up, or no view fits.
+
+        One that was cut before is cut there again.
+        """
+        if stage.replanned:
+            return batches >= round(stage.epochs * self._an_epoch)
+        views, rest = divmod(batches, self._an_epoch)
+        pace, left = self._plan.pace, self.seconds_left()
+        if rest or pace is None or left is None:
+            return self.is_out_of_time()
+        return self.is_out_of_time() or seconds / views + (views + 1) * pace.solving_seconds > left
+
     def is_used_up(self) -> bool:
         """Whether all epochs were trained that the training may have."""
         limit = None if self._state.more else self._plan.max_epochs

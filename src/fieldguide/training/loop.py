@@ -191,23 +191,23 @@ class _Training:
 
     def _solve(self, under_way: UnderWay, epoch: int) -> bool:
         """Runs a probe; false if it was stopped, then it starts over when resumed."""
-        stage, running, an_epoch, done = under_way.stage, under_way.running, self.tools.steps_per_epoch, 0
+        stage, running, done, is_cut = under_way.stage, under_way.running, 0, False
 
         def goes(photos: int, is_more: bool) -> Goes:
-            nonlocal done
+            nonlocal done, is_cut
             done += 1
             self.observers.tell(lambda each: each.step_done(photos))
             self._ask_whether_to_stop()
             if self.state.stopped or not is_more:
                 return "stop" if self.state.stopped else "on"
-            is_cut = done >= round(stage.epochs * an_epoch) if stage.replanned else self.limits.is_out_of_time()
+            is_cut = self.limits.ends_probe(stage, done, running.elapsed())
             return "enough" if is_cut else "on"
 
         figures = self.tools.probe(self.model, stage, epoch, goes)
         if figures is not None:
             running.images, running.loss_sum, running.correct = figures.images, figures.loss_sum, figures.correct
-            if self.state.out_of_time:
-                under_way.cut(done / an_epoch)
+            if is_cut and not stage.replanned:
+                under_way.cut(done / self.tools.steps_per_epoch)
         return figures is not None
 
     def _run_steps(self, under_way: UnderWay, epoch: int) -> bool:

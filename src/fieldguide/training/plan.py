@@ -52,6 +52,7 @@ class Pace:
     probe_seconds: float
     epoch_seconds: float  # of what the steps train, with its validation
     most_epochs: int  # however much time there is
+    solving_seconds: float = 0.0  # that each view of the photos adds to fitting a probe's head
 
 
 @dataclass(frozen=True)
