@@ -354,6 +354,20 @@ def test_a_probe_begins_a_view_only_where_it_fits_and_does_the_same_again(monkey
     assert seen_again == seen
 
 
+@pytest.mark.parametrize(
+    ("view", "validation", "batches"), [(3.0, 2.0, 9), (1.5, 2.0, 6), (1.0, 2.0, 3), (1.0, 4.0, 2), (1.0, 0.0, 9)]
+)
+def test_on_a_slower_machine_a_probe_keeps_more_time_for_its_validation(monkeypatch, view, validation, batches):
+    views = PROBE_FIRST.phases[0].model_copy(update={"views": 3})
+    pace = Pace(3.0, 1.0, 30, view_seconds=view, validation_seconds=validation)
+    plan = dataclasses.replace(PROBE_FIRST, phases=(views,), max_seconds=9.0, pace=pace)
+    model, seen, clock = network(), [], Clock(monkeypatch)
+    diary = Diary(model)
+    monkeypatch.setattr(diary, "step_done", lambda photos: setattr(clock, "now", clock.now + 1))
+    train(model, plan, probing(seen=seen), Observers([diary]), lambda: None)
+    assert len(seen) == batches  # of 1 s, three a view
+
+
 def test_an_epoch_whose_time_is_up_ends_after_its_step_and_is_judged():
     plan = dataclasses.replace(PLAN, max_seconds=0.0)
     _, state, diary = run(falling(13), plan=plan)

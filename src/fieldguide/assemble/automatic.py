@@ -20,6 +20,7 @@ from fieldguide.settings import BatchNorm, Phase, Rounds
 from fieldguide.training.budget import (
     MOST_EPOCHS,
     MOST_EPOCHS_FROM_SCRATCH,
+    PROBED,
     RESERVE,
     SLOWER_AS_BUILT,
     SLOWER_IN_FP32,
@@ -107,7 +108,9 @@ class Planner:
         most = MOST_EPOCHS if self.task.is_pretrained else MOST_EPOCHS_FROM_SCRATCH
         if recipe.training.max_epochs is not None:
             most = min(most, planned.epochs)
-        return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most, solving_seconds(self.task))
+        task, forward = self.task, self.speed.forward(recipe.data.image_size_px)
+        passes = task.images * forward * PROBED, solving_seconds(task), choosing * forward
+        return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most, *passes)
 
     def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int]:
         """The plan, and how many photos choose the epoch."""

@@ -27,6 +27,7 @@ MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
+PROBED = 1.1  # times a forward pass alone, for a photo of a probe
 SOLVING = 1.8e-3  # seconds per photo to fit a head of 512 x 99, on two cores; one of 1792 x 99 took less
 MEASURED_HEAD = 1_792 * 99 + 99  # parameters of the largest head that was measured
 SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
@@ -232,12 +233,12 @@ def fewest_judged(num_classes: int) -> int:
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:
-    return _view_seconds(costs, task) + task.validation_images * costs.forward * 1.1 + 1.0
+    return _view_seconds(costs, task) + task.validation_images * costs.forward * PROBED + 1.0
 
 
 def _view_seconds(costs: Costs, task: Task) -> float:
     """Of a view of each photo: its features, and what they add to fitting the head."""
-    return task.images * costs.forward * 1.1 + solving_seconds(task)
+    return task.images * costs.forward * PROBED + solving_seconds(task)
 
 
 def solving_seconds(task: Task) -> float:

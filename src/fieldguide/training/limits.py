@@ -28,13 +28,14 @@ class Limits:
         limit = None if self._state.more else self._plan.max_seconds
         return None if limit is None else limit - (time.perf_counter() - self._began)
 
-    def is_out_of_time(self) -> bool:
-        """Whether time is up; asked only where there is more to do, since a training that just fits is not cut.
+    def is_out_of_time(self, needed: float = 0.0) -> bool:
+        """Whether no more than the needed seconds are left; asked only where there is more to do.
 
-        Something is always trained: it is asked after the first step, and between epochs only if there is one.
+        So a training that just fits is not cut. Something is always trained: it is asked after the first step, and
+        between epochs only if there is one.
         """
         left = self.seconds_left()
-        if left is not None and left < 0:
+        if left is not None and left < needed:
             self._state.out_of_time = True
         return self._state.out_of_time
 
@@ -45,11 +46,16 @@ class Limits:
         """
         if stage.replanned:
             return batches >= round(stage.epochs * self._an_epoch)
-        views, rest = divmod(batches, self._an_epoch)
         pace, left = self._plan.pace, self.seconds_left()
-        if rest or pace is None or left is None:
+        if pace is None or left is None:
             return self.is_out_of_time()
-        return self.is_out_of_time() or seconds / views + (views + 1) * pace.solving_seconds > left
+        views, rest = divmod(batches, self._an_epoch)
+        a_view = seconds / batches * self._an_epoch
+        slower = a_view / pace.view_seconds if pace.view_seconds else 1.0
+        late = (min(SLOWER, max(1.0, slower)) - 1) * pace.validation_seconds  # so much longer will it take as well
+        if self.is_out_of_time(late):
+            return True
+        return not rest and a_view + (views + 1) * pace.solving_seconds + late > left
 
     def is_used_up(self) -> bool:
         """Whether all epochs were trained that the training may have."""

@@ -52,7 +52,9 @@ class Pace:
     probe_seconds: float
     epoch_seconds: float  # of what the steps train, with its validation
     most_epochs: int  # however much time there is
-    solving_seconds: float = 0.0  # that each view of the photos adds to fitting a probe's head
+    view_seconds: float = 0.0  # of a probe, to send each photo through the network once
+    solving_seconds: float = 0.0  # that each view adds to fitting its head
+    validation_seconds: float = 0.0  # after it; the time for the training is without it
 
 
 @dataclass(frozen=True)
