@@ -1,6 +1,7 @@
 """The program as a person types it, in a process of its own."""
 
 import errno
+import io
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from fieldguide.commands.recipes import copy_recipe
 from fieldguide.commands.terminal.exit_code import exit_code_of
 from fieldguide.commands.trial.request import read_request
 from fieldguide.errors import UsageError
+from fieldguide.options import loading
 from fieldguide.report.write import report
 from fieldguide.run_folder import RunFolder
 
@@ -58,6 +60,16 @@ def test_help_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Turn a folder of photos" in done.stdout
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_is_told_what_takes_time_before_the_first_line(monkeypatch, is_terminal):
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: is_terminal)
+    monkeypatch.setattr("sys.stderr", screen)
+    with loading():
+        assert ("loading PyTorch" in screen.getvalue()) is is_terminal
+    assert screen.getvalue().rpartition("\r")[2] == "" and screen.getvalue().endswith("\r" if is_terminal else "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -27,6 +27,7 @@ from fieldguide.options import (
     Weights,
     command,
     file_option,
+    loading,
     option,
 )
 from fieldguide.recipe import DEFAULT_RECIPE
@@ -117,7 +118,8 @@ def train(
         if (code := launched(processes)) is not None:
             return code
     if resume is not None:
-        from fieldguide.commands.resume import resume as go_on
+        with loading():
+            from fieldguide.commands.resume import resume as go_on
 
         given = {"-o": output, "--recipe": recipe, "--weights": weights, "--minutes": minutes, "--columns": columns}
         if ignored := [name for name, value in given.items() if value is not None]:
@@ -127,7 +129,8 @@ def train(
     if photos is None or output is None:
         missing = "PHOTOS" if photos is None else "-o RUN"
         raise UsageError(f"{missing} is missing: fieldguide train PHOTOS -o RUN, or fieldguide train --resume RUN")
-    from fieldguide.commands.train import train as run
+    with loading():
+        from fieldguide.commands.train import train as run
 
     settings, recipe, device = settings or [], recipe or DEFAULT_RECIPE, device or "auto"
     more: Any = {"minutes": minutes, "began": BEGAN, "photos_folder": photos_folder, "columns": columns}
@@ -154,7 +157,8 @@ def evaluate(
     ] = False,
 ) -> int:
     """Measure a classifier's accuracy on labelled photos."""
-    from fieldguide.commands.evaluate import evaluate as judge
+    with loading():
+        from fieldguide.commands.evaluate import evaluate as judge
     from fieldguide.commands.judging.models import runs_and_photos
 
     runs, photos = runs_and_photos(paths)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldguide.options import Columns, Device, Photos, PhotosFolder, Settings, Weights, command, option
+from fieldguide.options import Columns, Device, Photos, PhotosFolder, Settings, Weights, command, loading, option
 
 
 @command
@@ -27,7 +27,8 @@ def experiment(
     ] = None,
 ) -> int:
     """Train several recipes on the same split and compare them."""
-    from fieldguide.commands.experiment import experiment as run
+    with loading():
+        from fieldguide.commands.experiment import experiment as run
 
     how: Any = {"overrides": settings or (), "weights": weights, "device": device, "test_scores": test_scores}
     how |= {"on": on, "cpus_per_trial": cpus_per_trial, "gpus_per_trial": gpus_per_trial}
@@ -56,7 +57,8 @@ def search(
     columns: Columns = None,
 ) -> int:
     """Search recipe fields, and see whether the best ones beat the default recipe."""
-    from fieldguide.commands.search import search as run
+    with loading():
+        from fieldguide.commands.search import search as run
 
     how: Any = {"space": space, "minutes": minutes, "trials": trials, "recipe": recipe, "seeds": seeds}
     how |= {"overrides": settings or (), "weights": weights, "device": device, "resume": resume}

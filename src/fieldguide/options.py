@@ -1,7 +1,9 @@
 """What the command line's commands share: options, arguments, and how an error ends them."""
 
+import contextlib
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec
 
@@ -38,6 +40,22 @@ PhotosFolder = Annotated[
     Path | None, option("FOLDER", "where a table's photos are; default: beside the table", "--photos")
 ]
 Columns = Annotated[str | None, option("ROLE=NAME,...", "a table's columns, such as label=species,group=camera")]
+
+
+LOADING = "loading PyTorch, some seconds"
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """On a terminal, says why nothing happens while a command is imported, and takes it away again."""
+    is_shown = sys.stderr.isatty()
+    if is_shown:
+        print(LOADING, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if is_shown:
+            print(f"\r{' ' * len(LOADING)}\r", end="", file=sys.stderr, flush=True)
 
 
 def command(function: Callable[P, int | None]) -> Callable[P, None]:

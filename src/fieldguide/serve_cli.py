@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fieldguide.options import RUNS, AllowBrokenRules, Device, Engine, command, option
+from fieldguide.options import RUNS, AllowBrokenRules, Device, Engine, command, loading, option
 
 
 @command
@@ -30,7 +30,8 @@ def serve(
     allow_broken_rules: AllowBrokenRules = False,
 ) -> None:
     """Answer photos over HTTP: a page, /predict and KServe V2."""
-    from fieldguide.commands.serve import serve as run
+    with loading():
+        from fieldguide.commands.serve import serve as run
 
     where: Any = {"host": host, "port": port, "token_file": token_file, "allow_hosts": allow_host or ()}
     how: Any = {"device": device, "engine": engine, "flips": flips, "allow_broken_rules": allow_broken_rules}
