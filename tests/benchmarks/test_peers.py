@@ -25,9 +25,7 @@ def test_the_timed_prediction_loads_no_model_and_predicts_every_photo(tmp_path, 
 
     photos = make_photos(tmp_path / "photos", {"a": 3}) / "a"
     made = script.bundle(tmp_path, "resnet34", 32)
-    monkeypatch.setattr(
-        "fieldguide.commands.judging.models.load_predictor", lambda *_, **__: pytest.fail("loaded again")
-    )
+    monkeypatch.setattr("fieldguide.deploy.predictor.load_predictor", lambda *_, **__: pytest.fail("loaded again"))
     options = argparse.Namespace(photos=str(photos), engine="plain", output=str(tmp_path / "prediction.csv"))
     watch, written = script.by_the_library(options, made)
     assert written.images == 3 and len(watch.seconds) == 1
