@@ -246,11 +246,11 @@ def _quantised(made: _Made, format: Format, train: Sequence[tuple[Path, str]], s
     def proven(variant: Variant) -> tuple[dict[str, Any], Proof]:
         described = _described(made.folder, variant)
         proof = made.judged(described, screen)
+        size = sum((made.folder.path / name).stat().st_size for name in variant.files) / 1e6
+        screen.say(f"{sentence('int8', proof.figures)}; {size:.1f} MB")  # also of one that is refused
         return {**described, "proof": proof.figures, "worst": list(proof.worst)}, proof
 
-    found = int8_variant(format, made.folder.path, exact.about, calibration_of(train, exact), proven, screen.say)
-    screen.say(sentence("int8", found["proof"]))
-    return found
+    return int8_variant(format, made.folder.path, exact.about, calibration_of(train, exact), proven, screen.say)
 
 
 def _problem_with_int8(format: Format, name: str, *, is_web: bool) -> str | None:
