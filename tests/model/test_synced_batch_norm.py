@@ -40,11 +40,19 @@ def layers(kind):
     return made
 
 
-@pytest.mark.parametrize(("kind", "shape"), [(nn.BatchNorm2d, (7, 5, 3, 4)), (nn.BatchNorm1d, (7, 5))])
-def test_parts_of_a_batch_are_normalised_as_the_whole(kind, shape):
+@pytest.mark.parametrize(
+    ("kind", "shape", "layout"),
+    [
+        (nn.BatchNorm2d, (7, 5, 3, 4), torch.contiguous_format),
+        (nn.BatchNorm2d, (7, 5, 3, 4), torch.channels_last),
+        (nn.BatchNorm1d, (7, 5), torch.contiguous_format),
+    ],
+)
+def test_parts_of_a_batch_are_normalised_as_the_whole(kind, shape, layout):
     whole, *parts = layers(kind)
     features = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
     weights = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    features, weights = (each.contiguous(memory_format=layout) for each in (features, weights))
     meeting, found = Meeting(len(SIZES)), {}
     one = features.clone().requires_grad_()
     right = whole(one)
