@@ -126,6 +126,7 @@ def test_weights_are_those_of_one_process(trained, mode, count):
 @pytest.mark.parametrize("count", [2, 3])
 def test_batch_normalisation_that_trains_sees_the_photos_of_all_processes(trained, count):
     settings = (batch_norm("train"), "training.batch_size=8", "training.phases.0.max_epochs=7")  # 21 steps
+    settings += ("training.seed=3",)  # in which no activation is so near to 0 that rounding decides its sign
     assert_same_training(trained(1, *settings), trained(count, *settings), 1e-4, epochs=7)
 
 

@@ -8,7 +8,6 @@ has no time-out that a long look or probe could hit.
 
 import contextlib
 import functools
-import itertools
 import logging
 import os
 import sys
@@ -23,6 +22,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from fieldguide.errors import FieldguideError, MachineError, UsageError
 from fieldguide.world import beside, cores
+from fieldguide.world.exchange import Exchange
+from fieldguide.world.tensors import by_kind, flat, put_back
 
 PATIENCE = timedelta(days=7)
 BEGIN = "fieldguide/begin"  # a key in the launcher's store
@@ -61,6 +62,7 @@ class Team:
         self.size = size
         self.is_joined = self.is_lost = False
         self.meets_in_layers = False  # whether layers of the network exchange sums, so that nobody may leave one out
+        self._exchange = Exchange(rank, size, self.agree, self.tell, self.hear, is_possible=beside() == size)
 
     def part(self, count: int) -> tuple[int, int]:
         """Start and stop of this process's part of `count` things."""
@@ -127,21 +129,25 @@ class Team:
 
     def share(self, tensors: Sequence[torch.Tensor]) -> None:
         """Overwrites the tensors with those of the leader."""
-        for group in _by_kind(tensors):
-            flat = _flat(group)
+        for group in by_kind(tensors):
+            if self._exchange.share(group):
+                continue
+            values = flat(group)
             with self._noticing():
-                dist.broadcast(flat, src=0)
+                dist.broadcast(values, src=0)
             if self.rank:
-                _put_back(flat, group)
+                put_back(values, group)
 
     def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
         """Overwrites the leader's tensors with the sums over all processes."""
-        for group in _by_kind(tensors):
-            flat = _flat(group)
+        for group in by_kind(tensors):
+            if self._exchange.add_up(group):
+                continue
+            values = flat(group)
             with self._noticing():
-                dist.reduce(flat, dst=0)
+                dist.reduce(values, dst=0)
             if self.rank == 0:
-                _put_back(flat, group)
+                put_back(values, group)
 
     def every(self, tensor: torch.Tensor) -> torch.Tensor:
         """(size, *shape): each process's tensor, by rank."""
@@ -252,23 +258,3 @@ def _store() -> Any:
     store, *_ = next(rendezvous("env://", timeout=PATIENCE))
     store.set_timeout(PATIENCE)
     return store
-
-
-def _by_kind(tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]]:
-    """The tensors without those that hold nothing, those of one type together."""
-    found: dict[torch.dtype, list[torch.Tensor]] = {}
-    for tensor in tensors:
-        if tensor.numel():
-            found.setdefault(tensor.dtype, []).append(tensor.detach())
-    return list(found.values())
-
-
-def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _put_back(flat: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
-    ends = list(itertools.accumulate(tensor.numel() for tensor in tensors))
-    pieces = flat.tensor_split(ends[:-1])
-    for piece, tensor in zip(pieces, tensors, strict=True):
-        tensor.copy_(piece.view(tensor.shape))
