@@ -1,6 +1,11 @@
 """A search is resumable, bounded by rules, and judged by photos that chose nothing."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -24,6 +29,11 @@ training.rounds: [0]
 model.backbone: [test_resnet]
 """
 OVERRIDES = ("model.backbone=test_resnet", "model.weights=none", "model.features=last", "data.image_size_px=32")
+
+
+COMMAND = (  # as on the command line, but the search may take longer than the winner
+    "from fieldguide.commands import search; search.SHARE_OF_SEARCH = 40; from fieldguide.cli import main; main()"
+)
 
 
 @pytest.fixture
@@ -57,6 +67,62 @@ def test_it_ends_with_the_winner_beside_auto_and_resumes(trained, space, local_r
         search(trained[0], folder, **how)
     with pytest.raises(UsageError, match="is of another space"):
         search(trained[0], folder, resume=True, **how | {"overrides": (*OVERRIDES, "training.weight_decay=0.1")})
+
+
+def judged(folder):
+    """Names of the trials that ended an epoch."""
+    return {file.parent.name for file in folder.glob("trials/*/history.jsonl")}
+
+
+@pytest.mark.torture
+def test_killed_and_interrupted_it_loses_no_trial(trained, space, tmp_path):
+    pytest.importorskip("optuna", reason="needs pip install 'fieldguide[ray]'")
+    folder, sets = tmp_path / "s", [word for each in OVERRIDES for word in ("--set", each)]
+    words = [
+        "search",
+        trained[0],
+        "-o",
+        folder,
+        "--space",
+        space,
+        "--minutes",
+        0.25,
+        "--trials",
+        4,
+        "--seeds",
+        2,
+        *sets,
+    ]
+    own = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+
+    def begun(*more):
+        return subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *map(str, (*words, *sets, *more))],
+            env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def wait_for(count, process):
+        while len(judged(folder)) < count:
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.05)
+        return judged(folder)
+
+    process = begun()
+    kept = wait_for(1, process)
+    process.kill()
+    process.communicate(timeout=60)
+    process = begun("--resume")
+    kept |= wait_for(len(kept) + 1, process)
+    process.send_signal(signal.SIGINT)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--resume" in told and "Traceback" not in told, told
+    assert not (folder / "tried.json").exists() and not (folder / "winner.yaml").exists()
+    told, _ = begun("--resume").communicate(timeout=300)
+    tried = json.loads((folder / "tried.json").read_text())
+    assert len(tried) == 4 and all(each["accuracy"] for each in tried), told
+    assert kept <= {each["name"] for each in tried} and " epochs, best accuracy" in told
+    result = json.loads((folder / "result.json").read_text())
+    assert len(result["judged"]) == 2 and result["values"] == tried[0]["values"] and result["sentence"] in told
 
 
 def test_a_field_that_the_recipe_would_ignore_and_a_value_against_the_rules_are_refused(trained, tmp_path, space):

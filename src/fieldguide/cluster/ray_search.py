@@ -10,12 +10,16 @@ from typing import Any
 
 from fieldguide.cluster.jobs import RAY, Share
 from fieldguide.cluster.ray_connection import connect, disconnect, most_on_a_node
-from fieldguide.errors import FieldguideError, UsageError, speaking_flags
+from fieldguide.errors import FieldguideError, speaking_flags
 
 ACCURACY, EPOCHS, NAME, WHY = "accuracy", "epochs", "run", "why"
 KEPT = "tune"  # Tune's own files, below the folder of the search
 REDUCTION = 3  # ASHA goes on with a third of the trials, after 1, 3, 9, ... epochs
 MOST_LOSSES = 3
+TUNE = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the search as if its time were over
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # instead of 10 s or more, in which a killed search forgets what it tried
+}
 Report = Callable[[int, float], None]
 Train = Callable[[str, Mapping[str, Any], Report], None]
 
@@ -60,12 +64,13 @@ def search(
             pickle, and go on with what an earlier call of the same name left.
         folder: of the search, absolute, on all machines.
         on: None: one trial at a time on this machine. Else as for `opened`.
-        resume: with what an interrupted search of this folder left.
+        resume: with what an interrupted search of this folder left, if it left anything.
         tell: takes a sentence about each trial that ended.
 
     Raises:
-        UsageError: no cluster, or what is kept cannot be resumed.
+        UsageError: no cluster.
     """
+    os.environ.update({name: os.environ.get(name, value) for name, value in TUNE.items()})
     import ray
     from ray import tune
 
@@ -79,7 +84,9 @@ def search(
         body = _Body(train, str(Path.cwd()))
         trainable = tune.with_resources(tune.with_parameters(_run, body=ray.put(body)), each)
         logging.getLogger("ray.tune").setLevel(logging.ERROR)
-        tuner = _restored(folder, trainable) if resume else _new(wanted, folder, trainable, _lines(tell))
+        told = _lines(tell)
+        goes_on = resume and tune.Tuner.can_restore(str(folder / KEPT))
+        tuner = _restored(folder, trainable, told) if goes_on else _new(wanted, folder, trainable, told)
         tuner.fit()
         return _tried(folder, trainable)
     finally:
@@ -144,13 +151,12 @@ def _new(wanted: Wanted, folder: Path, trainable: Any, told: Any) -> Any:
     return tune.Tuner(trainable, param_space=space, tune_config=config, run_config=run)
 
 
-def _restored(folder: Path, trainable: Any) -> Any:
+def _restored(folder: Path, trainable: Any, told: Any) -> Any:
     from ray import tune
 
-    kept = folder / KEPT
-    if not tune.Tuner.can_restore(str(kept)):
-        raise UsageError(f"{kept}: nothing can be resumed; move {folder} away, and begin again")
-    return tune.Tuner.restore(str(kept), trainable, resume_unfinished=True, restart_errored=True)
+    tuner = tune.Tuner.restore(str(folder / KEPT), trainable, resume_unfinished=True, restart_errored=True)
+    tuner._local_tuner.get_run_config().callbacks = [told]  # what is kept has no screen
+    return tuner
 
 
 def _tried(folder: Path, trainable: Any) -> list[Tried]:
@@ -174,11 +180,11 @@ def _lines(tell: Callable[[str], None]) -> Any:
     from ray.tune import Callback
 
     class Lines(Callback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.tell: Callable[[str], None] | None = None
+        def __init__(self, tell: Callable[[str], None] | None) -> None:
+            self.tell = tell
 
-        def __getstate__(self) -> dict[str, Any]:
-            return {"tell": None}  # Tune keeps it on disk; a screen cannot be kept
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Lines, (None,)  # Tune keeps it on disk; a screen cannot be kept
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **more: Any) -> None:
             last = trial.last_result or {}
@@ -189,6 +195,4 @@ def _lines(tell: Callable[[str], None]) -> Any:
             elif last.get(EPOCHS):
                 self.tell(f"{trial.trial_id}: {last[EPOCHS]} epochs, best accuracy {last[ACCURACY]:.4f}")
 
-    made = Lines()
-    made.tell = tell  # not in the class, which Tune keeps as well
-    return made
+    return Lines(tell)

@@ -7,9 +7,10 @@ from typing import Any
 
 from fieldguide import assemble
 from fieldguide.cluster.jobs import SLURM, Share, demand_place
-from fieldguide.cluster.ray_search import KEPT, Report, Tried, Wanted
+from fieldguide.cluster.ray_search import Report, Tried, Wanted
 from fieldguide.cluster.ray_search import search as tune
 from fieldguide.commands.search_ends import Ended, ended
+from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.commands.trial.experiment_recipes import measured_recipes
 from fieldguide.commands.trial.prepare import Prepared, demand_request, prepare
@@ -100,10 +101,7 @@ def search(
     shared = Shared(prepared, device, "quiet", (), {})
     work = _Training(shared, folder / TRIALS, recipe, tuple(listed(overrides)), start)
     seconds = 60 * minutes * SHARE_OF_SEARCH
-    screen.say(f"searching for {duration(seconds)}: {counted(len(fields), 'field')}")
-    wanted = _wanted(fields, made, seconds, trials)
-    tried = tune(work, wanted, folder, on, share, resume=resume and (folder / KEPT).exists(), tell=screen.say)
-    write_json(folder / TRIED_FILE, [vars(each) for each in tried])
+    tried = _searched(work, _wanted(fields, made, seconds, trials), folder, on, share, resume=resume, screen=screen)
     winner = _winner(tried)
     given: Any = {"seconds": seconds, "minutes": minutes, "seeds": seeds, "on": on, "share": share}
     given["auto"], measured = _auto(source, overrides, start, prepared, device, minutes, screen)
@@ -189,6 +187,28 @@ def _wanted(fields: Space, made: ResolvedRecipe, seconds: float, trials: int | N
     return Wanted(choices, ranges, most, seconds, trials, made.training.seed)
 
 
+def _searched(
+    work: "_Training", wanted: Wanted, folder: Path, on: str | None, share: Share, *, resume: bool, screen: Screen
+) -> list[Tried]:
+    """All trials, tried now or before; they are listed in a file once the search is over."""
+    file, names = folder / TRIED_FILE, folder / TRIALS
+    if resume and file.exists():
+        screen.say("the search is over; going on with the winner")
+        return [Tried(**each) for each in read_json(file)]
+    fields = len(wanted.choices) + len(wanted.ranges)
+    screen.say(f"searching for {duration(wanted.seconds)}: {counted(fields, 'field')}")
+
+    def what_now() -> str:
+        count = len(list(names.iterdir())) if names.exists() else 0
+        kept = f"{counted(count, 'trial')} are kept in {folder}"
+        return f"{kept}; go on with: fieldguide search (the same arguments) --resume"
+
+    with ending_at_once(what_now):
+        tried = tune(work, wanted, folder, on, share, resume=resume, tell=screen.say)
+    write_json(file, [vars(each) for each in tried])
+    return tried
+
+
 def _winner(tried: Sequence[Tried]) -> Tried:
     """Raises TrainingError if no trial finished an epoch."""
     if tried and tried[0].accuracy is not None:
@@ -234,10 +254,14 @@ class _Training:
 
     def __call__(self, name: str, values: Mapping[str, Any], report: Report) -> None:
         """Trains, or goes on; a loss that is not finite ends it."""
-        shared = replace(self.shared, callbacks=[_Reporting(report)])
-        ended = finish_or_fail(Trial(name, self.recipe_of(values)), None, RunFolder(self.folder / name), shared)
+        told, run = _Reporting(report), RunFolder(self.folder / name)
+        shared = replace(self.shared, callbacks=[told])
+        ended = finish_or_fail(Trial(name, self.recipe_of(values)), None, run, shared)
         if isinstance(ended, str):
             raise TrainingError(ended)
+        if not told.has_told:  # it had ended before the search was killed, which may not have heard of it
+            accuracies = [epoch["validation"]["accuracy"] for epoch in run.read_history()]
+            report(len(accuracies), float(max(accuracies)))
 
 
 class _Reporting(Callback):
@@ -245,8 +269,10 @@ class _Reporting(Callback):
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self.has_told = False
 
     def epoch_done(self, epoch: Epoch, state: State) -> None:
         """See `Callback`."""
+        self.has_told = True
         best = max(each.validation.accuracy for each in state.history)
         self._report(len(state.history), float(best))

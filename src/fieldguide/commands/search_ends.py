@@ -16,7 +16,7 @@ from fieldguide.commands.trials import Shared, Trial, finish_here
 from fieldguide.commands.trials_elsewhere import finish_elsewhere
 from fieldguide.data.split.partition import Row
 from fieldguide.deploy.predictor import load_predictor
-from fieldguide.errors import TrainingError, counted
+from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, TrainingError, counted
 from fieldguide.evaluation.intervals import paired_difference, spread
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import to_yaml
@@ -81,9 +81,12 @@ def ended(
         finished = finish_here(trials, folder, shared)
     else:
         finished = finish_elsewhere(trials, folder, shared, on, share, screen)
-    if finished.failed or finished.exit_code:
-        why = "; ".join(f"{name}: {why}" for name, why in finished.failed.items())
-        raise TrainingError(why or "it stopped; the same command with --resume goes on")
+    if finished.failed:
+        raise TrainingError("; ".join(f"{name}: {why}" for name, why in finished.failed.items()))
+    if finished.exit_code:
+        name = next((name for name, code in SIGNAL_EXIT_CODES.items() if code == finished.exit_code), None)
+        how = "go on with: fieldguide search (the same arguments) --resume"
+        raise TrainingError(f"a training stopped; {how}") if name is None else Interrupted(name, f"interrupted; {how}")
     right = dict[str, npt.NDArray[np.bool_]]()
     paths = {photo.file: photo.path for photo in prepared.folder.photos}
     for name, run in finished.runs.items():
