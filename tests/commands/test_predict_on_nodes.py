@@ -61,6 +61,11 @@ def test_a_node_that_dies_costs_no_row(trained, tmp_path):
     assert not (tmp_path / "out/_tries").exists()
 
 
+def is_open(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def failing_s3(tmp_path):
     """(what to set in the environment, the file that gets a byte for each failure): a server of this machine."""
@@ -75,7 +80,7 @@ def failing_s3(tmp_path):
         server = subprocess.Popen(command, env=os.environ | own | paths, cwd=ROOT, stdout=log, stderr=log)
     try:
         until = time.monotonic() + 60
-        while socket.socket().connect_ex(("127.0.0.1", port)):
+        while not is_open(port):
             assert server.poll() is None and time.monotonic() < until, (tmp_path / "s3.log").read_text()
             time.sleep(0.2)
         yield own, tmp_path / "failures"

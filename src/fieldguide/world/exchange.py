@@ -1,7 +1,7 @@
 """Tensors handed over through memory that the processes of one machine share: less work than through a connection."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 
@@ -34,7 +34,7 @@ class Exchange:
         self._is_possible = is_possible
         self._memory: SharedMemory | None = None
 
-    def share(self, tensors: Sequence[torch.Tensor]) -> bool:
+    def share(self, tensors: list[torch.Tensor]) -> bool:
         """Overwrites the tensors with those of the leader."""
         if (places := self._places(tensors)) is None:
             return False
@@ -45,7 +45,7 @@ class Exchange:
             torch._foreach_copy_(tensors, places[0])
         return True
 
-    def add_up(self, tensors: Sequence[torch.Tensor]) -> bool:
+    def add_up(self, tensors: list[torch.Tensor]) -> bool:
         """Adds the tensors of the others to those of the leader, in the order of their numbers."""
         if (places := self._places(tensors)) is None:
             return False
@@ -56,7 +56,7 @@ class Exchange:
             torch._foreach_add_(tensors, place)
         return True
 
-    def _places(self, tensors: Sequence[torch.Tensor]) -> list[list[torch.Tensor]] | None:
+    def _places(self, tensors: list[torch.Tensor]) -> list[list[torch.Tensor]] | None:
         """Shared memory as such tensors, once for each process but the leader; nobody needs what it held before."""
         if not self._is_possible or tensors[0].device.type != "cpu":
             return None
@@ -68,11 +68,13 @@ class Exchange:
         if self._memory is None:
             return None
         lie_alike = len(set(self._agree(layout(tensors)))) == 1
-        return [views(part, tensors, as_they_lie=lie_alike) for part in self._memory.bytes[:in_all].split(of_one)]
+        starts = range(0, in_all, of_one)
+        return [views(self._memory.bytes[start:], tensors, as_they_lie=lie_alike) for start in starts]
 
     def _joined(self, size: int) -> SharedMemory | None:
         """Memory that all processes have; None if one of them cannot."""
-        memory, place = None, None
+        memory: SharedMemory | None = None
+        place: object = None
         with contextlib.suppress(OSError):
             if self._rank == 0:
                 memory, place = SharedMemory.made(size)
