@@ -15,6 +15,7 @@ from fieldguide.deploy.engines import Engine, InPieces, Logits, precision
 from fieldguide.deploy.kept_networks import KeptNetworks, key_of
 from fieldguide.model.classifier import Classifier
 from fieldguide.world import describe_machine
+from fieldguide.world.signal_stack import signal_stack_kept
 
 
 def problem_with_openvino(device: torch.device) -> str | None:
@@ -34,6 +35,7 @@ class Openvino(Engine):
     folder, so the next command neither traces nor converts the network.
     """
 
+    @signal_stack_kept()
     def __init__(self, classifier: Classifier, device: torch.device, batch_size: int, image_size_px: int) -> None:
         import openvino as ov
 
@@ -135,6 +137,7 @@ class Int8(Engine):
     probabilities, times the temperature: the network's but for one number per photo, which softmax ignores.
     """
 
+    @signal_stack_kept()
     def __init__(self, made: Int8File, batch_size: int, image_size_px: int) -> None:
         import openvino as ov
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fieldguide.deploy.export.runtime import INPUT, problem_without
+from fieldguide.world.signal_stack import signal_stack_kept
 
 PHOTOS = 300
 MOST_REMEMBERED = 500_000_000
@@ -69,6 +70,7 @@ class Calibration:
         return self.load(photo)[None]
 
 
+@signal_stack_kept()  # NNCF compiles by OpenVINO
 def quantized(
     model: Any, names_before: Callable[[Any], list[str]], answers: Callable[[Any], Answers], calibration: Calibration
 ) -> Any:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fieldguide.deploy.export.int8 import Calibration, quantized
 from fieldguide.deploy.export.runtime import INPUT, KEY, OUTPUT, PIXELS, Runtime, as_text, from_text
+from fieldguide.world.signal_stack import signal_stack_kept
 
 
 def write_openvino(onnx_file: Path, path: Path, about: Mapping[str, Any], *, halved: bool) -> None:
@@ -57,6 +58,7 @@ def _answers(compiled: Any) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.
 class OpenvinoRuntime(Runtime):
     """An IR by OpenVINO on a CPU, computed in fp32: the resize has no room for rounded numbers."""
 
+    @signal_stack_kept()
     def __init__(self, path: Path) -> None:
         import openvino
 
