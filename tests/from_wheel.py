@@ -1,7 +1,6 @@
 """An environment that has this environment's packages but not fieldguide, which can be installed there from a wheel."""
 
 import importlib.metadata
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -58,14 +57,19 @@ def copy_sources(folder):
 
 def demand_tools():
     """Skips the test where no wheel can be built without a network."""
-    if importlib.util.find_spec("pip") is None:
+    if _version("pip") == "none":
         pytest.skip("builds a wheel: needs pip")
-    try:
-        found = importlib.metadata.version("setuptools")
-    except importlib.metadata.PackageNotFoundError:
-        found = "none"
+    found = _version("setuptools")
     if not found[0].isdigit() or int(found.partition(".")[0]) < SETUPTOOLS:
         pytest.skip(f"builds a wheel: needs setuptools {SETUPTOOLS} or later, here is {found}")
+
+
+def _version(name):
+    """Of an installed distribution; to look for the module pip would warn where distutils is imported."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 def build_wheel(sources, folder):
