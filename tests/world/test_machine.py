@@ -37,14 +37,14 @@ def test_a_gpu_compiles_only_with_triton_and_a_c_compiler(monkeypatch):
 
 
 def test_what_a_container_keeps_of_files_that_were_read_counts_as_free(tmp_path):
-    assert world._available_of_group(tmp_path) is None
+    assert world.available_of_group(tmp_path) is None
     (tmp_path / "memory.max").write_text("8000\n")
     (tmp_path / "memory.current").write_text("7900\n")
-    assert world._available_of_group(tmp_path) == 100  # the least that is known, where nothing tells of files
+    assert world.available_of_group(tmp_path) == 100  # the least that is known, where nothing tells of files
     (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 6000\nactive_file 500\n")
-    assert world._available_of_group(tmp_path) == 100 + 6_500
+    assert world.available_of_group(tmp_path) == 100 + 6_500
     (tmp_path / "memory.max").write_text("max\n")
-    assert world._available_of_group(tmp_path) is None
+    assert world.available_of_group(tmp_path) is None
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_a_containers_bound_on_cpu_time_counts_as_so_many_cores(tmp_path, own, f
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content + "\n")
     (tmp_path / "own").write_text(f"5:memory:/y\n{own}\n")
-    assert world._cores_of_group(tmp_path, tmp_path / "own") == expected
+    assert world.cores_of_group(tmp_path, tmp_path / "own") == expected
 
 
 def test_cores_are_never_more_than_the_bound(monkeypatch):
-    monkeypatch.setattr(world, "_cores_of_group", lambda: 1)
+    monkeypatch.setattr(world, "cores_of_group", lambda: 1)
     assert world.cores() == 1
-    monkeypatch.setattr(world, "_cores_of_group", lambda: 100_000)
+    monkeypatch.setattr(world, "cores_of_group", lambda: 100_000)
     assert world.cores() < 100_000
 
 

@@ -9,7 +9,6 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import logging
-import math
 import os
 import platform
 import re
@@ -18,10 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from fieldguide.errors import UsageError
+from fieldguide.world.container import available_of_group, available_of_machine, cores_of_group
 
 if TYPE_CHECKING:
     import torch
@@ -162,7 +161,7 @@ def cores() -> int:
         found = len(os.sched_getaffinity(0))
     except AttributeError:  # not everywhere
         found = os.cpu_count() or 1
-    return max(1, min(found, _cores_of_group() or found) // beside())
+    return max(1, min(found, cores_of_group() or found) // beside())
 
 
 def beside() -> int:
@@ -207,51 +206,8 @@ def available_bytes(device: torch.device) -> int | None:
         return int(torch.cuda.mem_get_info(device)[0]) + kept
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    found = [_available_of_machine(), _available_of_group()]
+    found = [available_of_machine(), available_of_group()]
     return min((value // beside() for value in found if value is not None), default=None)
-
-
-def _available_of_machine() -> int | None:
-    with contextlib.suppress(OSError, ValueError, IndexError), open("/proc/meminfo", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return None
-
-
-def _available_of_group(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container's bound leaves, files that the kernel only keeps read included; None without a bound."""
-    left = None
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        left = int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-        told = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        left += int(told["active_file"]) + int(told["inactive_file"])
-    return left
-
-
-def _cores_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What bounds on the CPU time of a container and of the groups that it is in leave, rounded up; None without."""
-    quotas = []
-    with contextlib.suppress(OSError, ValueError):
-        for line in own.read_text().splitlines():
-            _, kinds, path = line.split(":", 2)
-            if kinds and "cpu" not in kinds.split(","):
-                continue
-            top = root / "cpu" if kinds else root  # version 1, else 2
-            group = top / path.lstrip("/")
-            quotas += [_quota(place) for place in (group, *group.parents) if place.is_relative_to(top)]
-    return min((math.ceil(quota) for quota in quotas if quota), default=None)
-
-
-def _quota(group: Path) -> float | None:
-    with contextlib.suppress(OSError, ValueError):  # not there, or `max`
-        quota, period = map(int, (group / "cpu.max").read_text().split())
-        return quota / period
-    with contextlib.suppress(OSError, ValueError):
-        files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        quota, period = (int((group / name).read_text()) for name in files)
-        return quota / period if quota > 0 else None
-    return None
 
 
 @contextlib.contextmanager
