@@ -1,9 +1,10 @@
 """How cost grows with the number of photos: seconds, peak memory and open files of each stage.
 
-Usage: python benchmarks/scale.py [--photos 10000 100000] [--distinct 20000] [--save]
+Usage: python benchmarks/scale.py [--photos 10000 100000] [--stages check predict] [--distinct 20000] [--save]
 Made-up JPEGs of 84 px are laid out in 20 classes. Each stage is a process of its own, watched from outside. Beyond
 `--distinct` photos, the same pixels come again with another comment in the file, so contents differ and near duplicates
-abound; a million photos need 4 GB of disk. `--save` writes results/scale.json.
+abound; a million photos need 4 GB of disk. `--save` puts the rows into results/scale.json, in place of older ones of
+the same stage and number, and draws all of them (docs/images/scale.png).
 
 `--near 12500 25000` measures the search for candidates of near duplicates alone, each with each and by lists, on
 made-up prints of which a twentieth are noisy copies.
@@ -16,16 +17,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scale_plot
 from PIL import Image
+from side_by_side import machine
 
 if TYPE_CHECKING:
     from fieldguide.data.look.facts import Print
 
 HERE = Path(__file__).parent
+RESULTS, PLOT = HERE / "results/scale.json", HERE.parent / "docs/images/scale.png"
+STAGES = ("check", "train", "predict", "report")
 CLASSES, SIDE_PX, QUALITY = 20, 84, 80
 SMALL = (
     "model.backbone=test_resnet", "model.weights=none", "rules.backbones=null", "data.image_size_px=32",
@@ -34,6 +40,8 @@ SMALL = (
 )  # fmt: skip
 LOOK_SECONDS = 0.05
 
+Row = dict[str, Any]
+
 
 def main() -> None:
     """Prints a row per stage and number of photos."""
@@ -41,21 +49,30 @@ def main() -> None:
     if options.near:
         _near(options.near)
         return
-    rows = []
     for count in options.photos:
         with tempfile.TemporaryDirectory(dir=options.folder) as name:
-            rows += _measured(Path(name), count, options.distinct)
-    if options.save:
-        target = HERE / "results" / "scale.json"
-        target.write_text(
-            json.dumps({"command": ["python", "benchmarks/scale.py", *sys.argv[1:]], "rows": rows}, indent=2)
-        )
-        print(f"saved: {target.relative_to(HERE.parent)}")
+            rows = _measured(Path(name), count, options.distinct, options.stages)
+        if options.save:
+            scale_plot.draw(_saved(rows), PLOT)
+            print(f"drawn: {PLOT.relative_to(HERE.parent)}")
+
+
+def _saved(rows: list[Row]) -> list[Row]:
+    """All rows that are kept, the new ones among them."""
+    words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    about = {"command": ["python", "benchmarks/scale.py", *words], "machine": machine()}
+    new = {(row["photos"], row["stage"]) for row in rows}
+    kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    kept = [row for row in kept if (row["photos"], row["stage"]) not in new] + [row | about for row in rows]
+    RESULTS.write_text(json.dumps(kept, indent=2) + "\n")
+    print(f"saved: {RESULTS.relative_to(HERE.parent)}")
+    return kept
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES, help="processes, in this order")
     parser.add_argument("--distinct", type=int, default=20_000, help="photos with pixels of their own")
     parser.add_argument("--folder", type=Path, help="where the photos are laid out for the time")
     parser.add_argument("--near", type=int, nargs="+", default=[], help="numbers of made-up prints")
@@ -99,18 +116,18 @@ def _prints(count: int) -> "list[Print]":
     return found
 
 
-def _measured(folder: Path, count: int, distinct: int) -> list[dict[str, object]]:
+def _measured(folder: Path, count: int, distinct: int, stages: Sequence[str]) -> list[Row]:
     """The rows of one number of photos, shown as they come."""
     began = time.perf_counter()
     lay_out(folder / "photos", count, distinct)
     print(f"\n{count:,} photos, made in {time.perf_counter() - began:.0f} s", flush=True)
     print(f"{'stage':<32} {'seconds':>9} {'peak MB':>9} {'MB kept':>9} {'files':>6}", flush=True)
     rows = []
-    for stage in ("check", "train", "predict", "report"):
+    for stage in stages:
         found, peak, files = _watched(stage, folder)
         for name, (seconds, kept) in found.items():
-            row = {"photos": count, "stage": name, "seconds": seconds, "peak_mb": peak, "kept_mb": kept, "files": files}
-            rows.append(row)
+            row = {"photos": count, "process": stage, "stage": name, "seconds": seconds}
+            rows.append(row | {"peak_mb": peak, "kept_mb": kept, "files": files})
             print(f"{name:<32} {seconds:>9.1f} {peak:>9.0f} {kept:>9.0f} {files:>6}", flush=True)
     return rows
 
@@ -247,7 +264,8 @@ def _report(folder: Path, clock: Clock) -> None:
 
     clock.done("imports")
     report(folder / "run")
-    clock.done(f"report ({(folder / 'run' / 'report.html').stat().st_size / 1e6:.1f} MB)")
+    clock.done("report")
+    print(f"report.html has {(folder / 'run' / 'report.html').stat().st_size / 1e6:.1f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":
