@@ -19,6 +19,7 @@ from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.files import is_image
 from fieldguide.data.look.find import is_archive_file
+from fieldguide.deploy.names import PLAIN
 from fieldguide.deploy.shards import TRIES, HowRows, Manifest, Piece, ShardWriter, Written
 from fieldguide.deploy.stored import Stored, below, url_of
 from fieldguide.deploy.unfinished import about_prediction
@@ -124,8 +125,8 @@ def _computed(
 
     with ending_at_once(what_now), _progress(screen, len(photos), before) as show:
         while todo:
-            # the first one alone, if `auto` is still to choose: all others take its engines
-            now = todo if manifest.engines else todo[:1]
+            # the first one alone, if an engine may still be chosen or replaced: all others take its engines
+            now = todo if manifest.engines or loading.engine == PLAIN else todo[:1]
             for written in cluster.results(_writer, (loading, str(folder), how, manifest.engines), now):
                 manifest.add(written)
                 show(written)
