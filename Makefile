@@ -2,7 +2,7 @@
 # make test: sets up .venv and runs the tests but the slow ones; the last lines list what was skipped and why
 # make test-slow: the slow tests; CI runs both
 # make torture: kills 200 small trainings at random moments, goes on with each, compares the ends
-# make torture-many: kills ranks, workers and actors of 12 trainings, experiments and predictions; TORTURE_MANY=60 for more
+# make torture-many: kills ranks, workers, actors and nodes of 50 trainings, 50 trials and 20 predictions, 10 minutes at most
 # make gpu-check: checks and speeds on this machine's GPU, under 8 minutes; GPU_CHECK="--device cpu" for a CPU
 # make gpu-wheels: collects what gpu-check needs beside torch in build/gpu-wheels, for a machine without a network
 # make fuzz: feeds damaged files to every loader, 10 minutes or FUZZ_MINUTES=30
@@ -47,7 +47,7 @@ torture: $(TOOLS)
 	$(BIN)/python -m tests.torture 200
 
 torture-many: $(TOOLS)
-	$(BIN)/python -m tests.torture.many $(or $(TORTURE_MANY),12)
+	$(BIN)/python -m tests.torture.many
 
 gpu-check:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m tests.gpu_check $(addprefix --wheels ,$(wildcard $(GPU_WHEELS))) $(GPU_CHECK)

@@ -1,39 +1,44 @@
-"""Ranks, workers and actors killed at random, for ten minutes at most: `python -m tests.torture.many [count] [seed]`.
+"""Ranks, workers, actors and nodes killed at random, for ten minutes at most: `python -m tests.torture.many`.
 
-Each turn is a prediction on Ray, an experiment on Ray, or a training of two processes, of which something is killed
-once or several times. Its rows, its runs or its run are held against those of an undisturbed one.
+Trainings of two processes, trials on Ray and predictions on Ray go on in two lanes: trainings beside the others. Each
+ends as the undisturbed one, or is counted as bad. Ray's cluster has two local nodes.
 """
 
+import argparse
 import contextlib
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars
 
 from tests.conftest import write_photo
-from tests.torture.runner import COUNTS, ROOT, SETTINGS, differences
+from tests.torture.runner import COUNTS, SETTINGS, differences
+from tests.world.group import Group
 
 MOST_SECONDS = 600
 RECIPE = "resnet34-adam"
-PHOTOS = 120
-KINDS = ("prediction", "experiment", "training")
-VICTIMS = {"prediction": "ray::MapWorker", "experiment": "ray::in_folder"}
+PHOTOS, PIECE_PHOTOS = 96, 32
+TRIALS_AT_ONCE = 5
+SHARE_OF_NODES = 0.2  # of what is killed on Ray
+VICTIMS = {"prediction": "ray::MapWorker", "trial": "ray::in_folder"}
 
 
-class Many:
-    """The undisturbed ends, and turns that are held against them."""
+class Scene:
+    """Photos, the undisturbed ends, and what was found so far."""
 
-    def __init__(self, scratch: Path, draw: random.Random) -> None:
-        self.scratch, self.draw, self.hits = scratch, draw, Counter()
-        self.photos, self.new = scratch / "photos", scratch / "new"
+    def __init__(self, scratch: Path) -> None:
+        self.scratch, self.photos, self.new = scratch, scratch / "photos", scratch / "new"
+        self.hits, self.done, self.bad = Counter[str](), Counter[str](), list[str]()
+        self.settings = [*SETTINGS, "training.checkpoint_every_minutes=0"]
+        self._until = time.monotonic() + MOST_SECONDS
         for place, (folder, count) in enumerate(COUNTS.items()):
             for number in range(count):
                 hue = 1 + folder.endswith("oak")
@@ -42,81 +47,139 @@ class Many:
             write_photo(self.new / f"{number:03d}.png", number % 2, 9000 + number)
         (self.new / "007.png").write_bytes(b"no photo")
 
-    def prepare(self) -> None:
-        """The undisturbed ends."""
+    @property
+    def is_over(self) -> bool:
+        """Whether the ten minutes are."""
+        return time.monotonic() > self._until
+
+    def note(self, kind: str, name: str, found: list[str]) -> None:
+        """One has ended; what differs from the undisturbed one."""
+        self.done[kind] += 1
+        if found:
+            self.bad.append(f"{kind} {name}: {found}")
+            print(self.bad[-1], flush=True)
+
+
+class Trainings:
+    """Trainings of two processes, of which one or both are killed."""
+
+    def __init__(self, scene: Scene, group: Group, draw: random.Random) -> None:
+        self._scene, self._group, self._draw = scene, group, draw
+        began = time.monotonic()
+        assert not any(self._trained("t", resume=False)), (scene.scratch / "t.log.0").read_text()
+        self._seconds = time.monotonic() - began
+
+    def carry_out(self, count: int) -> None:
+        """So many, each killed up to twice."""
+        for number in range(count):
+            if self._scene.is_over:
+                return
+            name, resume, codes = f"t{number}", False, [1]
+            for _ in range(self._draw.choice((1, 1, 2))):
+                ranks = self._draw.choice(([0], [1], [0, 1]))
+                after = self._draw.uniform(0, self._seconds)
+                codes = self._trained(name, resume=resume, kill=["SIGKILL", ranks, after])
+                self._scene.hits["training"] += codes.count(-signal.SIGKILL)
+                resume = (self._scene.scratch / name / "resume.json").exists()
+                if not any(codes):
+                    break
+            if any(codes):
+                codes = self._trained(name, resume=resume)
+            scratch = self._scene.scratch
+            found = [f"ended with {codes}"] if any(codes) else differences(scratch / "t", scratch / name)
+            self._scene.note("training", name, found)
+
+    def _trained(self, name: str, *, resume: bool, **how: object) -> list[int]:
+        """Exit codes of both processes."""
+        run = self._scene.scratch / name
+        words = ["--resume", run] if resume else [self._scene.photos, "-o", run, "--recipe", RECIPE]
+        if not resume:
+            words += [word for setting in self._scene.settings for word in ("--set", setting)]
+        log = run.with_name(f"{name}.log")
+        codes: list[int] = self._group.run(2, "train", *words, "--device", "cpu", log=log, **how)["codes"]
+        return codes
+
+
+class OnRay:
+    """Trials and predictions on a cluster of two nodes, of which workers and nodes are killed."""
+
+    def __init__(self, scene: Scene, draw: random.Random) -> None:
+        import ray
+        from ray.cluster_utils import Cluster
+
         import fieldguide
 
-        self.settings = [*SETTINGS, "training.checkpoint_every_minutes=0", "training.batch_size=8"]
-        fieldguide.experiment(self.photos, [RECIPE], self.scratch / "e", overrides=self.settings, quiet=True)
-        self.run = self.scratch / "e" / RECIPE
-        fieldguide.predict(self.run, self.new, self.scratch / "rows.parquet", engine="plain", quiet=True)
-        self.rows = polars.read_parquet(self.scratch / "rows.parquet")
-        code, _ = self._trained(self.scratch / "t")
-        assert code == 0, "the undisturbed training of two processes failed"
+        self._scene, self._draw = scene, draw
+        how = {"overrides": scene.settings, "seeds": TRIALS_AT_ONCE, "quiet": True}
+        assert fieldguide.experiment(scene.photos, [RECIPE], scene.scratch / "e", **how).exit_code == 0
+        self._run = scene.scratch / "e" / f"{RECIPE}-seed0"
+        fieldguide.predict(self._run, scene.new, scene.scratch / "rows.parquet", engine="plain", quiet=True)
+        self._rows = polars.read_parquet(scene.scratch / "rows.parquet")
+        self._memory = {"object_store_memory": 100_000_000}
+        head = {"num_cpus": 0, "include_dashboard": False, **self._memory}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        self._nodes = [self._cluster.add_node(num_cpus=1, **self._memory) for _ in range(2)]
+        ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
 
-    def turn(self, kind: str, number: int) -> list[str]:
-        """What differs after one turn."""
-        return {"prediction": self._prediction, "experiment": self._experiment, "training": self._training}[kind](
-            number
-        )
+    def close(self) -> None:
+        """Ends the cluster."""
+        import ray
 
-    def _prediction(self, number: int) -> list[str]:
+        ray.shutdown()
+        self._cluster.shutdown()
+
+    def predict(self, count: int) -> None:
+        """So many predictions."""
         import fieldguide
         from fieldguide.commands import predict_elsewhere
 
-        predict_elsewhere.PIECE_PHOTOS = 32
-        out = self.scratch / f"p{number}"
-        with self._killing("prediction", most=2):
-            fieldguide.predict(self.run, self.new, out, engine="plain", on="ray", quiet=True)
-        found = polars.concat([polars.read_parquet(file) for file in sorted(out.glob("*.parquet"))])
-        return [] if found.equals(self.rows) else ["rows"]
+        predict_elsewhere.PIECE_PHOTOS = PIECE_PHOTOS
+        for number in range(count):
+            if self._scene.is_over:
+                return
+            out = self._scene.scratch / f"p{number}"
+            with self._killing("prediction", most=1):
+                fieldguide.predict(self._run, self._scene.new, out, engine="plain", on="ray", quiet=True)
+            rows = polars.concat([polars.read_parquet(file) for file in sorted(out.glob("*.parquet"))])
+            self._scene.note("prediction", out.name, [] if rows.equals(self._rows) else ["rows"])
 
-    def _experiment(self, number: int) -> list[str]:
+    def try_out(self, count: int) -> None:
+        """So many trials, some at once."""
         import fieldguide
 
-        out = self.scratch / f"e{number}"
-        with self._killing("experiment", most=3):
-            how = {"overrides": self.settings, "on": "ray", "quiet": True}
-            found = fieldguide.experiment(self.photos, [RECIPE], out, **how)
-        return [f"ended with {found.exit_code}"] if found.exit_code else differences(self.run, out / RECIPE)
-
-    def _training(self, number: int) -> list[str]:
-        run, after = self.scratch / f"t{number}", self.draw.uniform(5, 40)
-        code, killed = self._trained(run, after)
-        self.hits["training"] += killed
-        if code:
-            code, _ = self._trained(run) if not (run / "resume.json").exists() else self._trained(run, resume=True)
-        return [f"ended with {code}"] if code else differences(self.scratch / "t", run)
-
-    def _trained(self, run: Path, after: float | None = None, *, resume: bool = False) -> tuple[int, int]:
-        """A training of two processes, of which one is killed after so many seconds; (exit code, kills)."""
-        words = ["--resume", str(run)] if resume else [str(self.photos), "-o", str(run), "--recipe", RECIPE]
-        if not resume:
-            words += [word for setting in self.settings for word in ("--set", setting)]
-        command = [sys.executable, "-m", "fieldguide", "train", *words, "--processes", "2", "--device", "cpu"]
-        child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        kills, began = 0, time.monotonic()
-        while child.poll() is None:
-            time.sleep(0.1)
-            if after is not None and not kills and time.monotonic() - began > after and (ranks := _children(child.pid)):
-                with contextlib.suppress(OSError):
-                    os.kill(self.draw.choice(ranks), signal.SIGKILL)
-                    kills = 1
-        return child.returncode, kills
+        for begin in range(0, count, TRIALS_AT_ONCE):
+            if self._scene.is_over:
+                return
+            out, seeds = self._scene.scratch / f"e{begin}", min(TRIALS_AT_ONCE, count - begin)
+            how = {"overrides": self._scene.settings, "seeds": seeds, "on": "ray", "quiet": True}
+            with self._killing("trial", most=3):
+                code = fieldguide.experiment(self._scene.photos, [RECIPE], out, **how).exit_code
+            for seed in range(seeds):
+                name = f"{RECIPE}-seed{seed}"
+                found = [f"ended with {code}"] if code else differences(self._run.parent / name, out / name)
+                self._scene.note("trial", f"{out.name}/{name}", found)
 
     @contextlib.contextmanager
-    def _killing(self, kind: str, most: int):
-        """Kills a worker at random moments, at most so often."""
-        over, count = threading.Event(), self.draw.randint(1, most)
+    def _killing(self, kind: str, most: int) -> Iterator[None]:
+        """Kills something at random moments, at most so often; a node that was killed is replaced."""
+        over, count = threading.Event(), self._draw.randint(1, most)
 
         def kill() -> None:
             for _ in range(count):
-                if over.wait(self.draw.uniform(0.5, 12)):
+                while not (victims := named(VICTIMS[kind])):
+                    if over.wait(0.05):
+                        return
+                if over.wait(self._draw.uniform(0, 2)):
                     return
-                if victims := _named(VICTIMS[kind]):
+                if self._draw.random() < SHARE_OF_NODES:
+                    place = self._draw.randrange(len(self._nodes))
+                    self._cluster.remove_node(self._nodes[place], allow_graceful=False)
+                    self._nodes[place] = self._cluster.add_node(num_cpus=1, **self._memory)
+                    self._scene.hits[f"{kind}, nodes"] += 1
+                else:
                     with contextlib.suppress(OSError):
-                        os.kill(self.draw.choice(victims), signal.SIGKILL)
-                        self.hits[kind] += 1
+                        os.kill(self._draw.choice(victims), signal.SIGKILL)
+                        self._scene.hits[kind] += 1
 
         thread = threading.Thread(target=kill, daemon=True)
         thread.start()
@@ -127,59 +190,71 @@ class Many:
             thread.join()
 
 
-def _named(beginning: str) -> list[int]:
-    """Processes of this session whose title begins so."""
-    found = []
+def named(beginning: str) -> list[int]:
+    """Processes of this program's cluster whose title begins so."""
+    found, mark = [], f"FIELDGUIDE_CACHE={os.environ['FIELDGUIDE_CACHE']}".encode()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError, ValueError):
-            title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-            if title.startswith(beginning) and f"FIELDGUIDE_CACHE={os.environ['FIELDGUIDE_CACHE']}".encode() in (
+            if (entry / "cmdline").read_bytes().startswith(beginning.encode()) and mark in (
                 entry / "environ"
             ).read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+def in_thread(call: Callable[..., None], *given: object) -> tuple[threading.Thread, list[BaseException]]:
+    """The call in a thread, and what it raises."""
+    raised = list[BaseException]()
+
+    def carry_out() -> None:
+        try:
+            call(*given)
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    return thread, raised
 
 
-def main(count: int, seed: int = 0) -> int:
-    """Prints what was killed and what differed; how many turns differed."""
-    import ray
-
-    draw, bad, done, began = random.Random(seed), 0, Counter(), time.monotonic()
+def main(trainings: int, trials: int, predictions: int, seed: int = 0) -> int:
+    """Prints what was killed and what differed; how many differed."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= {"FIELDGUIDE_CACHE": f"{scratch}/cache", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ |= {"RAY_worker_niceness": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         import torch
 
+        from tests.world.group import draw_nothing
+
         torch.set_num_threads(1)
-        many = Many(Path(scratch), draw)
-        many.prepare()
-        how = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-        ray.init(address="local", num_cpus=2, **how)
-        for number in range(count):
-            if time.monotonic() - began > MOST_SECONDS:
-                print(f"out of time after {number} of {count} turns")
-                break
-            kind = KINDS[number % len(KINDS)]
-            found = many.turn(kind, number)
-            done[kind] += 1
-            if found:
-                bad += 1
-                print(f"turn {number}, {kind}: {found}", flush=True)
-        ray.shutdown()
-        for kind in KINDS:
-            print(f"{done[kind]:>4} of kind {kind}, {many.hits[kind]} processes killed")
-        print(f"{sum(done.values()) - bad} of {sum(done.values())} ended as the undisturbed ones")
-    return bad
+        draw_nothing()
+        scene = Scene(Path(scratch))
+        with Group() as group:
+            on_ray = OnRay(scene, random.Random(seed + 1))
+            lane, raised = in_thread(lambda: Trainings(scene, group, random.Random(seed)).carry_out(trainings))
+            try:
+                on_ray.predict(predictions)
+                on_ray.try_out(trials)
+            finally:
+                lane.join()
+                on_ray.close()
+        for error in raised:
+            raise error
+        for kind, count in (("training", trainings), ("trial", trials), ("prediction", predictions)):
+            killed = f"{scene.hits[kind]} processes and {scene.hits[f'{kind}, nodes']} nodes killed"
+            print(f"{scene.done[kind]:>4} of {count} of kind {kind}, {killed}")
+        done = sum(scene.done.values())
+        print(f"{done - len(scene.bad)} of {done} ended as the undisturbed ones")
+        if done < trainings + trials + predictions:
+            print(f"out of time after {MOST_SECONDS / 60:g} minutes")
+    return len(scene.bad)
 
 
 if __name__ == "__main__":
-    sys.exit(
-        1 if main(int(sys.argv[1]) if len(sys.argv) > 1 else 12, int(sys.argv[2]) if len(sys.argv) > 2 else 0) else 0
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trainings", type=int, default=50)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--predictions", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    sys.exit(min(1, main(options.trainings, options.trials, options.predictions, options.seed)))

@@ -46,8 +46,8 @@ class Group:
     def run(self, processes, *arguments, log, **how):
         """Runs `fieldguide *arguments` in so many processes, as torchrun does.
 
-        `kill` is [signal, rank or ranks, file that must be there first]; `memory` is {rank: photos} that fit at once,
-        `remove` [folder, file that must be there first].
+        `kill` is [signal, ranks, file that must be there first or seconds that must be over]; `memory` is
+        {rank: photos} that fit at once, `remove` [folder, file that must be there first].
         """
         job = {"processes": processes, "arguments": [str(each) for each in arguments], "log": str(log), **how}
         print(json.dumps(job), file=self._server.stdin, flush=True)
@@ -125,22 +125,23 @@ def run(job):
             carry_out(job, rank, port)
         pids[pid] = rank
     store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # outlives rank 0, as torchrun's does
-    codes, killed, last = {}, None, time.monotonic() + 120
-    name, ranks, file = job.get("kill", (None, (), ""))
-    folder, when = job.get("remove", ("", ""))
+    codes, killed, began = {}, None, time.monotonic()
+    name, ranks, when = job.get("kill", (None, (), ""))
+    folder, first = job.get("remove", ("", ""))
     while pids:
         done, status = os.waitpid(-1, os.WNOHANG)
         if done:
             codes[pids.pop(done)] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > last:
+        if time.monotonic() > began + 120:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
-        if name and killed is None and Path(file).exists():
+        is_due = Path(when).exists() if isinstance(when, str) else time.monotonic() > began + when
+        if name and killed is None and is_due:
             killed = time.monotonic()
             for pid, rank in pids.items():
                 if rank in ranks:
                     os.kill(pid, getattr(signal, name))
-        if folder and Path(when).exists():
+        if folder and Path(first).exists():
             shutil.rmtree(folder)
             folder = ""
         time.sleep(0.005)
