@@ -333,3 +333,16 @@ def test_an_experiment_plans_once_a_recipe_so_that_its_seeds_are_trained_alike(
     assert lost.rows[-1]["validation_note"].endswith(f"; {told}")
     assert f"- auto, mean of 2 seeds: {told}" in (tmp_path / "out" / "table.md").read_text()
     assert [plan_of(Run(tmp_path / "out" / f"auto-seed{seed}", {}))[1][3] for seed in (0, 1)] == [3, 2]
+
+
+def test_time_to_judge_is_kept_by_what_the_network_as_built_takes(monkeypatch):
+    rows = [Row(f"{number}.png", "ab"[number % 2], "train" if number % 4 else "val", "") for number in range(400)]
+    recipe = assemble.resolved(read_recipe("auto", [*BASE, "model.weights=none"]))
+    model = make_classifier(assemble.architecture(recipe, 2))
+    planner = automatic.Planner(recipe, model, torch.device("cpu"), Split(tuple(rows)))
+    for name, seconds in (("forward", 0.001), ("as_built", 0.1)):
+        monkeypatch.setattr(planner.speed, name, lambda side, seconds=seconds: seconds)
+    left, _ = planner._outlook(64, automatic.Outlook(lambda: 100.0), steps=False)
+    monkeypatch.setattr(planner.speed, "as_built", lambda side: 0.001)
+    more, _ = planner._outlook(64, automatic.Outlook(lambda: 100.0), steps=False)
+    assert more - left == pytest.approx(100 * (0.1 - 0.001))  # of 100 validation photos

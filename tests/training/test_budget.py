@@ -12,7 +12,6 @@ from fieldguide.training.budget import (
     OPEN_ROUNDS,
     PICTURE,
     RESERVE,
-    SLOWER_AS_BUILT,
     SOLVING,
     Costs,
     Judging,
@@ -96,20 +95,20 @@ def test_costs_grow_with_the_pixels():
 
 
 def test_what_comes_after_the_steps_has_its_time_kept():
-    judging = Judging(1_000, 0.002, slower=2.0)
+    judging = Judging(1_000, 0.002, at_end=0.004)
     reserve = judging.reserve(600, 1_000)
     assert reserve - Judging(0, 0.002).reserve(600, 0) == pytest.approx(2 + 4 + 2)  # epoch, judging, pictures
-    mirrored = Judging(1_000, 0.002, slower=4.0)
+    mirrored = Judging(1_000, 0.002, at_end=0.008)
     assert mirrored.reserve(600, 1_000) - reserve == pytest.approx(4)
     assert judging.reserve(600, 100) - reserve == pytest.approx(-0.9 * 2)
-    assert Judging(1_000, 0.002, 2.0, soup_candidates=3).reserve(600, 1_000) - reserve == pytest.approx(6)
-    tried = Judging(1_000, 0.002, 4.0, tried=3)
+    assert Judging(1_000, 0.002, 0.004, soup_candidates=3).reserve(600, 1_000) - reserve == pytest.approx(6)
+    tried = Judging(1_000, 0.002, 0.008, tried=3)
     assert tried.reserve(600, 1_000) - mirrored.reserve(600, 1_000) == pytest.approx(24)
 
 
 @pytest.mark.parametrize("seconds", [1, 20, 84, 120, 300])
 def test_however_many_validation_photos_there_are_more_than_half_of_the_time_stays_for_training(seconds):
-    judging = Judging(10_000, 1 / 60, SLOWER_AS_BUILT)  # 217 s for all of them
+    judging = Judging(10_000, 1 / 60, 1.3 / 60)  # 217 s for all of them
     choosing = judging.choosing(seconds, 81, steps=True)
     assert choosing == 1_000
     assert judging.reserve(seconds, choosing) == pytest.approx(
@@ -120,7 +119,7 @@ def test_however_many_validation_photos_there_are_more_than_half_of_the_time_sta
 
 
 def test_a_part_of_the_photos_chooses_only_where_time_is_short():
-    judging = Judging(1_000, 0.01, slower=1.5)  # 10 s a pass
+    judging = Judging(1_000, 0.01, 0.015)  # 10 s a pass
     assert [judging.choosing(seconds, 20, steps=False) for seconds in (None, 200, 199)] == [1_000, 1_000, 50]
     assert judging.choosing(100, 200, steps=False) == 200 and judging.choosing(100, 20, steps=True) == 1_000
     assert Judging(300, 1.0).choosing(10, 20, steps=True) == 300
@@ -165,7 +164,10 @@ def test_a_head_of_many_classes_takes_longer_to_solve_for():
         (4, 6.0, 10),  # as planned
         (4, 5.95, 10),  # the last one is cut a little
         (4, 5.5, 9),
-        (4, 0.5, 4),  # no part of an epoch once the rate has begun to fall
+        (4, 3.0, 7),
+        (4, 2.5, 6.375),  # the rate falls within a part of an epoch
+        (4, 0.5, 4.475),
+        (4, 0.2, 4),  # too little for that
         (4, 7.4, 10),  # not worth another plan
         (4, 9.0, 12),
         (4, 1000.0, 30),
@@ -182,9 +184,9 @@ def test_epochs_are_planned_again_by_the_time_that_is_left(done, left, epochs):
 @pytest.mark.parametrize(
     ("planned", "left", "epochs"), [(1, 1.5, 1), (1, 1.6, 1.52), (1, 2.2, 2), (2, 2.6, 2), (2, 2.8, 2.66), (4, 5.2, 4)]
 )
-def test_before_the_first_of_few_epochs_time_for_half_of_one_more_is_taken(planned, left, epochs):
+def test_time_for_half_of_one_more_of_few_epochs_is_taken(planned, left, epochs):
     assert epochs_again(0, planned, 20.0, 20.0 * left, 30) == pytest.approx(epochs)
-    assert epochs_again(1, planned + 1, 20.0, 20.0 * left, 30) == pytest.approx(1 + int(epochs))
+    assert epochs_again(1, planned + 1, 20.0, 20.0 * left, 30) == pytest.approx(1 + epochs)
     assert epochs_again(0, planned, 20.0, 20.0 * left, planned) == planned
 
 
@@ -197,3 +199,8 @@ def test_a_plan_keeps_to_bounds_on_epochs_and_rounds():
     assert (bounded(plan, 5, 3).epochs, bounded(plan, 5, 3).rounds) == (4, 0)  # the probe counts as one
     assert (bounded(plan, 20, 3).epochs, bounded(plan, 20, 3).rounds) == (12, 1)
     assert bounded(plan, 1, 3).epochs == 0 and bounded(replace(plan, probe=False), 1, 3).epochs == 1
+
+
+@pytest.mark.parametrize(("left", "epochs"), [(50.0, 2), (56.0, 2.32)])
+def test_a_part_of_an_epoch_is_validated_like_a_whole_one(left, epochs):
+    assert epochs_again(0, 1, 20.0, left, 30, validation_seconds=10.0) == pytest.approx(epochs)

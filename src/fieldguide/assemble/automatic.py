@@ -22,8 +22,6 @@ from fieldguide.training.budget import (
     MOST_EPOCHS_FROM_SCRATCH,
     PROBED,
     RESERVE,
-    SLOWER_AS_BUILT,
-    SLOWER_IN_FP32,
     Costs,
     Judging,
     Planned,
@@ -89,7 +87,7 @@ class Planner:
         if outlook.seconds_left is None or len(sides) == 1:
             return sides[-1]
         costs = self.speed.costs(MEASURED_SIDE_PX if MEASURED_SIDE_PX in sides else sides[0])
-        left, task = self._outlook(costs.forward, outlook, steps=True)
+        left, task = self._outlook(costs.side_px, outlook, steps=True)
         return choose_side(sides, costs, task, left)
 
     def with_plan(self, recipe: SizedRecipe, outlook: Outlook) -> tuple[PlannedRecipe, tuple[str, ...], Pace]:
@@ -116,19 +114,20 @@ class Planner:
         """The plan, and how many photos choose the epoch."""
         forward = self.speed.forward(side)
         if self._has_no_time_for_steps(side, outlook):  # so they need not be measured
-            left, task = self._outlook(forward, outlook, steps=False)
+            left, task = self._outlook(side, outlook, steps=False)
             return plan_epochs(Costs(side, forward, math.inf), task, left, lambda: None), task.validation_images
         costs = self.speed.costs(side)
-        left, task = self._outlook(forward, outlook, steps=True)
+        left, task = self._outlook(side, outlook, steps=True)
         return plan_epochs(costs, task, left, lambda: self.speed.part_step(side)), task.validation_images
 
     def _has_no_time_for_steps(self, side: int, outlook: Outlook) -> bool:
-        left, task = self._outlook(self.speed.forward(side), outlook, steps=False)
+        left, task = self._outlook(side, outlook, steps=False)
         return has_no_time_for_steps(self.speed.forward(side), task, left)
 
-    def _outlook(self, forward: float, outlook: Outlook, *, steps: bool) -> tuple[float | None, Task]:
+    def _outlook(self, side: int, outlook: Outlook, *, steps: bool) -> tuple[float | None, Task]:
         """Seconds for training, and the task with the validation photos of each epoch."""
-        seconds, judging = outlook.seconds(), self._judging(self.recipe, forward, steps=steps)
+        judging = self._judging(self.recipe, side, outlook, steps=steps)
+        seconds = outlook.seconds()  # after what was measured
         part = self.recipe.training.validation_photos or judging.choosing(seconds, self.task.num_classes, steps=steps)
         task = replace(self.task, validation_images=min(part, judging.images))
         left = None if seconds is None else seconds - judging.reserve(seconds, task.validation_images)
@@ -139,18 +138,19 @@ class Planner:
         if (seconds := outlook.seconds()) is None:
             return None
         steps = any(phase.method == "gradient" for phase in recipe.training.phases)
-        judging = self._judging(recipe, self.speed.forward(recipe.data.image_size_px), steps=steps)
+        judging = self._judging(recipe, recipe.data.image_size_px, outlook, steps=steps)
         choosing = min(recipe.training.validation_photos or judging.images, judging.images)
         return max(0.0, seconds - judging.reserve(seconds, choosing))
 
-    def _judging(self, recipe: ResolvedRecipe, forward: float, *, steps: bool) -> Judging:
-        """Without `steps` there are no means to be tried."""
+    def _judging(self, recipe: ResolvedRecipe, side: int, outlook: Outlook, *, steps: bool) -> Judging:
+        """Without `steps` there are no means to be tried; without a limit, what judging takes is not measured."""
+        at_end = 0.0 if outlook.seconds_left is None else self.speed.as_built(side)
         data, means = recipe.data, 2 if recipe.training.soup == "probe" else recipe.training.soup_candidates or 0
         chooses_size, chooses_crop = data.test_size_px == AUTO, data.test_crop_share == AUTO
         return Judging(
             self.task.validation_images,
-            forward,
-            (SLOWER_AS_BUILT if self.speed.precision == "fp32" else SLOWER_IN_FP32) * VIEWS[data.test_flips],
+            self.speed.forward(side),
+            at_end * VIEWS[data.test_flips],
             means if steps else 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,

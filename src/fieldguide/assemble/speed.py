@@ -24,7 +24,7 @@ from fieldguide.training.budget import FEWEST_STEPS, LARGEST_BATCH, Costs, Part,
 from fieldguide.training.step import StepSettings, train_step, training_mode
 from fieldguide.world import fastest_precision, wait_for
 
-MEASURED_PHOTOS = 32  # at once
+MEASURED_PHOTOS, FEW_PHOTOS = 32, 8  # at once; where a photo may be slow
 ENOUGH_PHOTOS = LARGEST_BATCH * FEWEST_STEPS  # for the largest batch
 QUICK_STEP_SECONDS = 1.0  # on a CPU, quicker steps are measured with the whole batch, since the optimiser's part counts
 MEASURED_SECONDS, MOST_REPEATS = 1.0, 8
@@ -46,6 +46,7 @@ class Speed:
         self.device = device
         self.batch_size = batch_size
         self._forward: dict[int, float] = {}
+        self._as_built: dict[int, float] = {}
 
     @functools.cached_property
     def batch_norm(self) -> BatchNorm:
@@ -81,6 +82,19 @@ class Speed:
 
         self._forward[side_px] = self._timed(run) / len(images)
         return self._forward[side_px]
+
+    def as_built(self, side_px: int) -> float:
+        """Seconds per photo in fp32 by the network as it is built, which is what judges; measured once per side."""
+        if side_px not in self._as_built:
+            model = copy.deepcopy(self.model).to(memory_format=torch.contiguous_format).eval()
+            images = torch.zeros(FEW_PHOTOS, 3, side_px, side_px, device=self.device)
+
+            def run() -> None:
+                with torch.inference_mode():
+                    model(images)
+
+            self._as_built[side_px] = self._timed(run) / len(images)
+        return self._as_built[side_px]
 
     def part_step(self, side_px: int) -> float | None:
         """As `step`, for the last two stages; None if timm does not list them."""

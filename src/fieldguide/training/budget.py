@@ -9,8 +9,6 @@ Part = Literal["all", "last_two_stages"]
 TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # tried when the test size is chosen on validation
 TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # tried for the crop
 RESERVE, PICTURE = 7.0, 0.002  # seconds where `world.slowness` is 1; seconds per validation photo
-SLOWER_IN_FP32 = 2.0  # judging, beside a pass in bf16
-SLOWER_AS_BUILT = 1.3  # judging, beside a pass in fp32 with channels last
 KEPT_TO_JUDGE, MOST_TO_JUDGE = 0.15, 0.4  # of the time left, also for `CHOOSING` photos; judging ends with the time
 MOST_TO_CHOOSE = 0.05  # of the time left, for one pass over the validation photos; else a part of them chooses
 CHOOSING, CHOOSING_A_CLASS = 1_000, 10  # photos that are enough to choose an epoch
@@ -22,7 +20,7 @@ MOST_VIEWS = 3  # of each photo that a probe takes, before a few epochs or none
 SHORT_EPOCHS = 4  # and fewer, after a probe, are gentle: steps at the full rate would first undo what it found
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
 MOST_CUT, SPARE = 0.1, 1.25  # planned again: of an epoch that may be cut; times the epochs left that fit to take more
-FEWEST_OF_AN_EPOCH = 0.5  # that is worth a stage
+FEWEST_OF_AN_EPOCH, FEWEST_LEFT = 0.5, 0.25  # that is worth a stage; after its first epochs, in which the rate can fall
 MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
@@ -67,14 +65,14 @@ class Judging:
 
     images: int  # validation photos
     forward: float  # seconds a photo in evaluation mode
-    slower: float = SLOWER_IN_FP32  # how much longer a photo takes at the end, with its mirror image if that counts
+    at_end: float = 0.0  # seconds a photo at the end, with its mirror image if that counts
     soup_candidates: int = 0  # each needs one more validation, also when time runs out
     tried: float = 0.0  # extra judgings to choose size and crop; see `judgings_to_choose`
     pages: float = RESERVE  # seconds for what is written after that
 
     def end_seconds(self) -> float:
         """To judge all photos at the end."""
-        return self.slower * (1 + self.tried) * self.forward * self.images
+        return (1 + self.tried) * self.at_end * self.images
 
     def choosing(self, seconds: float | None, num_classes: int, *, steps: bool) -> int:
         """How many photos choose the epoch: all if that takes little of the seconds left; `steps`: steps follow."""
@@ -178,7 +176,9 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
     return Planned(probes, "all", epochs, 0, 1, probe, epoch, share, views)
 
 
-def epochs_again(done: int, planned: float, epoch_seconds: float, seconds: float, most: int) -> float:
+def epochs_again(
+    done: int, planned: float, epoch_seconds: float, seconds: float, most: int, validation_seconds: float = 0.0
+) -> float:
     """How many epochs a stage should have in all, after `done` of them.
 
     Args:
@@ -186,23 +186,34 @@ def epochs_again(done: int, planned: float, epoch_seconds: float, seconds: float
         epoch_seconds: measured, or expected before the first.
         seconds: left for the rest of them.
         most: however much time there is.
+        validation_seconds: of `epoch_seconds`; a part of an epoch is validated like a whole one.
 
     Returns:
-        `planned` while it fits or little more does; 0, or a part of an epoch, only if decided before the first.
+        `planned` while it fits or little more does; 0 only if decided before the first. Few epochs may end within one.
     """
     fits = max(0.0, seconds) / max(epoch_seconds, 1e-9)
     rest = planned - done
     if rest <= 0:  # the rate has fallen to 0
         return planned
+    part = _worth_planning(_that_fit(FILLED * seconds, epoch_seconds, validation_seconds))
     if fits >= rest - MOST_CUT:  # a last epoch that is cut a little loses only steps at a low rate
-        more = min(most, done + int(FILLED * fits))
-        if more - done >= max(rest + 1, SPARE * rest):
-            return more
-        part = min(most, FILLED * fits)  # before the first epoch its rate can fall within a part of one
-        return part if done == 0 and part >= max(rest + FEWEST_OF_AN_EPOCH, SPARE * rest) else planned
+        more = min(float(most), done + part)
+        return more if more - done >= max(rest + FEWEST_OF_AN_EPOCH, SPARE * rest) else planned
     if done == 0 and fits + MOST_CUT < 1:
-        return FILLED * fits if fits >= FEWEST_OF_AN_EPOCH else 0.0
-    return done + int(fits + MOST_CUT)
+        return part if part >= FILLED * FEWEST_OF_AN_EPOCH else 0.0
+    return done + max(part, int(fits + MOST_CUT))
+
+
+def _that_fit(seconds: float, epoch_seconds: float, validation_seconds: float) -> float:
+    """Whole epochs and a part of one."""
+    whole, rest = divmod(max(0.0, seconds), max(epoch_seconds, 1e-9))
+    return whole + max(0.0, rest - validation_seconds) / max(epoch_seconds - validation_seconds, 1e-9)
+
+
+def _worth_planning(epochs: float) -> float:
+    """Whole epochs, and a part of one where there are few."""
+    whole = int(epochs)
+    return epochs if epochs <= SHORT_EPOCHS and epochs - whole >= FEWEST_LEFT else whole
 
 
 def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> bool:

@@ -8,7 +8,7 @@ from fieldguide.training.plan import Plan, Stage
 from fieldguide.training.state import State
 from fieldguide.training.under_way import UnderWay
 
-SLOWER, QUICKER = 4.0, 0.8  # bounds on what a probe says of the pace of the epochs after it
+SLOWER = 4.0  # at most, of what a probe says of the pace of the epochs after it; that it was quick says nothing
 
 
 class Limits:
@@ -84,16 +84,18 @@ class Limits:
     def planned_again(self, stage: Stage, done: int) -> Stage:
         """The stage itself, or with another number of epochs, where by the pace so far the time allows that.
 
-        The pace is that of its last epoch. Before its first, it is what the plan expected, by as much slower or quicker
-        as the probe was.
+        The pace is that of its last epoch. Before its first, it is what the plan expected, by as much slower as the
+        probe was.
         """
         pace, left, history = self._plan.pace, self.seconds_left(), self._state.history
         if pace is None or left is None or not history or stage.method == "probe":
             return stage
         seconds = history[-1].seconds
+        validation = seconds - history[-1].training.images / history[-1].images_per_second
         if done == 0:
             is_probed = self._state.ended[-1].stage.method == "probe"
             slower = seconds / max(pace.probe_seconds, 1e-9) if is_probed else 1.0
-            seconds = pace.epoch_seconds * min(SLOWER, max(QUICKER, slower))
-        fits = epochs_again(done, stage.epochs, seconds, left, pace.most_epochs)
+            slower = min(SLOWER, max(1.0, slower))
+            seconds, validation = pace.epoch_seconds * slower, pace.validation_seconds * slower
+        fits = epochs_again(done, stage.epochs, seconds, left, pace.most_epochs, validation)
         return stage if fits == stage.epochs else stage.again(done, fits)
