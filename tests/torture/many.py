@@ -16,19 +16,33 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import polars
 
+from fieldguide import Callback
 from tests.conftest import write_photo
 from tests.torture.runner import COUNTS, SETTINGS, differences
-from tests.world.group import Group
+from tests.torture.victim import is_done
+from tests.world.group import Group, draw_nothing
 
 MOST_SECONDS = 600
 RECIPE = "resnet34-adam"
 PHOTOS, PIECE_PHOTOS = 96, 32
-TRIALS_AT_ONCE = 5
+NODES = 2
+SHORTER = ("training.phases.0.max_epochs=2", "training.phases.1.max_epochs=1", "training.rounds.max_epochs=1")
+TRIALS_AT_ONCE = 10
 SHARE_OF_NODES = 0.2  # of what is killed on Ray
+PRELOADED = ("fieldguide.commands.train", "fieldguide.commands.predict_elsewhere", "fieldguide.cluster.ray_pieces")
 VICTIMS = {"prediction": "ray::MapWorker", "trial": "ray::in_folder"}
+
+
+class DrawNothing(Callback):
+    """Reaches the processes of trials."""
+
+    def run_begins(self, beginning: object) -> None:
+        """Before the first figure."""
+        draw_nothing()
 
 
 class Scene:
@@ -37,7 +51,7 @@ class Scene:
     def __init__(self, scratch: Path) -> None:
         self.scratch, self.photos, self.new = scratch, scratch / "photos", scratch / "new"
         self.hits, self.done, self.bad = Counter[str](), Counter[str](), list[str]()
-        self.settings = [*SETTINGS, "training.checkpoint_every_minutes=0"]
+        self.settings = [*SETTINGS, *SHORTER, "training.checkpoint_every_minutes=0"]
         self._until = time.monotonic() + MOST_SECONDS
         for place, (folder, count) in enumerate(COUNTS.items()):
             for number in range(count):
@@ -74,20 +88,20 @@ class Trainings:
         for number in range(count):
             if self._scene.is_over:
                 return
-            name, resume, codes = f"t{number}", False, [1]
+            name, resume, found = f"t{number}", False, list[str]()
+            run = self._scene.scratch / name
             for _ in range(self._draw.choice((1, 1, 2))):
                 ranks = self._draw.choice(([0], [1], [0, 1]))
                 after = self._draw.uniform(0, self._seconds)
                 codes = self._trained(name, resume=resume, kill=["SIGKILL", ranks, after])
                 self._scene.hits["training"] += codes.count(-signal.SIGKILL)
-                resume = (self._scene.scratch / name / "resume.json").exists()
-                if not any(codes):
+                resume = (run / "resume.json").exists()
+                if is_done(run):
                     break
-            if any(codes):
+            if not is_done(run):
                 codes = self._trained(name, resume=resume)
-            scratch = self._scene.scratch
-            found = [f"ended with {codes}"] if any(codes) else differences(scratch / "t", scratch / name)
-            self._scene.note("training", name, found)
+                found = [f"ended with {codes}"] if any(codes) else []
+            self._scene.note("training", name, found or differences(run.with_name("t"), run))
 
     def _trained(self, name: str, *, resume: bool, **how: object) -> list[int]:
         """Exit codes of both processes."""
@@ -96,7 +110,9 @@ class Trainings:
         if not resume:
             words += [word for setting in self._scene.settings for word in ("--set", setting)]
         log = run.with_name(f"{name}.log")
-        codes: list[int] = self._group.run(2, "train", *words, "--device", "cpu", log=log, **how)["codes"]
+        codes: list[int] = self._group.run(2, "train", *words, "--device", "cpu", log=log, ends_together=True, **how)[
+            "codes"
+        ]
         return codes
 
 
@@ -118,7 +134,8 @@ class OnRay:
         self._memory = {"object_store_memory": 100_000_000}
         head = {"num_cpus": 0, "include_dashboard": False, **self._memory}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
-        self._nodes = [self._cluster.add_node(num_cpus=1, **self._memory) for _ in range(2)]
+        self._nodes: list[Any] = []
+        self._add_nodes()
         ray.init(address=self._cluster.address, log_to_driver=False, logging_level="ERROR")
 
     def close(self) -> None:
@@ -152,6 +169,7 @@ class OnRay:
                 return
             out, seeds = self._scene.scratch / f"e{begin}", min(TRIALS_AT_ONCE, count - begin)
             how = {"overrides": self._scene.settings, "seeds": seeds, "on": "ray", "quiet": True}
+            how |= {"callbacks": [DrawNothing()]}
             with self._killing("trial", most=3):
                 code = fieldguide.experiment(self._scene.photos, [RECIPE], out, **how).exit_code
             for seed in range(seeds):
@@ -161,7 +179,7 @@ class OnRay:
 
     @contextlib.contextmanager
     def _killing(self, kind: str, most: int) -> Iterator[None]:
-        """Kills something at random moments, at most so often; a node that was killed is replaced."""
+        """Kills something at random moments, at most so often, and one node; that is replaced afterwards."""
         over, count = threading.Event(), self._draw.randint(1, most)
 
         def kill() -> None:
@@ -172,10 +190,10 @@ class OnRay:
                 if over.wait(self._draw.uniform(0, 2)):
                     return
                 if self._draw.random() < SHARE_OF_NODES:
-                    place = self._draw.randrange(len(self._nodes))
-                    self._cluster.remove_node(self._nodes[place], allow_graceful=False)
-                    self._nodes[place] = self._cluster.add_node(num_cpus=1, **self._memory)
-                    self._scene.hits[f"{kind}, nodes"] += 1
+                    if len(self._nodes) == NODES:
+                        node = self._nodes.pop(self._draw.randrange(NODES))
+                        self._cluster.remove_node(node, allow_graceful=False)
+                        self._scene.hits[f"{kind}, nodes"] += 1
                 else:
                     with contextlib.suppress(OSError):
                         os.kill(self._draw.choice(victims), signal.SIGKILL)
@@ -188,6 +206,12 @@ class OnRay:
         finally:
             over.set()
             thread.join()
+            self._add_nodes()
+
+    def _add_nodes(self) -> None:
+        """Ray starts nodes in the main thread alone."""
+        while len(self._nodes) < NODES:
+            self._nodes.append(self._cluster.add_node(num_cpus=1, **self._memory))
 
 
 def named(beginning: str) -> list[int]:
@@ -222,9 +246,8 @@ def main(trainings: int, trials: int, predictions: int, seed: int = 0) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= {"FIELDGUIDE_CACHE": f"{scratch}/cache", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ |= {"RAY_worker_niceness": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        os.environ |= {"RAY_preload_python_modules": ",".join(PRELOADED)}
         import torch
-
-        from tests.world.group import draw_nothing
 
         torch.set_num_threads(1)
         draw_nothing()

@@ -17,6 +17,7 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+GRACE_SECONDS = 3.0  # torchrun's agent gives 30, after SIGTERM
 PRELOADED = (
     "fieldguide.commands.train",
     "fieldguide.commands.resume",
@@ -47,7 +48,8 @@ class Group:
         """Runs `fieldguide *arguments` in so many processes, as torchrun does.
 
         `kill` is [signal, ranks, file that must be there first or seconds that must be over]; `memory` is
-        {rank: photos} that fit at once, `remove` [folder, file that must be there first].
+        {rank: photos} that fit at once, `remove` [folder, file that must be there first]; where they end together, one
+        that was killed ends the others after some seconds, as torchrun's agent does.
         """
         job = {"processes": processes, "arguments": [str(each) for each in arguments], "log": str(log), **how}
         print(json.dumps(job), file=self._server.stdin, flush=True)
@@ -132,7 +134,8 @@ def run(job):
         done, status = os.waitpid(-1, os.WNOHANG)
         if done:
             codes[pids.pop(done)] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > began + 120:
+        is_hopeless = job.get("ends_together") and killed is not None and time.monotonic() > killed + GRACE_SECONDS
+        if is_hopeless or time.monotonic() > began + 120:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
         is_due = Path(when).exists() if isinstance(when, str) else time.monotonic() > began + when
