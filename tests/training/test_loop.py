@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from fieldguide.errors import PhotosError, TrainingError, UsageError
+from fieldguide.errors import MachineError, PhotosError, TrainingError, UsageError
+from fieldguide.training import loop
 from fieldguide.training.checkpoint import Snapshot, best_weights_of, capture, state_of
 from fieldguide.training.checkpoint_files import Checkpoints
 from fieldguide.training.ends import Cause, Reason, Stopped
@@ -16,7 +17,7 @@ from fieldguide.training.optimizer import make_optimizer
 from fieldguide.training.plan import Pace, Plan
 from fieldguide.training.schedule import Constant, Cosine
 from fieldguide.training.state import Scores, State
-from fieldguide.training.step import OnDevice, StepSettings
+from fieldguide.training.step import OnDevice, StepSettings, train_step
 from fieldguide.training.tools import Tools
 from tests.training.stages import phase, rounds
 
@@ -696,3 +697,41 @@ def test_after_a_slow_probe_fewer_epochs_are_planned_and_below_half_a_one_none(m
     # a probe of 25 s where 12.5 were planned: an epoch of 10 s should take 20, but takes 13
     assert len(diary.rates) == batches and len(state.history) == 1 + epochs
     assert state.out_of_time == (epochs == 0) and clock.now <= seconds
+
+
+@pytest.mark.parametrize("error_at", ["prepare", "step"])
+def test_a_process_that_is_gone_in_a_step_or_between_two_stages_costs_nothing(tmp_path, monkeypatch, error_at):
+    """What is gone on with ends as what was never interrupted."""
+    losses, model = falling(7), network()
+    plan = Plan(PHASES, rounds(max_rounds=0), None, "validation_loss")
+    whole = train(network(), plan, tools(losses), Observers([]), lambda: None)
+    made, checkpoints = tools(losses), Checkpoints(tmp_path, 1e9)
+
+    def gone(model, stage):
+        if stage.name == "strong":
+            raise MachineError("another process of this training ended")
+
+    def step(*given):
+        if len(told.epochs) == 1 and len(told.steps) == 5:
+            raise MachineError("another process of this training ended")
+        return train_step(*given)
+
+    told = Diary(model)
+    if error_at == "prepare":
+        made = dataclasses.replace(made, prepare=gone)
+    else:
+        monkeypatch.setattr(loop, "train_step", step)
+        monkeypatch.setattr(OnDevice, "is_full", False)  # as on a GPU
+    state = train(model, plan, made, Observers([told, checkpoints]), lambda: None)
+    assert state.stopped == Stopped(Cause.ERROR, message="another process of this training ended")
+    monkeypatch.undo()
+    on = network()
+    found = checkpoints.newest(on)
+    state = state_of(found.snapshot.plain["state"], plan, best_weights_of(found.snapshot))
+    rest = tools(falling(7)[len(state.history) :])
+    state = train(on, plan, rest, Observers([]), lambda: None, saved=Saved(state, found.snapshot))
+    assert [(e.training, e.stage_number, e.validation) for e in state.history] == [
+        (e.training, e.stage_number, e.validation) for e in whole.history
+    ]
+    assert [(e.stage.name, e.epochs) for e in state.ended] == [("standard", 4), ("strong", 3)]
+    assert all(torch.equal(whole.best.weights[name], value) for name, value in on.state_dict().items())

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,7 +20,7 @@ from fieldguide.training.scaling import note_scaling
 from fieldguide.training.soup import Weights, can_make_soup, keep, make_soup
 from fieldguide.training.state import Epoch, Halved, Running, Scores, State, is_better
 from fieldguide.training.step import OnDevice, go_on_from, train_step, training_mode
-from fieldguide.training.tools import Drawn, Goes, Tools, TrainingBatch
+from fieldguide.training.tools import Goes, Tools
 from fieldguide.training.under_way import UnderWay
 
 
@@ -88,8 +89,8 @@ class _Training:
         self.limits.count_earlier(self.under_way.running.seconds if self.under_way else 0.0)
         while (under_way := self.under_way) is not None:
             reason = self._run_stage(under_way)
-            ended = Ended(under_way.stage, under_way.epochs, under_way.improved, reason)
-            self.state.ended.append(ended)
+            self.state.ended.append(Ended(under_way.stage, under_way.epochs, under_way.improved, reason))
+            self.under_way = None  # it is not saved again, as if it were the next one
             self.observers.tell(lambda each: each.stage_done(self.state.ended[-1]))
             self.under_way = self._begin_next()
         if can_make_soup(self.state, self.plan):  # also when out of time: its time was reserved
@@ -217,20 +218,21 @@ class _Training:
         training_mode(self.model)
         end = stage.end_of_epoch(self.tools.steps_per_epoch, before)
         batches = islice(self.tools.batches(stage, epoch, running.steps), max(0, end - before - running.steps))
-        while (batch := self._next_batch(batches, waiting, running, epoch)) is not None:
+        while True:
+            with self._collecting(waiting, running, epoch):
+                batch = next(batches, None)
+            if batch is None:
+                break
             under_way.schedule.before_step(before + running.steps)
-            rate = under_way.rate
-            if running.steps == 0:
-                running.learning_rate = rate
+            running.learning_rate = running.learning_rate if running.steps else under_way.rate
             self.tools.seed_step(epoch, running.steps)
             mix = self.tools.draw_mix(epoch, running.steps, *batch.images.shape[-2:])
-            photos = len(batch.files)  # in all processes
-            loss, right = train_step(
-                self.model, under_way.optimizer, batch.images, batch.labels, self.tools.step, mix, photos
-            )
+            images, labels, photos = batch.images, batch.labels, len(batch.files)  # of all processes
+            with self._collecting(waiting, running, epoch):
+                loss, right = train_step(self.model, under_way.optimizer, images, labels, self.tools.step, mix, photos)
             if under_way.average is not None:
                 under_way.average.take_step()
-            waiting.add(loss, right, batch.files, rate)
+            waiting.add(loss, right, batch.files, under_way.rate)
             running.steps += 1
             self._tell_step(epoch, running.steps, photos)
             self._ask_whether_to_stop()
@@ -242,21 +244,19 @@ class _Training:
             if self.state.stopped:
                 return False
             if before + running.steps < end and self.limits.is_out_of_time():
-                self._collect(waiting, running, epoch)
                 under_way.cut((before + running.steps) / self.tools.steps_per_epoch)
                 break
+        self._collect(waiting, running, epoch)
         return True
 
-    def _next_batch(self, batches: Drawn, waiting: OnDevice, running: Running, epoch: int) -> TrainingBatch | None:
-        """None at the end. There, and if a photo is gone, the losses of the steps before are collected."""
+    @contextmanager
+    def _collecting(self, waiting: OnDevice, running: Running, epoch: int) -> Iterator[None]:
+        """Where a photo or a process is gone, the steps before are good: their losses are collected."""
         try:
-            batch = next(batches, None)
+            yield
         except FieldguideError:
             self._collect(waiting, running, epoch)
             raise
-        if batch is None:
-            self._collect(waiting, running, epoch)
-        return batch
 
     def _collect(self, waiting: OnDevice, running: Running, epoch: int) -> None:
         """The only place within an epoch that waits for the device."""
