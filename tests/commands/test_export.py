@@ -54,6 +54,7 @@ def demand_same_answers(made, run):
     np.testing.assert_allclose(found.predict_proba(files), expected.predict_proba(files), atol=1e-3)
     page = (made.path / "EXPORT.md").read_text()
     assert "12 of 12" in page and "```python" in page and "```csharp" in page
+    assert "Photos with more than 8 bits: the training had none, so it expects none." in page
 
 
 @pytest.mark.slow

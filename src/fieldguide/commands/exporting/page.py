@@ -44,13 +44,15 @@ def _input(content: dict[str, Any]) -> str:
             f"Pillow does), then cut out the centre, {side} x {side}. Another resize gives other answers. "
             "Normalisation, mirror images and temperature are inside."
         )
+    ranges = ", ".join(f"{low:g} to {high:g} ({kind})" for kind, (low, high) in made["value_range"].items())
+    scaled = f"scale them to 0 to 255 first, from {ranges}" if ranges else "the training had none, so it expects none"
     return f"""
 ## Input and output
 
 - {takes}
 - `probabilities`: (batch, {len(content["classes"])}), float32. They are calibrated: {calibrated}.
 - Outside of the model: decoding the file, turning it by its EXIF orientation, and laying transparency on white.
-- Photos with more than 8 bits: scale them first, black and white at {made["value_range"]}.
+- Photos with more than 8 bits: {scaled}.
 - The classes in their order are in `export.json`, and in the model's metadata (key `fieldguide`, JSON).
 """
 
