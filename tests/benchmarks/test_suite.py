@@ -53,7 +53,7 @@ def counts(folder, part):
         ("validation", 1, 12, {3}, {11}),
         ("report", 0.003, 12, {5}, {2}),
         ("small", 0.001, 12, {4, 5}, {2}),
-        ("large", 0.1, 10, {3}, {2}),
+        pytest.param("large", 0.1, 10, {3}, {2}, marks=pytest.mark.torture),
         ("imbalance", 1, 12, {10, 8, 6, 4, 3, 2, 1}, {4}),
         ("gray", 1, 12, {10}, {4}),
         ("look-alikes", 0.25, 12, {15}, {4}),
@@ -82,7 +82,7 @@ def test_a_fifth_of_the_training_labels_is_wrong_and_no_other(source, tmp_path):
     assert (len(files), len(wrong)) == (120, 24) and set(counts(folder, "val").values()) == {4}
 
 
-@pytest.mark.slow
+@pytest.mark.torture  # of a benchmark, and half a minute
 def test_sizes_and_colours_are_those_of_the_shape(source, tmp_path):
     for name, scale, check in (
         ("small", 0.001, lambda image: image.size == (84, 84)),

@@ -75,7 +75,7 @@ def test_an_export_for_openvino_is_proven_and_predicts_as_its_run(run, tmp_path)
     ("backbone", "features", "formats"),
     [
         ("efficientnet_lite0", "stages_max", ["openvino"]),  # by way of ONNX
-        ("convnext_atto", "last", ["onnx", "torch"]),
+        pytest.param("convnext_atto", "last", ["onnx", "torch"], marks=pytest.mark.torture),
         ("test_vit", "last", ["openvino", "torch"]),
     ],
 )

@@ -140,7 +140,7 @@ def test_batch_normalisation_that_trains_sees_the_photos_of_all_processes(traine
         ),
         (
             *("augmentation.engine=fused", "execution=fast", "training.imbalance=balanced_sampling"),
-            *("training.soup=greedy", "training.soup_candidates=2"),
+            *("training.soup=greedy", "training.soup_candidates=2", "training.precision=fp32"),
         ),
     ],
     ids=["exact", "fast"],

@@ -47,7 +47,7 @@ def space(tmp_path):
 def test_it_ends_with_the_winner_beside_auto_and_resumes(trained, space, local_ray, tmp_path, capsys, monkeypatch):
     pytest.importorskip("optuna", reason="needs pip install 'fieldguide[ray]'")
     monkeypatch.setattr(command, "SHARE_OF_SEARCH", 40)  # trials end the search, and `auto` is short
-    how = {"space": space, "minutes": 0.25, "trials": 3, "seeds": 2, "on": "ray", "overrides": OVERRIDES}
+    how = {"space": space, "minutes": 0.15, "trials": 3, "seeds": 2, "on": "ray", "overrides": OVERRIDES}
     found = search(trained[0], tmp_path / "s", **how)
     folder, told = tmp_path / "s", capsys.readouterr().out
     tried = json.loads((folder / "tried.json").read_text())
@@ -59,7 +59,7 @@ def test_it_ends_with_the_winner_beside_auto_and_resumes(trained, space, local_r
     assert json.loads((folder / "result.json").read_text())["photos_that_judge"] == judged == 6
     for run in ("winner-seed1", "winner-seed2", "auto", f"trials/{tried[0]['name']}"):
         assert read_split(folder / run / "split.csv").fingerprint() == read_split(folder / "split.csv").fingerprint()
-    assert len(found.judged) == 2 and found.sentence in told and "auto in the same 0.25 minutes" in found.sentence
+    assert len(found.judged) == 2 and found.sentence in told and "auto in the same 0.15 minutes" in found.sentence
     assert found.difference[0] == pytest.approx(sum(found.judged) / 2 - found.auto)
     again = search(trained[0], folder, resume=True, **how)
     assert (again.values, again.judged, again.auto) == (found.values, found.judged, found.auto)
