@@ -6,7 +6,7 @@ from typing import Any
 
 
 def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Seconds and peak memory against the number of photos, a line a stage; straight lines are powers."""
+    """Seconds and peak memory against the number of photos, a line a stage; straight lines of seconds are powers."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -27,12 +27,15 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     least = min(row["seconds"] for row in rows if row["photos"] == counts[0] and row["stage"] != "imports")
     linear = [max(least, 0.05) * count / counts[0] for count in counts]
     seconds.plot(counts, linear, color="gray", lw=0.8, ls=":", label="linear")
-    for axes, label in ((seconds, "seconds"), (memory, "peak memory of the process, GB")):
-        axes.set(xscale="log", yscale="log", xlabel="photos", ylabel=label)
+    for axes, label, scale in ((seconds, "seconds", "log"), (memory, "peak memory of the process, GB", "linear")):
+        axes.set(xscale="log", yscale=scale, xlabel="photos", ylabel=label)
         axes.set_xticks(counts, [f"{count:,}" for count in counts])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=7, loc="upper left")
+    memory.set_ylim(bottom=0)
     file.parent.mkdir(parents=True, exist_ok=True)
+    low, high = seconds.get_ylim()
+    seconds.set_ylim(low, 20 * high)  # room for the legend
     figure.savefig(file, dpi=120, metadata={"Software": None})
     pyplot.close(figure)
