@@ -32,7 +32,7 @@ def draw(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
         axes.set_xticks(counts, [f"{count:,}" for count in counts])
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, loc="upper left")
+        axes.legend(fontsize=7, loc="upper left" if axes is seconds else "lower right")
     memory.set_ylim(bottom=0)
     file.parent.mkdir(parents=True, exist_ok=True)
     low, high = seconds.get_ylim()
