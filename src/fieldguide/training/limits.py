@@ -90,8 +90,9 @@ class Limits:
         pace, left, history = self._plan.pace, self.seconds_left(), self._state.history
         if pace is None or left is None or not history or stage.method == "probe":
             return stage
-        seconds = history[-1].seconds
-        validation = seconds - history[-1].training.images / history[-1].images_per_second
+        last = history[-1]
+        seconds = last.seconds
+        validation = max(0.0, seconds - last.training.images / max(last.images_per_second, 1e-9))
         if done == 0:
             is_probed = self._state.ended[-1].stage.method == "probe"
             slower = seconds / max(pace.probe_seconds, 1e-9) if is_probed else 1.0
