@@ -699,6 +699,12 @@ def test_after_a_slow_probe_fewer_epochs_are_planned_and_below_half_a_one_none(m
     assert state.out_of_time == (epochs == 0) and clock.now <= seconds
 
 
+def test_a_stage_that_time_cut_knows_what_was_planned_last():
+    stage = phase("gentle", 2)
+    assert stage.epochs_before_a_cut == 2 == stage.again(1.5, 1.5).epochs_before_a_cut
+    assert stage.again(1, 3).again(2.8, 2.8).epochs_before_a_cut == 3
+
+
 @pytest.mark.parametrize("error_at", ["prepare", "step"])
 def test_a_process_that_is_gone_in_a_step_or_between_two_stages_costs_nothing(tmp_path, monkeypatch, error_at):
     """What is gone on with ends as what was never interrupted."""

@@ -24,6 +24,12 @@ class Stage(ResolvedPhase):
         """How many it has in all, as far as is planned."""
         return self.replanned[-1][1] if self.replanned else self.max_epochs
 
+    @property
+    def epochs_before_a_cut(self) -> float:
+        """How many were planned last, also where time ended it before that."""
+        planned = [epochs for after, epochs in self.replanned if after < epochs]
+        return planned[-1] if planned else self.max_epochs
+
     def batches(self, an_epoch: int, done: int) -> int:
         """How many batches it has in all, by what was planned after `done` of them."""
         known = [self.max_epochs, *(epochs for after, epochs in self.replanned if round(after * an_epoch) <= done)]

@@ -212,7 +212,7 @@ def _out_of_time(state: State) -> str:
     if ended.stage.method == "probe":
         what = f"{ended.stage.label} on {counted(last.training.images, 'training photo')}"
     else:
-        what = f"epoch {ended.epochs} of {ended.stage.max_epochs} of {ended.stage.label}"
+        what = f"epoch {ended.epochs} of {ended.stage.epochs_before_a_cut:.3g} of {ended.stage.label}"
     kept = "the mean of epochs" if state.soup is not None and state.soup.is_kept else "the best model so far"
     return f"out of time after {what}; {kept} is kept"
 
