@@ -242,7 +242,7 @@ def in_thread(call: Callable[..., None], *given: object) -> tuple[threading.Thre
 
 
 def main(trainings: int, trials: int, predictions: int, seed: int = 0) -> int:
-    """Prints what was killed and what differed; how many differed."""
+    """Prints what was killed and what differed; how many differed, and of how many kinds none came to its end."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ |= {"FIELDGUIDE_CACHE": f"{scratch}/cache", "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         os.environ |= {"RAY_worker_niceness": "0", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -270,7 +270,8 @@ def main(trainings: int, trials: int, predictions: int, seed: int = 0) -> int:
         print(f"{done - len(scene.bad)} of {done} ended as the undisturbed ones")
         if done < trainings + trials + predictions:
             print(f"out of time after {MOST_SECONDS / 60:g} minutes")
-    return len(scene.bad)
+    asked = {"training": trainings, "trial": trials, "prediction": predictions}
+    return len(scene.bad) + sum(count > 0 and not scene.done[kind] for kind, count in asked.items())
 
 
 if __name__ == "__main__":
