@@ -345,4 +345,4 @@ def test_time_to_judge_is_kept_by_what_the_network_as_built_takes(monkeypatch):
     left, _ = planner._outlook(64, automatic.Outlook(lambda: 100.0), steps=False)
     monkeypatch.setattr(planner.speed, "as_built", lambda side: 0.001)
     more, _ = planner._outlook(64, automatic.Outlook(lambda: 100.0), steps=False)
-    assert more - left == pytest.approx(100 * (0.1 - 0.001))  # of 100 validation photos
+    assert more - left == pytest.approx(automatic.JUDGED * 100 * (0.1 - 0.001))  # of 100 validation photos

@@ -18,6 +18,7 @@ from fieldguide.recipe.resolve import GENTLE, GENTLER, PROBE, with_plan, with_si
 from fieldguide.recipe.schema import AUTO
 from fieldguide.settings import BatchNorm, Phase, Rounds
 from fieldguide.training.budget import (
+    JUDGED,
     MOST_EPOCHS,
     MOST_EPOCHS_FROM_SCRATCH,
     PROBED,
@@ -150,7 +151,7 @@ class Planner:
         return Judging(
             self.task.validation_images,
             self.speed.forward(side),
-            at_end * VIEWS[data.test_flips],
+            JUDGED * at_end * VIEWS[data.test_flips],
             means if steps else 0,
             judgings_to_choose(size=chooses_size, crop=chooses_crop, crop_share=data.crop_share),
             RESERVE * self.slowness,
