@@ -45,6 +45,16 @@ def test_a_copy_is_found_and_nothing_else(tmp_path, copy):
     assert list(found) == [(2, 6)] and 0 <= found[2, 6] <= 0.25
 
 
+def test_equal_pixels_need_no_placing_and_give_what_placing_gives():
+    draw = np.random.default_rng(0)
+    gray, colour = (draw.integers(0, 256, shape, dtype=np.uint8) for shape in ((96, 96), (2, 32, 32)))
+    same, tinted = Print(gray.copy(), colour.copy(), 0), Print(gray.copy(), 255 - colour, 0)
+    prints = dict(enumerate([Print(gray, colour, 0), same, tinted]))
+    first, second = np.array([0, 0]), np.array([1, 2])
+    found = near._confirmed(prints, first, second)
+    assert found == near._agreed(prints, first, second) == [NearPair(0, 1, 0.0)]
+
+
 @pytest.mark.parametrize("side", [112, 224, 256])
 def test_a_copy_squashed_into_a_square_is_found_across_parts(tmp_path, side):
     images = [scene(number, (300, 225)) for number in range(6)]
