@@ -35,14 +35,21 @@ def test_a_look_that_takes_over_half_of_the_time_says_so_early(clock, capsys, se
             advance(1)
         told = " ".join(capsys.readouterr().out.split())
     expected = (
-        "warning: looking at photos takes about 2 min of the 2 min that are left; for a better model give it 4 minutes "
-        "or more"
+        "warning: looking at photos takes about 2 min of the 2 min that are left; for a better model give it 2 minutes "
+        "more"
     )
     assert told == (expected if is_told else "")
     with watch.counting("comparing photos", 100) as advance:
         clock.now += 90
         advance(1)
     assert capsys.readouterr().out == ""  # once
+
+
+def test_a_slow_look_asks_for_more_minutes_than_it_was_given(clock, capsys):
+    """A request of one minute, 11 s of which were gone before the look, was once told to ask for one minute."""
+    look(InTime(Screen(), clock.left(49.0)), clock, 100, lambda _: 0.026)
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.endswith("takes about 26 s of the 49 s that are left; for a better model give it 1 minute more")
 
 
 @pytest.mark.parametrize(("seconds", "asked"), [(100.0, 10), (10.0, 2)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fieldguide.commands.terminal.screen import Screen
 from fieldguide.data.look.findings import Remark, Topic
-from fieldguide.errors import duration
+from fieldguide.errors import counted, duration
 
 TO_COMPARE, AT_LEAST = 0.1, 2.0  # share of the time left, and seconds, to look for near duplicates
 KNOWN_AFTER = 2.0  # seconds, after which the speed of the look is known
@@ -60,10 +60,10 @@ class InTime:
     def _tell(self, what: str, seconds: float, left: float) -> None:
         self._is_told = True
         if seconds > MOST_TO_LOOK * left:
-            minutes = math.ceil(seconds / MOST_TO_LOOK / 60)
+            minutes = math.ceil((seconds / MOST_TO_LOOK - left) / 60)
             self._screen.warn(
                 f"{what} takes about {duration(seconds)} of the {duration(max(0.0, left))} that are left; for a better "
-                f"model give it {minutes} minutes or more"
+                f"model give it {counted(minutes, 'minute')} more"
             )
 
     def hurries(self) -> bool:
