@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from photos import enlarged
 from PIL import Image
 
 from fieldguide.data.read.decode import read_photo
@@ -30,7 +31,10 @@ def make_up(small: list[Path], folder: Path, size: tuple[int, int], count: int) 
     chance = random.Random(0)
     for kind in KINDS:
         for number in range(count):
-            photo = _mosaic(small, size, chance) if kind == "mosaic" else _enlarged(small, size, chance)
+            if kind == "mosaic":
+                photo = _mosaic(small, size, chance)
+            else:
+                photo = enlarged(read_photo(chance.choice(small)), size, chance.randrange(2**32))
             path = folder / f"{kind}-{number:03}.jpg"
             photo.save(path, quality=90)
             yield kind, path
@@ -42,12 +46,6 @@ def _mosaic(small: list[Path], size: tuple[int, int], chance: random.Random) -> 
         for top in range(0, size[1], 150):
             made.paste(read_photo(chance.choice(small)).resize((200, 150)), (left, top))
     return made
-
-
-def _enlarged(small: list[Path], size: tuple[int, int], chance: random.Random) -> Image.Image:
-    photo = read_photo(chance.choice(small)).resize(size, Image.Resampling.BICUBIC)
-    noise = np.random.default_rng(chance.randrange(2**32)).normal(0, 6, (size[1], size[0], 3))
-    return Image.fromarray((np.asarray(photo) + noise).clip(0, 255).astype(np.uint8))
 
 
 def inputs(paths: list[Path], preprocessing: Preprocessing, least_px: int | None) -> tuple[np.ndarray, float]:

@@ -5,10 +5,12 @@ import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 MADE_UP_CLASSES = 8
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+LARGE_ONES = 20  # that are made; others are copies
 
 
 def stage(source: Path | None, target: Path, training: int, validation: int) -> str:
@@ -39,13 +41,43 @@ def stage(source: Path | None, target: Path, training: int, validation: int) -> 
     return f"{training} training photos in {classes} classes, {kind}"
 
 
-def stage_flat(source: Path | None, target: Path, count: int) -> str:
-    """Fills target with photos, without folders; what they are, in words."""
-    what = stage(source, target / "staged", count, 0)
+def stage_flat(source: Path | None, target: Path, count: int, side_px: int | None = None) -> str:
+    """Fills target with photos, without folders, enlarged if a longer side is given; what they are, in words."""
+    what = stage(source, target / "staged", min(count, LARGE_ONES) if side_px else count, 0)
     for photo in sorted((target / "staged").rglob("*.*")):
         photo.rename(target / photo.name)
     shutil.rmtree(target / "staged")
-    return what.replace("training photos", "photos")
+    if side_px is None:
+        return what.replace("training photos", "photos")
+    size, small = (side_px, side_px * 3 // 4), sorted(target.iterdir())
+    for place, photo in enumerate(small):
+        with Image.open(photo) as image:
+            large = enlarged(image.convert("RGB"), size, place)
+        photo.unlink()
+        large.save(first := target / f"{place:05}.jpg", quality=90)
+        for copy in range(place + len(small), count, len(small)):
+            shutil.copyfile(first, target / f"{copy:05}.jpg")
+    return f"{count} photos of {size[0]}x{size[1]}: {len(small)}, enlarged, with noise, and copies of them"
+
+
+def stage_judged(source: Path, target: Path, multiple: int) -> dict[str, str]:
+    """Fills target with the labelled photos of source/val, and some again, for batches that are all full.
+
+    Returns:
+        The name of each photo, without its ending, to its class; copies are left out.
+    """
+    files = [file for file in sorted(source.glob("val/*/*")) if file.suffix.lower() in ENDINGS]
+    for place in range(-(-len(files) // multiple) * multiple):
+        file = files[place % len(files)]
+        shutil.copyfile(file, target / f"{place:05}{file.suffix.lower()}")
+    return {f"{place:05}": file.parent.name for place, file in enumerate(files)}
+
+
+def enlarged(photo: Image.Image, size: tuple[int, int], seed: int) -> Image.Image:
+    """A photo of another size, with noise as from a camera."""
+    large = photo.resize(size, Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(seed).normal(0, 6, (size[1], size[0], 3))
+    return Image.fromarray((np.asarray(large) + noise).clip(0, 255).astype(np.uint8))
 
 
 def _taken(source: Path):

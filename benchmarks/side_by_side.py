@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import children
@@ -29,7 +29,7 @@ BFLOAT16 = multiplies_bfloat16(torch.device("cpu"))
 HALF = ("--precision", "bf16") if BFLOAT16 else ()
 NUMBERS = "bf16" if BFLOAT16 else "fp32"  # in the names of the rows
 TOLERATED_CORES = 0.2  # that other processes keep busy during a run
-Check = Callable[[Path, Mapping[str, object]], str]
+Check = Callable[[Path, dict[str, object]], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,8 @@ def run(
         rounds: how often.
         interpreter: that runs the scripts.
         timeout_seconds: for one run; what takes longer failed.
-        check: the folder that a script wrote into, and its result, to what is wrong with it, or an empty text.
+        check: the folder that a script wrote into, and its result, to what is wrong with it, or an empty text. It may
+            add to the result.
     """
     rows = [Row(contestant) for contestant in contestants]
     for number in range(rounds):
@@ -115,9 +116,10 @@ def _run_once(
         if ended.failure:
             return {}, ended.failure
         result = json.loads(ended.output.strip().splitlines()[-1])
+        result |= {"wall_seconds": ended.wall_seconds, "other_cores": ended.other_cores, **ended.peaks}
         if problem := check(Path(folder), result):
             return {}, f"could not run: {problem}"
-    return result | {"wall_seconds": ended.wall_seconds, "other_cores": ended.other_cores, **ended.peaks}, ""
+    return result, ""
 
 
 def machine() -> dict[str, object]:

@@ -5,7 +5,7 @@ those that decode in each epoch), augmentation, the loader's own start and its e
 building the network and the loader object, and a cache that is filled before, are not. The first epoch warms up
 (compilation, worker start) and is told apart from the later ones.
 Prediction: the clock runs from listing the folder until the CSV is closed; process start, imports, building the network
-and one warm-up batch (compilation) are not in it.
+and one warm-up batch (compilation) are not in it. With --whole there is no warm-up batch, and the process is timed.
 The last line that a script prints is one JSON object.
 """
 
@@ -16,10 +16,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 NETWORKS = {"resnet34": "resnet34.tv_in1k", "resnet50": "resnet50.a1_in1k", "resnetrs101": "resnetrs101.tf_in1k"}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+JUDGED = "judged.csv"  # predictions of the labelled photos
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
@@ -37,7 +39,24 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--fused", action="store_true", help="use fused Adam")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=0, help="torch's threads; 0: its own choice")
+    parser.add_argument("--run", help="predict with this run's network instead of --network with random weights")
+    parser.add_argument("--judged", help=f"folder that is predicted afterwards, not timed, to {JUDGED}")
+    parser.add_argument("--calibration", help="folder with train/CLASS for a quantisation")
+    parser.add_argument("--kept", help="folder for what later processes may use: exports, caches")
+    parser.add_argument("--whole", action="store_true", help="no warm-up batch: the whole process is timed")
     return parser
+
+
+def network(options: argparse.Namespace):
+    """Images, normalised, to logits: the run's trained network, or one with random weights; in evaluation mode."""
+    if options.run:
+        from fieldguide.model.bundle import load_classifier
+        from fieldguide.model.description import find_bundle
+
+        return load_classifier(find_bundle(Path(options.run)))[0]
+    import timm
+
+    return timm.create_model(NETWORKS[options.network]).eval()
 
 
 def device():
@@ -95,6 +114,18 @@ def report_training(stopwatch: Stopwatch, images_per_epoch: int, libraries: tupl
         },
         libraries,
     )
+
+
+def time_prediction(
+    predict: Callable[[str, str], int], options: argparse.Namespace, libraries: tuple[str, ...]
+) -> None:
+    """Times `predict`, from (folder, CSV) to how many photos it predicted, and prints the result."""
+    watch = Stopwatch()
+    with watch.running():
+        images = predict(options.photos, options.output)
+    if options.judged:
+        predict(options.judged, JUDGED)
+    report_prediction(watch, images, libraries)
 
 
 def report_prediction(stopwatch: Stopwatch, images: int, libraries: tuple[str, ...], **more: object) -> None:

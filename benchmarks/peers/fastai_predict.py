@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 
 import contract
-import timm
 import torch
 from fastai.callback.channelslast import ChannelsLast
 from fastai.data.transforms import Normalize
@@ -39,8 +38,7 @@ def loaders(folder: Path, options) -> ImageDataLoaders:
 def main() -> None:
     options = contract.arguments(__doc__).parse_args()
     contract.set_threads(options.threads)
-    device, watch = contract.device(), contract.Stopwatch()
-    model = timm.create_model(contract.NETWORKS[options.network]).to(device).eval()
+    model = contract.network(options).to(contract.device())
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if options.compile:
@@ -51,19 +49,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = loaders(Path(folder), options)
         learner = Learner(data, model, loss_func=CrossEntropyLossFlat(), cbs=callbacks)
+
+        def predict(photos: str, output: str) -> int:
+            files = sorted(Path(photos).iterdir())
+            probabilities, _ = learner.get_preds(dl=data.test_dl(files, num_workers=options.workers))
+            best = probabilities.max(dim=1)
+            with open(output, "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(("image", "label", "confidence"))
+                for photo, label, value in zip(files, best.indices.tolist(), best.values.tolist(), strict=True):
+                    writer.writerow((photo.name, label, f"{value:.6f}"))
+            return len(files)
+
         with learner.no_bar():
-            warm = data.test_dl([Path(folder) / "0.jpg"] * options.batch)
-            learner.get_preds(dl=warm)
-            with watch.running():
-                files = sorted(Path(options.photos).iterdir())
-                probabilities, _ = learner.get_preds(dl=data.test_dl(files, num_workers=options.workers))
-                best = probabilities.max(dim=1)
-                with open(options.output, "w", newline="") as file:
-                    writer = csv.writer(file)
-                    writer.writerow(("image", "label", "confidence"))
-                    for photo, label, value in zip(files, best.indices.tolist(), best.values.tolist(), strict=True):
-                        writer.writerow((photo.name, label, f"{value:.6f}"))
-    contract.report_prediction(watch, len(files), ("fastai", "timm", "torchvision", "pillow"))
+            if not options.whole:
+                learner.get_preds(dl=data.test_dl([Path(folder) / "0.jpg"] * options.batch))
+            contract.time_prediction(predict, options, ("fastai", "timm", "torchvision", "pillow"))
 
 
 if __name__ == "__main__":

@@ -5,26 +5,32 @@ from pathlib import Path
 
 import contract
 import torch
-from fieldguide_predict import bundle
+from fieldguide_predict import bundle, int8_file
 
 from fieldguide.deploy.engines import Plain
+from fieldguide.deploy.names import INT8, PLAIN
+from fieldguide.deploy.openvino_engine import int8
 from fieldguide.deploy.origin import ENGINE_BATCH
 from fieldguide.deploy.serving import OFFERS
 from fieldguide.model.bundle import load_classifier
+from fieldguide.model.description import find_bundle
 
 WARM_CALLS = 2
 
 
 def main() -> None:
     parser = contract.arguments(__doc__)
-    parser.add_argument("--engine", required=True, choices=("plain", *OFFERS))
+    parser.add_argument("--engine", required=True, choices=(PLAIN, INT8, *OFFERS))
     options = parser.parse_args()
     device, watch = contract.device(), contract.Stopwatch()
     batch, files = ENGINE_BATCH[device.type], len(list(Path(options.photos).iterdir()))
     with tempfile.TemporaryDirectory() as name:
-        classifier, _ = load_classifier(bundle(Path(name), options.network, options.size))
-    if options.engine == "plain":
+        made = Path(options.run) if options.run else bundle(Path(name), options.network, options.size)
+        classifier, _ = load_classifier(find_bundle(made))
+    if options.engine == PLAIN:
         engine = Plain(classifier, device)
+    elif options.engine == INT8:
+        engine = int8(int8_file(made), batch, options.size)
     else:
         engine = OFFERS[options.engine].make(classifier, device, batch, options.size)
     images = torch.randn(batch, 3, options.size, options.size)  # (batch, 3, height, width) float32

@@ -9,7 +9,6 @@ import functools
 import contract
 import numpy as np
 import pandas as pd
-import timm
 import torch
 from timm.data import create_dataset, create_loader
 
@@ -20,9 +19,9 @@ def main() -> None:
     parser.add_argument("--freeze", action="store_true", help="TORCHINDUCTOR_FREEZING=1")
     options = parser.parse_args()
     contract.set_threads(options.threads)
-    device, watch = contract.device(), contract.Stopwatch()
+    device = contract.device()
     number = torch.bfloat16 if options.bf16_weights else torch.float32
-    model = timm.create_model(contract.NETWORKS[options.network]).to(device, number).eval()
+    model = contract.network(options).to(device, number)
     if options.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if options.compile:
@@ -31,16 +30,12 @@ def main() -> None:
     autocast = contextlib.nullcontext
     if options.precision == "bf16":
         autocast = functools.partial(torch.autocast, device_type=device.type, dtype=torch.bfloat16)
-    layout = torch.channels_last if options.channels_last else torch.contiguous_format
-    nothing = torch.zeros(options.batch, 3, options.size, options.size, dtype=number).contiguous(memory_format=layout)
-    for _ in range(2):
-        # inference_mode as in inference.py, but weights become constants under no_grad alone
-        with torch.no_grad() if options.freeze else torch.inference_mode(), autocast():
-            model(nothing)
-    with watch.running():
-        photos = create_dataset("", root=options.photos)
+    # inference_mode as in inference.py, but weights become constants under no_grad alone
+    no_gradients = torch.no_grad if options.freeze else torch.inference_mode
+
+    def predict(folder: str, output: str) -> int:
         loader = create_loader(
-            photos,
+            create_dataset("", root=folder),
             input_size=(3, options.size, options.size),
             batch_size=options.batch,
             interpolation="bilinear",
@@ -50,13 +45,13 @@ def main() -> None:
             img_dtype=number,
         )
         indices, probabilities = [], []
-        with torch.no_grad() if options.freeze else torch.inference_mode():
+        with no_gradients():
             for images, _ in loader:
                 if options.channels_last:
                     images = images.contiguous(memory_format=torch.channels_last)
                 with autocast():
-                    output = model(images)
-                best, index = output.softmax(-1).topk(1)
+                    logits = model(images)
+                best, index = logits.softmax(-1).topk(1)
                 indices.append(index.cpu().numpy())
                 probabilities.append(best.float().cpu().numpy())
         frame = pd.DataFrame(
@@ -66,8 +61,16 @@ def main() -> None:
                 "prob": list(np.concatenate(probabilities).squeeze(-1)),
             }
         )
-        frame.to_csv(options.output, index=False)
-    contract.report_prediction(watch, len(frame), ("timm", "torchvision", "pillow"))
+        frame.to_csv(output, index=False)
+        return len(frame)
+
+    if not options.whole:
+        layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        nothing = torch.zeros(options.batch, 3, options.size, options.size, dtype=number)
+        for _ in range(2):
+            with no_gradients(), autocast():
+                model(nothing.contiguous(memory_format=layout))
+    contract.time_prediction(predict, options, ("timm", "torchvision", "pillow"))
 
 
 if __name__ == "__main__":

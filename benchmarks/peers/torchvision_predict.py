@@ -5,7 +5,6 @@ import csv
 from pathlib import Path
 
 import contract
-import timm
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -41,10 +40,10 @@ def main() -> None:
     parser.add_argument("--bf16-weights", action="store_true", help="the whole network in bf16 instead of autocast")
     options = parser.parse_args()
     contract.set_threads(options.threads)
-    device, watch = contract.device(), contract.Stopwatch()
+    device = contract.device()
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     number = torch.bfloat16 if options.bf16_weights else torch.float32
-    model = timm.create_model(contract.NETWORKS[options.network]).to(device, number).eval().to(memory_format=layout)
+    model = contract.network(options).to(device, number).to(memory_format=layout)
     if options.compile:
         torch._inductor.config.freezing = options.freeze
         model = torch.compile(model)
@@ -56,12 +55,10 @@ def main() -> None:
         with torch.no_grad(), context():
             return model(images.to(device, number).contiguous(memory_format=layout)).float()
 
-    for _ in range(2):
-        logits(torch.zeros(options.batch, 3, options.size, options.size))
-    with watch.running():
-        files = sorted(Path(options.photos).iterdir())
+    def predict(photos: str, output: str) -> int:
+        files = sorted(Path(photos).iterdir())
         loader = DataLoader(Photos(files, options.size, options.tensors), options.batch, num_workers=options.workers)
-        with open(options.output, "w", newline="") as file:
+        with open(output, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("image", "label", "confidence"))
             place = 0
@@ -70,7 +67,12 @@ def main() -> None:
                 for label, confidence in zip(best.indices.tolist(), best.values.tolist(), strict=True):
                     writer.writerow((files[place].name, label, f"{confidence:.6f}"))
                     place += 1
-    contract.report_prediction(watch, len(files), ("torchvision", "timm", "pillow"))
+        return len(files)
+
+    if not options.whole:
+        for _ in range(2):
+            logits(torch.zeros(options.batch, 3, options.size, options.size))
+    contract.time_prediction(predict, options, ("torchvision", "timm", "pillow"))
 
 
 if __name__ == "__main__":

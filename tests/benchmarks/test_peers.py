@@ -16,7 +16,15 @@ def _beside_the_scripts(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS / "peers"))
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("contract", "fieldguide_predict", "fieldguide_train", "accuracy_results", "accuracy_run"):
+    for name in (
+        "contract",
+        "fieldguide_predict",
+        "fieldguide_train",
+        "accuracy_results",
+        "accuracy_run",
+        "predict",
+        "side_by_side",
+    ):
         sys.modules.pop(name, None)
 
 
@@ -26,10 +34,30 @@ def test_the_timed_prediction_loads_no_model_and_predicts_every_photo(tmp_path, 
     photos = make_photos(tmp_path / "photos", {"a": 3}) / "a"
     made = script.bundle(tmp_path, "resnet34", 32)
     monkeypatch.setattr("fieldguide.deploy.predictor.load_predictor", lambda *_, **__: pytest.fail("loaded again"))
-    options = argparse.Namespace(photos=str(photos), engine="plain", output=str(tmp_path / "prediction.csv"))
+    output = str(tmp_path / "prediction.csv")
+    options = argparse.Namespace(photos=str(photos), engine="plain", output=output, judged=None)
     watch, written = script.by_the_library(options, made)
     assert written.images == 3 and len(watch.seconds) == 1
     assert len((tmp_path / "prediction.csv").read_text().splitlines()) == 4
+
+
+def test_a_contestant_is_judged_by_the_classes_that_it_wrote_and_must_write_each_photo(tmp_path):
+    from predict import OURS, PLAIN, Judge
+    from side_by_side import Contestant, Row
+
+    judge = Judge(2, {"00000": "ant", "00001": "bass"}, ("ant", "bass"), whole=False)
+    (tmp_path / "prediction.csv").write_text("image,label,confidence\na.jpg,0,0.5\nb.jpg,1,0.5\n")
+    (tmp_path / "judged.csv").write_text("image,label,confidence\n00000.jpg,0,0.5\n00001.jpg,0,0.5\n00002.jpg,0,1\n")
+    one: dict[str, object] = {"images_per_second": 1.0}
+    assert judge(tmp_path, one) == "" and one["accuracy"] == 0.5
+    (tmp_path / "judged.csv").write_text("image,label,confidence,status\n00000.jpg,ant,0.5,ok\n00001.jpg,bass,0.5,ok\n")
+    other: dict[str, object] = {"images_per_second": 3.0}
+    assert judge(tmp_path, other) == "" and other["accuracy"] == 1
+    rows = [Row(Contestant(PLAIN, ""), [one]), Row(Contestant(OURS, "", is_ours=True), [other])]
+    assert f"| {PLAIN} | 3.00 to 3.00 | 1, 0 | +50.00 points" in judge.compare(rows)[-1]
+    assert other["same"] == 0.5 and "predicted" not in other
+    (tmp_path / "prediction.csv").write_text("image,label,confidence\na.jpg,0,0.5\n")
+    assert "1 rows" in judge(tmp_path, {})
 
 
 @pytest.mark.torture
