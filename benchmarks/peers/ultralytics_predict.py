@@ -8,6 +8,7 @@ probabilities that it takes. It resizes the shorter side to the network's size, 
 the centre of a larger one; a predictor of ours changes that one number, and costs no time.
 """
 
+import contextlib
 import csv
 import logging
 import os
@@ -73,7 +74,9 @@ def exported(options, folder: Path) -> YOLO:
     if not marker.exists():
         more = {"data": options.calibration, "split": "train"} if options.openvino == "int8" else {}
         settings = {"imgsz": options.size, "batch": options.batch, "quantize": BITS[options.openvino], "verbose": False}
-        marker.write_text(str(load(options, folder).export(format="openvino", **settings, **more)))
+        with contextlib.chdir(folder):  # it writes into the working folder
+            made = load(options, folder).export(format="openvino", **settings, **more)
+        marker.write_text(str(folder / made))
     return YOLO(marker.read_text(), task="classify")
 
 
