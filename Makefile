@@ -87,7 +87,7 @@ $(BENCH)/bin/python:
 
 $(PEERS): pyproject.toml constraints.txt benchmarks/requirements.txt | $(BENCH)/bin/python
 	@echo "Installing the peers into $(BENCH) (some GB: this takes some minutes)"
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt -e ".[openvino,int8]"
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt -e ".[openvino,int8,export]"
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  --force-reinstall --no-deps opencv-python-headless
 	@touch $@
