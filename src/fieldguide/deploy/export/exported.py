@@ -178,7 +178,7 @@ def open_variant(folder: Path, format_name: str, file: str) -> Exported:
     Raises:
         UsageError: a package is missing, or the file cannot be opened.
     """
-    format = demand_format(format_name)
+    format = demand_format(format_name, to_run=True)
     try:
         runtime = format.run(folder / file)
     except UsageError:

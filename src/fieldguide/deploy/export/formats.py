@@ -37,6 +37,7 @@ class Format:
 
     Attributes:
         problem: why it cannot be written here, as a sentence; None if it can.
+        problem_to_run: why it cannot be run here, which needs fewer packages.
         write: a program, a folder and metadata to the variants that were written, the one that is served first.
         run: opens a variant's first file.
         runtime: the runtime's name.
@@ -44,6 +45,7 @@ class Format:
     """
 
     problem: Callable[[], str | None]
+    problem_to_run: Callable[[], str | None]
     write: Callable[["ExportedProgram", Path, About], list[Variant]]
     run: Callable[[Path], Runtime]
     runtime: str
@@ -86,13 +88,21 @@ def _problem_with_openvino() -> str | None:
 FORMATS = {
     "onnx": Format(
         lambda: problem_without(ONNX_PACKAGES, "export", "--format onnx"),
+        lambda: problem_without(("onnxruntime",), "export", "an export for ONNX Runtime"),
         _write_onnx,
         OnnxRuntime,
         "ONNX Runtime",
         _quantize_onnx,
     ),
-    "openvino": Format(_problem_with_openvino, _write_openvino, OpenvinoRuntime, "OpenVINO", _quantize_openvino),
-    "torch": Format(lambda: None, _write_torch, TorchRuntime, "torch"),
+    "openvino": Format(
+        _problem_with_openvino,
+        lambda: problem_without(("openvino",), "openvino", "an export for OpenVINO"),
+        _write_openvino,
+        OpenvinoRuntime,
+        "OpenVINO",
+        _quantize_openvino,
+    ),
+    "torch": Format(lambda: None, lambda: None, _write_torch, TorchRuntime, "torch"),
 }
 MISSING = {  # asked for, and why there is none
     "litert": (
@@ -106,8 +116,8 @@ MISSING = {  # asked for, and why there is none
 }
 
 
-def demand_format(name: str) -> Format:
-    """The format of that name.
+def demand_format(name: str, *, to_run: bool = False) -> Format:
+    """The format of that name; `to_run`: its files are there already.
 
     Raises:
         UsageError: no such format, or a package is missing; the message says what to do.
@@ -117,6 +127,6 @@ def demand_format(name: str) -> Format:
     if name not in FORMATS:
         raise UsageError(f"--format {name}: must be one of {', '.join((*FORMATS, 'web'))}")
     found = FORMATS[name]
-    if problem := found.problem():
+    if problem := found.problem_to_run() if to_run else found.problem():
         raise UsageError(problem)
     return found
