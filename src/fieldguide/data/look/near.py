@@ -207,7 +207,7 @@ def _best(others: Indices, alike: Array) -> Indices:
 
 
 def _confirmed(prints: Prints, first: Indices, second: Indices) -> list[NearPair]:
-    """The pairs of a batch whose pixels agree: at a third of the size first, then placed at a half, then in full."""
+    """The pairs of a batch whose pixels are equal, or agree once one is placed over the other."""
     is_equal = np.array([_has_equal_pixels(prints[i], prints[j]) for i, j in zip(first, second, strict=True)], np.bool_)
     equal = [NearPair(int(i), int(j), 0.0) for i, j in zip(first[is_equal], second[is_equal], strict=True)]
     return equal + _agreed(prints, first[~is_equal], second[~is_equal])
@@ -219,6 +219,7 @@ def _has_equal_pixels(one: Print, other: Print) -> bool:
 
 
 def _agreed(prints: Prints, first: Indices, second: Indices) -> list[NearPair]:
+    """Those that agree: at a third of the size first, then placed at a half, then in full."""
     if not len(first):
         return []
     a, b = _grays(prints, first), _grays(prints, second)
