@@ -121,13 +121,16 @@ def measured(folder: Path) -> list[str]:
     for row in found:
         peers = [_peer(row, name) for name in PEERS]
         cells = [row.shape, str(row.threads), f"{row.minutes:g}", f"{row.accuracy:.4f}", f"{row.late:+.0f} s"]
-        lines.append(f"| {' | '.join([*cells, *peers, ', '.join(row.faults()) or 'holds'])} |")
-    held = sum(not list(row.faults()) for row in found)
+        good = "holds" if row.against else "in time, no peer"
+        lines.append(f"| {' | '.join([*cells, *peers, ', '.join(row.faults()) or good])} |")
+    beside, alone = ([row for row in found if bool(row.against) is has] for has in (True, False))
+    held, in_time = (sum(not list(row.faults()) for row in rows) for rows in (beside, alone))
     shapes = [f"- `{name}`: {suite_shapes.SHAPES[name].reason}." for name in _named(found)]
     told = (
-        f"{held} of {len(found)} cells hold: ended in time, not shown to be behind a peer that kept its minutes, nor "
-        "to be worse than with fewer minutes. Behind a peer's accuracy: its minutes, and the difference in points with "
-        "95 %."
+        f"{held} of {len(beside)} cells with a peer hold: ended in time, not shown to be behind a peer that kept its "
+        f"minutes, nor to be worse than with fewer minutes. Of {len(alone)} without a peer, {in_time} ended in time "
+        "and are not shown to be worse than with fewer minutes. Behind a peer's accuracy: its minutes, and the difference "
+        "in points with 95 %."
     )
     return [*shapes, "", *lines, "", told]
 

@@ -150,7 +150,8 @@ def test_the_table_has_a_row_a_cell_and_counts_those_that_hold(tmp_path):
     text = "\n".join(accuracy_suite.measured(tmp_path))
     assert "| few | 1 | 1 | 0.8000 | +3 s | 0.7000 in 1.00; +10.0 (" in text and "| not run | holds |" in text
     assert "| digits | 2 | 1 | 0.8000 | +30 s | not run | not run | late |" in text
-    assert "1 of 2 cells hold" in text and "- `digits`: handwritten digits" in text
+    assert "1 of 1 cells with a peer hold" in text and "Of 1 without a peer, 0 ended in time" in text
+    assert "- `digits`: handwritten digits" in text
 
 
 def test_without_a_result_there_is_no_table(tmp_path):
