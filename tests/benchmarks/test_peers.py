@@ -20,6 +20,8 @@ def _beside_the_scripts(monkeypatch):
         "contract",
         "fieldguide_predict",
         "fieldguide_train",
+        "accuracy_contract",
+        "accuracy_fieldguide",
         "accuracy_results",
         "accuracy_run",
         "predict",
@@ -58,6 +60,21 @@ def test_a_contestant_is_judged_by_the_classes_that_it_wrote_and_must_write_each
     assert other["same"] == 0.5 and "predicted" not in other
     (tmp_path / "prediction.csv").write_text("image,label,confidence\na.jpg,0,0.5\n")
     assert "1 rows" in judge(tmp_path, {})
+
+
+def test_photos_that_time_left_out_are_predicted_afterwards(tmp_path, monkeypatch):
+    import accuracy_fieldguide as script
+
+    def run(command, **_):
+        listed = Path(command[command.index("predict") + 2]).read_text().splitlines()
+        made = Path(command[command.index("-o") + 1])
+        made.write_text("image,label,confidence,status\n" + "".join(f"{name},b,0.5,ok\n" for name in listed))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(script.subprocess, "run", run)
+    rest = [Path("a/1.jpg"), Path("b/2.jpg")]
+    said = script.said_later(tmp_path / "run", tmp_path / "val", rest, tmp_path, {})
+    assert said == {Path("a/1.jpg"): "b", Path("b/2.jpg"): "b"}
 
 
 @pytest.mark.torture
