@@ -24,8 +24,9 @@ from fieldguide.data.read.preprocess import center, normalize, pixels
 from fieldguide.model.classifier import make_classifier
 from fieldguide.model.weights import load_weights
 from fieldguide.recipe.load import read_recipe
-from fieldguide.training.probe import MIDDLE, MOST_ITERATIONS, STRONGER, WEAKER, fit_probe
+from fieldguide.training.probe import MIDDLE, STRONGER, WEAKER, fit_probe
 
+MOST_ITERATIONS = 200  # more than a training takes, so that the tolerance ends a fit
 TOLERANCES = (1e-3, 3e-4, 1e-4, 1e-5)
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
