@@ -129,8 +129,8 @@ def measured(folder: Path) -> list[str]:
     told = (
         f"{held} of {len(beside)} cells with a peer hold: ended in time, not shown to be behind a peer that kept its "
         f"minutes, nor to be worse than with fewer minutes. Of {len(alone)} without a peer, {in_time} ended in time "
-        "and are not shown to be worse than with fewer minutes. Behind a peer's accuracy: its minutes, and the difference "
-        "in points with 95 %."
+        "and are not shown to be worse than with fewer minutes. Behind a peer's accuracy: its minutes, and the "
+        "difference in points with 95 %."
     )
     return [*shapes, "", *lines, "", told]
 
