@@ -81,6 +81,7 @@ OWNERS = {
     "onnx": {"deploy/export/onnx_file.py"},
     "starlette": {"deploy/server/app.py", "deploy/server/guard.py", "deploy/server/uploads.py"},
     "uvicorn": {"deploy/server/connection.py", "deploy/server/process.py"},
+    "httptools": {"deploy/server/connection.py"},
     "python_multipart": {"deploy/server/uploads.py"},
     "prometheus_client": {"deploy/server/metrics.py"},
     "ray": {"cluster/ray_connection.py", "cluster/ray_pieces.py", "cluster/ray_search.py", "cluster/ray_tasks.py"},

@@ -22,7 +22,7 @@ from fieldguide.errors import MachineError, UsageError, counted
 from fieldguide.storage import read_text
 from fieldguide.world import Device
 
-PACKAGES = ("starlette", "uvicorn", "python_multipart", "prometheus_client")
+PACKAGES = ("starlette", "uvicorn", "httptools", "python_multipart", "prometheus_client")
 TOKEN = "FIELDGUIDE_TOKEN"
 SHORTEST_TOKEN = 16
 EXPECTED_PHOTOS = 1_500  # for so many `auto` chooses its engine: more, and it would compile for a minute first

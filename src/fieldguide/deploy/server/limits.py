@@ -17,6 +17,7 @@ class Limits:
         upload_bytes: of one request.
         json_bytes: of the JSON in a request, which takes many times its size once it is read.
         connections: open at once.
+        head_bytes: of a request up to its body.
         head_seconds: to send a request up to its body; also to take a photo's answer.
         pause_seconds: between two pieces of a body.
         upload_seconds: for a whole body.
@@ -27,6 +28,7 @@ class Limits:
     upload_bytes: int = 64 * MEGABYTE
     json_bytes: int = 16 * MEGABYTE
     connections: int = 512
+    head_bytes: int = 65_536
     head_seconds: float = 10
     pause_seconds: float = 10
     upload_seconds: float = 120
