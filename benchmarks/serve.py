@@ -28,6 +28,7 @@ from pathlib import Path
 
 import paths
 import photos
+import serve_clients
 import side_by_side
 from memory import look
 
@@ -71,7 +72,7 @@ def _side_by_side(options: argparse.Namespace, staged: Path) -> list[str]:
     memory: dict[str, list[float]] = {}
     for number in range(options.rounds):
         for name in servers if number % 2 == 0 else reversed(servers):
-            with _server(name, options) as (port, process):
+            with _server(name, options, staged) as (port, process):
                 for clients in options.clients:
                     before, expected = _raw(options, staged)
                     speed, median, high = _drive(name, port, clients, options, staged, expected)
@@ -107,7 +108,7 @@ def _soak(options: argparse.Namespace, staged: Path) -> list[str]:
     total, began = 0, time.monotonic()
     first, expected = _raw(options, staged)
     speeds = [first]
-    with _server(OURS, options) as (port, process):
+    with _server(OURS, options, staged) as (port, process):
         stretch = min(60.0, 60 * options.soak_minutes)
         while (minutes := (time.monotonic() - began) / 60) < options.soak_minutes:
             options.seconds = stretch
@@ -153,9 +154,8 @@ def _drive(
     name: str, port: int, clients: int, options: argparse.Namespace, staged: Path, expected: Sequence[tuple[str, float]]
 ) -> tuple[float, float, float]:
     """Photos a second, and the median and the 99th percentile of their seconds, after every answer was checked."""
-    body = "raw" if name == OURS else "base64"
     asked = [str(staged), "--port", str(port), "--clients", str(clients), "--seconds", str(options.seconds)]
-    found = _json_of([str(side_by_side.HERE / "serve_clients.py"), *asked, "--body", body])
+    found = _json_of([str(side_by_side.HERE / "serve_clients.py"), *asked, "--body", _body_of(name)])
     for photo, bodies in found["bodies"].items():
         label, confidence = expected[int(photo)]
         for answer, _ in bodies:
@@ -175,8 +175,9 @@ def _json_of(command: Sequence[str]) -> dict:
 
 
 @contextlib.contextmanager
-def _server(name: str, options: argparse.Namespace) -> Iterator[tuple[int, subprocess.Popen]]:
+def _server(name: str, options: argparse.Namespace, staged: Path) -> Iterator[tuple[int, subprocess.Popen]]:
     """A server that answers, in a session of its own."""
+    photo = min(staged.iterdir()).read_bytes()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     ours = ["-m", "fieldguide", "serve", str(options.run)]
@@ -185,7 +186,7 @@ def _server(name: str, options: argparse.Namespace) -> Iterator[tuple[int, subpr
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, env=_environment(), stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_for(port, process, log)
+            _wait_for(port, process, log, serve_clients.requests_of([photo], _body_of(name))[0])
             yield port, process
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -197,14 +198,21 @@ def _server(name: str, options: argparse.Namespace) -> Iterator[tuple[int, subpr
             process.wait()
 
 
-def _wait_for(port: int, process: subprocess.Popen, log) -> None:
+def _wait_for(port: int, process: subprocess.Popen, log, request: bytes) -> None:
+    """Until a photo is answered: some listen before their model is loaded."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+            connection.sendall(request)
+            if b" 200 " in connection.recv(65536)[:20]:
+                return
         time.sleep(0.2)
     log.seek(0)
-    raise SystemExit(f"the server does not listen: {log.read().decode(errors='replace')[-500:]}")
+    raise SystemExit(f"the server does not answer: {log.read().decode(errors='replace')[-500:]}")
+
+
+def _body_of(name: str) -> str:
+    return serve_clients.RAW if name == OURS else serve_clients.BASE64
 
 
 def _environment() -> dict[str, str]:
