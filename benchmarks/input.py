@@ -10,6 +10,7 @@ import argparse
 import datetime
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def make_up(folder: Path, count: int) -> None:
 def labelled(folder: Path, count: int) -> list[LabelledPhoto]:
     """The first photos of a folder, spread over it."""
     found = sorted(path for path in folder.rglob("*") if has_image_ending(path))
+    if not found:
+        sys.exit(f"{folder}: no photos; give a folder that has some")
     chosen = found[:: max(1, len(found) // count)][:count]
     return [LabelledPhoto(path, path.name, 0, file_digest(path)) for path in chosen]
 
