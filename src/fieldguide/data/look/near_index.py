@@ -107,10 +107,11 @@ def best_by_lists(
         pairs, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
         for rows, others in block:
             alike = rough[rows] @ rough[others].T  # (rows, others)
-            row, other = np.nonzero((alike >= least) & (rows[:, None] != others))
-            keep = possible(rows[row], others[other])
-            pairs.append(np.column_stack([rows[row[keep]], others[other[keep]]]))
-            scores.append(alike[row[keep], other[keep]])
+            place = np.flatnonzero(alike >= least)
+            first, second = rows[place // len(others)], others[place % len(others)]
+            keep = (first != second) & possible(first, second)
+            pairs.append(np.column_stack([first[keep], second[keep]]))
+            scores.append(alike.ravel()[place[keep]])
         every, score = np.concatenate(pairs), np.concatenate(scores)
         for members in of_part:
             own = members[every[:, 1]]
