@@ -55,6 +55,10 @@ class Cluster(abc.ABC):
     def shared(self, value: Any) -> Any:
         """What to give to `submit` for a value that many calls take; it travels once."""
 
+    def remarks(self) -> list[str]:
+        """New sentences about what holds calls up, each once."""
+        return []
+
     @abc.abstractmethod
     def close(self) -> None:
         """Lets go of the machines."""

@@ -3,19 +3,21 @@
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fieldguide.cluster.jobs import MOST_LOSSES, Cluster, LostError, Share, in_folder
-from fieldguide.errors import FieldguideError, UsageError
+from fieldguide.cluster.slurm_queue import CANCELLED, GONE, OVER, PENDING, SUBMITTED, Queued, queue, scancel, waits
+from fieldguide.errors import FieldguideError, UsageError, counted
 
 MOST_MINUTES = 24 * 60  # of a job; SBATCH_TIMELIMIT says otherwise
 LOOK_SECONDS = 0.2
-ASK_SECONDS = 30.0  # between questions to Slurm about a job that has no result yet
-LAG_SECONDS = 5.0  # in which what a job wrote can be seen by all machines
+ASK_SECONDS = 20.0  # between questions to Slurm about jobs that have no result yet
+SIGNAL_SECONDS = 5.0  # between signals to a job that is to end: it hears none before its training begins
+LAG_SECONDS = 30.0  # in which what a job wrote can be seen by all machines
 KIND = "slurm"  # which of submitit's executors
 
 
@@ -36,8 +38,29 @@ class Again:
         return submitit.helpers.DelayedSubmission(self, *given)
 
 
+@dataclass
+class _Begun:
+    """A call and the job that makes it."""
+
+    given: tuple[Any, ...]
+    job: Any
+    losses: int = 0
+    queued: Queued = SUBMITTED  # as Slurm said last
+    gone_until: float | None = None  # until when to wait for the result of a job that has ended
+    has_ended: bool = False
+    signalled: float = 0.0
+
+    @property
+    def has_result(self) -> bool:
+        return bool(self.job.paths.result_pickle.exists())
+
+    @property
+    def number(self) -> str:
+        return str(self.job.job_id)
+
+
 class SlurmJobs(Cluster):
-    """Each call is a job; one that is lost is submitted again."""
+    """Each call is a job; one that is lost is submitted again, but not one that somebody cancelled."""
 
     def __init__(self, share: Share, logs: Path) -> None:
         """Raises UsageError if this machine has no Slurm."""
@@ -47,20 +70,26 @@ class SlurmJobs(Cluster):
             self._executor = submitit.AutoExecutor(folder=logs, cluster=KIND)
         except RuntimeError as error:
             raise UsageError(f"--on slurm: {error}; run this where sbatch is") from None
-        how: dict[str, Any] = {"timeout_min": MOST_MINUTES, "name": "fieldguide"}
-        self._executor.update_parameters(**how, cpus_per_task=max(1, round(share.cpus)))
+        cpus = max(1, round(share.cpus))
+        how: dict[str, Any] = {"timeout_min": MOST_MINUTES, "name": "fieldguide", "cpus_per_task": cpus}
+        how["slurm_srun_args"] = [f"--cpus-per-task={cpus}"]  # which srun does not take from sbatch since Slurm 22.05
+        how["slurm_setup"] = [f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{cpus}}}"]
+        self._executor.update_parameters(**how)
         if share.gpus:
             if share.gpus != round(share.gpus):
                 raise UsageError(f"--gpus-per-trial {share.gpus:g}: Slurm gives whole GPUs; ask for 1 or more")
             self._executor.update_parameters(gpus_per_node=int(share.gpus))
-        self._asked: dict[int, float] = {}
-        self._gone: dict[int, float] = {}  # until when to wait for the results of jobs that have ended
-        self._jobs = dict[int, tuple[Any, int, tuple[Any, ...]]]()  # job, losses, what was given
+        self._sentence = f"Slurm (each {counted(cpus, 'CPU')}, {counted(int(share.gpus or 0), 'GPU')})"
+        self._asked = time.monotonic()
+        self._remarks: dict[str, str] = {}  # by the reason that they tell
+        self._told = set[str]()
+        self._is_ending = False
+        self._calls: list[_Begun] = []
 
     @property
     def sentence(self) -> str:
         """See `Cluster`."""
-        return "Slurm"
+        return self._sentence
 
     def shared(self, value: Any) -> Any:
         """See `Cluster`."""
@@ -68,63 +97,117 @@ class SlurmJobs(Cluster):
 
     def submit(self, call: Callable[..., Any], *given: Any) -> Any:
         """See `Cluster`."""
-        number = len(self._jobs)
-        self._begin(number, 0, (str(Path.cwd()), call, *given))
-        return number
+        given = (str(Path.cwd()), call, *given)
+        self._calls.append(_Begun(given, self._job(given)))
+        return len(self._calls) - 1
 
     def ended(self, begun: Sequence[Any], seconds: float) -> list[Any]:
         """See `Cluster`."""
         until = time.monotonic() + seconds
         while True:
-            done = [number for number in begun if self._has_ended(number)]
+            self._ask(begun)
+            done = [number for number in begun if self._has_ended(self._calls[number])]
             if done or time.monotonic() >= until:
                 return done
             time.sleep(LOOK_SECONDS)
 
     def result(self, begun: Any) -> Any:
         """See `Cluster`."""
-        job, losses, _ = self._jobs[begun]
-        if not job.paths.result_pickle.exists():
-            raise LostError(f"its process or machine ended {losses + 1} times; see {job.paths.stderr}")
-        found, mistake = job.result()
+        call = self._calls[begun]
+        if not call.has_result:
+            if call.queued.state == CANCELLED:
+                raise LostError(f"Slurm job {call.number} was cancelled")
+            last = f"the last, Slurm job {call.number}: {call.queued.state}; see {call.job.paths.stderr}"
+            raise LostError(f"its process or machine ended {call.losses + 1} times ({last})")
+        found, mistake = call.job.result()
         if mistake is not None:
             raise mistake
         return found
 
     def interrupt(self, begun: Sequence[Any]) -> None:
         """See `Cluster`."""
+        self._is_ending = True
+        found = (queue() or {}) if KIND == "slurm" else {}
         for number in begun:
-            job = self._jobs[number][0]
-            if KIND == "slurm":
-                for how in ("--state=PENDING", "--signal=TERM"):
-                    subprocess.run(["scancel", how, str(job.job_id)], check=False, capture_output=True)
+            call = self._calls[number]
+            if found.get(call.number, GONE).state == PENDING:  # has nothing to save
+                scancel(call.number)
+                call.queued, call.has_ended = Queued(CANCELLED), True
             else:
-                with contextlib.suppress(OSError):
-                    os.kill(int(job.job_id), signal.SIGTERM)
+                _signal(call)
+
+    def remarks(self) -> list[str]:
+        """See `Cluster`."""
+        new = [sentence for reason, sentence in self._remarks.items() if reason not in self._told]
+        self._told |= set(self._remarks)
+        return new
 
     def close(self) -> None:
         """See `Cluster`."""
+        if self._is_ending and KIND == "slurm":
+            for call in self._calls:
+                if not call.has_ended:  # or it would train on, and nobody would look
+                    scancel(call.number)
 
-    def _begin(self, number: int, losses: int, given: tuple[Any, ...]) -> None:
-        self._jobs[number] = (self._executor.submit(Again(), *given), losses, given)
+    def _job(self, given: tuple[Any, ...]) -> Any:
+        """Raises UsageError if Slurm does not take the job."""
+        import submitit
 
-    def _has_ended(self, number: int) -> bool:
-        """Whether a job has ended for good; one that was lost begins again."""
-        job, losses, given = self._jobs[number]
-        if job.paths.result_pickle.exists():
-            return True
-        is_due = time.monotonic() >= self._asked.get(number, 0.0) + ASK_SECONDS
-        if is_due:
-            self._asked[number] = time.monotonic()
-        if not job.done(force_check=is_due):
-            return False
-        until = self._gone.setdefault(number, time.monotonic() + LAG_SECONDS)
-        if job.paths.result_pickle.exists():
-            return True
-        if time.monotonic() < until:
-            return False
-        del self._gone[number]
-        if losses < MOST_LOSSES:
-            self._begin(number, losses + 1, given)
-            return False
-        return True
+        try:
+            return self._executor.submit(Again(), *given)
+        except submitit.core.utils.FailedJobError as error:
+            why = "; ".join(line.removeprefix("sbatch: error: ") for line in str(error).strip().splitlines())
+            own = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("SBATCH_")]
+            what = "SBATCH_PARTITION, SBATCH_ACCOUNT and SBATCH_TIMELIMIT choose where; `sinfo` shows partitions"
+            told = " ".join(own) or "no SBATCH_ variable is set"
+            raise UsageError(f"--on slurm: sbatch refuses the job ({told}): {why}. {what}") from None
+
+    def _ask(self, begun: Sequence[Any]) -> None:
+        """Asks Slurm about all jobs at once, now and then."""
+        if KIND != "slurm" or time.monotonic() < self._asked + ASK_SECONDS:
+            return
+        found = queue()
+        self._asked = time.monotonic()
+        if found is None:
+            self._remarks["silent"] = "Slurm does not answer (squeue); jobs go on, waiting for their results"
+            return
+        open_ones = [self._calls[number] for number in begun]
+        for call in open_ones:
+            call.queued = found.get(call.number, GONE)
+        self._remarks |= waits(found, [call.number for call in open_ones])
+
+    def _has_ended(self, call: _Begun) -> bool:
+        """Whether a call has ended for good; one whose job was lost begins again."""
+        if call.has_ended or call.has_result:
+            call.has_ended = True
+        elif self._job_is_over(call):
+            now = time.monotonic()
+            call.gone_until = call.gone_until or now + LAG_SECONDS
+            if now >= call.gone_until and not call.has_result:
+                self._lost(call)
+        elif self._is_ending and time.monotonic() >= call.signalled + SIGNAL_SECONDS:
+            _signal(call)
+        return call.has_ended
+
+    @staticmethod
+    def _job_is_over(call: _Begun) -> bool:
+        if KIND != "slurm":
+            return bool(call.job.done(force_check=True))
+        return call.queued.state in OVER or call.queued == GONE
+
+    def _lost(self, call: _Begun) -> None:
+        if self._is_ending or call.queued.state == CANCELLED or call.losses >= MOST_LOSSES:
+            call.has_ended = True
+            return
+        call.job, call.losses = self._job(call.given), call.losses + 1
+        call.queued, call.gone_until = SUBMITTED, None
+
+
+def _signal(call: _Begun) -> None:
+    """What lets a training save."""
+    call.signalled = time.monotonic()
+    if KIND == "slurm":
+        scancel(call.number, "--signal=TERM")
+    else:
+        with contextlib.suppress(OSError):
+            os.kill(int(call.number), signal.SIGTERM)

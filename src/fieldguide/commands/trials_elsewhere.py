@@ -45,6 +45,8 @@ def finish_elsewhere(
                     _note(found, name, outcome, folder, display)
                     work.has_ended(name, found)
                 display.look()
+                for remark in cluster.remarks():
+                    screen.warn(remark)
                 if found.exit_code and not work.begun:
                     break
         if interrupts.received:
@@ -65,7 +67,9 @@ def _note(found: Finished, name: str, outcome: Any, folder: Path, display: Trial
         display.ends(name, f"failed: {outcome}")
     elif outcome:
         found.exit_code = outcome
-        display.ends(name, "stopped; what was saved is kept")
+        signals = [name for name, code in SIGNAL_EXIT_CODES.items() if code == outcome]
+        by = f" by {signals[0]} on its machine" if signals else ""
+        display.ends(name, f"stopped{by}; what was saved is kept")
     else:
         found.runs[name] = Run(run.path, run.read_result())
         accuracy = found.runs[name].result["validation"]["accuracy"]

@@ -11,6 +11,7 @@ from fieldguide.commands.terminal.screen import Screen
 from fieldguide.errors import UsageError, shown
 from fieldguide.run_folder import RunFolder
 
+HANDED_OVER, RUNNING = "handed over", "running"
 MOST_ROWS = 30  # of a table on a terminal; more would scroll
 
 
@@ -40,8 +41,8 @@ class TrialsDisplay:
             yield
 
     def begins(self, name: str) -> None:
-        """A trial was handed over."""
-        self._lines[name].state = "running"
+        """A trial was handed over; it runs once there is room."""
+        self._lines[name].state = HANDED_OVER
 
     def ends(self, name: str, how: str) -> None:
         """A trial has ended."""
@@ -53,7 +54,10 @@ class TrialsDisplay:
     def look(self) -> None:
         """Reads how far the trials are."""
         for name, line in self._lines.items():
-            if line.state == "running" and self._read(name) and not self._screen.is_live:
+            if line.state not in (HANDED_OVER, RUNNING) or not self._read(name):
+                continue
+            line.state = RUNNING
+            if not self._screen.is_live:
                 best = "" if line.best is None else f", best validation accuracy {line.best:.4f}"
                 self._screen.say(f"{name}: epoch {line.epochs}{best}")
 
