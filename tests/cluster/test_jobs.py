@@ -12,6 +12,7 @@ from fieldguide import UsageError
 from fieldguide.cluster import ray_tasks, slurm_jobs
 from fieldguide.cluster.jobs import LostError, Share, demand_place
 from fieldguide.cluster.opened import opened
+from fieldguide.cluster.ray_connection import Connection
 
 HAS = {name: importlib.util.find_spec(name) is not None for name in ("ray", "submitit")}
 
@@ -76,8 +77,8 @@ def test_a_call_whose_process_is_killed_is_made_again_so_many_times(cluster, tmp
 
 
 def test_a_cluster_of_this_machine_refuses_more_than_it_has(local_ray, monkeypatch):
-    monkeypatch.setattr(ray_tasks, "connect", lambda _: True)
-    monkeypatch.setattr(ray_tasks, "disconnect", lambda is_ours: None)
+    monkeypatch.setattr(ray_tasks, "connect", lambda _: Connection.STARTED)
+    monkeypatch.setattr(ray_tasks, "disconnect", lambda connection: None)
     with pytest.raises(UsageError, match="cpus_per_trial 99 gpus_per_trial 0: this machine has 2 CPUs"):
         ray_tasks.RayTasks(None, Share(99))
     assert ray_tasks.RayTasks(None, Share(0.5)).sentence == "Ray on this machine (2 CPUs, 0 GPUs)"

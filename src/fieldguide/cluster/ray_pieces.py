@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.cluster.jobs import ADDRESS, RAY, LostError, Share
-from fieldguide.cluster.ray_connection import connect, disconnect, most_on_a_node
+from fieldguide.cluster.ray_connection import Connection, connect, disconnect, most_on_a_node
 from fieldguide.errors import FieldguideError, UsageError, speaking_flags, speaks_flags
 
 PIECE = "piece"
@@ -49,25 +49,25 @@ class RayPieces:
                 f"--on {on}: predictions need a process on the cluster; run this there with --on ray, or as a job: "
                 "ray job submit -- fieldguide predict ... --on ray"
             )
-        self._is_ours = connect(None if on == RAY else on)
+        self._connection = connect(None if on == RAY else on)
         try:
             cpus, gpus = most_on_a_node()
             self._gpus = share.gpus if share.gpus is not None else min(1, gpus)
             self._cpus = share.cpus
-            if self._is_ours and (self._cpus > cpus or self._gpus > gpus):
+            if self._connection is Connection.STARTED and (self._cpus > cpus or self._gpus > gpus):
                 raise UsageError(f"--cpus-per-actor, --gpus-per-actor: a node has {cpus:g} CPUs and {gpus:g} GPUs")
             has = ray.cluster_resources()
             room = [has.get("CPU", 0) / self._cpus] + ([has.get("GPU", 0) / self._gpus] if self._gpus else [])
             self.actors = max(1, int(min(room)))
         except BaseException:
-            disconnect(is_ours=self._is_ours)
+            disconnect(self._connection)
             raise
 
     def __enter__(self) -> "RayPieces":
         return self
 
     def __exit__(self, *_: object) -> None:
-        disconnect(is_ours=self._is_ours)
+        disconnect(self._connection)
 
     def results(self, make: Callable[..., Any], given: Sequence[Any], pieces: Sequence[Any]) -> Iterator[Any]:
         """`make(*given)(piece)` of each piece, in the order in which they end.

@@ -74,7 +74,7 @@ def search(
     import ray
     from ray import tune
 
-    is_ours = connect(None if on in (None, RAY) else on)
+    connection = connect(None if on in (None, RAY) else on)
     try:
         cpus, gpus = most_on_a_node()
         each = {
@@ -90,7 +90,7 @@ def search(
         tuner.fit()
         return _tried(folder, trainable)
     finally:
-        disconnect(is_ours=is_ours)
+        disconnect(connection)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.cluster.jobs import MOST_LOSSES, Cluster, LostError, Share, in_folder
-from fieldguide.cluster.ray_connection import connect, disconnect, most_on_a_node
+from fieldguide.cluster.ray_connection import Connection, connect, disconnect, most_on_a_node
 from fieldguide.errors import FieldguideError, UsageError
 
 
@@ -16,11 +16,11 @@ class RayTasks(Cluster):
         """Connects, or starts a cluster of this machine; raises UsageError if nothing answers or no node is enough."""
         import ray
 
-        self._is_ours = connect(address)
+        self._connection = connect(address)
         try:
             cpus, gpus = most_on_a_node()
             self._gpus = share.gpus if share.gpus is not None else min(1, gpus)
-            if self._is_ours and (share.cpus > cpus or self._gpus > gpus):  # others may grow
+            if self._connection is Connection.STARTED and (share.cpus > cpus or self._gpus > gpus):  # others may grow
                 raise UsageError(
                     f"--cpus-per-trial {share.cpus:g} --gpus-per-trial {self._gpus:g}: this machine has {cpus:g} CPUs "
                     f"and {gpus:g} GPUs; ask for less"
@@ -28,7 +28,7 @@ class RayTasks(Cluster):
         except BaseException:
             self.close()
             raise
-        where = "this machine" if self._is_ours else f"{len(ray.nodes())} nodes"
+        where = "this machine" if self._connection is Connection.STARTED else f"{len(ray.nodes())} nodes"
         told = f"{ray.cluster_resources().get('CPU', 0):g} CPUs, {ray.cluster_resources().get('GPU', 0):g} GPUs"
         self._sentence = f"Ray on {where} ({told})"
         own = {"num_cpus": share.cpus, "num_gpus": self._gpus, "max_retries": MOST_LOSSES}
@@ -79,4 +79,4 @@ class RayTasks(Cluster):
 
     def close(self) -> None:
         """See `Cluster`."""
-        disconnect(is_ours=self._is_ours)
+        disconnect(self._connection)
