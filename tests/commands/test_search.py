@@ -148,6 +148,28 @@ def test_a_value_that_breaks_a_rule_is_refused_and_leaves_nothing(trained, tmp_p
     assert not (tmp_path / "s").exists()
 
 
+def test_set_fixes_a_field_of_the_space_or_refuses_if_nothing_is_left(space, capsys):
+    screen = command.Screen()
+    given = ("training.batch_size=8", {"training": {"learning_rate": 0.001}}, "data.image_size_px=32")
+    left = command._searched_fields(space, given, screen)
+    assert "training.batch_size" not in left and "training.learning_rate" not in left
+    assert "training.phases.0.augmentation" in left
+    said = "fixed by --set, so not searched: training.batch_size, training.learning_rate"
+    assert said.replace("--set", "overrides") in capsys.readouterr().out
+    with pytest.raises(UsageError, match="nothing to search"):
+        command._searched_fields(space, (*given, "training.phases.0.augmentation=none"), screen)
+
+
+def test_weights_that_fit_only_one_backbone_of_the_space_are_refused(trained, tmp_path, space, two_weights):
+    pytest.importorskip("ray", reason="needs pip install 'fieldguide[ray]'")
+    space.write_text(SPACE.replace("[test_resnet]", "[test_resnet, test_byobnet]"))
+    how = {"space": space, "minutes": 1, "weights": two_weights / "test_resnet.safetensors", "quiet": True}
+    overrides = [each for each in OVERRIDES if not each.startswith(("model.weights", "model.backbone"))]
+    with pytest.raises(UsageError, match=r"model\.backbone: test_byobnet: .* of the backbone; .*; choose with"):
+        search(trained[0], tmp_path / "s", overrides=(*overrides, "rules.backbones=null"), **how)
+    assert not (tmp_path / "s").exists()
+
+
 def test_options_that_do_not_go_together_are_all_told(trained, tmp_path):
     pytest.importorskip("ray", reason="needs pip install 'fieldguide[ray]'")
     with pytest.raises(UsageError) as caught:

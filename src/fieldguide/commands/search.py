@@ -21,15 +21,15 @@ from fieldguide.data.split.partition import write_split
 from fieldguide.errors import TrainingError, UsageError, counted, duration
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import read_draft
-from fieldguide.recipe.overrides import Overrides, listed
-from fieldguide.recipe.space import DEFAULT, Choice, Space, first_values, probes, read_space
+from fieldguide.recipe.overrides import Overrides, fields_of, listed
+from fieldguide.recipe.space import DEFAULT, Choice, Space, first_values, has_choice, probes, read_space
 from fieldguide.run_folder import RunFolder
 from fieldguide.storage import problem_with_output_folder, read_json, write_json
 from fieldguide.training.observers import Callback
 from fieldguide.training.state import Epoch, State
 from fieldguide.world import Device
 
-BASE = "auto"
+BASE, BACKBONE = "auto", "model.backbone"
 ASKED_FILE, TRIED_FILE, SPLIT_FILE = "search.json", "tried.json", "split.csv"
 TRIALS = "trials"
 SHARE_OF_SEARCH = 0.5  # of the minutes; the winner's trainings with other seeds take the rest
@@ -82,7 +82,7 @@ def search(
     demand_place("ray" if on is None else on)
     share = Share(cpus_per_trial, gpus_per_trial)
     _demand(on, share, minutes, trials, seeds)
-    source, fields = as_source(photos, photos_folder, columns), read_space(space)
+    source, fields = as_source(photos, photos_folder, columns), _searched_fields(space, overrides, screen)
     start = None if weights is None else str(weights)
     asked = {"space": _plain(fields), "recipe": str(recipe), "overrides": list(map(str, listed(overrides)))}
     if resume:
@@ -126,6 +126,18 @@ def _demand(on: str | None, share: Share, minutes: float, trials: int | None, se
     share.demand("trial")
 
 
+def _searched_fields(space: str | Path, overrides: Overrides, screen: Screen) -> Space:
+    """The space without the fields that `--set` fixes."""
+    fields = read_space(space)
+    fixed = sorted(fields_of(overrides) & set(fields))
+    left = {name: domain for name, domain in fields.items() if name not in fixed}
+    if not has_choice(left):
+        raise UsageError(f"--space {space}: --set fixes {', '.join(fixed)}, so there is nothing to search")
+    if fixed:
+        screen.say(f"fixed by --set, so not searched: {', '.join(fixed)}")
+    return left
+
+
 def _demand_space(fields: Space, recipe: str | Path, overrides: Overrides, weights: str | None) -> None:
     """Raises UsageError for each value that no recipe takes, or that this one would ignore."""
 
@@ -153,16 +165,18 @@ def _demand_space(fields: Space, recipe: str | Path, overrides: Overrides, weigh
 def _demand_rules(
     fields: Space, recipe: str | Path, overrides: Overrides, weights: str | None, prepared: Prepared
 ) -> None:
-    """Raises UsageError for each value that breaks a rule of the recipe."""
+    """Raises UsageError for each value that breaks a rule of the recipe, and each backbone without weights."""
     problems = []
     of_network = {name: of for name, of in fields.items() if name.startswith(("model.", "data."))}
     for field, value, values in probes(of_network):
         rest = first_values(fields) | values
         resolved = assemble.resolved(read_draft(recipe, (*listed(overrides), rest), weights).demand())
+        demand = assemble.demand_before_photos if field == BACKBONE else assemble.hold_against_rules
         try:
-            assemble.hold_against_rules(resolved, len(prepared.split.classes))
+            demand(resolved, len(prepared.split.classes), 0)
         except UsageError as error:
-            problems += [f"--space: {field}: {value}: {problem}" for problem in error.problems]
+            what = f"; choose with --set {field}=NAME" if field == BACKBONE else ""
+            problems += [f"--space: {field}: {value}: {problem}{what}" for problem in error.problems]
     if problems:
         raise UsageError(*dict.fromkeys(problems))
 

@@ -19,6 +19,13 @@ def listed(overrides: Overrides) -> tuple[Override, ...]:
     return (overrides,) if isinstance(overrides, str | Mapping) else tuple(overrides)
 
 
+def fields_of(overrides: Overrides) -> set[str]:
+    """The whole names of all fields that are set."""
+    given = [[override] if isinstance(override, str) else _leaves(override) for override in listed(overrides)]
+    leaves = [leaf for each in given for leaf in each]
+    return {leaf.partition("=")[0].strip() if isinstance(leaf, str) else leaf[0] for leaf in leaves}
+
+
 def apply(tree: dict[str, Any], override: Override) -> list[str]:
     """Sets the fields of an override in a recipe's plain data; returns the mistakes in it."""
     problems: list[str] = []

@@ -78,7 +78,7 @@ def read_space(space: str | Path) -> dict[str, Domain]:
         problems.append(f"--space {space}: has no fields")
     if problems:
         raise UsageError(*problems)
-    if all(isinstance(domain, Choice) and len(domain.values) == 1 for domain in found.values()):
+    if not has_choice(found):
         raise UsageError(f"--space {space}: every field has one value, so there is nothing to search")
     return found
 
@@ -103,6 +103,11 @@ def _domain(told: Any) -> Domain:
     if scale == "log" and low <= 0:
         raise ValueError("a log scale needs from above 0")
     return Range(low, high, scale == "log")
+
+
+def has_choice(space: Space) -> bool:
+    """Whether some field has more than one value."""
+    return any(isinstance(domain, Range) or len(domain.values) > 1 for domain in space.values())
 
 
 def first_values(space: Space) -> dict[str, Any]:
