@@ -9,7 +9,10 @@ import pytest
 
 from fieldguide import UsageError
 from fieldguide.cluster import ray_connection
+from fieldguide.cluster.jobs import Share
 from fieldguide.cluster.ray_connection import Connection, _demand_listener, connect, disconnect
+from fieldguide.cluster.ray_tasks import RayTasks
+from fieldguide.errors import MachineError
 
 
 @pytest.fixture
@@ -69,3 +72,21 @@ def test_what_the_calling_program_connected_stays_connected_and_nothing_else(ray
     for each in (Connection.STARTED, Connection.JOINED):
         disconnect(each)
     assert ray.called == ["local", "shutdown", "shutdown"]
+
+
+def test_a_head_that_dies_is_told_and_what_ran_is_left(ray, monkeypatch):
+    def dies(*_, **__):
+        raise ConnectionError("Client is shutting down.")
+
+    ray.nodes = lambda: [{"Alive": True, "Resources": {"CPU": 2}}]
+    ray.cluster_resources = lambda: {"CPU": 2}
+    ray.remote = lambda **_: lambda call: SimpleNamespace(remote=dies)
+    ray.exceptions = SimpleNamespace(RayTaskError=KeyError, RayError=KeyError)
+    cluster = RayTasks(None, Share(1, 0))
+    for name in ("wait", "get", "cancel", "shutdown"):
+        setattr(ray, name, dies)
+    for use in (lambda: cluster.submit(len, "x"), lambda: cluster.ended([1], 0), lambda: cluster.result(1)):
+        with pytest.raises(MachineError, match=r"no longer answers \(Client is shutting down\.\)\. Start it again"):
+            use()
+    cluster.interrupt([1])
+    cluster.close()

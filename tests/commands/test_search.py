@@ -59,7 +59,14 @@ def test_it_ends_with_the_winner_beside_auto_and_resumes(trained, space, local_r
     assert json.loads((folder / "result.json").read_text())["photos_that_judge"] == judged == 6
     for run in ("winner-seed1", "winner-seed2", "auto", f"trials/{tried[0]['name']}"):
         assert read_split(folder / run / "split.csv").fingerprint() == read_split(folder / "split.csv").fingerprint()
-    assert len(found.judged) == 2 and found.sentence in told and "auto in the same 0.15 minutes" in found.sentence
+    assert len(found.judged) == 2 and found.sentence in told and " auto" in found.sentence
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result["seconds_of_trainings"]) == {"auto", "winner-seed1", "winner-seed2"}
+    took = result["seconds_of_search"] + sum(result["seconds_of_trainings"].values())
+    took = (took - result["seconds_of_trainings"]["auto"]) / 60
+    assert ("trainings took" in found.sentence) == (
+        took > 0.15
+    ) and f"for {len(found.judged)} trainings of the winner" in told
     assert found.difference[0] == pytest.approx(sum(found.judged) / 2 - found.auto)
     again = search(trained[0], folder, resume=True, **how)
     assert (again.values, again.judged, again.auto) == (found.values, found.judged, found.auto)
@@ -184,11 +191,15 @@ def test_the_sentence_follows_the_interval():
     auto = draw.random(400) < 0.7
     better = np.stack([auto | (draw.random(400) < 0.3) for _ in range(3)])
     mean, low, high = _compared(better, auto)
-    assert 0 < low < mean < high and "beats auto in the same 5 minutes: +" in _sentence((mean, low, high), 5)
-    assert "is worse than auto" in _sentence(_compared(np.stack([auto & better[0][::-1]]), auto), 5)
+    assert 0 < low < mean < high and "beats auto in the same 5 minutes: +" in _sentence((mean, low, high), 5, 5)
+    assert "is worse than auto" in _sentence(_compared(np.stack([auto & better[0][::-1]]), auto), 5, 4)
     mean, low, high = _compared(np.stack([auto, auto]), auto)
     assert mean == 0 and -0.02 < low < 0 < high < 0.02
-    assert "is not shown to beat auto" in _sentence((mean, low, high), 5)
+    assert "is not shown to beat auto" in _sentence((mean, low, high), 5, 5)
+    # its trainings are not cut off, so it may have had more time, and then the sentence says so
+    longer = _sentence((mean, low, high), 5, 7.5)
+    assert "is not shown to beat auto: " in longer and "same 5 minutes" not in longer
+    assert longer.endswith("; search and trainings took 7.5 minutes, auto got 5")
 
 
 def test_the_default_space_fits_the_default_recipe():

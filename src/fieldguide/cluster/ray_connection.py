@@ -1,15 +1,17 @@
 """To a Ray cluster and back: one that runs, or one of this machine alone."""
 
+import contextlib
 import enum
 import importlib.util
 import logging
 import os
 import socket
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from fieldguide.cluster.jobs import ADDRESS
-from fieldguide.errors import UsageError
+from fieldguide.errors import MachineError, UsageError
 
 FROM_ENVIRONMENT = "RAY_ADDRESS"
 QUIET = {  # nobody is told of this machine, processes of our own cluster are as nice as this one, and say nothing here
@@ -67,7 +69,19 @@ def disconnect(connection: Connection) -> None:
     import ray
 
     if connection is not Connection.FOUND:
-        ray.shutdown()
+        with contextlib.suppress(ConnectionError):  # the head is gone
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Raises MachineError where the cluster's head is gone, which Ray's client tries for half a minute."""
+    try:
+        yield
+    except ConnectionError as error:
+        why = str(error).strip().split("\n", 1)[0]
+        what = "Start it again; the same command goes on from the checkpoints"
+        raise MachineError(f"the Ray cluster no longer answers ({why}). {what}") from None
 
 
 def most_on_a_node() -> tuple[float, float]:

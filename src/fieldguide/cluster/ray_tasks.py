@@ -1,12 +1,13 @@
 """Calls as Ray tasks."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from fieldguide.cluster.jobs import MOST_LOSSES, Cluster, LostError, Share, in_folder
-from fieldguide.cluster.ray_connection import Connection, connect, disconnect, most_on_a_node
-from fieldguide.errors import FieldguideError, UsageError
+from fieldguide.cluster.ray_connection import Connection, answering, connect, disconnect, most_on_a_node
+from fieldguide.errors import FieldguideError, UsageError, counted
 
 
 class RayTasks(Cluster):
@@ -28,7 +29,7 @@ class RayTasks(Cluster):
         except BaseException:
             self.close()
             raise
-        where = "this machine" if self._connection is Connection.STARTED else f"{len(ray.nodes())} nodes"
+        where = "this machine" if self._connection is Connection.STARTED else counted(len(ray.nodes()), "node")
         told = f"{ray.cluster_resources().get('CPU', 0):g} CPUs, {ray.cluster_resources().get('GPU', 0):g} GPUs"
         self._sentence = f"Ray on {where} ({told})"
         own = {"num_cpus": share.cpus, "num_gpus": self._gpus, "max_retries": MOST_LOSSES}
@@ -47,13 +48,15 @@ class RayTasks(Cluster):
 
     def submit(self, call: Callable[..., Any], *given: Any) -> Any:
         """See `Cluster`."""
-        return self._task.remote(str(Path.cwd()), call, *given)
+        with answering():
+            return self._task.remote(str(Path.cwd()), call, *given)
 
     def ended(self, begun: Sequence[Any], seconds: float) -> list[Any]:
         """See `Cluster`."""
         import ray
 
-        done, _ = ray.wait(list(begun), num_returns=len(begun), timeout=seconds, fetch_local=False)
+        with answering():
+            done, _ = ray.wait(list(begun), num_returns=len(begun), timeout=seconds, fetch_local=False)
         return list(done)
 
     def result(self, begun: Any) -> Any:
@@ -61,7 +64,8 @@ class RayTasks(Cluster):
         import ray
 
         try:
-            return ray.get(begun)
+            with answering():
+                return ray.get(begun)
         except ray.exceptions.RayTaskError as error:  # what the call itself raised
             if isinstance(error.cause, FieldguideError):
                 raise error.cause from None
@@ -74,8 +78,9 @@ class RayTasks(Cluster):
         """See `Cluster`."""
         import ray
 
-        for each in begun:
-            ray.cancel(each)
+        with contextlib.suppress(ConnectionError):  # the head is gone; trainings end with it
+            for each in begun:
+                ray.cancel(each)
 
     def close(self) -> None:
         """See `Cluster`."""

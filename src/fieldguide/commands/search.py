@@ -1,5 +1,6 @@
 """`fieldguide search`: which recipe fields are best for these photos, and whether that beats `auto`."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,9 +102,11 @@ def search(
     shared = Shared(prepared, device, "quiet", (), {})
     work = _Training(shared, folder / TRIALS, recipe, tuple(listed(overrides)), start)
     seconds = 60 * minutes * SHARE_OF_SEARCH
+    began = time.monotonic()
     tried = _searched(work, _wanted(fields, made, seconds, trials), folder, on, share, resume=resume, screen=screen)
+    searched = seconds if resume else time.monotonic() - began  # the searches before had what is left of it
     winner = _winner(tried)
-    given: Any = {"seconds": seconds, "minutes": minutes, "seeds": seeds, "on": on, "share": share}
+    given: Any = {"seconds": searched, "minutes": minutes, "seeds": seeds, "on": on, "share": share}
     given["auto"], measured = _auto(source, overrides, start, prepared, device, minutes, screen)
     shared = replace(shared, show=screen.name, tried=measured)
     return ended(winner, work.recipe_of(winner.values), prepared, judging, folder, shared, screen, **given)
