@@ -111,6 +111,18 @@ def test_a_job_that_hears_no_signal_does_not_outlive_the_experiment(slurm):
     assert slurm.told[-1] == ("1",)
 
 
+@pytest.mark.parametrize(
+    ("state", "cancelled", "told"),
+    [("CANCELLED", "Slurm job 1 was cancelled", []), ("PENDING", "", [("1",)]), ("FAILED", "", [])],
+)
+def test_a_job_that_a_signal_stopped_was_cancelled_or_made_room(slurm, state, cancelled, told, monkeypatch):
+    begun = slurm.submit(len, "x")
+    states = iter([Queued("COMPLETING"), Queued(state)])  # at first, Slurm does not say how it ends
+    monkeypatch.setattr(slurm_jobs, "queue", lambda: {"1": next(states)})
+    assert slurm.who_cancelled(begun) == cancelled
+    assert slurm.told == told  # one that is queued again would train beside the one that is submitted for it
+
+
 def test_the_queue_is_read_by_number_and_a_mute_slurm_is_none(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert queue() is None  # no squeue

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+from types import SimpleNamespace
 
 import pytest
 
@@ -99,6 +100,31 @@ def test_a_signal_saves_what_runs_and_the_same_command_goes_on(here, local_ray, 
     assert RunFolder(tmp_path / "e" / NAMES[0]).can_go_on
     assert experiment(photos, [RECIPE], tmp_path / "e", **how).exit_code == 0
     demand_equal(folder, tmp_path / "e")
+
+
+@pytest.mark.parametrize(("cancelled", "submitted", "last"), [("", 4, 143), ("Slurm job 1 was cancelled", 1, None)])
+def test_a_trial_that_its_machine_stops_begins_again_unless_somebody_cancelled_it(cancelled, submitted, last, tmp_path):
+    class Stops:
+        calls = 0
+
+        def submit(self, *given):
+            Stops.calls += 1
+            return Stops.calls
+
+        shared, ended = staticmethod(lambda value: value), staticmethod(lambda begun, seconds: begun)
+        result, who_cancelled = staticmethod(lambda begun: 143), staticmethod(lambda begun: cancelled)
+
+    work = trials_elsewhere._Work(
+        Stops(), {"a": SimpleNamespace(recipe_name="a")}, tmp_path, Shared(None, "cpu", "quiet", (), {})
+    )
+    none, found = SimpleNamespace(received=""), []
+    assert list(work.begin()) == ["a"]
+    while work.begun:
+        found += work.ended(0, none)
+    assert Stops.calls == submitted and [name for name, _ in found] == ["a"]
+    assert found[0][1] == last if last else str(found[0][1]) == f"{cancelled}; what was saved is kept"
+    work.begun["x"] = "a"
+    assert list(work.ended(0, SimpleNamespace(received="SIGINT"))) == [("a", 143)]  # as it was told to
 
 
 def test_a_machine_without_the_folder_is_named(tmp_path):

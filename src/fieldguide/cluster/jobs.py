@@ -55,6 +55,10 @@ class Cluster(abc.ABC):
     def shared(self, value: Any) -> Any:
         """What to give to `submit` for a value that many calls take; it travels once."""
 
+    def who_cancelled(self, begun: Any) -> str:
+        """Of an ended call that a signal stopped: that somebody meant it to stop, in words; empty: its machine did."""
+        return ""
+
     def remarks(self) -> list[str]:
         """New sentences about what holds calls up, each once."""
         return []

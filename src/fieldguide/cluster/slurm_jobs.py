@@ -18,6 +18,8 @@ LOOK_SECONDS = 0.2
 ASK_SECONDS = 20.0  # between questions to Slurm about jobs that have no result yet
 SIGNAL_SECONDS = 5.0  # between signals to a job that is to end: it hears none before its training begins
 LAG_SECONDS = 30.0  # in which what a job wrote can be seen by all machines
+SECONDS_TO_END = 60.0  # in which a job that has its result leaves its node
+WAS_CANCELLED = "Slurm job {} was cancelled"
 KIND = "slurm"  # which of submitit's executors
 
 
@@ -116,7 +118,7 @@ class SlurmJobs(Cluster):
         call = self._calls[begun]
         if not call.has_result:
             if call.queued.state == CANCELLED:
-                raise LostError(f"Slurm job {call.number} was cancelled")
+                raise LostError(WAS_CANCELLED.format(call.number))
             last = f"the last, Slurm job {call.number}: {call.queued.state}; see {call.job.paths.stderr}"
             raise LostError(f"its process or machine ended {call.losses + 1} times ({last})")
         found, mistake = call.job.result()
@@ -135,6 +137,19 @@ class SlurmJobs(Cluster):
                 call.queued, call.has_ended = Queued(CANCELLED), True
             else:
                 _signal(call)
+
+    def who_cancelled(self, begun: Any) -> str:
+        """See `Cluster`; a job that Slurm would run again itself leaves the queue, as its call is made by another."""
+        call, until = self._calls[begun], time.monotonic() + SECONDS_TO_END
+        while KIND == "slurm" and time.monotonic() < until:
+            found = queue() or {}
+            call.queued = found.get(call.number, GONE) if found else call.queued
+            if call.queued.state == PENDING:
+                scancel(call.number)
+            if call.queued.state == PENDING or call.queued.state in OVER or call.queued == GONE:
+                break
+            time.sleep(1)  # it is completing, which hides how
+        return WAS_CANCELLED.format(call.number) if call.queued.state == CANCELLED else ""
 
     def remarks(self) -> list[str]:
         """See `Cluster`."""

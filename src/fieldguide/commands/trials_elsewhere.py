@@ -2,12 +2,13 @@
 
 import contextlib
 import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fieldguide.cluster.jobs import Cluster, LostError, Share
+from fieldguide.cluster.jobs import MOST_LOSSES, Cluster, LostError, Share
 from fieldguide.cluster.opened import opened
 from fieldguide.commands.terminal.interrupts import Interrupts
 from fieldguide.commands.terminal.screen import Screen
@@ -41,7 +42,7 @@ def finish_elsewhere(
                 if not found.exit_code:
                     for name in work.begin():
                         display.begins(name)
-                for name, outcome in work.ended(LOOK_SECONDS):
+                for name, outcome in work.ended(LOOK_SECONDS, interrupts):
                     _note(found, name, outcome, folder, display)
                     work.has_ended(name, found)
                 display.look()
@@ -85,6 +86,8 @@ class _Work:
         self._waiting = list(trials)
         self._first: dict[str, str] = {}  # the name of the run that settles a recipe's `auto`, by recipe
         self.begun: dict[Any, str] = {}
+        self._given: dict[str, tuple[Any, ...]] = {}  # by name, for a trial that its machine stopped
+        self._stops: Counter[str] = Counter()
 
     @property
     def is_open(self) -> bool:
@@ -102,19 +105,29 @@ class _Work:
             runs_first.add(trial.recipe_name)
             alike = None if first is None else RunFolder(self._folder / first)
             run = RunFolder(self._folder / name)
-            given = self._folder, trial, alike, run, self._shared, speaks_flags()
-            self.begun[self._cluster.submit(_finish, *given)] = name
+            self._given[name] = self._folder, trial, alike, run, self._shared, speaks_flags()
+            self.begun[self._cluster.submit(_finish, *self._given[name])] = name
             self._waiting.remove(name)
             yield name
 
-    def ended(self, seconds: float) -> Iterator[tuple[str, Any]]:
-        """The names of trials that ended: with 0, an exit code, why it fails, or the LostError."""
+    def ended(self, seconds: float, interrupts: Interrupts) -> Iterator[tuple[str, Any]]:
+        """The names of trials that ended: with 0, an exit code, why it fails, or the LostError.
+
+        One that its machine stopped, as it is needed for another job or shuts down, begins again elsewhere.
+        """
         for each in self._cluster.ended(list(self.begun), seconds):
             name, outcome = self.begun.pop(each), None
             try:
                 outcome = self._cluster.result(each)
             except LostError as error:
                 outcome = error
+            if outcome == SIGNAL_EXIT_CODES["SIGTERM"] and not interrupts.received:
+                if cancelled := self._cluster.who_cancelled(each):
+                    outcome = LostError(f"{cancelled}; what was saved is kept")
+                elif self._stops[name] < MOST_LOSSES:
+                    self._stops[name] += 1
+                    self.begun[self._cluster.submit(_finish, *self._given[name])] = name
+                    continue
             yield name, outcome
 
     def has_ended(self, name: str, found: Finished) -> None:
