@@ -89,14 +89,16 @@ def test_why_jobs_cannot_begin_is_told_once_but_not_that_it_is_not_their_turn(sl
     assert slurm.remarks() == []
 
 
-def test_an_interrupt_cancels_what_waits_and_signals_what_runs_until_it_has_saved(slurm):
+def test_an_interrupt_cancels_what_waits_and_signals_what_runs_until_it_has_saved(slurm, monkeypatch):
     waiting, running = slurm.submit(len, "x"), slurm.submit(len, "x")
     slurm.states.update({"1": Queued("PENDING", "Resources"), "2": Queued("RUNNING")})
     slurm.interrupt([waiting, running])
     assert slurm.told == [("1",), ("2", "--signal=TERM")]
     assert slurm.ended([waiting, running], 0) == [waiting]
     assert slurm.ended([running], 0.3) == [] and slurm.told[-1] == ("2", "--signal=TERM") and len(slurm.told) > 2
-    slurm.states["2"] = Queued("FAILED")  # died instead: it does not begin again
+    monkeypatch.setattr(slurm_jobs, "LAG_SECONDS", 99)
+    monkeypatch.setattr(slurm_jobs, "ASK_SECONDS", 99)
+    slurm.states["2"] = Queued("FAILED")  # died instead: it does not begin again, and its result is not waited for
     assert slurm.ended([running], 1) == [running] and len(slurm._calls) == 2 and slurm._calls[running].number == "2"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fieldguide.cluster.jobs import RAY, Share
 from fieldguide.cluster.ray_connection import connect, disconnect, most_on_a_node
-from fieldguide.errors import FieldguideError, speaking_flags
+from fieldguide.errors import FieldguideError, counted, speaking_flags
 
 ACCURACY, EPOCHS, NAME, WHY = "accuracy", "epochs", "run", "why"
 KEPT = "tune"  # Tune's own files, below the folder of the search
@@ -88,7 +88,11 @@ def search(
         goes_on = resume and tune.Tuner.can_restore(str(folder / KEPT))
         tuner = _restored(folder, trainable, told) if goes_on else _new(wanted, folder, trainable, told)
         tuner.fit()
-        return _tried(folder, trainable)
+        tried = _tried(folder, trainable)
+        if not told.has_told:  # through `ray://`, Tune runs on the cluster, with a callback that has no screen
+            for each in tried:
+                tell(_line(each.name, each.epochs, each.accuracy, each.why))
+        return tried
     finally:
         disconnect(connection)
 
@@ -175,6 +179,10 @@ def _tried(folder: Path, trainable: Any) -> list[Tried]:
     return sorted(found, key=lambda tried: (tried.accuracy is None, -(tried.accuracy or 0), tried.name))
 
 
+def _line(name: str, epochs: int, accuracy: float | None, why: str) -> str:
+    return f"{name}: failed: {why}" if why else f"{name}: {counted(epochs, 'epoch')}, best accuracy {accuracy:.4f}"
+
+
 def _lines(tell: Callable[[str], None]) -> Any:
     """Tune's callback that says a sentence as each trial ends."""
     from ray.tune import Callback
@@ -182,17 +190,15 @@ def _lines(tell: Callable[[str], None]) -> Any:
     class Lines(Callback):  # type: ignore[misc]
         def __init__(self, tell: Callable[[str], None] | None) -> None:
             self.tell = tell
+            self.has_told = False
 
         def __reduce__(self) -> tuple[Any, ...]:
             return Lines, (None,)  # Tune keeps it on disk; a screen cannot be kept
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **more: Any) -> None:
             last = trial.last_result or {}
-            if self.tell is None:
-                return
-            if last.get(WHY):
-                self.tell(f"{trial.trial_id}: failed: {last[WHY]}")
-            elif last.get(EPOCHS):
-                self.tell(f"{trial.trial_id}: {last[EPOCHS]} epochs, best accuracy {last[ACCURACY]:.4f}")
+            if self.tell is not None and (last.get(WHY) or last.get(EPOCHS)):
+                self.has_told = True
+                self.tell(_line(trial.trial_id, last.get(EPOCHS, 0), last.get(ACCURACY), last.get(WHY, "")))
 
     return Lines(tell)

@@ -179,7 +179,8 @@ class SlurmJobs(Cluster):
 
     def _ask(self, begun: Sequence[Any]) -> None:
         """Asks Slurm about all jobs at once, now and then."""
-        if KIND != "slurm" or time.monotonic() < self._asked + ASK_SECONDS:
+        pause = SIGNAL_SECONDS if self._is_ending else ASK_SECONDS
+        if KIND != "slurm" or time.monotonic() < self._asked + pause:
             return
         found = queue()
         self._asked = time.monotonic()
@@ -198,7 +199,7 @@ class SlurmJobs(Cluster):
         elif self._job_is_over(call):
             now = time.monotonic()
             call.gone_until = call.gone_until or now + LAG_SECONDS
-            if now >= call.gone_until and not call.has_result:
+            if self._is_ending or (now >= call.gone_until and not call.has_result):  # at the end, no result is read
                 self._lost(call)
         elif self._is_ending and time.monotonic() >= call.signalled + SIGNAL_SECONDS:
             _signal(call)
