@@ -250,14 +250,19 @@ def test_a_photo_that_is_not_there_costs_its_row_and_a_storage_that_is_down_ends
         below("nowhere://a", lambda _: True)
 
 
-def test_what_only_one_process_can_do_is_refused(many, tmp_path):
+def test_what_only_one_process_can_do_is_refused(many, tmp_path, monkeypatch):
     folder, run, _ = many
     for options, words in (
         ({"format": "submission"}, "format: not with on"), ({"sort_into": tmp_path / "s"}, "sort_into: not with on"),
-        ({"on": "slurm"}, "predictions run on Ray"), ({"cpus_per_actor": 0}, "cpus.per.actor: must be above 0"),
+        ({"on": "slurm"}, "predictions run on Ray"), ({"on": "ray://a:10001"}, "on ray://a:10001: .*need a process on"),
+        ({"cpus_per_actor": 0}, "cpus.per.actor: must be above 0"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=words):
             predict(run, folder, tmp_path / "out", **{"on": "ray", **HOW, **options})
+    monkeypatch.setenv("RAY_ADDRESS", "ray://a:10001")
+    with pytest.raises(UsageError, match="RAY_ADDRESS=ray://a:10001: predictions need a process on the cluster"):
+        predict(run, folder, tmp_path / "out", on="ray", **HOW)
+    monkeypatch.delenv("RAY_ADDRESS")
     with pytest.raises(UsageError, match="takes paths and addresses"):
         predict(run, [b"photo"], tmp_path / "out", on="ray", **HOW)
     with pytest.raises(UsageError, match="are for on; leave them out"):

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fieldguide.cluster.jobs import ADDRESS, RAY, LostError, Share
-from fieldguide.cluster.ray_connection import Connection, connect, disconnect, most_on_a_node
+from fieldguide.cluster.ray_connection import (
+    FROM_ENVIRONMENT,
+    Connection,
+    connect,
+    disconnect,
+    most_on_a_node,
+)
 from fieldguide.errors import FieldguideError, UsageError, speaking_flags, speaks_flags
 
 PIECE = "piece"
@@ -37,6 +43,17 @@ class _Actor:
         return {PIECE: [pickle.dumps(outcome)]}
 
 
+def demand_place_for_pieces(on: str) -> None:
+    """Raises UsageError for Ray's client: Ray Data works in a process on the cluster alone."""
+    address = os.environ.get(FROM_ENVIRONMENT, "") if on == RAY else on
+    if address.startswith(ADDRESS):
+        named = f"{FROM_ENVIRONMENT}={address}" if on == RAY else f"--on {on}"
+        raise UsageError(
+            f"{named}: predictions need a process on the cluster; run this there with --on ray, or as a job: "
+            "ray job submit -- fieldguide predict ... --on ray"
+        )
+
+
 class RayPieces:
     """A Ray cluster for pieces of work. Used as a context: it lets go of the cluster at the end."""
 
@@ -44,11 +61,6 @@ class RayPieces:
         """Connects, or starts a cluster of this machine; raises UsageError if nothing answers or no node is enough."""
         import ray
 
-        if on.startswith(ADDRESS):
-            raise UsageError(
-                f"--on {on}: predictions need a process on the cluster; run this there with --on ray, or as a job: "
-                "ray job submit -- fieldguide predict ... --on ray"
-            )
         self._connection = connect(None if on == RAY else on)
         try:
             cpus, gpus = most_on_a_node()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldguide.cluster.jobs import SLURM, Share, demand_place
-from fieldguide.cluster.ray_pieces import RayPieces
+from fieldguide.cluster.ray_pieces import RayPieces, demand_place_for_pieces
 from fieldguide.commands.judging.inputs import LISTS, Image, gather
 from fieldguide.commands.judging.models import Loaded, Runs, identity_of, load_runs
 from fieldguide.commands.judging.predicted import Predicted
@@ -67,6 +67,7 @@ def predict_elsewhere(
     demand_place(asked.on)
     if asked.on == SLURM:
         raise UsageError("--on slurm: predictions run on Ray; give --on ray")
+    demand_place_for_pieces(asked.on)
     asked.share.demand("actor")
     demand_options(Path("rows.csv"), asked.top, "csv", asked.unsure_below, False)
     raised = most_megapixels(overrides)
