@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from fieldguide import UsageError
 from fieldguide.cluster import ray_search
 from fieldguide.cluster.jobs import Share
 from fieldguide.cluster.ray_search import ACCURACY, EPOCHS, WHY, Tried, Wanted
@@ -12,8 +13,16 @@ TRIED = [Tried("a", {"x": 1}, 3, 0.75), Tried("b", {"x": 2}, why="the loss is no
 LINES = ["a: 3 epochs, best accuracy 0.7500", "b: failed: the loss is not finite"]
 
 
+def test_a_search_names_the_package_that_it_lacks(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_search.importlib.util, "find_spec", lambda name: None)
+    wanted = Wanted({}, {}, 1, 1, 1, 0)
+    with pytest.raises(UsageError, match=r"needs the package optuna: pip install 'fieldguide\[ray\]'"):
+        ray_search.search(print, wanted, tmp_path, "ray", Share(), resume=False, tell=print)
+
+
 @pytest.mark.parametrize("is_here", [True, False])
 def test_each_trial_is_told_once(is_here, local_ray, tmp_path, monkeypatch):
+    pytest.importorskip("optuna", reason="needs pip install 'fieldguide[ray]'")
     said, made = [], []
 
     def fit():

@@ -50,6 +50,8 @@ def test_it_ends_with_the_winner_beside_auto_and_resumes(trained, space, local_r
     how = {"space": space, "minutes": 0.15, "trials": 3, "seeds": 2, "on": "ray", "overrides": OVERRIDES}
     found = search(trained[0], tmp_path / "s", **how)
     folder, told = tmp_path / "s", capsys.readouterr().out
+    assert "searching for 6 min: 3 fields\n" in told  # those with more than one value
+    assert "Configuration for experiment" not in told and "tensorboard" not in told  # what Tune says is not for people
     tried = json.loads((folder / "tried.json").read_text())
     assert len(tried) == 3 and found.chose == max(each["accuracy"] for each in tried if each["accuracy"])
     assert found.values == tried[0]["values"] and found.values["training.batch_size"] in (8, 16)

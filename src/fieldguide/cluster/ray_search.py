@@ -1,5 +1,6 @@
 """A search by Ray Tune: Optuna's sampler proposes, ASHA stops what falls behind. The only file that knows both."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 from fieldguide.cluster.jobs import RAY, Share
 from fieldguide.cluster.ray_connection import connect, disconnect, most_on_a_node
-from fieldguide.errors import FieldguideError, counted, speaking_flags
+from fieldguide.errors import FieldguideError, UsageError, counted, speaking_flags
 
 ACCURACY, EPOCHS, NAME, WHY = "accuracy", "epochs", "run", "why"
 KEPT = "tune"  # Tune's own files, below the folder of the search
@@ -18,6 +19,7 @@ REDUCTION = 3  # ASHA goes on with a third of the trials, after 1, 3, 9, ... epo
 MOST_LOSSES = 3
 TUNE = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would end the search as if its time were over
+    "RAY_AIR_NEW_OUTPUT": "0",  # it would draw a box of its settings, whatever `verbose` says
     "TUNE_GLOBAL_CHECKPOINT_S": "1",  # instead of 10 s or more, in which a killed search forgets what it tried
 }
 Report = Callable[[int, float], None]
@@ -71,9 +73,13 @@ def search(
         UsageError: no cluster.
     """
     os.environ.update({name: os.environ.get(name, value) for name, value in TUNE.items()})
+    if importlib.util.find_spec("optuna") is None:
+        raise UsageError("a search needs the package optuna: pip install 'fieldguide[ray]'")
+    import optuna
     import ray
     from ray import tune
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     connection = connect(None if on in (None, RAY) else on)
     try:
         cpus, gpus = most_on_a_node()

@@ -212,7 +212,7 @@ def _searched(
     if resume and file.exists():
         screen.say("the search is over; going on with the winner")
         return [Tried(**each) for each in read_json(file)]
-    fields = len(wanted.choices) + len(wanted.ranges)
+    fields = sum(len(values) > 1 for values in wanted.choices.values()) + len(wanted.ranges)
     screen.say(f"searching for {duration(wanted.seconds)}: {counted(fields, 'field')}")
 
     def what_now() -> str:
