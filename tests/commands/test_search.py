@@ -53,6 +53,8 @@ def test_it_ends_with_the_winner_beside_auto_and_resumes(trained, space, local_r
     assert "searching for 6 min: 3 fields\n" in told  # those with more than one value
     assert "Configuration for experiment" not in told and "tensorboard" not in told  # what Tune says is not for people
     tried = json.loads((folder / "tried.json").read_text())
+    best = f"3 trials, the best is {tried[0]['name']} with {100 * found.chose:.1f} %: training.learning_rate 0."
+    assert best in told and "training.plan" not in told  # fields with one value are not told
     assert len(tried) == 3 and found.chose == max(each["accuracy"] for each in tried if each["accuracy"])
     assert found.values == tried[0]["values"] and found.values["training.batch_size"] in (8, 16)
     assert 0.0005 <= found.values["training.learning_rate"] <= 0.01

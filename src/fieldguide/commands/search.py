@@ -10,7 +10,7 @@ from fieldguide import assemble
 from fieldguide.cluster.jobs import SLURM, Share, demand_place
 from fieldguide.cluster.ray_search import Report, Tried, Wanted
 from fieldguide.cluster.ray_search import search as tune
-from fieldguide.commands.search_ends import Ended, ended
+from fieldguide.commands.search_ends import Ended, about_trials, ended
 from fieldguide.commands.terminal.interrupts import ending_at_once
 from fieldguide.commands.terminal.screen import Screen, warn_of_hidden_gpu
 from fieldguide.commands.trial.experiment_recipes import measured_recipes
@@ -106,6 +106,7 @@ def search(
     tried = _searched(work, _wanted(fields, made, seconds, trials), folder, on, share, resume=resume, screen=screen)
     searched = seconds if resume else time.monotonic() - began  # the searches before had what is left of it
     winner = _winner(tried)
+    screen.say(about_trials(winner, tried, fields))
     given: Any = {"seconds": searched, "minutes": minutes, "seeds": seeds, "on": on, "share": share}
     given["auto"], measured = _auto(source, overrides, start, prepared, device, minutes, screen)
     shared = replace(shared, show=screen.name, tried=measured)

@@ -20,6 +20,7 @@ from fieldguide.errors import SIGNAL_EXIT_CODES, Interrupted, TrainingError, cou
 from fieldguide.evaluation.intervals import paired_difference, spread
 from fieldguide.recipe.lives import ResolvedRecipe
 from fieldguide.recipe.load import to_yaml
+from fieldguide.recipe.space import Space, has_choice
 from fieldguide.storage import write_json, write_text
 
 RESULT_FILE, WINNER_FILE = "result.json", "winner.yaml"
@@ -111,6 +112,20 @@ def ended(
     times = {"minutes": minutes, "seconds_of_search": seconds, "seconds_of_trainings": took}
     write_json(folder / RESULT_FILE, plain | {"photos_that_judge": len(judging), **times})
     return told
+
+
+def about_trials(winner: Tried, tried: Sequence[Tried], fields: Space) -> str:
+    """What won, with the values of the fields that had several."""
+    assert winner.accuracy is not None
+    chosen = (field for field in fields if has_choice({field: fields[field]}))
+    values = ", ".join(f"{field} {_plainly(winner.values[field])}" for field in chosen)
+    ended = f"{counted(len(tried), 'trial')}, the best is {winner.name} with {100 * winner.accuracy:.1f} %"
+    return f"{ended}: {values}\nnow auto, and the winner with fresh seeds"
+
+
+def _plainly(value: Any) -> str:
+    """A value of a field, a rate with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _compared(winner: npt.NDArray[np.bool_], auto: npt.NDArray[np.bool_]) -> tuple[float, float, float]:
