@@ -96,8 +96,8 @@ def search(
         tuner.fit()
         tried = _tried(folder, trainable)
         if not told.has_told:  # through `ray://`, Tune runs on the cluster, with a callback that has no screen
-            for each in tried:
-                tell(_line(each.name, each.epochs, each.accuracy, each.why))
+            for trial in tried:
+                tell(_line(trial.name, trial.epochs, trial.accuracy, trial.why))
         return tried
     finally:
         disconnect(connection)
