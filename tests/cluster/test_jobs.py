@@ -97,7 +97,8 @@ def test_a_place_that_is_none_is_told_in_a_sentence(monkeypatch):
 
 
 @pytest.mark.skipif(not HAS["submitit"], reason="needs pip install 'fieldguide[slurm]'")
-def test_where_there_is_no_slurm_it_says_so(tmp_path):
+def test_where_there_is_no_slurm_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="slurm: "), opened("slurm", Share(1, 0), tmp_path / "logs"):
         pass
     with pytest.raises(UsageError, match="Slurm gives whole GPUs"):
