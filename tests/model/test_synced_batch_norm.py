@@ -40,23 +40,9 @@ def layers(kind):
     return made
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape", "layout"),
-    [
-        (nn.BatchNorm2d, (7, 5, 3, 4), torch.contiguous_format),
-        (nn.BatchNorm2d, (7, 5, 3, 4), torch.channels_last),
-        (nn.BatchNorm1d, (7, 5), torch.contiguous_format),
-    ],
-)
-def test_parts_of_a_batch_are_normalised_as_the_whole(kind, shape, layout):
-    whole, *parts = layers(kind)
-    features = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
-    weights = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    features, weights = (each.contiguous(memory_format=layout) for each in (features, weights))
+def by_parts(parts, features, weights):
+    """{rank: (output, gradient of the features, layer)} of the sum of output * weights, a part in each thread."""
     meeting, found = Meeting(len(SIZES)), {}
-    one = features.clone().requires_grad_()
-    right = whole(one)
-    (right * weights).sum().backward()
 
     def work(rank, some, their):
         layer = SyncedBatchNorm(parts[rank], nn.Identity(), meeting.every_of(rank))
@@ -71,6 +57,26 @@ def test_parts_of_a_batch_are_normalised_as_the_whole(kind, shape, layout):
         thread.start()
     for thread in threads:
         thread.join()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "layout"),
+    [
+        (nn.BatchNorm2d, (7, 5, 3, 4), torch.contiguous_format),
+        (nn.BatchNorm2d, (7, 5, 3, 4), torch.channels_last),
+        (nn.BatchNorm1d, (7, 5), torch.contiguous_format),
+    ],
+)
+def test_parts_of_a_batch_are_normalised_as_the_whole(kind, shape, layout):
+    whole, *parts = layers(kind)
+    features = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    features, weights = (each.contiguous(memory_format=layout) for each in (features, weights))
+    one = features.clone().requires_grad_()
+    right = whole(one)
+    (right * weights).sum().backward()
+    found = by_parts(parts, features, weights)
     close = {"rtol": 1e-5, "atol": 1e-5}
     assert torch.allclose(torch.cat([found[rank][0] for rank in range(3)]), right, **close)
     assert torch.allclose(torch.cat([found[rank][1] for rank in range(3)]), one.grad, **close)
@@ -80,6 +86,27 @@ def test_parts_of_a_batch_are_normalised_as_the_whole(kind, shape, layout):
     for rank in range(3):
         for name, value in whole.state_dict().items():
             assert torch.allclose(found[rank][2].state_dict()[name], value, **close), name
+
+
+def test_so_are_parts_in_bf16():
+    whole, *parts = layers(nn.BatchNorm2d)
+    shape, layout = (7, 5, 3, 4), torch.channels_last
+    features = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    weights = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    features, weights = (each.bfloat16().contiguous(memory_format=layout) for each in (features, weights))
+    one = features.float().requires_grad_()
+    right = whole(one)
+    (right * weights).sum().backward()
+    found = by_parts(parts, features, weights)
+    outputs, gradients = (torch.cat([found[rank][part] for rank in range(3)]) for part in (0, 1))
+    assert outputs.dtype == gradients.dtype == torch.bfloat16
+    assert torch.allclose(outputs.float(), right, rtol=2**-8, atol=2**-6)  # as bf16 rounds a value and its two parts
+    assert torch.allclose(gradients.float(), one.grad, rtol=2**-8, atol=2**-6 * float(one.grad.abs().max()))
+    for name in ("weight", "bias"):  # what is summed over the photos stays in float32
+        summed = sum(getattr(found[rank][2], name).grad for rank in range(3))
+        assert torch.allclose(summed, getattr(whole, name).grad, rtol=1e-4, atol=1e-3)
+    for name in ("running_mean", "running_var"):
+        assert torch.allclose(getattr(found[0][2], name), getattr(whole, name), rtol=1e-5, atol=1e-5)
 
 
 def test_in_evaluation_nobody_is_asked():

@@ -99,17 +99,25 @@ class _Normalized(torch.autograd.Function):
         of_weight, of_bias = _sums(features, gradient, mean, var, ctx.eps)
         all_weight, all_bias = (ctx.every(torch.cat([of_weight, of_bias])).sum(0) / count).chunk(2)
         # (gradient - all_bias - normalized * all_weight) * weight * scale, in few passes over memory
-        shape, factor = (-1, *(features.ndim - 2) * [1]), weight * scale
-        inner = torch.addcmul((-factor * all_bias).view(shape), gradient.float(), factor.view(shape))
-        centred = features.float() - mean.view(shape)  # first: a large mean would take the digits of a small deviation
-        of_features = inner.addcmul_(centred, (-factor * scale * all_weight).view(shape)).to(features.dtype)
+        factor = weight * scale
+        of_value, shift = -factor * scale * all_weight, -factor * all_bias
+        if _is_mixed(features):
+            of_features = _scaled(gradient, torch.zeros_like(mean), factor, shift)
+            of_features += _scaled(features, mean, of_value, torch.zeros_like(mean))
+        else:
+            shape = (-1, *(features.ndim - 2) * [1])
+            inner = torch.addcmul(shift.view(shape), gradient.float(), factor.view(shape))
+            centred = features.float() - mean.view(shape)  # first: a large mean would take the digits of a deviation
+            of_features = inner.addcmul_(centred, of_value.view(shape)).to(features.dtype)
         return of_features, of_weight, of_bias, None, None, None, None, None
 
 
 def _mean_and_variance(features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(channels,) float32 each; the variance divides by the number of values."""
     if features.device.type == "cpu":  # many times as fast as var_mean
-        found = torch.ops.aten.batch_norm_update_stats(features.float(), None, None, 0.0)
+        zero = torch.zeros(features.shape[1])  # its type is that of the result
+        features = features if _is_mixed(features) else features.float()
+        found = torch.ops.aten.batch_norm_update_stats(features, zero, zero.clone(), 0.0)
         return found[0], found[1]
     var, mean = torch.var_mean(features.float(), _but_channels(features), correction=0)
     return mean, var
@@ -119,7 +127,8 @@ def _sums(
     features: torch.Tensor, gradient: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(channels,) float32 each: the sums of gradient * normalized and of gradient over this process's features."""
-    features, gradient = features.float(), gradient.float()
+    if not _is_mixed(features):
+        features, gradient = features.float(), gradient.float()
     if not features.numel():
         return torch.zeros_like(mean), torch.zeros_like(mean)
     if features.device.type == "cpu":  # one pass
@@ -131,6 +140,16 @@ def _sums(
     shape, rest = (-1, *(features.ndim - 2) * [1]), _but_channels(features)
     normalized = (features - mean.view(shape)) * torch.rsqrt(var + eps).view(shape)
     return (gradient * normalized).sum(rest), gradient.sum(rest)
+
+
+def _is_mixed(features: torch.Tensor) -> bool:
+    """Whether torch's kernels take them as they are, with statistics in float32; casts would double the time."""
+    return features.device.type == "cpu" and features.dtype == torch.bfloat16 and features.numel() > 0
+
+
+def _scaled(values: torch.Tensor, mean: torch.Tensor, factor: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """(values - mean) * factor + shift, by channel, in one pass over memory."""
+    return functional.batch_norm(values, mean, torch.ones_like(mean), factor, shift, False, 0.0, 0.0)
 
 
 def synchronize(classifier: Classifier, every: Every) -> bool:
