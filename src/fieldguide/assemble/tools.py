@@ -190,19 +190,11 @@ def _make_prepare(
         set_trainable(model, stage.trainable)
         model.zero_grad()  # else clipping would count gradients of layers that no longer learn
         if team is not None:
-            team.meets_in_layers = synchronize(model, _in_step(team))
+            team.meets_in_layers = synchronize(model, team.every_in_step)
         if graphs is not None and stage.method != "probe":
             graphs.begin(model)
 
     return prepare
-
-
-def _in_step(team: Team) -> Callable[[torch.Tensor], torch.Tensor]:
-    def every(tensor: torch.Tensor) -> torch.Tensor:
-        team.demand_memory()  # a process that gave up the step comes to this, and to nothing else
-        return team.every(tensor)
-
-    return every
 
 
 def _weights(model: nn.Module) -> dict[str, torch.Tensor]:

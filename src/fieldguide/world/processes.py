@@ -23,6 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from fieldguide.errors import FieldguideError, MachineError, UsageError
 from fieldguide.world import beside, cores
 from fieldguide.world.exchange import Exchange
+from fieldguide.world.pipes import Pipes, joined
 from fieldguide.world.tensors import by_kind, flat, put_back
 
 PATIENCE = timedelta(days=7)
@@ -62,6 +63,7 @@ class Team:
         self.size = size
         self.is_joined = self.is_lost = False
         self.meets_in_layers = False  # whether layers of the network exchange sums, so that nobody may leave one out
+        self._pipes: Pipes | None = None  # between processes of one machine
         self._exchange = Exchange(rank, size, self.agree, self.tell, self.hear, is_possible=beside() == size)
 
     def part(self, count: int) -> tuple[int, int]:
@@ -92,6 +94,8 @@ class Team:
         with self._noticing():
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         self.is_joined = True
+        if beside() == self.size:
+            self._pipes = joined(self.rank, self.size, self.agree, self.tell, self.hear)
         return True
 
     def tell(self, order: object) -> None:
@@ -108,6 +112,8 @@ class Team:
 
     def agree(self, code: int) -> list[int]:
         """The small number that each process gives, by rank."""
+        if self._pipes is not None:
+            return [each for each, _ in self._gathered(code)]
         own, found = torch.tensor([code]), [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         with self._noticing():
             dist.all_gather(found, own)
@@ -156,6 +162,22 @@ class Team:
             dist.all_gather(found, tensor)
         return torch.stack(found)
 
+    def every_in_step(self, tensor: torch.Tensor) -> torch.Tensor:
+        """As `every`; raises OutOfMemoryElsewhereError if a process gives up this step by `agree(NOT_FINE)`."""
+        if self._pipes is None or tensor.device.type != "cpu":
+            self.demand_memory()
+            return self.every(tensor)
+        found = self._gathered(FINE, tensor.numpy().tobytes())
+        if any(code for code, _ in found):
+            raise OutOfMemoryElsewhereError
+        values = bytearray().join(each for _, each in found)
+        return torch.frombuffer(values, dtype=tensor.dtype).view(self.size, *tensor.shape)
+
+    def _gathered(self, code: int, values: bytes = b"") -> list[tuple[int, bytes]]:
+        assert self._pipes is not None
+        with self._noticing():
+            return self._pipes.all_gather(code, values)
+
     def send_home(self) -> None:
         """The leader tells the others that its command is done."""
         if not self.is_joined:
@@ -168,9 +190,9 @@ class Team:
     def _noticing(self) -> Iterator[None]:
         try:
             yield
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             self.is_lost = True
-            first = (str(error).splitlines() or [""])[0][:200]
+            first = (str(error).splitlines() or ["its pipe closed"])[0][:200]
             raise LostProcessError(f"another process of this training ended ({first})") from error
 
 
