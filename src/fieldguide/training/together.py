@@ -1,7 +1,7 @@
 """One training by several processes: the first one leads, the others give it gradients and answers of their part.
 
 All that decides or remembers is in the leader alone, as in a training by one process: plan, minutes, signals,
-optimiser, schedule, moving average, scale, checkpoints. Before each step it gives the others its weights, and after it
+optimiser, schedule, moving average, scale, checkpoints. In each step the others have its weights, and after it, it
 takes the sum of their gradients. So weights cannot drift apart, and a run resumes with any number of processes. Unlike
 in torch's DistributedDataParallel, sums do not run beside the backward pass (docs/processes.md).
 """
@@ -74,6 +74,7 @@ class Leader:
     def _prepare(self, model: nn.Module, stage: Stage) -> None:
         self._order(Prepare(stage))
         self._own.prepare(model, stage)
+        self._team.exchange.hold(_learning(model))
         self._as_built = False
 
     def _load(self, model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -97,7 +98,7 @@ class Leader:
             if any(codes):
                 self._in_epoch = False
                 self._team.raise_problem(None)
-            self._team.share(_for_a_step(self._model, self._own))
+            self._team.share(_for_a_step(self._model, self._own, self._team))
             yield batch
 
 
@@ -111,10 +112,12 @@ def follow(model: nn.Module, tools: Tools, team: Team) -> None:
         team.share(_state(model))
         if isinstance(order, Prepare):
             tools.prepare(model, order.stage)
+            team.exchange.hold(_learning(model))
         elif isinstance(order, Evaluate):
             tools.evaluate(model)
         else:
-            _follow_steps(model, tools, team, order)
+            with team.exchange.holding():
+                _follow_steps(model, tools, team, order)
 
 
 def _follow_steps(model: nn.Module, tools: Tools, team: Team, order: Steps) -> None:
@@ -134,7 +137,7 @@ def _follow_steps(model: nn.Module, tools: Tools, team: Team, order: Steps) -> N
             team.raise_problem(problem)
             return
         assert batch is not None, "the leader has more batches"
-        team.share(_for_a_step(model, tools))
+        team.share(_for_a_step(model, tools, team))
         tools.seed_step(order.epoch, step)
         mix = tools.draw_mix(order.epoch, step, *batch.images.shape[-2:])
         try:
@@ -149,8 +152,11 @@ def _state(model: nn.Module) -> list[torch.Tensor]:
     return list(model.state_dict().values())
 
 
-def _for_a_step(model: nn.Module, tools: Tools) -> list[torch.Tensor]:
-    """What the leader's last step has changed, and all need for the next."""
-    learning: list[torch.Tensor] = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def _learning(model: nn.Module) -> list[torch.Tensor]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def _for_a_step(model: nn.Module, tools: Tools, team: Team) -> list[torch.Tensor]:
+    """What the leader's last step has changed, all need for the next, and is not in memory that all have."""
     scaling = tools.step.scaling
-    return learning if scaling is None else [*learning, scaling.scale()]
+    return [*([] if team.exchange.holds else _learning(model)), *([] if scaling is None else [scaling.scale()])]

@@ -1,7 +1,7 @@
 """Tensors handed over through memory that the processes of one machine share: less work than through a connection."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -33,6 +33,33 @@ class Exchange:
         self._agree, self._tell, self._hear = agree, tell, hear
         self._is_possible = is_possible
         self._memory: SharedMemory | None = None
+        self._held: list[tuple[torch.Tensor, torch.Tensor]] = []  # parameters, and where the leader's are
+
+    def hold(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Moves the leader's parameters into memory that all have, where they can; until this is called again."""
+        places = self._places_of_their_own(parameters)
+        self._held = [] if places is None else list(zip(parameters, places, strict=True))
+        for parameter, place in () if self._rank else self._held:
+            place.copy_(parameter.detach())
+            parameter.data = place
+
+    @property
+    def holds(self) -> bool:
+        """Whether others see in `holding` what the leader writes into its parameters, without being told."""
+        assert self._rank or all(parameter.data_ptr() == place.data_ptr() for parameter, place in self._held)
+        return bool(self._held)
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Inside, the parameters of others are the leader's, and nobody may write to them; then they are their own."""
+        own = [parameter.data for parameter, _ in self._held]
+        for parameter, place in self._held:
+            parameter.data = place
+        try:
+            yield
+        finally:
+            for (parameter, _), data in zip(self._held, own, strict=True):
+                parameter.data = data
 
     def share(self, tensors: list[torch.Tensor]) -> bool:
         """Overwrites the tensors with those of the leader."""
@@ -70,6 +97,13 @@ class Exchange:
         lie_alike = len(set(self._agree(layout(tensors)))) == 1
         starts = range(0, in_all, of_one)
         return [views(self._memory.bytes[start:], tensors, as_they_lie=lie_alike) for start in starts]
+
+    def _places_of_their_own(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor] | None:
+        if not self._is_possible or tensors[0].device.type != "cpu":
+            return None
+        lie_alike = len(set(self._agree(layout(tensors)))) == 1
+        memory = self._joined(bytes_of(tensors)) if lie_alike else None
+        return None if memory is None else views(memory.bytes, tensors, as_they_lie=True)
 
     def _joined(self, size: int) -> SharedMemory | None:
         """Memory that all processes have; None if one of them cannot."""

@@ -64,7 +64,7 @@ class Team:
         self.is_joined = self.is_lost = False
         self.meets_in_layers = False  # whether layers of the network exchange sums, so that nobody may leave one out
         self._pipes: Pipes | None = None  # between processes of one machine
-        self._exchange = Exchange(rank, size, self.agree, self.tell, self.hear, is_possible=beside() == size)
+        self.exchange = Exchange(rank, size, self.agree, self.tell, self.hear, is_possible=beside() == size)
 
     def part(self, count: int) -> tuple[int, int]:
         """Start and stop of this process's part of `count` things."""
@@ -136,7 +136,7 @@ class Team:
     def share(self, tensors: Sequence[torch.Tensor]) -> None:
         """Overwrites the tensors with those of the leader."""
         for group in by_kind(tensors):
-            if self._exchange.share(group):
+            if self.exchange.share(group):
                 continue
             values = flat(group)
             with self._noticing():
@@ -147,7 +147,7 @@ class Team:
     def add_up(self, tensors: Sequence[torch.Tensor]) -> None:
         """Overwrites the leader's tensors with the sums over all processes."""
         for group in by_kind(tensors):
-            if self._exchange.add_up(group):
+            if self.exchange.add_up(group):
                 continue
             values = flat(group)
             with self._noticing():
