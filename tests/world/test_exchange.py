@@ -83,6 +83,33 @@ def test_all_get_the_leaders_tensors_and_the_leader_the_sums(size, layouts):
         assert rank == 0 or all(map(torch.equal, found[rank][1], found[rank][0]))
 
 
+@pytest.mark.parametrize("layouts", [(True, True, True), (False, True, False)])
+def test_others_see_what_the_leader_writes_while_they_hold_its_parameters(layouts):
+    team = Team(3)
+
+    def work(rank, exchange):
+        own = [torch.nn.Parameter(each) for each in tensors(rank, layouts[rank])]
+        before, meet = [each.detach().clone() for each in own], team.barrier.wait
+        exchange.hold(own)
+        with exchange.holding():
+            seen = [[each.detach().clone() for each in own]]
+            meet()
+            for each in own if rank == 0 else ():
+                each.data.add_(1)
+            meet()
+            seen.append([each.detach().clone() for each in own])
+        return exchange.holds, before, seen, [each.detach().clone() for each in own]
+
+    found = team.run(work)
+    leaders = found[0][1]
+    for holds, before, (first, second), after in found:
+        assert holds == (len(set(layouts)) == 1)  # tensors that lie in different ways are sent, as before
+        if holds:
+            assert all(map(torch.equal, first, leaders))
+            assert all(map(torch.equal, second, [each + 1 for each in leaders]))
+        assert all(map(torch.equal, after, [each + 1 for each in leaders] if before is leaders else before))
+
+
 @pytest.mark.parametrize("fault", ["made", "opened"])
 def test_where_one_process_cannot_share_memory_all_know_it(monkeypatch, fault):
     def refuse(*_):
@@ -110,6 +137,8 @@ def test_where_one_process_cannot_share_memory_all_know_it(monkeypatch, fault):
 
 def test_several_machines_share_no_memory():
     exchange = Team(2).exchange_of(0, is_possible=False)
+    exchange.hold([torch.zeros(3)])
+    assert not exchange.holds
     assert not exchange.share([torch.zeros(3)]) and not exchange.add_up([torch.zeros(3)])
 
 
