@@ -51,6 +51,7 @@ def _train(count: int, options: argparse.Namespace, folder: Path, run: Path) -> 
         "training.batch_size": options.photos * (max(options.processes) if options.device != "cpu" else 2),
         "training.plan": "null",
         "training.phases": f"[{{augmentation: mild, max_epochs: {EPOCHS}, patience_epochs: {EPOCHS}}}]",
+        "training.phases.0.batch_norm": options.batch_norm,
         "training.rounds": 0,
         "rules.backbones": "null",
     }
@@ -71,6 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--network", default="resnet18.tv_in1k")
     parser.add_argument("--size", type=int, default=128, help="side of the images in px")
+    parser.add_argument("--batch-norm", choices=("train", "frozen", "folded"), default="train")
     parser.add_argument("--photos", type=int, default=32, help="photos of a process in a step; a CPU's step has 2 x")
     parser.add_argument("--steps", type=int, default=4, help="of an epoch")
     parser.add_argument("--rounds", type=int, default=2)
