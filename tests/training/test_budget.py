@@ -10,9 +10,9 @@ from fieldguide.training.budget import (
     MOST_TO_JUDGE,
     MOST_VIEWS,
     OPEN_ROUNDS,
-    PICTURE,
     RESERVE,
     SOLVING,
+    WRITTEN,
     Costs,
     Judging,
     Task,
@@ -97,7 +97,7 @@ def test_costs_grow_with_the_pixels():
 def test_what_comes_after_the_steps_has_its_time_kept():
     judging = Judging(1_000, 0.002, at_end=0.004)
     reserve = judging.reserve(600, 1_000)
-    assert reserve - Judging(0, 0.002).reserve(600, 0) == pytest.approx(2 + 4 + 2)  # epoch, judging, pictures
+    assert reserve - Judging(0, 0.002).reserve(600, 0) == pytest.approx(2 + 4 + 0.2)  # epoch, judging, writing
     mirrored = Judging(1_000, 0.002, at_end=0.008)
     assert mirrored.reserve(600, 1_000) - reserve == pytest.approx(4)
     assert judging.reserve(600, 100) - reserve == pytest.approx(-0.9 * 2)
@@ -112,9 +112,9 @@ def test_however_many_validation_photos_there_are_more_than_half_of_the_time_sta
     choosing = judging.choosing(seconds, 81, steps=True)
     assert choosing == 1_000
     assert judging.reserve(seconds, choosing) == pytest.approx(
-        RESERVE + PICTURE * 10_000 + choosing / 60 + max(0.15 * seconds, min(0.4 * seconds, 1.3 * 1_000 / 60))
+        RESERVE + WRITTEN * 10_000 + choosing / 60 + max(0.15 * seconds, min(0.4 * seconds, 1.3 * 1_000 / 60))
     )
-    fixed = RESERVE + PICTURE * 10_000 + choosing / 60
+    fixed = RESERVE + WRITTEN * 10_000 + choosing / 60
     assert judging.reserve(seconds, choosing) - fixed <= MOST_TO_JUDGE * seconds + 1e-9
 
 

@@ -8,7 +8,8 @@ Part = Literal["all", "last_two_stages"]
 
 TEST_SIZE_FACTORS = (1.125, 1.25, 1.5)  # tried when the test size is chosen on validation
 TEST_CROP_SHARES = (0.875, 0.95, 1.0)  # tried for the crop
-RESERVE, PICTURE = 7.0, 0.002  # seconds where `world.slowness` is 1; seconds per validation photo
+RESERVE = 7.0  # seconds where `world.slowness` is 1, for what is written after a training
+WRITTEN = 2e-4  # seconds per validation photo for its part of that; with 99 classes 5e-5 of one core
 JUDGED = 1.5  # times a pass of the network as built, for a photo judged at the end; measured with two cores: 1.1 to 1.7
 KEPT_TO_JUDGE, MOST_TO_JUDGE = 0.15, 0.4  # of the time left, also for `CHOOSING` photos; judging ends with the time
 MOST_TO_CHOOSE = 0.05  # of the time left, for one pass over the validation photos; else a part of them chooses
@@ -86,7 +87,7 @@ class Judging:
         """Seconds of those left that are needed after the last step: its validation, judging the bundle, the report."""
         last, end = (1 + self.soup_candidates) * self.forward * choosing, self.end_seconds()
         enough = min(MOST_TO_JUDGE * max(0.0, seconds), end * CHOOSING / max(1, self.images))
-        return self.pages + PICTURE * self.images + last + min(end, max(KEPT_TO_JUDGE * seconds, enough))
+        return self.pages + WRITTEN * self.images + last + min(end, max(KEPT_TO_JUDGE * seconds, enough))
 
 
 @dataclass(frozen=True)
