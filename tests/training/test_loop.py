@@ -335,12 +335,25 @@ def test_a_probe_that_saw_all_photos_was_not_cut_though_its_time_is_up_by_then(m
 
 
 @pytest.mark.parametrize(
-    ("seconds", "solving", "batches"),
-    [(9.5, 0.0, 9), (8.5, 0.0, 6), (5.5, 0.0, 3), (9.5, 0.5, 6), (12.5, 0.5, 9), (2.5, 0.0, 3)],  # 3 s a view
+    ("seconds", "fitting", "solving", "batches"),
+    [
+        (9.5, 0.0, 0.0, 9),  # 3 s a view
+        (8.5, 0.0, 0.0, 6),
+        (5.5, 0.0, 0.0, 3),
+        (9.5, 0.0, 0.5, 6),
+        (12.5, 0.0, 0.5, 9),
+        (2.5, 0.0, 0.0, 3),
+        (2.5, 0.0, 1.2, 2),  # a part of a view takes its part of the fit
+        (2.5, 0.0, 5.0, 1),
+        (2.5, 1.0, 0.0, 2),
+        (9.5, 1.0, 0.0, 6),
+    ],
 )
-def test_a_probe_begins_a_view_only_where_it_fits_and_does_the_same_again(monkeypatch, seconds, solving, batches):
+def test_a_probe_begins_a_view_only_where_it_fits_and_does_the_same_again(
+    monkeypatch, seconds, fitting, solving, batches
+):
     views = PROBE_FIRST.phases[0].model_copy(update={"views": 3})
-    pace = Pace(probe_seconds=3.0, epoch_seconds=1.0, most_epochs=30, solving_seconds=solving)
+    pace = Pace(3.0, 1.0, 30, solving_seconds=solving, further_seconds=solving, fitting_seconds=fitting)
     plan = dataclasses.replace(PROBE_FIRST, phases=(views,), max_seconds=seconds, pace=pace)
     model, seen, clock = network(), [], Clock(monkeypatch)
     diary = Diary(model)

@@ -33,7 +33,7 @@ from fieldguide.training.budget import (
     has_no_time_for_steps,
     judgings_to_choose,
     plan_epochs,
-    solving_seconds,
+    solving_of,
 )
 from fieldguide.training.plan import Pace
 from fieldguide.world import slowness
@@ -108,7 +108,8 @@ class Planner:
         if recipe.training.max_epochs is not None:
             most = min(most, planned.epochs)
         task, forward = self.task, self.speed.forward(recipe.data.image_size_px)
-        passes = task.images * forward * PROBED, solving_seconds(task), choosing * forward
+        solving, view = solving_of(task), task.images * forward * PROBED
+        passes = view, solving.always, solving.first, solving.further, choosing * forward
         return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most, *passes)
 
     def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int]:

@@ -28,7 +28,8 @@ MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
 OPEN_ROUNDS, OPEN_ROUND_EPOCHS = 3, 6
 PROBED = 1.1  # times a forward pass alone, for a photo of a probe
-SOLVING = 1.8e-3  # seconds per photo to fit a head of 512 x 99, on two cores; one of 1792 x 99 took less
+FITTING = 4.0  # seconds to choose the strength of such a head and fit it, however few photos there are, on two cores
+SOLVING, FURTHER = 1e-3, 5e-4  # that a photo adds to it, and a further view of a photo
 MEASURED_HEAD = 1_792 * 99 + 99  # parameters of the largest head that was measured
 SMALLEST_BATCH, LARGEST_BATCH, FEWEST_STEPS = 8, 64, 8
 SIDES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384)
@@ -162,7 +163,7 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
     share = min(1.0, max(0.0, seconds) / probe) if probes else 1.0
     epochs, views = min(most, int(left / epoch)), 1  # no epochs if one never ends
     if probes and epochs <= SHORT_EPOCHS:
-        view = _view_seconds(costs, task)
+        view = task.images * costs.forward * PROBED + solving_of(task).further
         further = min(MOST_VIEWS - 1, int(left / view))
         views, probe, left = 1 + further, probe + further * view, left - further * view
         epochs = min(most, int(left / epoch))
@@ -246,17 +247,25 @@ def fewest_judged(num_classes: int) -> int:
 
 
 def _probe_seconds(costs: Costs, task: Task) -> float:
-    return _view_seconds(costs, task) + task.validation_images * costs.forward * PROBED + 1.0
+    """Of one view."""
+    solving = solving_of(task)
+    return (task.images + task.validation_images) * costs.forward * PROBED + solving.always + solving.first + 1.0
 
 
-def _view_seconds(costs: Costs, task: Task) -> float:
-    """Of a view of each photo: its features, and what they add to fitting the head."""
-    return task.images * costs.forward * PROBED + solving_seconds(task)
+@dataclass(frozen=True)
+class Solving:
+    """Seconds to fit the head of a probe."""
+
+    always: float  # however few photos there are
+    first: float  # that the first view of each photo adds
+    further: float  # that each further view adds; the strength is chosen on the first
 
 
-def solving_seconds(task: Task) -> float:
-    """What a view of each photo adds to fitting the head of a probe."""
-    return task.images * SOLVING * max(1.0, task.head_parameters / MEASURED_HEAD)
+def solving_of(task: Task) -> Solving:
+    """What fitting the head takes: more for one with more parameters."""
+    size = task.head_parameters / MEASURED_HEAD
+    photos = task.images * max(1.0, size)
+    return Solving(FITTING * size, SOLVING * photos, FURTHER * photos)
 
 
 def _epoch_seconds(costs: Costs, task: Task) -> float:

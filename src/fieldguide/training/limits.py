@@ -42,7 +42,7 @@ class Limits:
     def ends_probe(self, stage: Stage, batches: int, seconds: float) -> bool:
         """Whether a probe makes do with so many batches, after so many seconds: time is up, or no view fits.
 
-        One that was cut before is cut there again.
+        Time is kept to fit the head to them. One that was cut before is cut there again.
         """
         if stage.replanned:
             return batches >= round(stage.epochs * self._an_epoch)
@@ -51,11 +51,13 @@ class Limits:
             return self.is_out_of_time()
         views, rest = divmod(batches, self._an_epoch)
         a_view = seconds / batches * self._an_epoch
-        slower = a_view / pace.view_seconds if pace.view_seconds else 1.0
-        late = (min(SLOWER, max(1.0, slower)) - 1) * pace.validation_seconds  # so much longer will it take as well
-        if self.is_out_of_time(late):
+        slower = min(SLOWER, max(1.0, a_view / pace.view_seconds)) if pace.view_seconds else 1.0
+        first, further = min(1.0, batches / self._an_epoch), max(0, views - 1)
+        solving = pace.fitting_seconds + first * pace.solving_seconds + further * pace.further_seconds
+        after = slower * solving + (slower - 1) * pace.validation_seconds  # which has its own time, at the plan's pace
+        if self.is_out_of_time(after):
             return True
-        return not rest and a_view + (views + 1) * pace.solving_seconds + late > left
+        return not rest and a_view + slower * pace.further_seconds + after > left
 
     def is_used_up(self) -> bool:
         """Whether all epochs were trained that the training may have."""

@@ -59,7 +59,9 @@ class Pace:
     epoch_seconds: float  # of what the steps train, with its validation
     most_epochs: int  # however much time there is
     view_seconds: float = 0.0  # of a probe, to send each photo through the network once
-    solving_seconds: float = 0.0  # that each view adds to fitting its head
+    fitting_seconds: float = 0.0  # to fit its head, however few photos there are
+    solving_seconds: float = 0.0  # that one view adds to that
+    further_seconds: float = 0.0  # that each further view adds
     validation_seconds: float = 0.0  # after it; the time for the training is without it
 
 
