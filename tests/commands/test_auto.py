@@ -346,3 +346,21 @@ def test_time_to_judge_is_kept_by_what_the_network_as_built_takes(monkeypatch):
     monkeypatch.setattr(planner.speed, "as_built", lambda side: 0.001)
     more, _ = planner._outlook(64, automatic.Outlook(lambda: 100.0), steps=False)
     assert more - left == pytest.approx(automatic.JUDGED * 100 * (0.1 - 0.001))  # of 100 validation photos
+
+
+@pytest.mark.parametrize(("metric", "spare"), [("accuracy", True), ("macro_accuracy", False)])
+def test_an_epoch_is_planned_for_time_that_a_probe_may_leave_unless_its_head_would_be_another(
+    monkeypatch, weights, metric, spare
+):
+    rows = [Row(f"{number}.png", "ab"[number % 2], "train" if number % 4 else "val", "") for number in range(4_000)]
+    settings = (*AT_32_PX, f"model.weights={weights}", f"training.metric={metric}")
+    recipe = assemble.resolved(read_recipe("auto", settings))
+    planner = automatic.Planner(
+        recipe, make_classifier(assemble.architecture(recipe, 2)), torch.device("cpu"), Split(tuple(rows))
+    )
+    for name, seconds in (("forward", 0.002), ("as_built", 0.002), ("step", 0.02)):
+        monkeypatch.setattr(planner.speed, name, lambda *_, seconds=seconds: seconds)
+    outlook = automatic.Outlook(lambda: 60.0)
+    made, told, pace = planner.with_plan(planner.with_sizes(outlook), outlook)
+    assert [phase.name for phase in made.training.phases] == ["probe", "gentle"][: 1 + spare]
+    assert pace.is_spare is spare and ("if the probe leaves time, the whole network" in told[1]) is spare

@@ -21,8 +21,10 @@ from fieldguide.training.budget import (
     choose_batch_size,
     choose_side,
     epochs_again,
+    fewest_of_an_epoch,
     has_no_time_for_steps,
     judgings_to_choose,
+    most_views,
     plan_epochs,
 )
 
@@ -37,7 +39,7 @@ def planned(seconds, task=TASK, part=None, costs=COSTS):
 @pytest.mark.parametrize("seconds", [5, 20, 60, 100, 300, 1_000])
 def test_what_is_planned_fits(seconds):
     found = planned(seconds)
-    assert found.epochs == 0 or found.seconds <= FILLED * seconds
+    assert found.epochs == 0 or found.is_spare or found.seconds <= FILLED * seconds
     one_more = found.seconds + found.epoch_seconds
     assert one_more > FILLED * seconds or found.epochs == MOST_EPOCHS, "and no further epoch would"
 
@@ -50,10 +52,21 @@ def test_more_time_gives_more_epochs_up_to_the_most():
 def test_before_few_epochs_or_none_a_probe_sees_further_views_of_each_photo_as_far_as_they_fit():
     counts = {seconds: planned(seconds).views for seconds in (10, 25, 50, 75, 150, 1_000)}
     assert counts == {10: 1, 25: MOST_VIEWS, 50: MOST_VIEWS, 75: MOST_VIEWS, 150: MOST_VIEWS, 1_000: 1}
-    assert not planned(50).epochs, "time decides after each view"
+    assert planned(50).is_spare and planned(50).epochs == 1, "time decides after each view, and after the probe"
+    assert not planned(10).epochs and not planned(150).is_spare
     assert planned(150).epochs == 3 and planned(150).is_gentle and not planned(1_000).is_gentle
     assert plan_epochs(COSTS, TASK, None, lambda: None).views == 1
     assert planned(100, replace(TASK, can_probe=False)).views == 1
+
+
+@pytest.mark.parametrize(("images", "views"), [(10, 8), (1_250, 8), (2_000, 5), (3_400, 3), (50_000, 3)])
+def test_of_few_photos_a_probe_takes_more_views(images, views):
+    assert most_views(images) == views
+
+
+def test_an_epoch_that_was_not_measured_is_not_planned_for_time_that_a_probe_may_leave():
+    found = planned(30, costs=Costs(128, 0.002, math.inf))
+    assert found.views == MOST_VIEWS and not found.epochs and not found.is_spare
 
 
 def test_with_hardly_time_for_the_whole_network_its_last_stages_learn():
@@ -140,7 +153,8 @@ def test_steps_are_not_measured_where_the_probe_alone_fills_the_time():
     for seconds in (5, 15, 20, 25, 30, 40):
         if has_no_time_for_steps(COSTS.forward, TASK, seconds):
             cheapest = Costs(COSTS.side_px, COSTS.forward, 2 * COSTS.forward)
-            assert planned(seconds, costs=cheapest, part=2 * COSTS.forward).epochs == 0
+            found = planned(seconds, costs=cheapest, part=2 * COSTS.forward)
+            assert found.epochs == 0 or found.is_spare
     assert has_no_time_for_steps(COSTS.forward, TASK, 20) and not has_no_time_for_steps(COSTS.forward, TASK, 60)
     assert not has_no_time_for_steps(COSTS.forward, TASK, None)
     assert not has_no_time_for_steps(COSTS.forward, Task(5_000, 500, 20, False, True), 1), (
@@ -180,6 +194,12 @@ def test_a_head_of_many_classes_takes_longer_to_solve_for():
 )
 def test_epochs_are_planned_again_by_the_time_that_is_left(done, left, epochs):
     assert epochs_again(done, 10, 20.0, 20.0 * left, 30) == pytest.approx(epochs)
+
+
+@pytest.mark.parametrize(("images", "left", "epochs"), [(5_000, 0.52, 0.494), (20_000, 0.2, 0.19), (20_000, 0.12, 0)])
+def test_of_many_photos_less_than_half_an_epoch_is_worth_a_stage(images, left, epochs):
+    fewest = fewest_of_an_epoch(images)
+    assert epochs_again(0, 1, 100.0, 100.0 * left, 30, fewest=fewest) == pytest.approx(epochs)
 
 
 @pytest.mark.parametrize(

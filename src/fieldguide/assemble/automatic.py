@@ -30,6 +30,7 @@ from fieldguide.training.budget import (
     candidate_sides,
     choose_batch_size,
     choose_side,
+    fewest_of_an_epoch,
     has_no_time_for_steps,
     judgings_to_choose,
     plan_epochs,
@@ -109,8 +110,16 @@ class Planner:
             most = min(most, planned.epochs)
         task, forward = self.task, self.speed.forward(recipe.data.image_size_px)
         solving, view = solving_of(task), task.images * forward * PROBED
-        passes = view, solving.always, solving.first, solving.further, choosing * forward
-        return made, told, Pace(planned.probe_seconds, planned.epoch_seconds, most, *passes)
+        passes = (
+            view,
+            solving.always,
+            solving.first,
+            solving.further,
+            choosing * forward,
+            fewest_of_an_epoch(task.images),
+        )
+        pace = Pace(planned.probe_seconds, planned.epoch_seconds, most, *passes, is_spare=planned.is_spare)
+        return made, told, pace
 
     def _plan(self, side: int, outlook: Outlook) -> tuple[Planned, int]:
         """The plan, and how many photos choose the epoch."""
@@ -120,7 +129,10 @@ class Planner:
             return plan_epochs(Costs(side, forward, math.inf), task, left, lambda: None), task.validation_images
         costs = self.speed.costs(side)
         left, task = self._outlook(side, outlook, steps=True)
-        return plan_epochs(costs, task, left, lambda: self.speed.part_step(side)), task.validation_images
+        planned = plan_epochs(costs, task, left, lambda: self.speed.part_step(side))
+        if planned.is_spare and self.recipe.training.imbalance != "none":  # the head is another where no step follows
+            planned = replace(planned, epochs=0, is_spare=False)
+        return planned, task.validation_images
 
     def _has_no_time_for_steps(self, side: int, outlook: Outlook) -> bool:
         left, task = self._outlook(side, outlook, steps=False)
@@ -214,7 +226,7 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
             f"; the time is about {duration(late)} too short even for this, so training ends late" if late > 0 else ""
         )
         joined = "" if recipe.model.features == "last" else " of three stages"
-        most = "" if planned.epochs else "up to "  # time decides after each
+        most = "" if planned.epochs and not planned.is_spare else "up to "  # time decides after each
         views = f" in {most}{planned.views} views of each photo" if planned.views > 1 else ""
         lines.append(f"probe on frozen features{joined}{views}{about} {duration(planned.probe_seconds)}{short}")
     if planned.epochs:
@@ -222,8 +234,9 @@ def told_plan(planned: Planned, recipe: PlannedRecipe, task: Task) -> tuple[str,
         takes = duration(planned.epochs * planned.epoch_seconds)
         share = recipe.training.mix_probability
         mixed = f" ({share:.0%} of them with mixed photos)" if share else ""
+        spare = "if the probe leaves time, " if planned.is_spare else ""
         lines.append(
-            f"{part} for {counted(planned.epochs, 'epoch')} at {recipe.data.image_size_px} px in batches of "
+            f"{spare}{part} for {counted(planned.epochs, 'epoch')} at {recipe.data.image_size_px} px in batches of "
             f"{recipe.training.batch_size}{mixed}, about {takes} ({duration(planned.epoch_seconds)} an epoch)"
         )
     else:

@@ -1,5 +1,6 @@
 """What fits in the minutes: image size, batch size and epochs, computed from measured costs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,10 +20,12 @@ FEWEST, FEWEST_A_CLASS = 100, 1  # photos that are judged at the end however lit
 FILLED = 0.95  # of the time left; a short measurement misses some costs
 WELL_TUNED_EPOCHS = 8  # that should fit at an image size
 MOST_VIEWS = 3  # of each photo that a probe takes, before a few epochs or none
+MOST_VIEWS_OF_FEW, FEW_SEEN = 8, 10_000  # if photos are few: more, but all views together of so many photos
 SHORT_EPOCHS = 4  # and fewer, after a probe, are gentle: steps at the full rate would first undo what it found
 FEWEST_WHOLE_EPOCHS = 3  # of the whole network; with fewer, train the last two stages if more epochs fit
 MOST_CUT, SPARE = 0.1, 1.25  # planned again: of an epoch that may be cut; times the epochs left that fit to take more
 FEWEST_OF_AN_EPOCH, FEWEST_LEFT = 0.5, 0.25  # that is worth a stage; after its first epochs, in which the rate can fall
+WORTH_STEPS = 40  # of the largest batch, that are worth a stage as well, where photos are many
 MOST_EPOCHS = 60  # of fine-tuning; the gain of more was not measured
 MOST_EPOCHS_FROM_SCRATCH = 300
 OPEN_EPOCHS, OPEN_EPOCHS_FROM_SCRATCH = 12, 60  # without a bound on the time, before the rounds
@@ -103,7 +106,8 @@ class Planned:
     probe_seconds: float  # expected, as those of an epoch
     epoch_seconds: float
     probe_share: float = 1.0  # share of the training photos that the probe has time for, at most 1
-    views: int = 1  # of each photo, for the probe; at most, where no epochs follow
+    views: int = 1  # of each photo, for the probe; at most, where no epochs follow for sure
+    is_spare: bool = False  # whether its epochs are trained only where the probe leaves time
 
     @property
     def is_gentle(self) -> bool:
@@ -147,6 +151,8 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
     """Probe, then as many epochs of the whole network as fit; if time is short, the last two stages or no epochs.
 
     Before few epochs or none, the probe takes further views of each photo: for their time they gain more than steps.
+    Where no epoch fits, one is planned for time that the probe may leave: a part of it gained, in the mean with the
+    probe.
 
     Args:
         costs: at the training's image size.
@@ -164,7 +170,7 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
     epochs, views = min(most, int(left / epoch)), 1  # no epochs if one never ends
     if probes and epochs <= SHORT_EPOCHS:
         view = task.images * costs.forward * PROBED + solving_of(task).further
-        further = min(MOST_VIEWS - 1, int(left / view))
+        further = min(most_views(task.images) - 1, int(left / view))
         views, probe, left = 1 + further, probe + further * view, left - further * view
         epochs = min(most, int(left / epoch))
     if task.is_pretrained and epochs < FEWEST_WHOLE_EPOCHS and (of_part := part_step()) is not None:
@@ -174,13 +180,25 @@ def plan_epochs(costs: Costs, task: Task, seconds: float | None, part_step: Call
             return Planned(probes, "last_two_stages", more, 0, 1, probe, shorter, share, views)
     if not probes:
         epochs = max(1, epochs)  # at least one epoch must start; time may cut it short
-    elif not epochs and share == 1:
-        views = MOST_VIEWS  # as far as the time goes, which is known better after each
+    elif not epochs and share == 1:  # as far as the time goes, which is known better after each view
+        views, is_spare = most_views(task.images), epoch < math.inf
+        return Planned(probes, "all", int(is_spare), 0, 1, probe, epoch, share, views, is_spare)
     return Planned(probes, "all", epochs, 0, 1, probe, epoch, share, views)
 
 
+def most_views(images: int) -> int:
+    """Of each photo that a probe takes before a few epochs or none: more if photos are few."""
+    return max(MOST_VIEWS, min(MOST_VIEWS_OF_FEW, FEW_SEEN // max(1, images)))
+
+
 def epochs_again(
-    done: int, planned: float, epoch_seconds: float, seconds: float, most: int, validation_seconds: float = 0.0
+    done: int,
+    planned: float,
+    epoch_seconds: float,
+    seconds: float,
+    most: int,
+    validation_seconds: float = 0.0,
+    fewest: float = FEWEST_OF_AN_EPOCH,
 ) -> float:
     """How many epochs a stage should have in all, after `done` of them.
 
@@ -190,6 +208,7 @@ def epochs_again(
         seconds: left for the rest of them.
         most: however much time there is.
         validation_seconds: of `epoch_seconds`; a part of an epoch is validated like a whole one.
+        fewest: the part of an epoch that is worth a stage.
 
     Returns:
         `planned` while it fits or little more does; 0 only if decided before the first. Few epochs may end within one.
@@ -198,12 +217,13 @@ def epochs_again(
     rest = planned - done
     if rest <= 0:  # the rate has fallen to 0
         return planned
-    part = _worth_planning(_that_fit(FILLED * seconds, epoch_seconds, validation_seconds))
+    all_that_fit = _that_fit(FILLED * seconds, epoch_seconds, validation_seconds)
+    part = _worth_planning(all_that_fit)
     if fits >= rest - MOST_CUT:  # a last epoch that is cut a little loses only steps at a low rate
         more = min(float(most), done + part)
         return more if more - done >= max(rest + FEWEST_OF_AN_EPOCH, SPARE * rest) else planned
     if done == 0 and fits + MOST_CUT < 1:
-        return part if part >= FILLED * FEWEST_OF_AN_EPOCH else 0.0
+        return all_that_fit if all_that_fit >= FILLED * fewest else 0.0
     return done + max(part, int(fits + MOST_CUT))
 
 
@@ -220,11 +240,16 @@ def _worth_planning(epochs: float) -> float:
 
 
 def has_no_time_for_steps(forward: float, task: Task, seconds: float | None) -> bool:
-    """Whether no epoch fits after the probe, even if a step cost only two forward passes."""
+    """Whether no steps that are worth it fit after the probe, even if one cost only two forward passes."""
     if seconds is None or not (task.is_pretrained and task.can_probe):
         return False
     after = FILLED * seconds - _probe_seconds(Costs(0, forward, 0.0), task)
-    return after < 2 * forward * task.images
+    return after < 2 * forward * task.images * fewest_of_an_epoch(task.images)
+
+
+def fewest_of_an_epoch(images: int) -> float:
+    """The part of an epoch that is worth a stage."""
+    return min(FEWEST_OF_AN_EPOCH, WORTH_STEPS * LARGEST_BATCH / max(1, images))
 
 
 def judgings_to_choose(*, size: bool, crop: bool, crop_share: float | None = None) -> float:

@@ -67,6 +67,8 @@ class Limits:
     def is_too_late_for(self, stage: Stage) -> bool:
         """Whether there is no time to begin a stage."""
         if self.planned_again(stage, 0).epochs == 0:
+            if self._plan.pace is not None and self._plan.pace.is_spare:
+                return True  # the plan did not promise it
             self._state.out_of_time = True
         return self.is_out_of_time()
 
@@ -100,5 +102,5 @@ class Limits:
             slower = seconds / max(pace.probe_seconds, 1e-9) if is_probed else 1.0
             slower = min(SLOWER, max(1.0, slower))
             seconds, validation = pace.epoch_seconds * slower, pace.validation_seconds * slower
-        fits = epochs_again(done, stage.epochs, seconds, left, pace.most_epochs, validation)
+        fits = epochs_again(done, stage.epochs, seconds, left, pace.most_epochs, validation, pace.fewest_of_an_epoch)
         return stage if fits == stage.epochs else stage.again(done, fits)

@@ -63,6 +63,8 @@ class Pace:
     solving_seconds: float = 0.0  # that one view adds to that
     further_seconds: float = 0.0  # that each further view adds
     validation_seconds: float = 0.0  # after it; the time for the training is without it
+    fewest_of_an_epoch: float = 0.5  # that is worth a stage
+    is_spare: bool = False  # whether its epochs were planned only for time that the probe may leave
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from fieldguide.training.ends import Stopped
 from fieldguide.training.loop import Saved
 from fieldguide.training.loop import train as train_loop
 from fieldguide.training.observers import Beginning, Observers
+from fieldguide.training.plan import Plan
 from fieldguide.training.state import State
 from fieldguide.world.convolutions import convolutions, cudnn_modes
 
@@ -150,11 +151,16 @@ def _write_what_was_done(trial: Trial, state: State) -> None:
     if state.stopped is not None:
         return
     done = iter([ended.stage.replanned for ended in state.ended if ended.stage.kind == "phase"])
-    not_begun = ((0.0, 0.0),) if state.out_of_time else ()
+    not_begun = ((0.0, 0.0),) if state.out_of_time or _is_spare(trial.assembled.plan) else ()
     phases = trial.recipe.training.phases
     replanned = [phase.replanned if phase.is_left_out else next(done, not_begun) for phase in phases]
     if replanned != [phase.replanned for phase in phases]:
         write_recipe(trial.run, as_done(trial.recipe, replanned), trial.name)
+
+
+def _is_spare(plan: Plan) -> bool:
+    """Whether its epochs were planned only for time that the probe may leave."""
+    return plan.pace is not None and plan.pace.is_spare
 
 
 def demand_no_failed_callback(observers: Observers, what_now: str) -> None:
@@ -179,9 +185,13 @@ def _train(
         trial.screen.say(soup_sentence(state.soup, assembled.plan.best_by, assembled.plan.metric))
     if state.stopped is not None:
         _say_what_stopped_it(trial, state, state.stopped)
-    elif state.out_of_time:
+        return state
+    waiting = [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]
+    if state.out_of_time:
         trial.screen.warn(_out_of_time(state))
-    elif waiting := [] if state.more else [stage.label for stage in assembled.plan.phases[len(state.ended) :]]:
+    elif waiting and _is_spare(assembled.plan):
+        trial.screen.say(f"the probe left no time for {', '.join(waiting)}")
+    elif waiting:
         trial.screen.warn(f"reached training.max_epochs before {', '.join(waiting)} could begin")
     return state
 
