@@ -171,6 +171,8 @@ def test_a_head_of_many_classes_takes_longer_to_solve_for():
     probes = [plan_epochs(COSTS, task, 600, lambda: None).probe_seconds for task in (TASK, small, large)]
     assert probes[1] - probes[0] == pytest.approx(FITTING)
     assert probes[2] - probes[1] == pytest.approx(3 * (FITTING + SOLVING * 5_000))
+    slow = plan_epochs(COSTS, replace(small, slowness=2.0), 600, lambda: None).probe_seconds
+    assert slow - probes[1] == pytest.approx(FITTING + SOLVING * 5_000)
 
 
 @pytest.mark.parametrize(

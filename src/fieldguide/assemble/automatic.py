@@ -73,6 +73,7 @@ class Planner:
             is_pretrained=recipe.model.weights != "none",
             can_probe=recipe.model.head == "linear" and not recipe.model.head_dropout,
             head_parameters=sum(parameter.numel() for parameter in model.head.parameters()),
+            slowness=self.slowness,
         )
 
     def with_sizes(self, outlook: Outlook) -> SizedRecipe:

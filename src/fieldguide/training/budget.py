@@ -63,6 +63,7 @@ class Task:
     is_pretrained: bool
     can_probe: bool  # whether the head is one linear layer
     head_parameters: int = 0  # fitting the head takes longer with more
+    slowness: float = 1.0  # of this machine, as `world.slowness`; fitting the head takes so many times longer
 
 
 @dataclass(frozen=True)
@@ -289,8 +290,8 @@ class Solving:
 def solving_of(task: Task) -> Solving:
     """What fitting the head takes: more for one with more parameters."""
     size = task.head_parameters / MEASURED_HEAD
-    photos = task.images * max(1.0, size)
-    return Solving(FITTING * size, SOLVING * photos, FURTHER * photos)
+    photos = task.slowness * task.images * max(1.0, size)
+    return Solving(task.slowness * FITTING * size, SOLVING * photos, FURTHER * photos)
 
 
 def _epoch_seconds(costs: Costs, task: Task) -> float:

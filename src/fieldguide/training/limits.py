@@ -54,10 +54,10 @@ class Limits:
         slower = min(SLOWER, max(1.0, a_view / pace.view_seconds)) if pace.view_seconds else 1.0
         first, further = min(1.0, batches / self._an_epoch), max(0, views - 1)
         solving = pace.fitting_seconds + first * pace.solving_seconds + further * pace.further_seconds
-        after = slower * solving + (slower - 1) * pace.validation_seconds  # which has its own time, at the plan's pace
+        after = solving + (slower - 1) * pace.validation_seconds  # which has its own time, at the plan's pace
         if self.is_out_of_time(after):
             return True
-        return not rest and a_view + slower * pace.further_seconds + after > left
+        return not rest and a_view + pace.further_seconds + after > left
 
     def is_used_up(self) -> bool:
         """Whether all epochs were trained that the training may have."""
