@@ -16,7 +16,7 @@ from fieldguide.commands.terminal.trials_display import TrialsDisplay
 from fieldguide.commands.trial import experiment_folder
 from fieldguide.commands.trial.carry_out import Run
 from fieldguide.commands.trials import Finished, Shared, Trial, finish_or_fail
-from fieldguide.errors import SIGNAL_EXIT_CODES, UsageError, speaking_flags, speaks_flags
+from fieldguide.errors import SIGNAL_EXIT_CODES, UsageError, counted, speaking_flags, speaks_flags
 from fieldguide.run_folder import RunFolder
 
 LOGS = "slurm-logs"  # below the folder of the experiment
@@ -35,7 +35,7 @@ def finish_elsewhere(
     found = Finished()
     with opened(on, share, folder / LOGS) as cluster:
         display = TrialsDisplay(screen, {name: RunFolder(folder / name) for name in trials})
-        screen.say(f"{len(trials)} trials on {cluster.sentence}")
+        screen.say(f"{counted(len(trials), 'trial')} on {cluster.sentence}")
         work = _Work(cluster, trials, folder, shared)
         with Interrupts() as interrupts, display.running(), work.saved_at_the_end():
             while work.is_open and not interrupts.received:
