@@ -85,8 +85,13 @@ def test_a_head_that_dies_is_told_and_what_ran_is_left(ray, monkeypatch):
     cluster = RayTasks(None, Share(1, 0))
     for name in ("wait", "get", "cancel", "shutdown"):
         setattr(ray, name, dies)
+    ray.is_initialized = lambda: True
     for use in (lambda: cluster.submit(len, "x"), lambda: cluster.ended([1], 0), lambda: cluster.result(1)):
         with pytest.raises(MachineError, match=r"no longer answers \(Client is shutting down\.\)\. Start it again"):
             use()
     cluster.interrupt([1])
+    ray.is_initialized, ray.cancel = lambda: False, lambda _: pytest.fail("it starts a cluster of this machine")
+    cluster.interrupt([1])
+    with pytest.raises(MachineError, match="it was lost before"):
+        cluster.ended([1], 0)
     cluster.close()

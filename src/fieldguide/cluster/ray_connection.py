@@ -75,8 +75,12 @@ def disconnect(connection: Connection) -> None:
 
 @contextlib.contextmanager
 def answering() -> Iterator[None]:
-    """Raises MachineError where the cluster's head is gone, which Ray's client tries for half a minute."""
+    """Raises MachineError where the cluster's head is gone; Ray's client tries to reach it for half a minute."""
+    import ray
+
     try:
+        if not ray.is_initialized():  # or the call would start another cluster, of this machine
+            raise ConnectionError("it was lost before")
         yield
     except ConnectionError as error:
         why = str(error).strip().split("\n", 1)[0]

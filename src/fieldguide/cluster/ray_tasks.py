@@ -7,7 +7,7 @@ from typing import Any
 
 from fieldguide.cluster.jobs import MOST_LOSSES, Cluster, LostError, Share, in_folder
 from fieldguide.cluster.ray_connection import Connection, answering, connect, disconnect, most_on_a_node
-from fieldguide.errors import FieldguideError, UsageError, counted
+from fieldguide.errors import FieldguideError, MachineError, UsageError, counted
 
 
 class RayTasks(Cluster):
@@ -78,7 +78,7 @@ class RayTasks(Cluster):
         """See `Cluster`."""
         import ray
 
-        with contextlib.suppress(ConnectionError):  # the head is gone; trainings end with it
+        with contextlib.suppress(MachineError), answering():  # the head is gone; trainings end with it
             for each in begun:
                 ray.cancel(each)
 
