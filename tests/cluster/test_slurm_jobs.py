@@ -46,7 +46,8 @@ def script(folder, name, text):
     (folder / name).chmod(0o755)
 
 
-def test_a_job_that_somebody_cancelled_is_not_submitted_again(slurm):
+def test_a_job_that_somebody_cancelled_is_not_submitted_again(slurm, monkeypatch):
+    monkeypatch.setattr(slurm_jobs, "LAG_SECONDS", 99)  # it never ran, so there is no result to wait for
     begun = slurm.submit(len, "x")
     slurm.states["1"] = Queued("CANCELLED", "None")
     assert slurm.ended([begun], 1) == [begun]

@@ -189,7 +189,8 @@ class SlurmJobs(Cluster):
             return
         open_ones = [self._calls[number] for number in begun]
         for call in open_ones:
-            call.queued = found.get(call.number, GONE)
+            before, call.queued = call.queued.state, found.get(call.number, GONE)
+            call.has_ended = call.has_ended or (before == PENDING and call.queued.state == CANCELLED)  # it never ran
         self._remarks |= waits(found, [call.number for call in open_ones])
 
     def _has_ended(self, call: _Begun) -> bool:
