@@ -29,6 +29,7 @@ OF_OTHER_PROGRAMS = {
     "--data-binary",  # curl's
     "--no-deps",  # pip's
     *("--standalone", "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint"),  # torchrun's
+    *("--head", "--ray-client-server-port"),  # ray start's
     *("--amp", "--amp-dtype", "--channels-last", "--layer-decay", "--torchcompile"),  # timm's train.py
 }
 
