@@ -91,6 +91,7 @@ def test_others_see_what_the_leader_writes_while_they_hold_its_parameters(layout
         own = [torch.nn.Parameter(each) for each in tensors(rank, layouts[rank])]
         before, meet = [each.detach().clone() for each in own], team.barrier.wait
         exchange.hold(own)
+        meet()  # in a training, the leader's next order comes after it
         with exchange.holding():
             seen = [[each.detach().clone() for each in own]]
             meet()
