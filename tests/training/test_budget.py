@@ -126,7 +126,7 @@ def test_however_many_validation_photos_there_are_more_than_half_of_the_time_sta
     choosing = judging.choosing(seconds, 81, steps=True)
     assert choosing == 1_000
     assert judging.reserve(seconds, choosing) == pytest.approx(
-        RESERVE + WRITTEN * 10_000 + choosing / 60 + max(0.15 * seconds, min(0.4 * seconds, 1.3 * 1_000 / 60))
+        RESERVE + WRITTEN * 10_000 + choosing / 60 + max(0.15 * seconds, min(0.2 * seconds, 1.3 * 1_000 / 60))
     )
     fixed = RESERVE + WRITTEN * 10_000 + choosing / 60
     assert judging.reserve(seconds, choosing) - fixed <= MOST_TO_JUDGE * seconds + 1e-9
