@@ -32,8 +32,20 @@ class Client:
             return None
         if b" 200 " not in head[:20]:
             raise RuntimeError(f"photo {self.photo}: {bytes(self.got[:300])!r}")
+        if b"transfer-encoding: chunked" in head.lower():  # Ray Serve's
+            return _joined(bytes(body)) if body.endswith(b"\r\n0\r\n\r\n") else None
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
         return bytes(body) if len(body) >= length else None
+
+
+def _joined(chunks: bytes) -> bytes:
+    """The body that chunks of HTTP hold (RFC 9112, section 7.1)."""
+    body = b""
+    while chunks:
+        size, _, rest = chunks.partition(b"\r\n")
+        length = int(size.split(b";")[0], 16)
+        body, chunks = body + rest[:length], rest[length + 2 :]
+    return body
 
 
 def drive(port: int, requests: Sequence[bytes], clients: int, seconds: float, warm_seconds: float) -> dict[str, object]:
