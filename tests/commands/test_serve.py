@@ -1,6 +1,7 @@
 """`serve` as a person starts it: its mistakes in one sentence, and a process whose answers are those of `predict`."""
 
 import csv
+import gc
 import os
 import re
 import signal
@@ -124,10 +125,12 @@ def test_auto_chooses_its_engine_before_the_server_listens(trained, monkeypatch)
     monkeypatch.setattr(Running, "__init__", lambda self, service, *_: found.append(service) or stop())
 
     def stop():
+        assert gc.get_freeze_count() > 0
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         serve(trained[1].path, port=0, quiet=True)
+    assert gc.get_freeze_count() == 0  # what was kept from the collector of garbage while it served is free again
     predictor, photo = found[0].predictor, next((trained[0] / "test").rglob("*.png"))
     assert predictor.engines != ("",)
     before = predictor.engines
